@@ -1,0 +1,103 @@
+"""Finding and removing what a host of the lab consists of, by its id.
+
+An id is `mg-<pid of the maker>-<name>`. Network namespaces, folders and
+cgroups carry it as their name. A process belongs to a host if it is in the
+host's network namespace (daemons, shims) or in a cgroup below the host's
+(containers, also those whose shim is gone).
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from lab.paths import PREFIX, RUN
+from lab.process import alive, kill, run
+
+_NAMESPACES = Path("/run/netns")
+# Each round kills all that is there; a second or third finds what was just forked.
+_ROUNDS = 20
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def reap_leftovers() -> list[str]:
+    """Remove what lab runs left behind whose process is gone; their ids.
+
+    Safe beside other runs: what belongs to a living process is left alone.
+    """
+    places = (_NAMESPACES, RUN, *_controllers())
+    ids = {entry.name for place in places if place.is_dir() for entry in place.glob(f"{PREFIX}*")}
+    dead = sorted(name for name in ids if not _maker_lives(name))
+    for name in dead:
+        remove(name)
+    return dead
+
+
+def remove(identity: str) -> None:
+    """Remove every process, mount, namespace, cgroup and folder of one id.
+
+    Repeatable: what is already gone is no error.
+    """
+    # No politeness: mounts go with the mount namespace, and a dockerd that is
+    # asked would wait for its containers.
+    end_processes(identity)
+    _remove_cgroups(identity)
+    run(["ip", "netns", "delete", identity], check=False)
+    shutil.rmtree(RUN / identity, ignore_errors=True)
+
+
+def end_processes(identity: str) -> None:
+    """Kill all processes of one id, also those that start while this runs."""
+    for _ in range(_ROUNDS):
+        found = processes(identity)
+        if not found:
+            return
+        kill(found)
+
+
+def processes(identity: str) -> list[int]:
+    """The processes of one id, never the caller's own."""
+    network = _inode(_NAMESPACES / identity)
+    # Whole path segments only: mg-1-a is not mg-1-ab.
+    pattern = re.compile(rb"/" + re.escape(identity).encode() + rb"(?![\w-])")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if _belongs(entry, pattern, network) and alive(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
+def _belongs(entry: Path, pattern: re.Pattern[bytes], network: int | None) -> bool:
+    if network is not None and _inode(entry / "ns/net") == network:
+        return True
+    return bool(pattern.search((entry / "cgroup").read_bytes()))
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _maker_lives(identity: str) -> bool:
+    number = identity.removeprefix(PREFIX).partition("-")[0]
+    return number.isdigit() and alive(int(number))
+
+
+def _controllers() -> list[Path]:
+    """Roots of cgroup hierarchies: one for each controller (v1), or the only one (v2)."""
+    if (_CGROUPS / "cgroup.controllers").exists():
+        return [_CGROUPS]
+    return [entry for entry in _CGROUPS.glob("*") if entry.is_dir() and not entry.is_symlink()]
+
+
+def _remove_cgroups(identity: str) -> None:
+    for controller in _controllers():
+        for folder, _, _ in os.walk(controller / identity, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()

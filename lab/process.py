@@ -1,0 +1,96 @@
+"""Running commands, waiting for conditions, and ending processes by id."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from lab.errors import CommandError, LabError
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def run(
+    command: Sequence[str],
+    *,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    timeout: float | None = 120,
+) -> Completed:
+    """Run a command to its end and return what it said.
+
+    Standard input is empty unless `stdin` is given, never the caller's.
+
+    Raises:
+        CommandError: it ended with a code other than zero, and `check` is true.
+        LabError: it was still running after `timeout` seconds, and was killed.
+    """
+    try:
+        done = subprocess.run(
+            list(command),
+            text=True,
+            errors="replace",
+            input="" if stdin is None else stdin,
+            capture_output=True,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise LabError(f"{' '.join(command)} was still running after {timeout} s") from late
+    if check and done.returncode != 0:
+        raise CommandError(command, done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    *,
+    seconds: float = 10,
+    every: float = 0.01,
+    explain: Callable[[], str] = str,
+) -> None:
+    """Poll `condition` until it holds.
+
+    Raises:
+        LabError: it did not hold within `seconds`; the message names `what`
+            and ends with the text of `explain()`, asked only then.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            raise LabError(f"no {what} within {seconds:g} s {explain()}".rstrip())
+        time.sleep(every)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs. A zombie does not: all that is left is its name."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes by id and return once none of them runs; those already gone are no error."""
+    waiting = list(pids)
+    for pid in waiting:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, waiting)), f"end of processes {waiting}")
+
+
+def tail(path: Path, lines: int = 30) -> str:
+    """The last lines of a log, or a note that there is none."""
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError as missing:
+        return f"(no log: {missing})"
