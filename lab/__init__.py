@@ -2,6 +2,7 @@
 
 The lab makes simulated machines on the one that it runs on. A `Host` has a
 network and a mount namespace of its own and may run a Docker Engine; a `Wire`
+joins hosts as a switch would; `guest_run` boots a user-mode kernel for what
 the running kernel lacks.
 
 Rules of the place:
@@ -17,6 +18,7 @@ It needs root and a Debian to take packages from.
 """
 
 from lab.errors import CommandError, DockerError, LabError
+from lab.guest import GuestResult, guest_run, in_guest, kernel_has, make_disk
 from lab.hosts import Host
 from lab.image import image_archive, import_image
 from lab.leftovers import reap_leftovers
@@ -35,7 +37,11 @@ __all__ = [
     "engine",
     "ensure_engines",
     "ensure_system_packages",
+    "guest_run",
     "image_archive",
     "import_image",
+    "in_guest",
+    "kernel_has",
+    "make_disk",
     "reap_leftovers",
 ]
