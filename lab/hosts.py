@@ -51,6 +51,7 @@ mkdir -p "$folder/cgroup"
 mount --rbind /sys/fs/cgroup "$folder/cgroup"
 mount -t sysfs sysfs /sys
 mount --move "$folder/cgroup" /sys/fs/cgroup
+echo 1 > /proc/sys/net/ipv4/ip_forward
 ip link set lo up
 mount --bind "$folder/run" /run
 echo ready

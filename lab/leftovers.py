@@ -3,7 +3,8 @@
 An id is `mg-<pid of the maker>-<name>`. Network namespaces, folders and
 cgroups carry it as their name. A process belongs to a host if it is in the
 host's network namespace (daemons, shims) or in a cgroup below the host's
-(containers, also those whose shim is gone).
+(containers, also those whose shim is gone). It belongs to a guest kernel if it
+was started with the guest's folder: the kernel's helpers were, too.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lab.paths import PREFIX, RUN
+from lab.paths import GUESTS, PREFIX, RUN
 from lab.process import alive, kill, run
 
 _NAMESPACES = Path("/run/netns")
@@ -26,7 +27,7 @@ def reap_leftovers() -> list[str]:
 
     Safe beside other runs: what belongs to a living process is left alone.
     """
-    places = (_NAMESPACES, RUN, *_controllers())
+    places = (_NAMESPACES, RUN, GUESTS, *_controllers())
     ids = {entry.name for place in places if place.is_dir() for entry in place.glob(f"{PREFIX}*")}
     dead = sorted(name for name in ids if not _maker_lives(name))
     for name in dead:
@@ -44,7 +45,8 @@ def remove(identity: str) -> None:
     end_processes(identity)
     _remove_cgroups(identity)
     run(["ip", "netns", "delete", identity], check=False)
-    shutil.rmtree(RUN / identity, ignore_errors=True)
+    for folder in (RUN, GUESTS):
+        shutil.rmtree(folder / identity, ignore_errors=True)
 
 
 def end_processes(identity: str) -> None:
@@ -60,21 +62,21 @@ def processes(identity: str) -> list[int]:
     """The processes of one id, never the caller's own."""
     network = _inode(_NAMESPACES / identity)
     # Whole path segments only: mg-1-a is not mg-1-ab.
-    pattern = re.compile(rb"/" + re.escape(identity).encode() + rb"(?![\w-])")
+    name = re.escape(identity).encode() + rb"(?![\w-])"
+    cgroup, folder = re.compile(b"/" + name), re.compile(b"/guest/" + name)
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if _belongs(entry, pattern, network) and alive(int(entry.name)):
+            mine = (
+                (network is not None and _inode(entry / "ns/net") == network)
+                or cgroup.search((entry / "cgroup").read_bytes())
+                or folder.search((entry / "cmdline").read_bytes())
+            )
+            if mine and alive(int(entry.name)):
                 found.append(int(entry.name))
     return found
-
-
-def _belongs(entry: Path, pattern: re.Pattern[bytes], network: int | None) -> bool:
-    if network is not None and _inode(entry / "ns/net") == network:
-        return True
-    return bool(pattern.search((entry / "cgroup").read_bytes()))
 
 
 def _inode(path: Path) -> int | None:

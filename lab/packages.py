@@ -42,8 +42,8 @@ ENGINES = ("oldest", "newest")
 # 28.x of sid needs no newer C library than bookworm's, and runs with bookworm's
 # containerd and runc.
 _SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
-    "oldest": {"bookworm": ("docker.io", "containerd", "runc")},
-    "newest": {"bookworm": ("containerd", "runc"), "sid": ("docker.io", "docker-cli")},
+    "oldest": {"bookworm": ("docker.io", "containerd", "runc", "tini")},
+    "newest": {"bookworm": ("containerd", "runc", "tini"), "sid": ("docker.io", "docker-cli")},
 }
 
 
@@ -184,11 +184,10 @@ def download(suite: str, packages: Iterable[str], folder: Path) -> list[Path]:
     return sorted(folder.glob("*.deb"))
 
 
-def _mirror() -> str:
+def _mirror(folder: Path = Path("/etc/apt")) -> str:
     """The Debian mirror of this machine's own package sources, or the one that the caller names."""
     if named := os.environ.get(_MIRROR_VARIABLE):
         return named
-    folder = Path("/etc/apt")
     files = [
         *folder.glob("sources.list.d/*.sources"),
         *folder.glob("sources.list.d/*.list"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "lab"
+GUESTS = BUILD / "guest"
 # Sockets of engines are below this: their paths must fit into 107 bytes, which
 # a path below the repository may not. It is a tmpfs on nearly every machine.
 RUN = Path("/run/macvlan-global-lab")
