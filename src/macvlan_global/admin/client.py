@@ -1,0 +1,80 @@
+"""The command line's side of the admin socket. Standard library only, so that commands start at once."""
+
+import http.client
+import socket
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from macvlan_global import errors
+from macvlan_global.admin import messages as a
+
+T = TypeVar("T")
+
+
+class AdminClient:
+    """Asks the running driver."""
+
+    def __init__(self, path: str, timeout: float = 60.0) -> None:
+        """`path` of the admin socket; `timeout` in seconds for each answer."""
+        self._path = path
+        self._timeout = timeout
+
+    def status(self) -> a.Status:
+        """See `Views.status`."""
+        return self._ask("GET", "/status", a.Status)
+
+    def networks(self) -> list[a.NetworkView]:
+        """See `Views.networks`."""
+        return self._ask("GET", "/networks", list[a.NetworkView])
+
+    def addresses(self, network: str = "") -> list[a.AddressView]:
+        """See `Views.addresses`."""
+        return self._ask("GET", "/addresses?" + urlencode({"network": network}), list[a.AddressView])
+
+    def parents(self, network: str) -> a.ChoiceView:
+        """See `Views.parents`."""
+        return self._ask("GET", "/parents?" + urlencode({"network": network}), a.ChoiceView)
+
+    def repair(self, *, dry_run: bool) -> a.RepairView:
+        """See `Views.repair`."""
+        return self._ask("POST", "/repair?" + urlencode({"dry_run": int(dry_run)}), a.RepairView)
+
+    def _ask(self, method: str, path: str, kind: type[T]) -> T:
+        connection = _UnixConnection(self._path, self._timeout)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise errors.Unavailable(_unreachable(self._path, error)) from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            problem = msgspec.json.decode(body, type=a.Problem)
+            raise getattr(errors, problem.kind, errors.Internal)(problem.message)
+        return msgspec.json.decode(body, type=kind)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("macvlan-global", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _unreachable(path: str, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"the driver's socket {path} is for root only; use sudo"
+    if isinstance(error, TimeoutError):
+        return f"the driver at {path} did not answer in time; see its log (journalctl -u macvlan-global)"
+    hint = "systemctl start macvlan-global, or macvlan-global serve"
+    if not Path(path).exists():
+        return f"the driver is not running here (no socket {path}); start it: {hint}"
+    return f"the driver does not answer at {path} ({error}); start it: {hint}"

@@ -1,0 +1,108 @@
+"""What the admin socket answers. Every field is plain data: `--json` prints it as it is."""
+
+import msgspec
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The driver in one view. `engine` is the engine's version, or "" if it does not answer (`engine_problem`)."""
+
+    version: str
+    pid: int
+    host: str
+    scope: str
+    store: str
+    socket: str
+    state_dir: str
+    up_seconds: float
+    engine: str = ""
+    engine_problem: str = ""
+    engine_sees_plugin: bool = False
+    swarm: bool = False
+    live_restore: bool = False
+    networks: int = 0
+    endpoints: int = 0
+    addresses: int = 0
+    foreign_records: list[str] = []
+
+
+class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
+    """A subnet of a network and how full it is. `used` of `size` addresses of its range are held."""
+
+    subnet: str
+    range: str = ""
+    gateway: str = ""
+    aux: dict[str, str] = {}
+    space: str = ""
+    used: int = 0
+    size: int = 0
+
+
+class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
+    """A network. `parent_state` is up, down or missing; `parent_made` says that we made the parent."""
+
+    id: str
+    name: str
+    parent: str
+    parent_state: str
+    parent_made: bool
+    mode: str
+    internal: bool
+    options: dict[str, str]
+    subnets: list[SubnetView]
+    endpoints: int
+
+
+class AddressView(msgspec.Struct, frozen=True, kw_only=True):
+    """An address and its holder. `at` is seconds since the epoch."""
+
+    address: str
+    subnet: str
+    space: str
+    kind: str
+    network: str
+    holder: str
+    host: str
+    mac: str = ""
+    at: float
+
+
+class VerdictView(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a parent list and what became of it."""
+
+    entry: str
+    usable: bool
+    reason: str
+
+
+class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a network's parent would be chosen now. `current` is the parent it has; `source` the option or file."""
+
+    network: str
+    current: str
+    chosen: str
+    source: str
+    verdicts: list[VerdictView]
+
+
+class CorrectionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One correction of a repair."""
+
+    action: str
+    subject: str
+    reason: str
+
+
+class RepairView(msgspec.Struct, frozen=True, kw_only=True):
+    """A repair: what was, or with `dry_run` would be, corrected; `failed` could not be."""
+
+    dry_run: bool
+    engine: bool
+    corrections: list[CorrectionView]
+    failed: list[CorrectionView] = []
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error. `kind` is the name of the error class."""
+
+    kind: str
+    message: str

@@ -1,0 +1,87 @@
+"""The admin socket: JSON over HTTP on a unix socket, and the metrics on loopback if asked for."""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from macvlan_global.admin.messages import Problem
+from macvlan_global.admin.views import Views
+from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_STATUS: dict[type[MacvlanGlobalError], int] = {Invalid: 400, NotFound: 404, Conflict: 409, Unavailable: 503}
+
+
+class AdminServer:
+    """Answers `macvlan-global status` and its kin."""
+
+    def __init__(self, views: Views) -> None:
+        """Answer from these views."""
+        self._views = views
+        app = web.Application(client_max_size=64 * 1024)
+        app.router.add_get("/status", self._with(lambda _: views.status()))
+        app.router.add_get("/networks", self._with(lambda _: views.networks()))
+        app.router.add_get("/addresses", self._with(lambda http: views.addresses(http.query.get("network", ""))))
+        app.router.add_get("/parents", self._with(lambda http: views.parents(http.query.get("network", ""))))
+        app.router.add_post("/repair", self._with(lambda http: views.repair(dry_run=http.query.get("dry_run") == "1")))
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5)
+
+    async def start(self, listener: socket.socket) -> None:
+        """Begin to serve on a listening unix socket."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def stop(self) -> None:
+        """Stop."""
+        await self._runner.cleanup()
+
+    def _with(
+        self, answer: Callable[[web.Request], Awaitable[object]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(http: web.Request) -> web.Response:
+            try:
+                body, status = await answer(http), 200
+            except MacvlanGlobalError as error:
+                body = Problem(kind=type(error).__name__, message=str(error))
+                status = _STATUS.get(type(error), 500)
+            return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
+
+        return handle
+
+
+class MetricsServer:
+    """Prometheus metrics at /metrics, on the address of the configuration."""
+
+    def __init__(self, metrics: Metrics, views: Views) -> None:
+        """Answer from these."""
+        self._metrics = metrics
+        self._views = views
+        app = web.Application()
+        app.router.add_get("/metrics", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+
+    async def start(self, address: str) -> None:
+        """Begin to serve on `HOST:PORT`.
+
+        Raises:
+            Unavailable: the address cannot be used.
+        """
+        host, _, port = address.rpartition(":")
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+        except OSError as error:
+            raise Unavailable(f"metrics cannot be served on {address}: {error}") from error
+
+    async def stop(self) -> None:
+        """Stop."""
+        await self._runner.cleanup()
+
+    async def _answer(self, _http: web.Request) -> web.Response:
+        await self._views.count()
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -1,0 +1,214 @@
+"""Puts together what the admin socket answers, from the driver's rooms."""
+
+import os
+import time
+
+from macvlan_global import __version__
+from macvlan_global.admin import messages as a
+from macvlan_global.config import Config
+from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.mend import Mender
+from macvlan_global.driver.options import parse_options
+from macvlan_global.driver.repair import Correction
+from macvlan_global.engine.ports import Engine
+from macvlan_global.errors import NotFound, Unavailable
+from macvlan_global.metrics import Metrics
+from macvlan_global.store.records import AddressRecord, EndpointRecord, NetworkRecord, PoolRecord
+
+
+class Views:
+    """Reads everything, changes nothing but by `repair`."""
+
+    def __init__(self, config: Config, driver: Driver, engine: Engine, mender: Mender, metrics: Metrics) -> None:
+        """All of these are the running driver's."""
+        self._config = config
+        self._driver = driver
+        self._engine = engine
+        self._mender = mender
+        self._metrics = metrics
+        self._started = time.monotonic()
+
+    async def status(self) -> a.Status:
+        """The driver in one view. Asks the engine."""
+        version = problem = ""
+        sees = swarm = live_restore = False
+        try:
+            info = await self._engine.info()
+            version, swarm, live_restore = info.version, info.swarm, info.live_restore
+            sees = "macvlan-global" in info.plugins
+        except Unavailable as error:
+            problem = str(error)
+        counts = await self.count()
+        return a.Status(
+            version=__version__,
+            pid=os.getpid(),
+            host=self._config.effective_host_name(),
+            scope=self._config.effective_scope(),
+            store=self._config.store,
+            socket=self._config.socket,
+            state_dir=self._config.state_dir,
+            up_seconds=round(time.monotonic() - self._started, 1),
+            engine=version,
+            engine_problem=problem,
+            engine_sees_plugin=sees,
+            swarm=swarm,
+            live_restore=live_restore,
+            foreign_records=await self._driver.tables.foreign(),
+            **counts,
+        )
+
+    async def count(self) -> dict[str, int]:
+        """How many networks, endpoints and addresses there are; the metrics learn it too."""
+        counts = {
+            "networks": len(await self._driver.networks.all()),
+            "endpoints": len(await self._driver.endpoints.all()),
+            "addresses": len(await self._driver.pools.addresses()),
+        }
+        for what, count in counts.items():
+            self._metrics.hold(what, count)
+        return counts
+
+    async def networks(self) -> list[a.NetworkView]:
+        """Every network of this host."""
+        await self._learn_names()
+        owned = await self._driver.owned.owned()
+        endpoints = await self._driver.endpoints.all()
+        pools = await self._driver.pools.pools()
+        return [
+            await self._network_view(each, made=each.parent in owned, endpoints=endpoints, pools=pools)
+            for each in await self._driver.networks.all()
+        ]
+
+    async def addresses(self, network: str = "") -> list[a.AddressView]:
+        """Every address that is held, or those of one network (name, id or the beginning of an id).
+
+        Raises:
+            NotFound: no such network.
+        """
+        await self._learn_names()
+        wanted = (await self._find(network)).id if network else ""
+        networks = {each.id: each for each in await self._driver.networks.all()}
+        endpoints = {each.id: each for each in await self._driver.endpoints.all()}
+        return [
+            _address_view(each, networks, endpoints)
+            for each in await self._driver.pools.addresses()
+            if not wanted or each.network == wanted
+        ]
+
+    async def parents(self, network: str) -> a.ChoiceView:
+        """How the parent of a network would be chosen now.
+
+        Raises:
+            NotFound: no such network.
+            Invalid: its parent file cannot be read.
+        """
+        await self._learn_names()
+        found = await self._find(network)
+        choice = await self._driver.networks.explain(found)
+        options = parse_options(found.options, strict=False)
+        source = f"parent-file={options.parent_file}" if options.parent_file else f"parent={options.parent}"
+        return a.ChoiceView(
+            network=found.name or found.id[:12],
+            current=found.parent,
+            chosen=choice.parent.name if choice.parent else "",
+            source=source if options.parent or options.parent_file else "no parent given",
+            verdicts=[
+                a.VerdictView(entry=each.entry, usable=each.usable, reason=each.reason) for each in choice.verdicts
+            ],
+        )
+
+    async def repair(self, *, dry_run: bool) -> a.RepairView:
+        """Compare state, kernel and engine, and correct what differs unless `dry_run`."""
+        try:
+            await self._engine.info()
+            engine: Engine | None = self._engine
+        except Unavailable:
+            engine = None
+        planned = await self._mender.look(engine)
+        done = [] if dry_run else await self._mender.mend(engine)
+        self._metrics.corrected(len(done))
+        failed = [] if dry_run else [each for each in await self._mender.look(engine) if each in planned]
+        return a.RepairView(
+            dry_run=dry_run,
+            engine=engine is not None,
+            corrections=[_correction_view(each) for each in (planned if dry_run else done)],
+            failed=[_correction_view(each) for each in failed],
+        )
+
+    async def _find(self, name: str) -> NetworkRecord:
+        networks = await self._driver.networks.all()
+        for each in networks:
+            if name in {each.name, each.id}:
+                return each
+        starting = [each for each in networks if each.id.startswith(name)]
+        if len(starting) == 1:
+            return starting[0]
+        known = ", ".join(sorted(each.name or each.id[:12] for each in networks)) or "none yet"
+        raise NotFound(f"there is no network {name!r} of macvlan-global on this host; there is: {known}")
+
+    async def _learn_names(self) -> None:
+        try:
+            seen = await self._engine.networks()
+        except Unavailable:
+            return  # names are a courtesy; ids are shown instead
+        endpoints = {each.id: each for each in await self._driver.endpoints.all()}
+        for network in seen:
+            await self._driver.networks.name(network.id, network.name)
+            for endpoint in network.endpoints:
+                if ours := endpoints.get(endpoint.id):
+                    await self._driver.endpoints.name(ours, endpoint.container)
+
+    async def _network_view(
+        self, network: NetworkRecord, *, made: bool, endpoints: list[EndpointRecord], pools: list[PoolRecord]
+    ) -> a.NetworkView:
+        link = await self._driver.kernel.link(network.parent)
+        usage = {pool.subnet: self._driver.pools.usage(pool) for pool in pools if pool.network == network.id}
+        subnets = []
+        for each in network.subnets:
+            used, size = usage.get(each.subnet, (0, 0))
+            subnets.append(
+                a.SubnetView(
+                    subnet=each.subnet,
+                    range=each.range,
+                    gateway=each.gateway,
+                    aux=each.aux,
+                    space=each.space,
+                    used=used,
+                    size=size,
+                )
+            )
+        return a.NetworkView(
+            id=network.id,
+            name=network.name or network.id[:12],
+            parent=network.parent,
+            parent_state="missing" if link is None else "up" if link.up else "down",
+            parent_made=made,
+            mode=parse_options(network.options, strict=False).mode,
+            internal=network.internal,
+            options=network.options,
+            subnets=subnets,
+            endpoints=sum(1 for each in endpoints if each.network == network.id),
+        )
+
+
+def _address_view(
+    record: AddressRecord, networks: dict[str, NetworkRecord], endpoints: dict[str, EndpointRecord]
+) -> a.AddressView:
+    network = networks.get(record.network)
+    endpoint = endpoints.get(record.endpoint)
+    holder = record.label or (endpoint.container if endpoint else "") or record.endpoint[:12]
+    return a.AddressView(
+        address=record.address,
+        subnet=record.subnet,
+        space=record.space,
+        kind=record.kind,
+        network=(network.name if network else "") or record.network[:12],
+        holder=holder,
+        host=record.host,
+        mac=endpoint.mac if endpoint else "",
+        at=record.at,
+    )
+
+
+def _correction_view(correction: Correction) -> a.CorrectionView:
+    return a.CorrectionView(action=type(correction).__name__, subject=correction.subject, reason=correction.reason)

@@ -1,0 +1,51 @@
+"""`macvlan-global serve`: run the driver in the foreground."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from macvlan_global.cli.logs import set_up_logging
+from macvlan_global.config import load_config
+
+EXAMPLE = """
+Example:
+
+    macvlan-global serve --state-dir /var/lib/macvlan-global --log-level debug
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("serve", epilog=EXAMPLE)(serve)
+
+
+def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads them from the signature
+    config: Annotated[Path | None, typer.Option(help="TOML file [/etc/macvlan-global/config.toml]")] = None,
+    scope: Annotated[str | None, typer.Option(help="local or global")] = None,
+    store: Annotated[str | None, typer.Option(help="sqlite, sqlite:///PATH or memory:")] = None,
+    socket: Annotated[str | None, typer.Option(help="plugin socket that the engine calls")] = None,
+    admin_socket: Annotated[str | None, typer.Option(help="socket that the other commands ask")] = None,
+    state_dir: Annotated[str | None, typer.Option(help="folder of the state file")] = None,
+    docker_host: Annotated[str | None, typer.Option(help="where the engine's API is")] = None,
+    host_name: Annotated[str | None, typer.Option(help="name of this host [its hostname]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json")] = None,
+    metrics: Annotated[str | None, typer.Option(help="serve Prometheus metrics on HOST:PORT")] = None,
+    repair_grace: Annotated[
+        str | None, typer.Option(help="seconds before an unused reservation counts as abandoned")
+    ] = None,
+) -> None:
+    """Run the driver in the foreground, until SIGTERM or Ctrl-C.
+
+    Every flag is also a key of the configuration file and an environment variable MACVLAN_GLOBAL_….
+    """
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    loaded = load_config(config, os.environ, flags)
+    set_up_logging(loaded.log_level, loaded.log_format)
+    # imported here so that the other commands do not pay for the server's libraries at start
+    from macvlan_global.daemon import serve as run_daemon  # noqa: PLC0415
+
+    asyncio.run(run_daemon(loaded))

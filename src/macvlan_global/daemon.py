@@ -1,0 +1,165 @@
+"""The composition root: builds everything from a configuration, starts it, and stops it in reverse."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+from pathlib import Path
+from typing import Self
+
+from macvlan_global import __version__
+from macvlan_global.admin.server import AdminServer, MetricsServer
+from macvlan_global.admin.views import Views
+from macvlan_global.config import Config
+from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.driver.mend import Mender
+from macvlan_global.driver.networks import Networks
+from macvlan_global.engine.docker import DRIVER, DockerEngine
+from macvlan_global.engine.ports import Engine
+from macvlan_global.errors import Unavailable
+from macvlan_global.ipam.pools import Identity
+from macvlan_global.kernel.netlink import NetlinkKernel
+from macvlan_global.kernel.ports import Kernel
+from macvlan_global.libnetwork.handlers import Handlers
+from macvlan_global.libnetwork.server import PluginServer
+from macvlan_global.listening import handed_over, listen, tell_systemd
+from macvlan_global.metrics import Metrics
+from macvlan_global.store.open import open_store
+from macvlan_global.store.records import Tables
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 10.0
+
+
+class Daemon:
+    """The driver. `async with Daemon(config):` serves until the block is left."""
+
+    def __init__(self, config: Config, *, kernel: Kernel | None = None, engine: Engine | None = None) -> None:
+        """Other kernels and engines are for tests; nothing is opened yet."""
+        self._config = config
+        self._kernel: Kernel = kernel or NetlinkKernel()
+        self._engine: Engine = engine or DockerEngine(config.docker_host)
+        self._metrics = Metrics()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the state, put right what the kernel alone can tell, and serve.
+
+        Raises:
+            Unavailable: the state file or a socket cannot be used; nothing is left open.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop in reverse."""
+        await self._stack.aclose()
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self._config
+        state_dir = Path(config.state_dir)
+        lock_state(state_dir, stack)
+        store = open_store(config.store, state_dir)
+        stack.push_async_callback(store.close)
+        stack.push_async_callback(self._kernel.close)
+        stack.push_async_callback(self._engine.close)
+        identity = Identity(config.effective_host_name(), secrets.token_hex(8), await asyncio.to_thread(boot_id))
+        settings = Settings(config.effective_scope(), config.parents, config.pools())
+        driver = Driver.build(Tables(store, store), self._kernel, identity, settings)
+        mender = Mender(driver, grace=config.repair_grace, our_ipam=DRIVER)
+        await driver.pools.load()
+        await mender.mend(None)
+        await self._serve(stack, driver, Views(config, driver, self._engine, mender, self._metrics))
+        await self._follow_engine(stack, mender, driver.networks)
+
+    async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:
+        config = self._config
+        server = PluginServer(Handlers(driver).routes(), self._metrics)
+        given = handed_over()
+        await server.start(given or listen(Path(config.socket), what="the plugin socket"))
+        stack.push_async_callback(server.stop)
+        if given is None:  # a socket handed over by systemd is systemd's to remove
+            stack.callback(Path(config.socket).unlink, missing_ok=True)
+        admin = AdminServer(views)
+        await admin.start(listen(Path(config.admin_socket), what="the admin socket"))
+        stack.push_async_callback(admin.stop)
+        stack.callback(Path(config.admin_socket).unlink, missing_ok=True)
+        if config.metrics:
+            metrics = MetricsServer(self._metrics, views)
+            stack.push_async_callback(metrics.stop)
+            await metrics.start(config.metrics)
+        log.info("macvlan-global %s serves on %s, state in %s", __version__, config.socket, config.state_dir)
+
+    async def _follow_engine(self, stack: contextlib.AsyncExitStack, mender: Mender, networks: Networks) -> None:
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        task = group.create_task(follow_engine(self._engine, mender, networks, self._metrics))
+        stack.callback(task.cancel)
+
+
+async def follow_engine(engine: Engine, mender: Mender, networks: Networks, metrics: Metrics) -> None:
+    """Repair whenever the engine comes (back), and learn the names of networks from its events. Never returns."""
+    wait = FIRST_RETRY_SECONDS
+    while True:
+        try:
+            async for event in engine.events():
+                if event is None:
+                    wait = FIRST_RETRY_SECONDS
+                    metrics.corrected(len(await mender.mend(engine)))
+                elif event.action == "create":
+                    await networks.name(event.network, event.name)
+            log.info("the engine closed its stream of events")
+        except Unavailable as error:
+            log.debug("waiting for the engine: %s", error)
+        except Exception:  # a bug on this side task must not stop the driver that containers rely on
+            log.exception("following the engine failed; it is tried again")
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, LAST_RETRY_SECONDS)
+
+
+def boot_id() -> str:
+    """What the kernel calls this boot (random(4))."""
+    return BOOT_ID.read_text().strip()
+
+
+def lock_state(state_dir: Path, stack: contextlib.AsyncExitStack) -> None:
+    """Make sure that only one driver uses a state folder.
+
+    Raises:
+        Unavailable: another one does, or the folder cannot be used.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = stack.enter_context((state_dir / "lock").open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Unavailable(
+            f"another macvlan-global uses the state folder {state_dir}; stop it first, or give another folder with "
+            "--state-dir"
+        ) from error
+    except OSError as error:
+        raise Unavailable(f"the state folder {state_dir} cannot be used: {error}") from error
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        Unavailable: see `Daemon`.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Daemon(config):
+        tell_systemd("READY=1")
+        await stop.wait()
+        tell_systemd("STOPPING=1")
+        log.info("stopping (pid %s)", os.getpid())

@@ -1,0 +1,351 @@
+"""Create, join, leave and delete endpoints: a container's legs in our networks, on this host."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from macvlan_global.driver.networks import Networks
+from macvlan_global.driver.options import NetworkOptions, parse_options
+from macvlan_global.driver.undo import Undo
+from macvlan_global.errors import Conflict, Invalid, NotFound
+from macvlan_global.ipam.pools import Holder, Identity, Pools
+from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanSpec
+from macvlan_global.links.names import link_name, mac_from_address, parse_mac, random_mac
+from macvlan_global.links.parent import Parent
+from macvlan_global.store.records import (
+    AddressRecord,
+    EndpointRecord,
+    NetworkRecord,
+    PoolRecord,
+    Row,
+    SubnetRecord,
+    Tables,
+)
+from macvlan_global.subnets import parse_address, parse_subnet
+
+log = logging.getLogger(__name__)
+
+YOUNG_SECONDS = 60.0
+"""How long an endpoint may be without a link: between CreateEndpoint and Join the engine sets the container up."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEndpoint:
+    """An endpoint as Docker asks for it. Addresses in CIDR or bare form, "" if none; `mac` "" if the user gave none."""
+
+    network: str
+    id: str
+    address: str = ""
+    address6: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the engine needs to finish: the link to move into the container, and bare gateways ("" if none)."""
+
+    link: str
+    gateway: str
+    gateway6: str
+
+
+class Endpoints:
+    """Endpoints of this host. Every method may be repeated and called by many at once."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        pools: Pools,
+        kernel: Kernel,
+        networks: Networks,
+        identity: Identity,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`identity` names this host and this boot of it: endpoints of another boot are dead."""
+        self._table = tables.endpoints
+        self._pools = pools
+        self._kernel = kernel
+        self._networks = networks
+        self._host = identity.host
+        self._boot = identity.boot
+        self._now = now
+        self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    async def create(self, wanted: WantedEndpoint) -> str:
+        """Create an endpoint and claim its addresses; its MAC.
+
+        Raises:
+            NotFound: no such network here.
+            Invalid: an address outside the network's subnets, a malformed MAC.
+            Conflict: an address or the MAC is in use; a passthru network has its one container.
+        """
+        async with self._alone(wanted.id):
+            network = await self._networks.get(wanted.network)
+            before = await self._table.get(wanted.network, wanted.id)
+            if before and _same(before.record, wanted):
+                return before.record.mac
+            options = parse_options(network.options, strict=False)
+            record = EndpointRecord(
+                network=network.id,
+                id=wanted.id,
+                address=_bare(wanted.address),
+                address6=_bare(wanted.address6),
+                mac=await self._mac(network, options, wanted),
+                mac_asked=bool(wanted.mac),
+                link=link_name(wanted.id),
+                boot=self._boot,
+                at=self._now(),
+            )
+            if wanted.mac or options.mac != "random" or options.mode == "passthru":  # a random MAC clashes with none
+                await self._check_neighbours(network, options, record)
+            async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
+                await self._table.put(record, network.id, record.id)
+                undo.push("its record", lambda: self._table.drop(network.id, record.id))
+                undo.push("its addresses", lambda: self._let_go(network, record))
+                await self._claim(network, record)
+            return record.mac
+
+    async def join(self, network_id: str, endpoint_id: str, sandbox: str) -> Joined:
+        """Make the endpoint's link, ready to be moved into the container.
+
+        Raises:
+            NotFound: no such network or endpoint here.
+            Unavailable: no parent is usable now.
+            Conflict: the kernel refuses the MAC or the parent.
+        """
+        async with self._alone(endpoint_id):
+            network = await self._networks.get(network_id)
+            row = await self._need(network_id, endpoint_id)
+            parent = await self._networks.ready_parent(network)
+            options = parse_options(network.options, strict=False)
+            async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
+                undo.push("its link", lambda: self._kernel.delete(row.record.link))
+                await self._make_link(row.record, parent, options)
+                joined = msgspec.structs.replace(row.record, sandbox=sandbox, parent=parent.name)
+                await self._table.put(joined, network_id, endpoint_id)
+            return Joined(
+                row.record.link,
+                _gateway(network, row.record.address),
+                _gateway(network, row.record.address6),
+            )
+
+    async def leave(self, network_id: str, endpoint_id: str) -> None:
+        """Take the link out of the container. Idempotent.
+
+        Deleting it where it is spares the kernel the move back to the host's namespace, which costs as much as the
+        deletion. If the link is not found there, the engine moves it back and `delete` deletes it.
+        """
+        row = await self._table.get(network_id, endpoint_id)
+        if row and row.record.sandbox:
+            await self._kernel.delete_in_sandbox(row.record.sandbox, row.record.mac)
+
+    async def delete(self, network_id: str, endpoint_id: str) -> None:
+        """Delete an endpoint, its link and its claims. Idempotent."""
+        async with self._alone(endpoint_id):
+            row = await self._table.get(network_id, endpoint_id)
+            if row is None:
+                return
+            await self._kernel.delete(row.record.link)
+            await self._release(row.record)
+            await self._table.drop(network_id, endpoint_id)
+
+    async def adopt(self, wanted: WantedEndpoint, *, sandbox: str, container: str) -> None:
+        """Write down an endpoint that the engine has and the state lost, and claim its addresses.
+
+        Raises:
+            NotFound: its network is not known.
+            Conflict: somebody else claims an address of it.
+        """
+        async with self._alone(wanted.id):
+            network = await self._networks.get(wanted.network)
+            record = EndpointRecord(
+                network=network.id,
+                id=wanted.id,
+                address=_bare(wanted.address),
+                address6=_bare(wanted.address6),
+                mac=wanted.mac,
+                link=link_name(wanted.id),
+                parent=network.parent,
+                sandbox=sandbox,
+                boot=self._boot,
+                at=self._now(),
+                container=container,
+            )
+            async with Undo(f"adopt endpoint {wanted.id[:12]}") as undo:
+                await self._table.put(record, network.id, record.id)
+                undo.push("its record", lambda: self._table.drop(network.id, record.id))
+                await self._claim(network, record)
+
+    async def get(self, network_id: str, endpoint_id: str) -> EndpointRecord:
+        """The endpoint.
+
+        Raises:
+            NotFound: it is not known on this host.
+        """
+        return (await self._need(network_id, endpoint_id)).record
+
+    async def all(self) -> list[EndpointRecord]:
+        """Every endpoint of this host."""
+        return [row.record for row in await self._table.scan()]
+
+    async def name(self, endpoint: EndpointRecord, container: str) -> None:
+        """Remember the name of the container that an endpoint belongs to."""
+        row = await self._table.get(endpoint.network, endpoint.id)
+        if row and row.record.container != container:
+            await self._table.replace(row, msgspec.structs.replace(row.record, container=container))
+
+    async def is_alive(self, endpoint: EndpointRecord) -> bool:
+        """Whether the kernel shows that the endpoint is in use, or it is too young to tell."""
+        if endpoint.boot != self._boot:
+            return False
+        if self._now() - endpoint.at < YOUNG_SECONDS or await self._kernel.link(endpoint.link):
+            return True
+        return bool(endpoint.sandbox) and await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac)
+
+    async def is_stale(self, address: AddressRecord) -> bool:
+        """Whether the endpoint that claims an address on this host is known to be dead."""
+        if address.kind != "endpoint" or address.host != self._host:
+            return False
+        row = await self._table.get(address.network, address.endpoint)
+        if row is None:
+            return self._now() - address.at >= YOUNG_SECONDS
+        return not await self.is_alive(row.record)
+
+    # ---------------------------------------------------------------- inside
+
+    async def _need(self, network_id: str, endpoint_id: str) -> Row[EndpointRecord]:
+        row = await self._table.get(network_id, endpoint_id)
+        if row is None:
+            raise NotFound(
+                f"endpoint {endpoint_id[:12]} is not known to macvlan-global on this host; start the container again"
+            )
+        return row
+
+    async def _mac(self, network: NetworkRecord, options: NetworkOptions, wanted: WantedEndpoint) -> str:
+        if wanted.mac:
+            return parse_mac(wanted.mac)
+        if options.mode == "passthru":
+            # a passthru link and its parent are one station: another MAC would change the parent's
+            parent = await self._networks.ready_parent(network)
+            return parent.mac or random_mac(os.urandom)
+        address = _bare(wanted.address) or _bare(wanted.address6)
+        if options.mac == "address" and address:
+            return mac_from_address(address)
+        return random_mac(os.urandom)
+
+    async def _check_neighbours(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRecord) -> None:
+        """Refuse what the link would clash with on its parent."""
+        parent = await self._kernel.link(network.parent)
+        if parent and parent.mac == wanted.mac and options.mode != "passthru":
+            raise Conflict(f"--mac-address {wanted.mac} is the MAC of the parent {parent.name}; use another")
+        sharing = {each.id for each in await self._networks.all() if each.parent == network.parent}
+        for other in await self.all():
+            if other.id == wanted.id or other.network not in sharing:
+                continue
+            if other.mac == wanted.mac and await self.is_alive(other):
+                raise Conflict(
+                    f"--mac-address {wanted.mac} is in use on the parent {network.parent}: "
+                    f"{_who(other)} has it; use another"
+                )
+            if options.mode == "passthru" and await self.is_alive(other):
+                raise Conflict(
+                    f"network {network.name or network.id[:12]} is in mode passthru, which carries one container at a "
+                    f"time: {_who(other)} is on it"
+                )
+
+    async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
+        for address in filter(None, (endpoint.address, endpoint.address6)):
+            subnet = _subnet_of(network, address)
+            if subnet is None:
+                raise Invalid(
+                    f"address {address} is in no subnet of network {network.name or network.id[:12]} "
+                    f"({', '.join(each.subnet for each in network.subnets)})"
+                )
+            if subnet.space:
+                pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
+                await self._pools.claim(pool, address, Holder("endpoint", network.id, endpoint.id))
+
+    async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
+        holder = Holder("endpoint", network.id, endpoint.id)
+        for address in filter(None, (endpoint.address, endpoint.address6)):
+            subnet = _subnet_of(network, address)
+            if subnet and subnet.space:
+                await self._pools.unclaim(subnet.space, address, holder)
+
+    async def _release(self, endpoint: EndpointRecord) -> None:
+        networks = {each.id: each for each in await self._networks.all()}
+        if network := networks.get(endpoint.network):
+            await self._let_go(network, endpoint)
+
+    async def _make_link(self, endpoint: EndpointRecord, parent: Parent, options: NetworkOptions) -> None:
+        found = await self._kernel.link(endpoint.link)
+        if found and not await self._is_leftover(found, parent, endpoint):
+            return
+        if found:
+            await self._kernel.delete(endpoint.link)
+        spec = MacvlanSpec(
+            endpoint.link,
+            parent.name,
+            options.mode,
+            "" if options.mode == "passthru" and endpoint.mac == parent.mac else endpoint.mac,
+            options.mtu,
+        )
+        await self._kernel.add_macvlan(spec)
+        if endpoint.mac_asked:
+            # the kernel tells whether a MAC is in use on the parent (by a link of another driver, say) only when the
+            # link is set up; the engine would do that too late for a clear error
+            await self._kernel.set_up(endpoint.link)
+            await self._kernel.set_down(endpoint.link)
+
+    async def _is_leftover(self, found: LinkFact, parent: Parent, endpoint: EndpointRecord) -> bool:
+        lower = await self._kernel.link(parent.name)
+        return lower is None or found.lower != lower.index or found.mac != endpoint.mac
+
+    @asynccontextmanager
+    async def _alone(self, endpoint_id: str) -> AsyncIterator[None]:
+        """One request at a time for each endpoint; the lock goes with the last that wants it."""
+        lock, waiting = self._busy.get(endpoint_id, (asyncio.Lock(), 0))
+        self._busy[endpoint_id] = lock, waiting + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._busy[endpoint_id]
+            if waiting == 1:
+                del self._busy[endpoint_id]
+            else:
+                self._busy[endpoint_id] = lock, waiting - 1
+
+
+def _bare(address: str) -> str:
+    return str(parse_address(address, "address")) if address else ""
+
+
+def _same(record: EndpointRecord, wanted: WantedEndpoint) -> bool:
+    return (
+        record.address == _bare(wanted.address)
+        and record.address6 == _bare(wanted.address6)
+        and (not wanted.mac or record.mac == parse_mac(wanted.mac))
+    )
+
+
+def _who(endpoint: EndpointRecord) -> str:
+    return f"container {endpoint.container}" if endpoint.container else f"endpoint {endpoint.id[:12]}"
+
+
+def _subnet_of(network: NetworkRecord, address: str) -> SubnetRecord | None:
+    parsed = parse_address(address, "address")
+    return next((each for each in network.subnets if parsed in parse_subnet(each.subnet, "subnet")), None)
+
+
+def _gateway(network: NetworkRecord, address: str) -> str:
+    """The gateway of the subnet that holds the address: each subnet has its own."""
+    subnet = _subnet_of(network, address) if address else None
+    return subnet.gateway if subnet and not network.internal else ""

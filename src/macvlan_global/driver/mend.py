@@ -1,0 +1,139 @@
+"""Gathers what a repair rests on, and applies its corrections one by one."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import singledispatchmethod
+
+from macvlan_global.driver import repair as r
+from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.endpoints import WantedEndpoint
+from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.engine.ports import Engine, EngineNetwork
+from macvlan_global.errors import Internal, MacvlanGlobalError, Unavailable
+from macvlan_global.ipam.pools import DEFAULT_SPACE
+
+log = logging.getLogger(__name__)
+
+
+class Mender:
+    """Puts right what a crash left behind. Safe beside requests of the engine."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        grace: float,
+        our_ipam: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`grace` in seconds; `our_ipam` is the name of our IPAM driver in the engine."""
+        self._driver = driver
+        self._grace = grace
+        self._our_ipam = our_ipam
+        self._now = now
+
+    async def look(self, engine: Engine | None) -> list[r.Correction]:
+        """What would be corrected. Without an engine, or if it does not answer, only what the kernel proves."""
+        seen: tuple[EngineNetwork, ...] | None = None
+        # the engine is asked after the state is read: what it learnt meanwhile is then never taken for unknown to it
+        facts = await self._facts()
+        if engine:
+            try:
+                seen = tuple(await engine.networks())
+            except Unavailable as error:
+                log.info("repair goes without the engine: %s", error)
+        return r.plan(facts(seen))
+
+    async def mend(self, engine: Engine | None) -> list[r.Correction]:
+        """Correct, and say what was corrected. One that fails is logged and the others go on."""
+        done = []
+        for correction in await self.look(engine):
+            try:
+                await self._apply(correction)
+            except MacvlanGlobalError as error:
+                log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
+            else:
+                log.info("repair: %s %s: %s", type(correction).__name__, correction.subject, correction.reason)
+                done.append(correction)
+        return done
+
+    async def _facts(self) -> Callable[[tuple[EngineNetwork, ...] | None], r.Facts]:
+        now = self._now()
+        networks = tuple(await self._driver.networks.all())
+        endpoints = tuple(await self._driver.endpoints.all())
+        owned = tuple((await self._driver.owned.owned()).values())
+        pools = tuple(await self._driver.pools.pools())
+        addresses = tuple(await self._driver.pools.addresses())
+        links = {link.name: link for link in await self._driver.kernel.links()}
+        return lambda engine: r.Facts(
+            host=self._driver.identity.host,
+            boot=self._driver.identity.boot,
+            now=now,
+            grace=self._grace,
+            networks=networks,
+            endpoints=endpoints,
+            owned=owned,
+            pools=pools,
+            addresses=addresses,
+            links=links,
+            engine=engine,
+        )
+
+    @singledispatchmethod
+    async def _apply(self, correction: r.Correction) -> None:
+        raise Internal(f"no way to apply {type(correction).__name__}")
+
+    @_apply.register
+    async def _(self, correction: r.RestoreLink) -> None:
+        await self._driver.owned.restore(correction.link)
+
+    @_apply.register
+    async def _(self, correction: r.RemoveLink) -> None:
+        await self._driver.owned.remove(correction.name)
+
+    @_apply.register
+    async def _(self, correction: r.DeleteStray) -> None:
+        await self._driver.kernel.delete(correction.name)
+
+    @_apply.register
+    async def _(self, correction: r.DeleteNetwork) -> None:
+        await self._driver.networks.delete(correction.network)
+
+    @_apply.register
+    async def _(self, correction: r.DeleteEndpoint) -> None:
+        await self._driver.endpoints.delete(correction.network, correction.endpoint)
+
+    @_apply.register
+    async def _(self, correction: r.GiveBackAddress) -> None:
+        await self._driver.pools.give_back(correction.address)
+
+    @_apply.register
+    async def _(self, correction: r.GiveBackPool) -> None:
+        await self._driver.pools.give_back_pool(correction.pool)
+
+    @_apply.register
+    async def _(self, correction: r.AdoptNetwork) -> None:
+        network = correction.network
+        ours = network.ipam_driver == self._our_ipam
+        for subnet in network.subnets if ours else ():
+            await self._driver.pools.request_pool(
+                subnet.subnet, subnet.range, network.ipam_options, ipv6=":" in subnet.subnet
+            )
+        wanted = WantedNetwork(
+            id=network.id,
+            options=network.options,
+            internal=network.internal,
+            subnets=tuple(
+                WantedSubnet(DEFAULT_SPACE if ours else "", each.subnet, each.gateway, each.aux)
+                for each in network.subnets
+            ),
+        )
+        await self._driver.networks.create(wanted, strict=False)
+        await self._driver.networks.name(network.id, network.name)
+
+    @_apply.register
+    async def _(self, correction: r.AdoptEndpoint) -> None:
+        found = correction.endpoint
+        wanted = WantedEndpoint(correction.network, found.id, found.address, found.address6, found.mac)
+        await self._driver.endpoints.adopt(wanted, sandbox=found.sandbox, container=found.container)

@@ -1,0 +1,221 @@
+"""Create and delete networks on this host, and keep each one's parent there."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from macvlan_global.driver.options import MIN_MTU_IPV6, NetworkOptions, parse_options
+from macvlan_global.driver.undo import Undo
+from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
+from macvlan_global.ipam.pools import DEFAULT_SPACE, Holder, Pools
+from macvlan_global.kernel.ports import Kernel
+from macvlan_global.links.host import HostParents
+from macvlan_global.links.owned import ParentLinks
+from macvlan_global.links.parent import Choice, Parent, no_usable_parent
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord, Tables
+from macvlan_global.subnets import Subnet, parse_address, parse_subnet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSubnet:
+    """A subnet as Docker hands it over. `space` is the engine's address space; gateway and aux may carry a prefix."""
+
+    space: str
+    subnet: str
+    gateway: str = ""
+    aux: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedNetwork:
+    """A network as Docker asks for it."""
+
+    id: str
+    options: dict[str, str]
+    internal: bool = False
+    subnets: tuple[WantedSubnet, ...] = ()
+
+
+class Networks:
+    """Networks of this host. Every method may be repeated and called by many at once."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        pools: Pools,
+        kernel: Kernel,
+        owned: ParentLinks,
+        parents: HostParents,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`owned` makes and removes parents, `parents` chooses them."""
+        self._tables = tables
+        self._pools = pools
+        self._kernel = kernel
+        self._owned = owned
+        self._parents = parents
+        self._now = now
+        # who may use a parent is decided by comparing networks, so two decisions must not overlap
+        self._deciding = asyncio.Lock()
+
+    async def create(self, wanted: WantedNetwork, *, strict: bool = True) -> None:
+        """Create a network: choose its parent, claim its pools and addresses, have its parent there.
+
+        With `strict=False` (the engine has the network already) unknown options are passed over.
+
+        Raises:
+            Invalid: an option or a subnet that cannot be; no usable parent.
+            Conflict: a pool, an address or the parent belongs to another network.
+        """
+        options = parse_options(wanted.options, strict=strict)
+        async with self._deciding, Undo(f"create network {wanted.id[:12]}") as undo:
+            subnets = [parse_subnet(each.subnet, "--subnet") for each in wanted.subnets]
+            parent = await self._choose(wanted.id, options, subnets)
+            await self._check(wanted.id, options, parent, subnets)
+            before = await self._tables.networks.get(wanted.id)
+            record = NetworkRecord(
+                id=wanted.id,
+                name=before.record.name if before else "",
+                options=wanted.options,
+                internal=wanted.internal,
+                subnets=[],
+                parent=parent.name,
+                at=self._now(),
+            )
+            # the record comes first: whatever a crash leaves behind is then found by its network
+            await self._tables.networks.put(record, wanted.id)
+            if before is None:  # a repeated request must not take away what the first one made
+                undo.push("its record", lambda: self._tables.networks.drop(wanted.id))
+                undo.push("its addresses", lambda: self._pools.drop_network(wanted.id))
+            claimed = [await self._claim_subnet(wanted.id, each) for each in wanted.subnets]
+            if await self._owned.ensure(parent) and before is None:
+                undo.push("its parent", lambda: self._owned.remove(parent.name))
+            await self._tables.networks.put(msgspec.structs.replace(record, subnets=claimed), wanted.id)
+        log.info("network %s created on parent %s", wanted.id[:12], parent.name)
+
+    async def delete(self, network_id: str) -> None:
+        """Delete a network and all that only it uses. Idempotent: an unknown id is a network that is gone."""
+        async with self._deciding:
+            row = await self._tables.networks.get(network_id)
+            if row is None:
+                return
+            for endpoint in await self._tables.endpoints.scan(network_id):
+                await self._kernel.delete(endpoint.record.link)
+                await self._tables.endpoints.drop(network_id, endpoint.record.id)
+            await self._pools.drop_network(network_id)
+            # with the record in place still: a crash after this line is settled by the next delete or repair
+            if not await self._others_on(row.record.parent, network_id):
+                await self._owned.remove(row.record.parent)
+            await self._tables.networks.drop(network_id)
+        log.info("network %s deleted", network_id[:12])
+
+    async def get(self, network_id: str) -> NetworkRecord:
+        """The network.
+
+        Raises:
+            NotFound: it is not known on this host.
+        """
+        row = await self._tables.networks.get(network_id)
+        if row is None:
+            raise NotFound(
+                f"network {network_id[:12]} is not known to macvlan-global on this host; its state was lost or it was "
+                "made by another driver: remove the network and create it again"
+            )
+        return row.record
+
+    async def all(self) -> list[NetworkRecord]:
+        """Every network of this host."""
+        return [row.record for row in await self._tables.networks.scan()]
+
+    async def explain(self, network: NetworkRecord) -> Choice:
+        """What a choice of the parent would give now, with its reasons."""
+        options = parse_options(network.options, strict=False)
+        subnets = [parse_subnet(each.subnet, "subnet") for each in network.subnets]
+        return await self._parents.choose(network.id, options.parent, options.parent_file, subnets)
+
+    async def ready_parent(self, network: NetworkRecord) -> Parent:
+        """Have the network's parent there and up, choosing again if the one it has is gone and nothing runs on it.
+
+        Raises:
+            Unavailable: no entry is usable now; the text names each and why.
+        """
+        current = await self._kernel.link(network.parent)
+        if current and current.up:
+            return Parent("existing", current.name, mtu=current.mtu, mac=current.mac)
+        async with self._deciding:
+            choice = await self.explain(network)
+            if choice.parent is None:
+                raise Unavailable(no_usable_parent(choice))
+            await self._check(network.id, parse_options(network.options, strict=False), choice.parent, [])
+            await self._owned.ensure(choice.parent)
+            if choice.parent.name != network.parent:
+                await self._move(network, choice.parent)
+            return choice.parent
+
+    async def name(self, network_id: str, name: str) -> None:
+        """Remember the name that the engine gave to a network."""
+        row = await self._tables.networks.get(network_id)
+        if row and row.record.name != name:
+            await self._tables.networks.replace(row, msgspec.structs.replace(row.record, name=name))
+
+    async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
+        """Every endpoint of a network on this host."""
+        return [row.record for row in await self._tables.endpoints.scan(network_id)]
+
+    async def _choose(self, network_id: str, options: NetworkOptions, subnets: list[Subnet]) -> Parent:
+        choice = await self._parents.choose(network_id, options.parent, options.parent_file, subnets)
+        if choice.parent is None:
+            raise Invalid(no_usable_parent(choice))
+        if len(choice.verdicts) > 1 or options.parent_file:
+            log.info("network %s: %s", network_id[:12], choice.explain())
+        return choice.parent
+
+    async def _check(self, network_id: str, options: NetworkOptions, parent: Parent, subnets: list[Subnet]) -> None:
+        """Refuse what this parent cannot carry, before anything is touched."""
+        if parent.mtu and options.mtu > parent.mtu:
+            below = parent.master or parent.name
+            raise Invalid(
+                f"-o mtu={options.mtu} is above the MTU of the parent {below} ({parent.mtu}); use {parent.mtu} or less"
+            )
+        if options.mtu and options.mtu < MIN_MTU_IPV6 and any(subnet.version == 6 for subnet in subnets):
+            raise Invalid(f"-o mtu={options.mtu} is too small for IPv6; use {MIN_MTU_IPV6} or more")
+        for other in await self._others_on(parent.name, network_id):
+            mode = parse_options(other.options, strict=False).mode
+            if "passthru" in {mode, options.mode}:
+                who = other.name or other.id[:12]
+                what = "is in mode passthru" if mode == "passthru" else "is already using it"
+                raise Conflict(
+                    f"parent {parent.name} cannot be shared: network {who} {what}, and a passthru network needs the "
+                    "parent for itself. Use another parent, or remove that network"
+                )
+
+    async def _others_on(self, parent: str, network_id: str) -> list[NetworkRecord]:
+        return [each for each in await self.all() if each.parent == parent and each.id != network_id]
+
+    async def _claim_subnet(self, network_id: str, wanted: WantedSubnet) -> SubnetRecord:
+        gateway = str(parse_address(wanted.gateway, "--gateway")) if wanted.gateway else ""
+        aux = {name: str(parse_address(text, "--aux-address")) for name, text in wanted.aux.items()}
+        if wanted.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
+            return SubnetRecord(space="", subnet=wanted.subnet, gateway=gateway, aux=aux)
+        pool = await self._pools.claim_pool(wanted.subnet, network_id)
+        if gateway:
+            await self._pools.claim(pool, gateway, Holder("gateway", network_id))
+        for name, address in aux.items():
+            await self._pools.claim(pool, address, Holder("aux", network_id, label=name))
+        return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
+
+    async def _move(self, network: NetworkRecord, parent: Parent) -> None:
+        row = await self._tables.networks.get(network.id)
+        if row is None:
+            return
+        await self._tables.networks.replace(row, msgspec.structs.replace(row.record, parent=parent.name))
+        log.warning("network %s moved from parent %s to %s", network.id[:12], network.parent, parent.name)
+        if not await self._others_on(network.parent, network.id):
+            await self._owned.remove(network.parent)

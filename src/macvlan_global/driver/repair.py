@@ -1,0 +1,236 @@
+"""After a crash, a reboot or a lost answer: compare state, kernel and engine, and say what must be corrected. Pure.
+
+Each correction names its reason. What is younger than the grace period is left alone: a request may be under way, and
+the engine repeats a broken call for 15 s. Without the engine's view only what the kernel alone proves is corrected.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
+from macvlan_global.kernel.ports import LinkFact
+from macvlan_global.links.owned import describe, is_what_we_made
+from macvlan_global.store.records import (
+    AddressRecord,
+    EndpointRecord,
+    LinkRecord,
+    NetworkRecord,
+    PoolRecord,
+)
+
+_OUR_LINK = re.compile(r"mg-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a repair rests on. `engine` is None if it did not answer; times are seconds since the epoch."""
+
+    host: str
+    boot: str
+    now: float
+    grace: float
+    networks: tuple[NetworkRecord, ...] = ()
+    endpoints: tuple[EndpointRecord, ...] = ()
+    owned: tuple[LinkRecord, ...] = ()
+    pools: tuple[PoolRecord, ...] = ()
+    addresses: tuple[AddressRecord, ...] = ()
+    links: Mapping[str, LinkFact] = field(default_factory=dict)
+    engine: tuple[EngineNetwork, ...] | None = None
+
+    def is_old(self, at: float) -> bool:
+        """Whether something written at this time is beyond the grace period."""
+        return self.now - at >= self.grace
+
+    def engine_endpoints(self) -> dict[str, EngineEndpoint]:
+        """Every endpoint that the engine has, by id."""
+        return {each.id: each for network in self.engine or () for each in network.endpoints}
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One thing to put right: what it is about, in words, and why."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreLink(Correction):
+    """Make a parent of ours again."""
+
+    link: LinkRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveLink(Correction):
+    """Take away a parent of ours."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteStray(Correction):
+    """Delete a container's link that belongs to no endpoint."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteNetwork(Correction):
+    """Delete a network that the engine does not have."""
+
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteEndpoint(Correction):
+    """Delete an endpoint that nothing uses."""
+
+    network: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBackAddress(Correction):
+    """Give back an address that nobody holds."""
+
+    address: AddressRecord
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBackPool(Correction):
+    """Give back a pool that no network has."""
+
+    pool: PoolRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptNetwork(Correction):
+    """Write down a network that the engine has and our state lost."""
+
+    network: EngineNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptEndpoint(Correction):
+    """Write down an endpoint that the engine has and our state lost, and claim its addresses."""
+
+    network: str
+    endpoint: EngineEndpoint
+
+
+def plan(facts: Facts) -> list[Correction]:
+    """Every correction, in an order in which they can be applied."""
+    deleted = {each.network for each in _networks(facts)}
+    return [
+        *_networks(facts),
+        *_adoptions(facts),
+        *_endpoints(facts, deleted),
+        *_strays(facts),
+        *_parents(facts, deleted),
+        *_addresses(facts, deleted),
+        *_pools(facts, deleted),
+    ]
+
+
+def _networks(facts: Facts) -> list[DeleteNetwork]:
+    if facts.engine is None:
+        return []
+    known = {each.id for each in facts.engine}
+    return [
+        DeleteNetwork(
+            f"network {each.name or each.id[:12]}", "the engine has no such network: it was removed unseen", each.id
+        )
+        for each in facts.networks
+        if each.id not in known and facts.is_old(each.at)
+    ]
+
+
+def _adoptions(facts: Facts) -> Iterator[Correction]:
+    networks = {each.id for each in facts.networks}
+    endpoints = {each.id for each in facts.endpoints}
+    for network in facts.engine or ():
+        if network.id not in networks:
+            yield AdoptNetwork(f"network {network.name}", "the engine has it, and the state does not", network)
+        for endpoint in network.endpoints:
+            if endpoint.id and endpoint.id not in endpoints:
+                yield AdoptEndpoint(
+                    f"endpoint of {endpoint.container or endpoint.id[:12]}",
+                    "the engine has it, and the state does not",
+                    network.id,
+                    endpoint,
+                )
+
+
+def _endpoints(facts: Facts, deleted: set[str]) -> Iterator[DeleteEndpoint]:
+    networks = {each.id for each in facts.networks} - deleted
+    in_engine = facts.engine_endpoints()
+    for each in facts.endpoints:
+        subject = f"endpoint {each.container or each.id[:12]} ({each.address or each.address6 or each.mac})"
+        if each.network in deleted:
+            continue  # it goes with its network
+        if each.boot != facts.boot:
+            yield DeleteEndpoint(subject, "it was made before the last boot", each.network, each.id)
+        elif not facts.is_old(each.at):
+            continue
+        elif each.network not in networks:
+            yield DeleteEndpoint(subject, "its network is gone", each.network, each.id)
+        elif facts.engine is not None and each.id not in in_engine:
+            yield DeleteEndpoint(subject, "the engine has no such endpoint", each.network, each.id)
+
+
+def _strays(facts: Facts) -> Iterator[DeleteStray]:
+    links = {each.link for each in facts.endpoints}
+    for name, link in facts.links.items():
+        if _OUR_LINK.fullmatch(name) and link.kind == "macvlan" and name not in links:
+            yield DeleteStray(f"link {name}", "no endpoint has it", name)
+
+
+def _parents(facts: Facts, deleted: set[str]) -> Iterator[Correction]:
+    used = {each.parent: each for each in facts.networks if each.id not in deleted}
+    for record in facts.owned:
+        link = facts.links.get(record.name)
+        if record.name not in used:
+            if facts.is_old(record.at):
+                yield RemoveLink(describe(record), "no network uses it", record.name)
+        elif link is None:
+            network = used[record.name]
+            reason = f"network {network.name or network.id[:12]} uses it, and it is gone"
+            yield RestoreLink(describe(record), reason, record)
+        elif not link.up and is_what_we_made(link, record):
+            yield RestoreLink(describe(record), "it is down", record)
+
+
+def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:
+    networks = {each.id for each in facts.networks} - deleted
+    endpoints = {each.id for each in facts.endpoints}
+    in_engine = facts.engine_endpoints()
+    used = {address for each in in_engine.values() for address in (each.address, each.address6) if address}
+    for each in facts.addresses:
+        if each.host != facts.host or not facts.is_old(each.at):
+            continue
+        if each.kind == "reserved":
+            if facts.engine is not None and each.address not in used:
+                yield GiveBackAddress(
+                    f"address {each.address}", "it was asked for, and no container of the engine has it", each
+                )
+        elif each.kind == "endpoint" and each.endpoint not in endpoints and each.endpoint not in in_engine:
+            yield GiveBackAddress(f"address {each.address}", "its endpoint is gone", each)
+        elif each.network not in networks and each.kind != "endpoint":
+            yield GiveBackAddress(f"address {each.address}", "its network is gone", each)
+
+
+def _pools(facts: Facts, deleted: set[str]) -> Iterator[GiveBackPool]:
+    networks = {each.id for each in facts.networks} - deleted
+    in_engine = {each.id for each in facts.engine or ()}
+    subnets = {subnet.subnet for each in facts.engine or () for subnet in each.subnets}
+    for pool in facts.pools:
+        if not facts.is_old(pool.at) or pool.network in networks or pool.network in in_engine:
+            continue
+        if pool.network in deleted:
+            continue  # it goes with its network
+        if pool.network:
+            yield GiveBackPool(f"pool {pool.subnet}", "its network is gone", pool)
+        elif facts.engine is not None and pool.subnet not in subnets:
+            yield GiveBackPool(f"pool {pool.subnet}", "it was asked for, and no network of the engine has it", pool)

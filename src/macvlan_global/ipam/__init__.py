@@ -1,0 +1,1 @@
+"""Addresses: which pool, which address next, and who holds it."""

@@ -1,0 +1,181 @@
+"""Messages to calls of the driver and back: the path table, and nothing else. No handler calls the engine's API."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.endpoints import WantedEndpoint
+from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.errors import Invalid
+from macvlan_global.ipam.pools import DEFAULT_SPACE
+from macvlan_global.libnetwork import messages as m
+
+GENERIC = "com.docker.network.generic"
+INTERNAL = "com.docker.network.internal"
+REQUEST_TYPE = "RequestAddressType"
+GATEWAY = "com.docker.network.gateway"
+MAC_KEY = "com.docker.network.endpoint.macaddress"
+MAX_ID = 128
+
+Handler = Callable[[Any], Awaitable[m.Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path takes and who answers it."""
+
+    request: type[m.Message]
+    handle: Handler
+
+
+class Handlers:
+    """The two drivers behind one socket."""
+
+    def __init__(self, driver: Driver) -> None:
+        """Translate for this driver."""
+        self._networks = driver.networks
+        self._endpoints = driver.endpoints
+        self._pools = driver.pools
+
+    def routes(self) -> dict[str, Route]:
+        """Every path of the protocol. Anything else is a 404, which the engine knows how to take."""
+        return {
+            "/Plugin.Activate": Route(m.Empty, self._activate),
+            "/NetworkDriver.GetCapabilities": Route(m.Empty, self._network_capabilities),
+            "/NetworkDriver.GwAllocCheck": Route(m.GwAllocCheck, self._gateway_check),
+            "/NetworkDriver.AllocateNetwork": Route(m.AllocateNetwork, self._allocate_network),
+            "/NetworkDriver.FreeNetwork": Route(m.NetworkOnly, self._nothing),
+            "/NetworkDriver.CreateNetwork": Route(m.CreateNetwork, self._create_network),
+            "/NetworkDriver.DeleteNetwork": Route(m.NetworkOnly, self._delete_network),
+            "/NetworkDriver.CreateEndpoint": Route(m.CreateEndpoint, self._create_endpoint),
+            "/NetworkDriver.EndpointOperInfo": Route(m.EndpointOnly, self._oper_info),
+            "/NetworkDriver.DeleteEndpoint": Route(m.EndpointOnly, self._delete_endpoint),
+            "/NetworkDriver.Join": Route(m.Join, self._join),
+            "/NetworkDriver.Leave": Route(m.EndpointOnly, self._leave),
+            "/NetworkDriver.DiscoverNew": Route(m.Discovery, self._nothing),
+            "/NetworkDriver.DiscoverDelete": Route(m.Discovery, self._nothing),
+            "/NetworkDriver.ProgramExternalConnectivity": Route(m.EndpointOnly, self._nothing),
+            "/NetworkDriver.RevokeExternalConnectivity": Route(m.EndpointOnly, self._nothing),
+            "/IpamDriver.GetCapabilities": Route(m.Empty, self._ipam_capabilities),
+            "/IpamDriver.GetDefaultAddressSpaces": Route(m.Empty, self._address_spaces),
+            "/IpamDriver.RequestPool": Route(m.RequestPool, self._request_pool),
+            "/IpamDriver.ReleasePool": Route(m.PoolOnly, self._release_pool),
+            "/IpamDriver.RequestAddress": Route(m.RequestAddress, self._request_address),
+            "/IpamDriver.ReleaseAddress": Route(m.ReleaseAddress, self._release_address),
+        }
+
+    async def _activate(self, _request: m.Empty) -> m.Activation:
+        return m.Activation(implements=["NetworkDriver", "IpamDriver"])
+
+    async def _nothing(self, _request: m.Message) -> m.Empty:
+        return m.Empty()
+
+    # ---------------------------------------------------------- network driver
+
+    async def _network_capabilities(self, _request: m.Empty) -> m.NetworkCapabilities:
+        # local scope with global connectivity: outside a swarm the engine shares nothing, we do
+        return m.NetworkCapabilities(scope="local", connectivity_scope="global")
+
+    async def _gateway_check(self, _request: m.GwAllocCheck) -> m.GwAllocAnswer:
+        # as the built-in macvlan driver does since engine 29: no gateway given, none invented
+        return m.GwAllocAnswer(skip_ipv4=True, skip_ipv6=True)
+
+    async def _allocate_network(self, request: m.AllocateNetwork) -> m.AllocatedNetwork:
+        # what is not handed back here, no node of the swarm ever sees
+        return m.AllocatedNetwork(options=request.options or {})
+
+    async def _create_network(self, request: m.CreateNetwork) -> m.Empty:
+        options = request.options or {}
+        wanted = WantedNetwork(
+            id=_identifier("NetworkID", request.network_id),
+            options=_user_options(options.get(GENERIC)),
+            internal=options.get(INTERNAL) in {True, "true"},
+            subnets=tuple(
+                WantedSubnet(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
+                for data in (*(request.ipv4_data or ()), *(request.ipv6_data or ()))
+                if data.pool
+            ),
+        )
+        await self._networks.create(wanted)
+        return m.Empty()
+
+    async def _delete_network(self, request: m.NetworkOnly) -> m.Empty:
+        await self._networks.delete(_identifier("NetworkID", request.network_id))
+        return m.Empty()
+
+    async def _create_endpoint(self, request: m.CreateEndpoint) -> m.CreatedEndpoint:
+        asked = request.interface or m.Interface()
+        wanted = WantedEndpoint(*_ids(request), asked.address, asked.address_ipv6, asked.mac_address)
+        mac = await self._endpoints.create(wanted)
+        return m.CreatedEndpoint(interface=None if asked.mac_address else m.MacOnly(mac_address=mac))
+
+    async def _oper_info(self, request: m.EndpointOnly) -> m.OperInfo:
+        endpoint = await self._endpoints.get(*_ids(request))
+        facts = {
+            "parent": endpoint.parent,
+            "link": endpoint.link,
+            "com.docker.network.endpoint.macaddress": endpoint.mac,
+        }
+        return m.OperInfo(value=facts)
+
+    async def _delete_endpoint(self, request: m.EndpointOnly) -> m.Empty:
+        await self._endpoints.delete(*_ids(request))
+        return m.Empty()
+
+    async def _join(self, request: m.Join) -> m.Joined:
+        joined = await self._endpoints.join(*_ids(request), request.sandbox_key)
+        return m.Joined(
+            interface_name=m.InterfaceName(src_name=joined.link, dst_prefix="eth"),
+            gateway=joined.gateway,
+            gateway_ipv6=joined.gateway6,
+        )
+
+    async def _leave(self, request: m.EndpointOnly) -> m.Empty:
+        await self._endpoints.leave(*_ids(request))
+        return m.Empty()
+
+    # ------------------------------------------------------------- IPAM driver
+
+    async def _ipam_capabilities(self, _request: m.Empty) -> m.IpamCapabilities:
+        return m.IpamCapabilities()
+
+    async def _address_spaces(self, _request: m.Empty) -> m.AddressSpaces:
+        return m.AddressSpaces(local_default_address_space=DEFAULT_SPACE, global_default_address_space=DEFAULT_SPACE)
+
+    async def _request_pool(self, request: m.RequestPool) -> m.Pool:
+        pool_id, subnet = await self._pools.request_pool(
+            request.pool, request.sub_pool, request.options or {}, ipv6=request.v6
+        )
+        return m.Pool(pool_id=pool_id, pool=subnet)
+
+    async def _release_pool(self, request: m.PoolOnly) -> m.Empty:
+        await self._pools.release_pool(request.pool_id)
+        return m.Empty()
+
+    async def _request_address(self, request: m.RequestAddress) -> m.Address:
+        gateway = (request.options or {}).get(REQUEST_TYPE) == GATEWAY
+        address = await self._pools.request_address(request.pool_id, request.address, gateway=gateway)
+        return m.Address(address=address)
+
+    async def _release_address(self, request: m.ReleaseAddress) -> m.Empty:
+        await self._pools.release_address(request.pool_id, request.address)
+        return m.Empty()
+
+
+def _ids(request: m.CreateEndpoint | m.EndpointOnly | m.Join) -> tuple[str, str]:
+    return _identifier("NetworkID", request.network_id), _identifier("EndpointID", request.endpoint_id)
+
+
+def _identifier(name: str, value: str) -> str:
+    if not 0 < len(value) <= MAX_ID or not value.isascii() or not value.isalnum():
+        raise Invalid(f"{name} {value[:MAX_ID]!r} is not an id of the engine's (letters and digits)")
+    return value
+
+
+def _user_options(generic: object) -> dict[str, str]:
+    if generic is None:
+        return {}
+    if not isinstance(generic, dict) or not all(isinstance(value, str) for value in generic.values()):
+        raise Invalid(f"{GENERIC} must be a map of texts")
+    return generic

@@ -1,0 +1,75 @@
+"""The plugin's socket: HTTP over a unix socket that only root may use."""
+
+import logging
+import socket
+import time
+
+from aiohttp import web
+
+from macvlan_global.errors import Invalid, MacvlanGlobalError
+from macvlan_global.libnetwork.codec import MAX_BODY, decode, encode, encode_error
+from macvlan_global.libnetwork.handlers import Route
+from macvlan_global.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+
+
+class PluginServer:
+    """Answers the engine. Whatever it asks is logged with what came of it and how long it took."""
+
+    def __init__(self, routes: dict[str, Route], metrics: Metrics) -> None:
+        """Serve these paths."""
+        self._routes = routes
+        self._metrics = metrics
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=10)
+
+    async def start(self, listener: socket.socket) -> None:
+        """Begin to serve on a listening unix socket."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def stop(self) -> None:
+        """Finish the requests under way, then stop."""
+        await self._runner.cleanup()
+
+    async def _answer(self, http: web.Request) -> web.Response:
+        route = self._routes.get(http.path)
+        if route is None:
+            return _reply(404, encode_error(f"{http.path} is not known to macvlan-global", ipam=False))
+        ipam = http.path.startswith("/IpamDriver.")
+        started = time.perf_counter()
+        try:
+            body = await http.read()
+        except web.HTTPRequestEntityTooLarge:
+            text = f"the request is larger than {MAX_BODY // 1024} KiB"
+            return _reply(413, encode_error(text, ipam=ipam))
+        status, reply, problem = await self._handle(route, body, ipam=ipam)
+        seconds = time.perf_counter() - started
+        self._metrics.observe(http.path[1:], seconds, failed=bool(problem))
+        if problem:
+            log.warning("%s refused in %.1f ms: %s", http.path[1:], seconds * 1000, problem)
+        else:
+            log.debug("%s %s -> %s in %.1f ms", http.path[1:], body, reply, seconds * 1000)
+        return _reply(status, reply)
+
+    async def _handle(self, route: Route, body: bytes, *, ipam: bool) -> tuple[int, bytes, str]:
+        try:
+            request = decode(body, route.request)
+        except Invalid as error:
+            return 400, encode_error(str(error), ipam=ipam), str(error)
+        try:
+            return 200, encode(await route.handle(request)), ""
+        except MacvlanGlobalError as error:
+            return 200, encode_error(str(error), ipam=ipam), str(error)
+        except Exception:  # the edge: a bug must not take the engine down with it, nor leak into Err
+            log.exception("a bug in the handling of %s", route.request.__name__)
+            text = "an internal error of macvlan-global; its log says more"
+            return 200, encode_error(text, ipam=ipam), text
+
+
+def _reply(status: int, body: bytes) -> web.Response:
+    return web.Response(status=status, body=body, content_type=CONTENT_TYPE)

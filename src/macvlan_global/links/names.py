@@ -1,0 +1,43 @@
+"""Names and MACs of links. Pure, but for the random source given."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from macvlan_global.errors import Invalid
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def link_name(endpoint_id: str) -> str:
+    """The name a container's link has in the host's namespace: derived from the endpoint, so that a repeated Join
+    finds what the first one made. 15 characters, the most that the kernel takes."""
+    return f"mg-{endpoint_id[:12]}"
+
+
+def parse_mac(text: str) -> str:
+    """A unicast MAC in lower case with colons.
+
+    Raises:
+        Invalid: it is none.
+    """
+    mac = text.strip().lower().replace("-", ":")
+    if not _MAC.fullmatch(mac):
+        raise Invalid(f"--mac-address {text!r} is not a MAC address such as 02:42:c0:a8:01:0a")
+    if int(mac[:2], 16) & 1:
+        raise Invalid(f"--mac-address {text!r} is a multicast address; the first byte must be even")
+    if mac == "00:00:00:00:00:00":
+        raise Invalid(f"--mac-address {text!r} is not an address that a link can have")
+    return mac
+
+
+def random_mac(random_bytes: Callable[[int], bytes]) -> str:
+    """A locally administered unicast MAC (IEEE 802 sections 8.2.2 and 8.4)."""
+    octets = bytearray(random_bytes(6))
+    octets[0] = octets[0] & 0b11111100 | 0b10
+    return octets.hex(":")
+
+
+def mac_from_address(address: str) -> str:
+    """A MAC derived from a bare address: 02:42 and its last four bytes, as engines before 28 did."""
+    return (b"\x02\x42" + ip_address(address).packed[-4:]).hex(":")

@@ -1,0 +1,120 @@
+"""Parent links that we make: sub-interfaces and dummies, owned by this host and taken away when unused.
+
+Ownership is written down before a link is made and struck out after it is deleted, so a crash between the two leaves
+a record that the next start settles, never a link without an owner.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound
+from macvlan_global.kernel.ports import Kernel, LinkFact
+from macvlan_global.links.parent import Parent
+from macvlan_global.store.records import LinkRecord, Table
+
+log = logging.getLogger(__name__)
+
+
+class ParentLinks:
+    """Makes, remakes and removes parents. Links that existed before are never touched."""
+
+    def __init__(self, kernel: Kernel, table: Table[LinkRecord], now: Callable[[], float] = time.time) -> None:
+        """`table` holds the links of this host only."""
+        self._kernel = kernel
+        self._table = table
+        self._now = now
+        self._one_at_a_time = asyncio.Lock()
+
+    async def owned(self) -> dict[str, LinkRecord]:
+        """The links that we made, by name."""
+        return {row.record.name: row.record for row in await self._table.scan()}
+
+    async def ensure(self, parent: Parent) -> bool:
+        """Have the parent there and up; whether it had to be made. Idempotent.
+
+        Raises:
+            NotFound, Unavailable, Conflict: the kernel could not make it; nothing of it is left.
+        """
+        async with self._one_at_a_time:
+            found = await self._kernel.link(parent.name)
+            if found:
+                return await self._ensure_up(found)
+            if parent.kind == "existing":
+                raise NotFound(f"the parent {parent.name} has just gone")
+            record = LinkRecord(
+                name=parent.name,
+                kind=parent.kind,
+                master=parent.master,
+                vlan_id=parent.vlan_id,
+                at=self._now(),
+            )
+            already_ours = await self._table.get(parent.name) is not None
+            await self._table.put(record, parent.name)
+            try:
+                await self._make(record)
+            except MacvlanGlobalError:
+                if not already_ours:
+                    await self._table.drop(parent.name)
+                raise
+            log.info("made %s", describe(record))
+            return True
+
+    async def restore(self, record: LinkRecord) -> bool:
+        """Have a link of ours there again after a reboot or a deletion behind our back; whether it was made.
+
+        Raises:
+            NotFound, Unavailable, Conflict: not now (its master is not there yet, say).
+        """
+        async with self._one_at_a_time:
+            found = await self._kernel.link(record.name)
+            if found:
+                return await self._ensure_up(found)
+            await self._make(record)
+            log.info("made %s again: it was gone", describe(record))
+            return True
+
+    async def remove(self, name: str) -> bool:
+        """Take away a link of ours; False (and nothing done) if it is not ours."""
+        async with self._one_at_a_time:
+            row = await self._table.get(name)
+            if row is None:
+                return False
+            link = await self._kernel.link(name)
+            if link and is_what_we_made(link, row.record):
+                await self._kernel.delete(name)
+                log.info("removed %s: no network uses it any more", describe(row.record))
+            await self._table.drop(name)
+            return True
+
+    async def _make(self, record: LinkRecord) -> None:
+        if record.kind == "dummy":
+            await self._kernel.add_dummy(record.name)
+        else:
+            await self._kernel.add_vlan(record.name, record.master, record.vlan_id)
+        try:
+            await self._kernel.set_up(record.name)
+        except MacvlanGlobalError:
+            await self._kernel.delete(record.name)
+            raise
+
+    async def _ensure_up(self, link: LinkFact) -> bool:
+        row = await self._table.get(link.name)
+        if row and not link.up:
+            await self._kernel.set_up(link.name)
+        if row and not is_what_we_made(link, row.record):
+            raise Conflict(f"{link.name} is not the link that we made ({describe(row.record)}); rename or delete it")
+        return False
+
+
+def is_what_we_made(link: LinkFact, record: LinkRecord) -> bool:
+    """Whether a link still is what the record says: somebody may have put another one of that name in its place."""
+    return link.kind == record.kind and (record.kind == "dummy" or link.vlan_id == record.vlan_id)
+
+
+def describe(record: LinkRecord) -> str:
+    """A link of ours in words."""
+    if record.kind == "dummy":
+        return f"dummy {record.name}"
+    return f"sub-interface {record.name} (VLAN {record.vlan_id} on {record.master})"

@@ -1,0 +1,59 @@
+"""Unix sockets to serve on: made by us, for root only, or handed over by systemd."""
+
+import os
+import socket
+from pathlib import Path
+
+from macvlan_global.errors import Unavailable
+
+SD_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+
+
+def listen(path: Path, *, what: str) -> socket.socket:
+    """A listening unix socket at `path` that only root may use; one left by a dead process is replaced.
+
+    Raises:
+        Unavailable: another process serves there, or the path cannot be used.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and _somebody_serves(path):
+            raise Unavailable(f"{what} {path} is served by another process; stop it first (`macvlan-global status`)")
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)  # never open to others, not even between bind and chmod
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(128)
+    except OSError as error:
+        raise Unavailable(f"{what} {path} cannot be used: {error}") from error
+    return listener
+
+
+def handed_over() -> socket.socket | None:
+    """The socket that systemd hands over (LISTEN_FDS, sd_listen_fds(3)), or None."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or int(os.environ.get("LISTEN_FDS", "0")) < 1:
+        return None
+    os.set_inheritable(SD_LISTEN_FDS_START, False)
+    return socket.socket(fileno=SD_LISTEN_FDS_START)
+
+
+def _somebody_serves(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def tell_systemd(state: str) -> None:
+    """Send `state` (as "READY=1") to systemd if it asked for it (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect("\0" + address[1:] if address.startswith("@") else address)
+        notify.send(state.encode())

@@ -1,0 +1,48 @@
+"""Counts and times for Prometheus. Collecting is always on and cheap; the listener is opt-in."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
+
+
+class Metrics:
+    """Everything that is measured, in a registry of its own."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._registry = CollectorRegistry()
+        self._seconds = Histogram(
+            "macvlan_global_request_seconds",
+            "Time to answer a request of the engine",
+            ["method"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._refused = Counter(
+            "macvlan_global_requests_refused_total",
+            "Requests answered with an error",
+            ["method"],
+            registry=self._registry,
+        )
+        self._held = Gauge("macvlan_global_held", "Things held on this host", ["what"], registry=self._registry)
+        self._corrections = Counter(
+            "macvlan_global_corrections_total", "Corrections that repair made", registry=self._registry
+        )
+
+    def observe(self, method: str, seconds: float, *, failed: bool) -> None:
+        """One request was answered."""
+        self._seconds.labels(method).observe(seconds)
+        if failed:
+            self._refused.labels(method).inc()
+
+    def corrected(self, count: int) -> None:
+        """Repair made so many corrections."""
+        self._corrections.inc(count)
+
+    def hold(self, what: str, count: int) -> None:
+        """So many of a thing (networks, endpoints, addresses) are held now."""
+        self._held.labels(what).set(count)
+
+    def text(self) -> bytes:
+        """The exposition format, version 0.0.4."""
+        return generate_latest(self._registry)

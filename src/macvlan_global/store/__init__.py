@@ -1,0 +1,1 @@
+"""State that outlives the process: a small key-value port and what stands behind it."""

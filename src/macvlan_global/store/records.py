@@ -1,0 +1,232 @@
+"""What is kept, and where: the records, their keys, and tables that turn entries into records and back.
+
+Values are JSON with a schema version `v`. A record of a newer version is left alone and reported, never guessed at.
+Shared facts (pools, addresses) and facts of this host (networks, endpoints, links) have tables of their own, so that
+the former can live in a cluster store while the latter stay on the host.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from macvlan_global.errors import Internal
+from macvlan_global.store.ports import Entry, Store
+
+VERSION = 1
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what is stored. `v` is the version of its schema."""
+
+    v: int = VERSION
+
+
+class PoolRecord(Record, frozen=True, kw_only=True):
+    """A subnet being handed out.
+
+    `network` is the id of the network that holds it, or "" while it is only reserved: a pool is reserved by
+    RequestPool and claimed by CreateNetwork. `range` is the part that is handed out unasked, "" for all of it.
+    """
+
+    space: str
+    subnet: str
+    range: str = ""
+    network: str = ""
+    at: float
+    auto: bool = False
+
+
+class AddressRecord(Record, frozen=True, kw_only=True):
+    """One address and its holder.
+
+    `kind` tells who: "reserved" (asked for, not used yet), "gateway" or "aux" (the network's), "endpoint".
+    `asked` says that this very address was asked for; `label` is the name of an aux address.
+    `host` and `incarnation` tell which run of which host's driver wrote it.
+    """
+
+    space: str
+    subnet: str
+    address: str
+    kind: Literal["reserved", "gateway", "aux", "endpoint"]
+    network: str = ""
+    endpoint: str = ""
+    label: str = ""
+    asked: bool = False
+    host: str
+    incarnation: str
+    at: float
+
+
+class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One subnet of a network: CIDR, bare gateway ("" if none), aux addresses by name.
+
+    `space` is our address space, or "" if another IPAM driver gives the addresses.
+    """
+
+    space: str
+    subnet: str
+    range: str = ""
+    gateway: str = ""
+    aux: dict[str, str] = {}
+
+
+class NetworkRecord(Record, frozen=True, kw_only=True):
+    """A network on this host. `options` are the user's `-o` as given; `parent` is the link chosen on this host.
+
+    `name` is learnt from the engine later and may be "".
+    """
+
+    id: str
+    name: str = ""
+    options: dict[str, str]
+    internal: bool = False
+    subnets: list[SubnetRecord] = []
+    parent: str = ""
+    at: float
+
+
+class EndpointRecord(Record, frozen=True, kw_only=True):
+    """A container's leg in a network, on this host. Addresses are bare, "" if none; `mac_asked` says that the
+    user gave the MAC.
+
+    `link` is the name its link has in the host's namespace, `sandbox` the path of the container's network namespace
+    once it joined, `boot` the boot during which it was made: no endpoint outlives its boot.
+    """
+
+    network: str
+    id: str
+    address: str = ""
+    address6: str = ""
+    mac: str
+    mac_asked: bool = False
+    link: str
+    parent: str = ""
+    sandbox: str = ""
+    boot: str
+    at: float
+    container: str = ""
+
+
+class LinkRecord(Record, frozen=True, kw_only=True):
+    """A parent link that we made on this host and must take away again. Written before the link is made."""
+
+    name: str
+    kind: Literal["vlan", "dummy"]
+    master: str = ""
+    vlan_id: int = 0
+    at: float
+
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[R]):
+    """A record and the entry it was read from, which is needed to change or delete it."""
+
+    record: R
+    entry: Entry
+
+
+class Table(Generic[R]):
+    """Records of one kind, below one prefix of a store."""
+
+    def __init__(self, store: Store, prefix: str, kind: type[R]) -> None:
+        """Keep records of `kind` under `prefix` (no slash at the end)."""
+        self._store = store
+        self._prefix = prefix
+        self._decoder = msgspec.json.Decoder(kind)
+        self._encoder = msgspec.json.Encoder()
+
+    async def get(self, *parts: str) -> Row[R] | None:
+        """The row at this key, or None."""
+        entry = await self._store.get(self._key(parts))
+        return self._row(entry) if entry else None
+
+    async def scan(self, *parts: str) -> list[Row[R]]:
+        """Every row below these parts of the key, but those of a newer version (see `foreign`)."""
+        entries = await self._store.scan(self._key(parts) + "/")
+        return [self._row(entry) for entry in entries if _version(entry) <= VERSION]
+
+    async def foreign(self) -> list[str]:
+        """Keys of records that a newer version wrote."""
+        return [entry.key for entry in await self._store.scan(self._prefix + "/") if _version(entry) > VERSION]
+
+    async def create(self, record: R, *parts: str) -> Row[R] | None:
+        """Create the record if the key is absent; None if it is there."""
+        entry = await self._store.create(self._key(parts), self._encoder.encode(record))
+        return Row(record, entry) if entry else None
+
+    async def replace(self, row: Row[R], record: R) -> Row[R] | None:
+        """Write `record` if the row is still current; None if not."""
+        entry = await self._store.replace(row.entry, self._encoder.encode(record))
+        return Row(record, entry) if entry else None
+
+    async def delete(self, row: Row[R]) -> bool:
+        """Delete the row if it is still current; whether it was."""
+        return await self._store.delete(row.entry)
+
+    async def drop(self, *parts: str) -> None:
+        """Delete whatever is at this key, if anything. Only for keys that nobody else writes."""
+        entry = await self._store.get(self._key(parts))
+        while entry and not await self._store.delete(entry):
+            entry = await self._store.get(self._key(parts))
+
+    async def put(self, record: R, *parts: str) -> Row[R]:
+        """Write the record, whatever was there. Only for keys that nobody else writes."""
+        while True:
+            row = await self.create(record, *parts)
+            if row:
+                return row
+            entry = await self._store.get(self._key(parts))
+            if entry and (written := await self._store.replace(entry, self._encoder.encode(record))):
+                return Row(record, written)
+
+    def _key(self, parts: tuple[str, ...]) -> str:
+        return "/".join((self._prefix, *(part.replace("/", "_") for part in parts)))
+
+    def _row(self, entry: Entry) -> Row[R]:
+        if _version(entry) > VERSION:
+            raise Internal(f"{entry.key} was written by a newer macvlan-global; this one leaves it alone")
+        try:
+            return Row(self._decoder.decode(entry.value), entry)
+        except msgspec.DecodeError as error:
+            raise Internal(f"{entry.key} in the store cannot be read: {error}") from error
+
+
+class _Versioned(msgspec.Struct):
+    v: int = VERSION
+
+
+_version_decoder = msgspec.json.Decoder(_Versioned)
+
+
+def _version(entry: Entry) -> int:
+    try:
+        return _version_decoder.decode(entry.value).v
+    except msgspec.DecodeError:
+        return VERSION
+
+
+class Tables:
+    """Every table, by what it is kept in."""
+
+    def __init__(self, shared: Store, local: Store) -> None:
+        """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
+        self.pools = Table(shared, "pools", PoolRecord)
+        self.addresses = Table(shared, "addresses", AddressRecord)
+        self.networks = Table(local, "networks", NetworkRecord)
+        self.endpoints = Table(local, "endpoints", EndpointRecord)
+        self.links = Table(local, "links", LinkRecord)
+
+    async def foreign(self) -> list[str]:
+        """Keys of records that a newer version wrote, which this one leaves alone."""
+        keys = [
+            await self.pools.foreign(),
+            await self.addresses.foreign(),
+            await self.networks.foreign(),
+            await self.endpoints.foreign(),
+            await self.links.foreign(),
+        ]
+        return [key for each in keys for key in each]

@@ -1,0 +1,230 @@
+"""The embedded store: one SQLite file.
+
+One thread owns the connection. Whatever was asked while it was busy becomes one transaction (group commit), so many
+callers share the cost of one fsync, and each is answered only after that commit.
+"""
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.ports import Entry
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x6D67736C  # "mgsl", PRAGMA application_id: tells our files from other SQLite files
+MAX_BATCH = 512
+
+MIGRATIONS: tuple[str, ...] = (
+    # 1: every record is a key; revisions come from one counter and never repeat, not even for a key made anew
+    """
+    CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE counter (last INTEGER NOT NULL);
+    INSERT INTO counter VALUES (0);
+    """,
+)
+"""Each brings the file from one version to the next; `PRAGMA user_version` says which were run. Append only."""
+
+_Operation = Callable[[sqlite3.Connection], object]
+
+
+class SqliteStore:
+    """See `macvlan_global.store.ports.Store`. Make it with `open_sqlite`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Take over a connection that no other thread uses from now on."""
+        self._connection = connection
+        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="sqlite", daemon=True)
+        self._closed = False
+        self._thread.start()
+
+    async def get(self, key: str) -> Entry | None:
+        """See `Store.get`."""
+        return await self._ask(lambda connection: _read(connection, key))
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        return await self._ask(lambda connection: _list(connection, prefix))
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        return await self._ask(lambda connection: _create(connection, key, value))
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        return await self._ask(lambda connection: _replace(connection, entry, value))
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        return await self._ask(lambda connection: _delete(connection, entry))
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if not self._closed:
+            self._closed = True
+            self._asked.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    async def _ask(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise Unavailable("the state file is closed: the driver is stopping")
+        asked = _Asked(operation, asyncio.get_running_loop())
+        self._asked.put(asked)
+        return await asked.answer  # type: ignore[return-value]  # one queue carries operations of every type
+
+    def _serve(self) -> None:
+        running = True
+        while running:
+            batch: list[_Asked] = []
+            item = self._asked.get()
+            while item is not None:
+                batch.append(item)
+                if len(batch) == MAX_BATCH:
+                    break
+                try:
+                    item = self._asked.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                running = False
+            if batch:
+                self._commit(batch)
+        self._connection.close()
+
+    def _commit(self, batch: Sequence["_Asked"]) -> None:
+        results: list[object]
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            results = [asked.operation(self._connection) for asked in batch]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            results = [Unavailable(f"the state file cannot be written: {error}")] * len(batch)
+        loops = {asked.loop for asked in batch}
+        for loop in loops:
+            pairs = [(asked, result) for asked, result in zip(batch, results, strict=True) if asked.loop is loop]
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits for the answer
+                loop.call_soon_threadsafe(_answer, pairs)
+
+
+class _Asked:
+    """One operation and the future of the caller who waits for it."""
+
+    __slots__ = ("answer", "loop", "operation")
+
+    def __init__(self, operation: _Operation, loop: asyncio.AbstractEventLoop) -> None:
+        self.operation = operation
+        self.loop = loop
+        self.answer: asyncio.Future[object] = loop.create_future()
+
+
+def _answer(pairs: Sequence[tuple[_Asked, object]]) -> None:
+    for asked, result in pairs:
+        if asked.answer.done():
+            continue
+        if isinstance(result, Exception):
+            asked.answer.set_exception(result)
+        else:
+            asked.answer.set_result(result)
+
+
+def _read(connection: sqlite3.Connection, key: str) -> Entry | None:
+    row = connection.execute("SELECT key, value, revision FROM entries WHERE key = ?", (key,)).fetchone()
+    return Entry(*row) if row else None
+
+
+def _list(connection: sqlite3.Connection, prefix: str) -> list[Entry]:
+    rows = connection.execute(
+        "SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key",
+        (prefix, prefix + "\U0010ffff"),
+    )
+    return [Entry(*row) for row in rows]
+
+
+def _create(connection: sqlite3.Connection, key: str, value: bytes) -> Entry | None:
+    revision = _next_revision(connection)
+    done = connection.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", (key, value, revision))
+    return Entry(key, value, revision) if done.rowcount else None
+
+
+def _replace(connection: sqlite3.Connection, entry: Entry, value: bytes) -> Entry | None:
+    revision = _next_revision(connection)
+    done = connection.execute(
+        "UPDATE entries SET value = ?, revision = ? WHERE key = ? AND revision = ?",
+        (value, revision, entry.key, entry.revision),
+    )
+    return Entry(entry.key, value, revision) if done.rowcount else None
+
+
+def _delete(connection: sqlite3.Connection, entry: Entry) -> bool:
+    done = connection.execute("DELETE FROM entries WHERE key = ? AND revision = ?", (entry.key, entry.revision))
+    return bool(done.rowcount)
+
+
+def _next_revision(connection: sqlite3.Connection) -> int:
+    row: tuple[int] = connection.execute("UPDATE counter SET last = last + 1 RETURNING last").fetchone()
+    return row[0]
+
+
+def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteStore:
+    """Open the state file, making it if there is none and bringing an older one up to date.
+
+    It is never replaced: a file that is damaged, newer than this program or no state file at all is left as it is.
+
+    Raises:
+        Unavailable: it cannot be used; the message says why and what to do.
+    """
+    try:
+        fresh = not path.exists() or path.stat().st_size == 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        path.chmod(0o600)
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
+    try:
+        _prepare(connection, path, migrations, fresh=fresh)
+    except sqlite3.Error as error:
+        connection.close()
+        raise Unavailable(
+            f"the state file {path} is damaged ({error}). It was left as it is. Put back a copy, or move it away "
+            "and start again: addresses of running containers are then taken anew from the engine by "
+            "`macvlan-global repair`"
+        ) from error
+    except Unavailable:
+        connection.close()
+        raise
+    return SqliteStore(connection)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str], *, fresh: bool) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if not fresh and application != APPLICATION_ID:
+        raise Unavailable(
+            f"{path} is a SQLite file, but not a state file of macvlan-global. It was left as it is. "
+            "Give another folder with --state-dir"
+        )
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise Unavailable(
+            f"the state file {path} has version {version}, and this macvlan-global knows versions up to "
+            f"{len(migrations)}. It was left as it is. Start the newer macvlan-global that wrote it, or give another "
+            "folder with --state-dir"
+        )
+    check: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if check != "ok":
+        raise sqlite3.DatabaseError(check)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    for number in range(version, len(migrations)):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {migrations[number]} PRAGMA application_id = {APPLICATION_ID};"
+            f"PRAGMA user_version = {number + 1}; COMMIT;"
+        )
