@@ -31,6 +31,8 @@ _KERNEL = Path("/usr/bin/linux.uml")
 _SETUP = Path(__file__).with_name("guest.sh")
 _MARK = "MACVLAN_GLOBAL_GUEST"
 _MODULES = ("ipv6", "8021q", "dummy", "macvlan", "bridge", "veth")
+# Said by the kernel itself as it ends, whatever its log level.
+_LAST_WORD = "reboot: System halted\n"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def guest_run(
     begin = time.monotonic()
     output = _boot(folder, memory, disk, timeout, echo=echo)
     seconds = time.monotonic() - begin
+    if echo:
+        print(f"lab: the guest was up for {seconds:.1f} s", flush=True)
     try:
         returncode = int((folder / "code").read_text())
     except (OSError, ValueError):
@@ -95,7 +99,7 @@ def guest_run(
 
 
 def _write_scripts(folder: Path, command: Sequence[str], env: Mapping[str, str], disk: Path | None) -> None:
-    own = {_MARK: "1", "HOME": "/root", "LANG": "C.UTF-8"}
+    own = {_MARK: "1", "HOME": "/root", "LANG": "C.UTF-8", "TMPDIR": "/run/tmp", "TERM": "dumb", "COLUMNS": "120"}
     words = ["env", *(f"{name}={value}" for name, value in (own | dict(env)).items()), *command]
     (folder / "command").write_text(f"cd {shlex.quote(str(ROOT))} && exec {shlex.join(words)}\n")
     head = {"folder": str(folder), "modules": " ".join(_MODULES), "disk": "1" if disk else ""}
@@ -164,6 +168,8 @@ def _collect(kernel: "subprocess.Popen[bytes]", *, echo: bool) -> str:
     with kernel.stdout or contextlib.nullcontext(iter(())) as stream:
         for raw in stream:
             line = raw.decode(errors="replace").replace("\r", "")
+            if line == _LAST_WORD:
+                continue
             said.append(line)
             if echo:
                 sys.stdout.write(line)
@@ -207,9 +213,7 @@ def kernel_has(kind: str) -> bool:
     ensure_system_packages()
     with _throwaway_namespace() as namespace:
         lines = _PROBES.get(kind, (f"link add probe type {kind}",))
-        return (
-            run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines), check=False).returncode == 0
-        )
+        return run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines), check=False).returncode == 0
 
 
 @contextlib.contextmanager

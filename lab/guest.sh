@@ -29,10 +29,16 @@ mount -t mqueue mqueue /dev/mqueue
 ln -sf /proc/self/fd /dev/fd
 for place in /dev/shm /run; do mount -t tmpfs -o mode=1777 tmpfs "$place"; done
 chmod 755 /run
+# Temporary files go where a disk of a host can be (TMPDIR says so to programs);
+# /tmp stays as it is below, for scripts and environments that are there.
+mkdir -m 1777 /run/tmp
 # The tmpfs has what an overlay needs above it; the overlay of the root has not.
 mkdir -p /var/lib/docker
 mount -t tmpfs -o mode=711 tmpfs /var/lib/docker
 mount -t hostfs -o "$folder" out /mnt/out
+# Folders of guests are named after processes of the machine below, which look
+# dead from here: hidden, or they would be reaped.
+mount -t tmpfs tmpfs "${folder%/*}"
 # Where the kernel itself looks when it wants a module.
 mount --bind /usr/lib/uml/modules /lib/modules
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup

@@ -112,7 +112,7 @@ class Host:
             )
         with holder.stdout or io.BytesIO() as said:
             if said.readline() != b"ready\n":
-                holder.wait()
+                holder.communicate()
                 raise LabError(f"host {self.name} could not be made: {tail(self.folder / 'holder.log')}")
         return holder
 
@@ -231,9 +231,7 @@ class Host:
         if self._daemon is None or self._daemon.engine != chosen:
             self.stop_engine()
             log = self.folder / "dockerd.log"
-            self._daemon = Daemon(
-                chosen, self.run_folder, log, lambda command, file: self.popen(command, log=file)
-            )
+            self._daemon = Daemon(chosen, self.run_folder, log, lambda command, file: self.popen(command, log=file))
         self._path = chosen.search_path
         self._config = settings(self.namespace, live_restore=live_restore, extra=daemon_json)
         self._daemon.start(self._config)

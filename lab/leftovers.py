@@ -59,14 +59,15 @@ def end_processes(identity: str) -> None:
 
 
 def processes(identity: str) -> list[int]:
-    """The processes of one id, never the caller's own."""
+    """The processes of one id; never init, the caller, or what the caller was started by."""
+    spared = {1, *_lineage(os.getpid())}
     network = _inode(_NAMESPACES / identity)
     # Whole path segments only: mg-1-a is not mg-1-ab.
     name = re.escape(identity).encode() + rb"(?![\w-])"
     cgroup, folder = re.compile(b"/" + name), re.compile(b"/guest/" + name)
     found = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+        if not entry.name.isdigit() or int(entry.name) in spared:
             continue
         with contextlib.suppress(OSError):
             mine = (
@@ -76,6 +77,18 @@ def processes(identity: str) -> list[int]:
             )
             if mine and alive(int(entry.name)):
                 found.append(int(entry.name))
+    return found
+
+
+def _lineage(pid: int) -> list[int]:
+    """A process and its ancestors, as far as they can be seen."""
+    found = []
+    while pid > 0:
+        found.append(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
     return found
 
 

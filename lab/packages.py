@@ -196,9 +196,7 @@ def _mirror(folder: Path = Path("/etc/apt")) -> str:
     for file in files:
         if not file.exists():
             continue
-        found = re.search(
-            r"^(?:URIs:|deb\s(?:\[.*?\]\s+)?)\s*(\S+/debian)/?\s", file.read_text(), re.MULTILINE
-        )
+        found = re.search(r"^(?:URIs:|deb\s(?:\[.*?\]\s+)?)\s*(\S+/debian)/?\s", file.read_text(), re.MULTILINE)
         if found:
             return found[1]
     raise LabError(f"no Debian mirror in this machine's package sources; name one in {_MIRROR_VARIABLE}")

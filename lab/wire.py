@@ -58,9 +58,7 @@ class Wire:
         )
         run(["nsenter", f"--net=/run/netns/{self.namespace}", "sh", "-c", script])
 
-    def plug(
-        self, host: Plugged, name: str = "eth1", *, mtu: int | None = None, addresses: Iterable[str] = ()
-    ) -> None:
+    def plug(self, host: Plugged, name: str = "eth1", *, mtu: int | None = None, addresses: Iterable[str] = ()) -> None:
         """Give `host` an interface on this wire, up.
 
         Args:
@@ -76,9 +74,7 @@ class Wire:
             f"link set {port} master br0 up",
         )
         # nodad: an address is usable at once; nobody else is on the wire yet.
-        given = [
-            f"address add {address} dev {name}{' nodad' if ':' in address else ''}" for address in addresses
-        ]
+        given = [f"address add {address} dev {name}{' nodad' if ':' in address else ''}" for address in addresses]
         self._ip(f"link set {name} up", *given, namespace=host.namespace)
         self._ports[host.namespace, name] = port
 

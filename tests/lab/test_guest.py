@@ -1,12 +1,13 @@
 """The guest kernel: boots without a terminal, has what it is for, and keeps its disk."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lab import LabError, guest_run, leftovers, make_disk
-from lab.paths import GUESTS, PREFIX
+from lab import LabError, guest_run, leftovers, make_disk, reap_leftovers
+from lab.paths import GUESTS, PREFIX, ROOT
 
 SCRIPT = """
 import sys
@@ -56,3 +57,18 @@ def test_a_guest_that_hangs_is_ended() -> None:
         guest_run(["sleep", "600"], timeout=4)
     (folder,) = set(GUESTS.glob(f"{PREFIX}*")) - before
     assert leftovers.processes(folder.name) == []
+
+
+def test_the_guest_of_a_killed_run_is_reaped() -> None:
+    """A guest outlives a maker that is killed, and ends with the next run's reaping."""
+    script = "from lab import guest_run; guest_run(['sh', '-c', 'echo up; sleep 600'])"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as maker:
+        assert maker.stdout is not None
+        assert any(line == "up\n" for line in maker.stdout)
+        (folder,) = GUESTS.glob(f"{PREFIX}{maker.pid}-*")
+        maker.kill()
+    assert leftovers.processes(folder.name) != []
+    assert folder.name in reap_leftovers()
+    assert leftovers.processes(folder.name) == []
+    assert not folder.exists()

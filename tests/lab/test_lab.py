@@ -47,9 +47,7 @@ def test_containers_reach_each_other_across_hosts(pair: tuple[Host, Host]) -> No
     """Built-in macvlan works on both engines, and the wire joins them."""
     a, b = pair
     a.docker(*CONTAINER, "--name=one", "--ip=10.65.0.11", "alpine", "sleep", "600")
-    answer = b.docker(
-        "run", "--rm", "--network=lan", "--ip=10.65.0.12", "alpine", "ping", "-c1", "-W2", "10.65.0.11"
-    )
+    answer = b.docker("run", "--rm", "--network=lan", "--ip=10.65.0.12", "alpine", "ping", "-c1", "-W2", "10.65.0.11")
     assert "1 packets received" in answer
     a.docker("rm", "-f", "one")
 
@@ -89,10 +87,7 @@ def test_a_container_outlives_its_engine_with_live_restore() -> None:
         host.restart_engine()
         host.kill_engine()
         host.restart_engine()
-        assert (
-            host.docker("inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", "stays")
-            == f"true {begun}"
-        )
+        assert host.docker("inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", "stays") == f"true {begun}"
 
 
 @pytest.mark.parametrize("version", ENGINES)
@@ -175,7 +170,7 @@ def test_leftovers_of_a_killed_run_are_reaped() -> None:
         maker.kill()
         maker.wait()
         assert len(leftovers.processes(identity)) >= 3
-        assert reap_leftovers() == [identity]
+        assert identity in reap_leftovers()
         alive.run(["true"])
     assert traces(identity) == []
 
@@ -209,9 +204,7 @@ def test_the_kernel_is_probed_for_real() -> None:
         ("sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror.example/debian\nSuites: x\n"),
     ],
 )
-def test_the_mirror_is_the_machines_own(
-    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_mirror_is_the_machines_own(name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both forms of apt's sources are read; no mirror is named in this repository."""
     monkeypatch.delenv("MACVLAN_GLOBAL_DEBIAN_MIRROR", raising=False)
     (tmp_path / name).parent.mkdir(exist_ok=True)
