@@ -15,8 +15,8 @@ from macvlan_global.admin.server import AdminServer, MetricsServer
 from macvlan_global.admin.views import Views
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.driver.learn import EngineFollower
 from macvlan_global.driver.mend import Mender
-from macvlan_global.driver.networks import Networks
 from macvlan_global.engine.docker import DRIVER, DockerEngine
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import Unavailable
@@ -33,8 +33,6 @@ from macvlan_global.store.records import Tables
 log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 10.0
 
 
 class Daemon:
@@ -78,7 +76,9 @@ class Daemon:
         await driver.pools.load()
         await mender.mend(None)
         await self._serve(stack, driver, Views(config, driver, self._engine, mender, self._metrics))
-        await self._follow_engine(stack, mender, driver.networks)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        follower = EngineFollower(driver, self._engine, mender, self._metrics)
+        stack.callback(group.create_task(follower.run()).cancel)
 
     async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:
         config = self._config
@@ -97,31 +97,6 @@ class Daemon:
             stack.push_async_callback(metrics.stop)
             await metrics.start(config.metrics)
         log.info("macvlan-global %s serves on %s, state in %s", __version__, config.socket, config.state_dir)
-
-    async def _follow_engine(self, stack: contextlib.AsyncExitStack, mender: Mender, networks: Networks) -> None:
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        task = group.create_task(follow_engine(self._engine, mender, networks, self._metrics))
-        stack.callback(task.cancel)
-
-
-async def follow_engine(engine: Engine, mender: Mender, networks: Networks, metrics: Metrics) -> None:
-    """Repair whenever the engine comes (back), and learn the names of networks from its events. Never returns."""
-    wait = FIRST_RETRY_SECONDS
-    while True:
-        try:
-            async for event in engine.events():
-                if event is None:
-                    wait = FIRST_RETRY_SECONDS
-                    metrics.corrected(len(await mender.mend(engine)))
-                elif event.action == "create":
-                    await networks.name(event.network, event.name)
-            log.info("the engine closed its stream of events")
-        except Unavailable as error:
-            log.debug("waiting for the engine: %s", error)
-        except Exception:  # a bug on this side task must not stop the driver that containers rely on
-            log.exception("following the engine failed; it is tried again")
-        await asyncio.sleep(wait)
-        wait = min(wait * 2, LAST_RETRY_SECONDS)
 
 
 def boot_id() -> str:

@@ -1,5 +1,6 @@
 """Puts together what the admin socket answers, from the driver's rooms."""
 
+import contextlib
 import os
 import time
 
@@ -7,6 +8,7 @@ from macvlan_global import __version__
 from macvlan_global.admin import messages as a
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.learn import learn_names
 from macvlan_global.driver.mend import Mender
 from macvlan_global.driver.options import parse_options
 from macvlan_global.driver.repair import Correction
@@ -147,16 +149,8 @@ class Views:
         raise NotFound(f"there is no network {name!r} of macvlan-global on this host; there is: {known}")
 
     async def _learn_names(self) -> None:
-        try:
-            seen = await self._engine.networks()
-        except Unavailable:
-            return  # names are a courtesy; ids are shown instead
-        endpoints = {each.id: each for each in await self._driver.endpoints.all()}
-        for network in seen:
-            await self._driver.networks.name(network.id, network.name)
-            for endpoint in network.endpoints:
-                if ours := endpoints.get(endpoint.id):
-                    await self._driver.endpoints.name(ours, endpoint.container)
+        with contextlib.suppress(Unavailable):  # names are a courtesy; ids are shown instead
+            await learn_names(self._driver, self._engine)
 
     async def _network_view(
         self, network: NetworkRecord, *, made: bool, endpoints: list[EndpointRecord], pools: list[PoolRecord]

@@ -1,9 +1,11 @@
 """The command `macvlan-global`: its subcommands, and how errors reach the operator."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from macvlan_global import __version__
 from macvlan_global.cli import cmd_serve
 from macvlan_global.errors import MacvlanGlobalError
 
@@ -15,6 +17,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cmd_serve.add_to(app)
+
+
+@app.command("version")
+def version(json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """Print the version.
+
+    Example: macvlan-global version
+    """
+    print(f'{{"version": "{__version__}"}}' if json else f"macvlan-global {__version__}")
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from macvlan_global.driver.endpoints import Endpoints
+from macvlan_global.driver.endpoints import Endpoints, describe_endpoint
 from macvlan_global.driver.networks import Networks
 from macvlan_global.ipam.pools import DEFAULT_AUTO_POOLS, AutoPool, Identity, Pools
 from macvlan_global.kernel.ports import Kernel
@@ -22,6 +22,25 @@ class Settings:
     scope: str = "local"
     aliases: Mapping[str, str] = field(default_factory=dict)
     auto_pools: Sequence[AutoPool] = DEFAULT_AUTO_POOLS
+
+
+class _Peers:
+    """Answers the address book about holders; see `ipam.pools.Peers`."""
+
+    def __init__(self, tables: Tables, endpoints: Callable[[], Endpoints]) -> None:
+        self._tables = tables
+        self._endpoints = endpoints
+
+    async def is_stale(self, address: AddressRecord) -> bool:
+        return await self._endpoints().is_stale(address)
+
+    async def network_name(self, network: str) -> str:
+        row = await self._tables.networks.get(network)
+        return row.record.name if row and row.record.name else network[:12]
+
+    async def endpoint_name(self, network: str, endpoint: str) -> str:
+        row = await self._tables.endpoints.get(network, endpoint)
+        return describe_endpoint(row.record) if row else f"endpoint {endpoint[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +67,18 @@ class Driver:
     ) -> Self:
         """Wire the parts. Call `pools.load()` before the first request."""
 
-        async def is_stale(address: AddressRecord) -> bool:
-            return await endpoints.is_stale(address)
-
         async def routes() -> list[Subnet]:
             facts = await kernel.routes()
             return [*facts.destinations, *(address.network for _, address in facts.addresses)]
 
-        pools = Pools(tables, identity, auto_pools=settings.auto_pools, routes=routes, is_stale=is_stale, now=now)
+        pools = Pools(
+            tables,
+            identity,
+            auto_pools=settings.auto_pools,
+            routes=routes,
+            peers=_Peers(tables, lambda: endpoints),
+            now=now,
+        )
         owned = ParentLinks(kernel, tables.links, now=now)
         parents = HostParents(kernel, owned, settings.aliases, settings.scope)
         networks = Networks(tables, pools, kernel, owned, parents, now=now)

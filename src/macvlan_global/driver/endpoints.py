@@ -252,12 +252,12 @@ class Endpoints:
             if other.mac == wanted.mac and await self.is_alive(other):
                 raise Conflict(
                     f"--mac-address {wanted.mac} is in use on the parent {network.parent}: "
-                    f"{_who(other)} has it; use another"
+                    f"{describe_endpoint(other)} has it; use another"
                 )
             if options.mode == "passthru" and await self.is_alive(other):
                 raise Conflict(
                     f"network {network.name or network.id[:12]} is in mode passthru, which carries one container at a "
-                    f"time: {_who(other)} is on it"
+                    f"time: {describe_endpoint(other)} is on it"
                 )
 
     async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
@@ -336,7 +336,8 @@ def _same(record: EndpointRecord, wanted: WantedEndpoint) -> bool:
     )
 
 
-def _who(endpoint: EndpointRecord) -> str:
+def describe_endpoint(endpoint: EndpointRecord) -> str:
+    """An endpoint as the operator knows it."""
     return f"container {endpoint.container}" if endpoint.container else f"endpoint {endpoint.id[:12]}"
 
 

@@ -50,7 +50,7 @@ class Mender:
         done = []
         for correction in await self.look(engine):
             try:
-                await self._apply(correction)
+                await self._apply(correction, engine)
             except MacvlanGlobalError as error:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
             else:
@@ -81,39 +81,39 @@ class Mender:
         )
 
     @singledispatchmethod
-    async def _apply(self, correction: r.Correction) -> None:
+    async def _apply(self, correction: r.Correction, engine: Engine | None) -> None:
         raise Internal(f"no way to apply {type(correction).__name__}")
 
     @_apply.register
-    async def _(self, correction: r.RestoreLink) -> None:
+    async def _(self, correction: r.RestoreLink, _engine: Engine | None) -> None:
         await self._driver.owned.restore(correction.link)
 
     @_apply.register
-    async def _(self, correction: r.RemoveLink) -> None:
+    async def _(self, correction: r.RemoveLink, _engine: Engine | None) -> None:
         await self._driver.owned.remove(correction.name)
 
     @_apply.register
-    async def _(self, correction: r.DeleteStray) -> None:
+    async def _(self, correction: r.DeleteStray, _engine: Engine | None) -> None:
         await self._driver.kernel.delete(correction.name)
 
     @_apply.register
-    async def _(self, correction: r.DeleteNetwork) -> None:
+    async def _(self, correction: r.DeleteNetwork, _engine: Engine | None) -> None:
         await self._driver.networks.delete(correction.network)
 
     @_apply.register
-    async def _(self, correction: r.DeleteEndpoint) -> None:
+    async def _(self, correction: r.DeleteEndpoint, _engine: Engine | None) -> None:
         await self._driver.endpoints.delete(correction.network, correction.endpoint)
 
     @_apply.register
-    async def _(self, correction: r.GiveBackAddress) -> None:
+    async def _(self, correction: r.GiveBackAddress, _engine: Engine | None) -> None:
         await self._driver.pools.give_back(correction.address)
 
     @_apply.register
-    async def _(self, correction: r.GiveBackPool) -> None:
+    async def _(self, correction: r.GiveBackPool, _engine: Engine | None) -> None:
         await self._driver.pools.give_back_pool(correction.pool)
 
     @_apply.register
-    async def _(self, correction: r.AdoptNetwork) -> None:
+    async def _(self, correction: r.AdoptNetwork, _engine: Engine | None) -> None:
         network = correction.network
         ours = network.ipam_driver == self._our_ipam
         for subnet in network.subnets if ours else ():
@@ -133,7 +133,8 @@ class Mender:
         await self._driver.networks.name(network.id, network.name)
 
     @_apply.register
-    async def _(self, correction: r.AdoptEndpoint) -> None:
+    async def _(self, correction: r.AdoptEndpoint, engine: Engine | None) -> None:
         found = correction.endpoint
         wanted = WantedEndpoint(correction.network, found.id, found.address, found.address6, found.mac)
-        await self._driver.endpoints.adopt(wanted, sandbox=found.sandbox, container=found.container)
+        sandbox = await engine.sandbox(found.container_id) if engine and found.container_id else ""
+        await self._driver.endpoints.adopt(wanted, sandbox=sandbox, container=found.container)

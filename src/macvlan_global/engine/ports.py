@@ -17,14 +17,14 @@ class EngineSubnet:
 
 @dataclass(frozen=True, slots=True)
 class EngineEndpoint:
-    """A container's leg in a network. Bare addresses; `sandbox` is the path of its namespace, "" if not known."""
+    """A container's leg in a network. Bare addresses; `container` is its name, `container_id` "" if it has none."""
 
     id: str
     container: str
     mac: str
     address: str = ""
     address6: str = ""
-    sandbox: str = ""
+    container_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,10 @@ class Engine(Protocol):
 
     async def networks(self) -> list[EngineNetwork]:
         """Every network of our driver, with its endpoints."""
+        ...
+
+    async def sandbox(self, container_id: str) -> str:
+        """The path of a container's network namespace; "" if it has none or is gone."""
         ...
 
     def events(self) -> AsyncIterator[NetworkEvent | None]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -100,6 +100,22 @@ class _View:
     occupied: dict[tuple[str, str], Occupancy] = field(default_factory=dict)
 
 
+class Peers(Protocol):
+    """What the address book asks about those who hold addresses."""
+
+    async def is_stale(self, address: AddressRecord) -> bool:
+        """Whether the endpoint that claims an address is known to be dead."""
+        ...
+
+    async def network_name(self, network: str) -> str:
+        """A network as the operator knows it: its name if it is known, else the beginning of its id."""
+        ...
+
+    async def endpoint_name(self, network: str, endpoint: str) -> str:
+        """An endpoint as the operator knows it: its container if that is known, else the beginning of its id."""
+        ...
+
+
 class Pools:
     """The address book. One per process; safe for many callers at once on one event loop."""
 
@@ -110,17 +126,16 @@ class Pools:
         *,
         auto_pools: Sequence[AutoPool] = DEFAULT_AUTO_POOLS,
         routes: Callable[[], Awaitable[Sequence[Subnet]]],
-        is_stale: Callable[[AddressRecord], Awaitable[bool]],
+        peers: Peers,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`routes` tells where this host already goes, which auto pools avoid. `is_stale` tells whether an
-        endpoint of this host that claims an address is known to be dead."""
+        """`routes` tells where this host already goes, which auto pools avoid."""
         self._pools = tables.pools
         self._addresses = tables.addresses
         self._identity = identity
         self._auto_pools = auto_pools
         self._routes = routes
-        self._is_stale = is_stale
+        self._peers = peers
         self._now = now
         self._view = _View()
 
@@ -168,7 +183,7 @@ class Pools:
         if row is None:
             self._view.pools.pop(pool_id, None)
         elif row.record.network:
-            log.info("pool %s stays: network %s has it", pool_id, row.record.network[:12])
+            log.debug("pool %s stays: network %s has it", pool_id, row.record.network[:12])
         else:
             await self._drop_pool(row)
 
@@ -248,7 +263,7 @@ class Pools:
         if row.record.kind == "reserved":
             await self._drop_address(row)
         else:
-            log.debug("address %s stays: %s has it", address, describe_holder(row.record))
+            log.debug("address %s stays: it is in use %s", address, await self._holder(row.record))
 
     async def claim(self, pool: PoolRecord, address: str, holder: Holder) -> None:
         """Make the holder of an address known. Idempotent for the same holder; takes it if nobody reserved it.
@@ -263,8 +278,8 @@ class Pools:
                     return
             elif holder.holds(row.record) or _gateway_as_aux(holder, row.record):
                 return
-            elif row.record.kind != "reserved" and not await self._is_stale(row.record):
-                raise Conflict(f"address {address} is in use: {describe_holder(row.record)} has it")
+            elif row.record.kind != "reserved" and not await self._peers.is_stale(row.record):
+                raise Conflict(f"address {address} is in use {await self._holder(row.record)}")
             elif await self._addresses.replace(row, self._record(pool, address, holder)):
                 self._occupancy(pool.space, pool.subnet).take(_number(address))
                 return
@@ -298,7 +313,7 @@ class Pools:
         while not await self._create_pool(record):
             existing = await self._pools.get(*_parts(key))
             if existing and existing.record.network:
-                raise Conflict(_overlaps(record, existing.record))
+                raise Conflict(await self._overlaps(record, existing.record))
             if existing and await self._pools.replace(existing, record):
                 break
         self._remember(self._view, record)
@@ -314,7 +329,7 @@ class Pools:
         clash = next((other for other in others if _pools_clash(record, other)), None)
         if clash:
             await self._pools.delete(row)
-            raise Conflict(_overlaps(record, clash))
+            raise Conflict(await self._overlaps(record, clash))
         self._remember(self._view, record)
         return True
 
@@ -332,7 +347,8 @@ class Pools:
 
     async def _claim_unreserved(self, rows: list[Row[PoolRecord]], subnet: str, network: str) -> PoolRecord:
         if rows:
-            raise Conflict(f"subnet {subnet} is in use: network {rows[0].record.network[:12]} has it")
+            name = await self._peers.network_name(rows[0].record.network)
+            raise Conflict(f"--subnet {subnet} is in use by network {name}; use another subnet")
         record = PoolRecord(space=DEFAULT_SPACE, subnet=subnet, at=self._now())
         await self._reserve(record)
         return await self.claim_pool(subnet, network)
@@ -347,8 +363,8 @@ class Pools:
                 continue
             if _is_our_earlier_request(row.record, self._identity):
                 return with_prefix(address, view.subnet)
-            if row.record.kind == "reserved" or not await self._is_stale(row.record):
-                raise Conflict(f"address {address} is in use: {describe_holder(row.record)} has it")
+            if row.record.kind == "reserved" or not await self._peers.is_stale(row.record):
+                raise Conflict(f"address {address} is in use {await self._holder(row.record)}")
             if await self._addresses.replace(row, record):
                 return with_prefix(address, view.subnet)
 
@@ -427,6 +443,26 @@ class Pools:
             )
         return address
 
+    async def _holder(self, record: AddressRecord) -> str:
+        """Who has an address, in words that follow "in use"."""
+        if record.kind == "reserved":
+            return "by a container that is just being started"
+        if record.kind == "endpoint":
+            name = await self._peers.endpoint_name(record.network, record.endpoint)
+            return f"by {name} on host {record.host}"
+        what = "its gateway" if record.kind == "gateway" else f"its aux address {record.label}"
+        return f"by network {await self._peers.network_name(record.network)} as {what}"
+
+    async def _overlaps(self, wanted: PoolRecord, other: PoolRecord) -> str:
+        name = other.network and await self._peers.network_name(other.network)
+        holder = f"network {name} has it" if name else "a network is being created with it"
+        part = f" (range {other.range})" if other.range else ""
+        return (
+            f"--subnet {wanted.subnet} overlaps with {other.subnet}{part} in address space {other.space}: {holder}. "
+            "Use another subnet, a --ip-range of its own for each, or --ipam-opt space=NAME for a VLAN that reuses "
+            "addresses"
+        )
+
     def _occupancy(self, space: str, subnet: str) -> Occupancy:
         return self._view.occupied.setdefault((space, subnet), Occupancy([]))
 
@@ -454,17 +490,6 @@ class Pools:
 def pool_id(record: PoolRecord) -> str:
     """The id that Docker knows a pool by: `SPACE/SUBNET` or `SPACE/SUBNET/RANGE`."""
     return "/".join(filter(None, (record.space, record.subnet, record.range)))
-
-
-def describe_holder(record: AddressRecord) -> str:
-    """Who has an address, in words."""
-    if record.kind == "reserved":
-        return "a container that is just being started"
-    if record.kind == "gateway":
-        return f"it is the gateway of network {record.network[:12]}, which"
-    if record.kind == "aux":
-        return f"it is the aux address {record.label} of network {record.network[:12]}, which"
-    return f"endpoint {record.endpoint[:12]} on host {record.host}"
 
 
 def _parts(pool: str) -> tuple[str, ...]:
@@ -500,15 +525,6 @@ def _pools_clash(one: PoolRecord, other: PoolRecord) -> bool:
     if one.subnet == other.subnet and one.range and other.range:
         return overlap(parse_subnet(one.range, "range"), parse_subnet(other.range, "range"))
     return overlap(parse_subnet(one.subnet, "pool"), parse_subnet(other.subnet, "pool"))
-
-
-def _overlaps(wanted: PoolRecord, other: PoolRecord) -> str:
-    holder = f"network {other.network[:12]} has it" if other.network else "a network is being created with it"
-    part = f" (range {other.range})" if other.range else ""
-    return (
-        f"--subnet {wanted.subnet} overlaps with {other.subnet}{part} in address space {other.space}: {holder}. Use "
-        "another subnet, a --ip-range of its own for each, or --ipam-opt space=NAME for a VLAN that reuses addresses"
-    )
 
 
 def _is_our_earlier_request(record: AddressRecord, identity: Identity) -> bool:

@@ -156,7 +156,7 @@ class NetlinkKernel:
         """See `Kernel.close`."""
         self._sandboxes.close()
         if self._route is not None:
-            await self._route.close()
+            self._route.close()
             self._route = None
 
     def _socket(self) -> Any:

@@ -1,0 +1,46 @@
+# Two commands to know: `make run` and `make test`. Each does all the set-up it needs.
+
+PY := .venv/bin/python
+
+.PHONY: help run stop test check bench lab format requirements clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+run: .venv ## a real engine, the driver and the first example, on a wire of its own
+	@$(PY) -m demo run
+
+stop: .venv ## take away all that `make run` made
+	@$(PY) -m demo stop
+
+test: .venv lab ## everything, for real: engines, kernels, containers
+	@$(PY) -m lab.suite
+
+check: .venv ## lint, types, import rules, documents
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q tests/docs
+
+bench: .venv lab ## ratios against yardsticks, side by side in one run
+	@$(PY) -m bench
+
+lab: .venv
+	@$(PY) -m lab prepare
+
+format: .venv ## let ruff set the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+requirements: .venv ## pin the dependencies anew, with hashes and without naming an index
+	$(PY) -m pip install --quiet pip-tools
+	cd $(CURDIR) && for each in requirements requirements-dev; do $(PY) -m piptools compile --quiet --upgrade \
+	  --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --output-file=$$each.txt $$each.in; done
+
+clean: ## forget the virtual environment and everything built
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: .venv
+.venv:
+	@scripts/bootstrap

@@ -1,0 +1,79 @@
+"""Names that only the engine knows, learnt on tasks of our own: what a network and a container are called."""
+
+import asyncio
+import logging
+
+from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.mend import Mender
+from macvlan_global.engine.ports import Engine
+from macvlan_global.errors import Unavailable
+from macvlan_global.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 10.0
+SETTLE_SECONDS = 0.5
+"""Containers often start in bursts: names are learnt once the events have been still for so long."""
+
+
+async def learn_names(driver: Driver, engine: Engine) -> None:
+    """Write down the names of our networks and of the containers on them.
+
+    Raises:
+        Unavailable: the engine does not answer.
+    """
+    endpoints = {each.id: each for each in await driver.endpoints.all()}
+    for network in await engine.networks():
+        await driver.networks.name(network.id, network.name)
+        for endpoint in network.endpoints:
+            if ours := endpoints.get(endpoint.id):
+                await driver.endpoints.name(ours, endpoint.container)
+
+
+class EngineFollower:
+    """Repairs whenever the engine comes (back), and learns names from its events."""
+
+    def __init__(self, driver: Driver, engine: Engine, mender: Mender, metrics: Metrics) -> None:
+        """`run` does the work."""
+        self._driver = driver
+        self._engine = engine
+        self._mender = mender
+        self._metrics = metrics
+        self._something_new = asyncio.Event()
+
+    async def run(self) -> None:
+        """Never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._learn())
+
+    async def _follow(self) -> None:
+        wait = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                async for event in self._engine.events():
+                    if event is None:
+                        wait = FIRST_RETRY_SECONDS
+                        self._metrics.corrected(len(await self._mender.mend(self._engine)))
+                    if event is None or event.action in {"create", "connect"}:
+                        self._something_new.set()
+                log.info("the engine closed its stream of events")
+            except Unavailable as error:
+                log.debug("waiting for the engine: %s", error)
+            except Exception:  # a bug on this side task must not stop the driver that containers rely on
+                log.exception("following the engine failed; it is tried again")
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LAST_RETRY_SECONDS)
+
+    async def _learn(self) -> None:
+        while True:
+            await self._something_new.wait()
+            await asyncio.sleep(SETTLE_SECONDS)
+            self._something_new.clear()
+            try:
+                await learn_names(self._driver, self._engine)
+            except Unavailable as error:
+                log.debug("names are not learnt: %s", error)
+            except Exception:
+                log.exception("learning names failed; it is tried again")
