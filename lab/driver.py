@@ -1,0 +1,102 @@
+"""The driver of this project, running on a simulated host."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.hosts import Host
+from lab.process import Completed, tail, wait_until
+from macvlan_global.admin.client import AdminClient
+
+SOCKET = "docker/plugins/macvlan-global.sock"
+ADMIN_SOCKET = "macvlan-global/admin.sock"
+
+
+class Driver:
+    """One `macvlan-global serve` on a host, with its state where the host keeps /var/lib."""
+
+    def __init__(self, host: Host, *flags: str, env: Mapping[str, str] | None = None) -> None:
+        """Nothing runs yet; `flags` go to `serve`."""
+        self._host = host
+        self._flags = flags
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = host.folder / "driver.log"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running driver."""
+        assert self._process is not None, "the driver was not started"  # noqa: S101
+        return self._process.pid
+
+    @property
+    def admin(self) -> AdminClient:
+        """The driver's admin socket, from outside the host."""
+        return AdminClient(str(self._host.run_folder / ADMIN_SOCKET))
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, env: Mapping[str, str] | None = None) -> None:
+        """Start it and return once both its sockets answer.
+
+        Raises:
+            LabError: it ended, or did not answer in time; the message holds the end of its log.
+        """
+        command = [sys.executable, "-m", "macvlan_global", "serve", "--log-level=debug", *self._flags]
+        self._process = self._host.popen(command, log=self.log, env={**(self._env or {}), **(env or {})})
+        sockets = [self._host.run_folder / SOCKET, self._host.run_folder / ADMIN_SOCKET]
+        wait_until(
+            lambda: not self.running or all(_accepts(each) for each in sockets),
+            "driver",
+            seconds=30,
+            explain=lambda: tail(self.log),
+        )
+        wait_until(lambda: self.running, "driver that stays", seconds=0.1, explain=lambda: tail(self.log))
+
+    def stop(self) -> None:
+        """End it as systemd would, with SIGTERM."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would, with SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def wait(self, seconds: float = 30) -> int:
+        """Wait for it to end by itself; its exit code."""
+        assert self._process is not None  # noqa: S101
+        return self._process.wait(seconds)
+
+    def cli(self, *arguments: str, check: bool = True) -> Completed:
+        """Run another command of `macvlan-global` on the host."""
+        return self._host.run([sys.executable, "-m", "macvlan_global", *arguments], check=check)
+
+    def ask(self, *arguments: str) -> Any:
+        """The same with `--json`, parsed."""
+        return json.loads(self.cli(*arguments, "--json").stdout)
+
+    def log_text(self) -> str:
+        """All that it logged so far."""
+        return self.log.read_text(errors="replace")
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None and self.running:
+            os.kill(self._process.pid, number)
+            self._process.wait(30)
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

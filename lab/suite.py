@@ -1,0 +1,55 @@
+"""`make test`: every suite in turn, then in the guest kernel what the running one lacks the links for.
+
+Engines share cgroups and the two cores of a small machine, so suites run one after the other. What the kernel lacks
+is not skipped: those tests are left out here and run in the guest, and the counts of both are printed.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab.guest import guest_run, kernel_has
+from lab.paths import ROOT
+
+GUEST_MARK = "MACVLAN_GLOBAL_TESTS_GUEST"
+GUEST_SECONDS = 900
+NEEDED = ("8021q", "dummy")
+
+
+def main() -> int:
+    """Run everything; 0 if all passed. Arguments go to pytest, which then runs once, without the guest."""
+    if sys.argv[1:]:
+        return _pytest(sys.argv[1:])
+    started = time.monotonic()
+    codes = [_pytest(["tests"])]
+    if not all(kernel_has(kind) for kind in NEEDED):
+        codes.append(_in_guest())
+    print(f"all suites took {time.monotonic() - started:.0f} s", flush=True)
+    return max(codes)
+
+
+def _pytest(arguments: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
+
+
+def _in_guest() -> int:
+    print("\n=== the same, in the guest kernel: tests that want VLAN and dummy links ===", flush=True)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *_suites_with_needs()]
+    env = {GUEST_MARK: "1", "PYTHONPATH": str(ROOT), "CI": os.environ.get("CI", "")}
+    return guest_run(command, timeout=GUEST_SECONDS, env=env).returncode
+
+
+def _suites_with_needs() -> list[str]:
+    """Test files that hold such tests: collecting the others in the guest would only cost time."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in files if _holds_needs(path)]
+
+
+def _holds_needs(path: Path) -> bool:
+    return "mark.needs(" in path.read_text()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
