@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,7 @@ from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.listening import handed_over, listen, tell_systemd
 from macvlan_global.metrics import Metrics
 from macvlan_global.store.open import open_store
+from macvlan_global.store.ports import Store
 from macvlan_global.store.records import Tables
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,19 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Daemon:
     """The driver. `async with Daemon(config):` serves until the block is left."""
 
-    def __init__(self, config: Config, *, kernel: Kernel | None = None, engine: Engine | None = None) -> None:
-        """Other kernels and engines are for tests; nothing is opened yet."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        kernel: Kernel | None = None,
+        engine: Engine | None = None,
+        open_store: Callable[[str, Path], Store] = open_store,
+    ) -> None:
+        """Other kernels, engines and stores are for tests; nothing is opened yet."""
         self._config = config
         self._kernel: Kernel = kernel or NetlinkKernel()
         self._engine: Engine = engine or DockerEngine(config.docker_host)
+        self._open_store = open_store
         self._metrics = Metrics()
         self._stack = contextlib.AsyncExitStack()
 
@@ -65,7 +75,7 @@ class Daemon:
         config = self._config
         state_dir = Path(config.state_dir)
         lock_state(state_dir, stack)
-        store = open_store(config.store, state_dir)
+        store = self._open_store(config.store, state_dir)
         stack.push_async_callback(store.close)
         stack.push_async_callback(self._kernel.close)
         stack.push_async_callback(self._engine.close)
@@ -123,7 +133,7 @@ def lock_state(state_dir: Path, stack: contextlib.AsyncExitStack) -> None:
         raise Unavailable(f"the state folder {state_dir} cannot be used: {error}") from error
 
 
-async def serve(config: Config) -> None:
+async def serve(daemon: Daemon) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
@@ -133,7 +143,7 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Daemon(config):
+    async with daemon:
         tell_systemd("READY=1")
         await stop.wait()
         tell_systemd("STOPPING=1")

@@ -38,9 +38,13 @@ class AdminClient:
         """See `Views.parents`."""
         return self._ask("GET", "/parents?" + urlencode({"network": network}), a.ChoiceView)
 
-    def repair(self, *, dry_run: bool) -> a.RepairView:
+    def repair(self, *, dry_run: bool, grace: float | None = None) -> a.RepairView:
         """See `Views.repair`."""
-        return self._ask("POST", "/repair?" + urlencode({"dry_run": int(dry_run)}), a.RepairView)
+        return self._ask(
+            "POST",
+            "/repair?" + urlencode({"dry_run": int(dry_run), **({} if grace is None else {"grace": grace})}),
+            a.RepairView,
+        )
 
     def _ask(self, method: str, path: str, kind: type[T]) -> T:
         connection = _UnixConnection(self._path, self._timeout)

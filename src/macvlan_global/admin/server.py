@@ -2,7 +2,8 @@
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypedDict
 
 import msgspec
 from aiohttp import web
@@ -28,7 +29,7 @@ class AdminServer:
         app.router.add_get("/networks", self._with(lambda _: views.networks()))
         app.router.add_get("/addresses", self._with(lambda http: views.addresses(http.query.get("network", ""))))
         app.router.add_get("/parents", self._with(lambda http: views.parents(http.query.get("network", ""))))
-        app.router.add_post("/repair", self._with(lambda http: views.repair(dry_run=http.query.get("dry_run") == "1")))
+        app.router.add_post("/repair", self._with(lambda http: views.repair(**_repair_arguments(http.query))))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5)
 
     async def start(self, listener: socket.socket) -> None:
@@ -52,6 +53,19 @@ class AdminServer:
             return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
 
         return handle
+
+
+class _RepairArguments(TypedDict):
+    dry_run: bool
+    grace: float | None
+
+
+def _repair_arguments(query: Mapping[str, str]) -> _RepairArguments:
+    try:
+        grace = float(query["grace"]) if "grace" in query else None
+    except ValueError:
+        raise Invalid(f"grace={query['grace']} is not a number of seconds") from None
+    return _RepairArguments(dry_run=query.get("dry_run") == "1", grace=grace)
 
 
 class MetricsServer:

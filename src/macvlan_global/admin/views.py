@@ -119,17 +119,20 @@ class Views:
             ],
         )
 
-    async def repair(self, *, dry_run: bool) -> a.RepairView:
-        """Compare state, kernel and engine, and correct what differs unless `dry_run`."""
+    async def repair(self, *, dry_run: bool, grace: float | None = None) -> a.RepairView:
+        """Compare state, kernel and engine, and correct what differs unless `dry_run`.
+
+        `grace` in seconds stands in for the configured age beyond which what is unused counts as abandoned.
+        """
         try:
             await self._engine.info()
             engine: Engine | None = self._engine
         except Unavailable:
             engine = None
-        planned = await self._mender.look(engine)
-        done = [] if dry_run else await self._mender.mend(engine)
+        planned = await self._mender.look(engine, grace)
+        done = [] if dry_run else await self._mender.mend(engine, grace)
         self._metrics.corrected(len(done))
-        failed = [] if dry_run else [each for each in await self._mender.look(engine) if each in planned]
+        failed = [] if dry_run else [each for each in await self._mender.look(engine, grace) if each in planned]
         return a.RepairView(
             dry_run=dry_run,
             engine=engine is not None,

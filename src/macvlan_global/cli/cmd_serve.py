@@ -46,6 +46,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads 
     loaded = load_config(config, os.environ, flags)
     set_up_logging(loaded.log_level, loaded.log_format)
     # imported here so that the other commands do not pay for the server's libraries at start
-    from macvlan_global.daemon import serve as run_daemon  # noqa: PLC0415
+    from macvlan_global.daemon import Daemon  # noqa: PLC0415
+    from macvlan_global.daemon import serve as serve_until_stopped  # noqa: PLC0415
 
-    asyncio.run(run_daemon(loaded))
+    asyncio.run(serve_until_stopped(Daemon(loaded)))

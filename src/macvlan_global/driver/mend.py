@@ -33,11 +33,14 @@ class Mender:
         self._our_ipam = our_ipam
         self._now = now
 
-    async def look(self, engine: Engine | None) -> list[r.Correction]:
-        """What would be corrected. Without an engine, or if it does not answer, only what the kernel proves."""
+    async def look(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
+        """What would be corrected. Without an engine, or if it does not answer, only what the kernel proves.
+
+        `grace` in seconds stands in for the configured one.
+        """
         seen: tuple[EngineNetwork, ...] | None = None
         # the engine is asked after the state is read: what it learnt meanwhile is then never taken for unknown to it
-        facts = await self._facts()
+        facts = await self._facts(self._grace if grace is None else grace)
         if engine:
             try:
                 seen = tuple(await engine.networks())
@@ -45,10 +48,10 @@ class Mender:
                 log.info("repair goes without the engine: %s", error)
         return r.plan(facts(seen))
 
-    async def mend(self, engine: Engine | None) -> list[r.Correction]:
+    async def mend(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
         """Correct, and say what was corrected. One that fails is logged and the others go on."""
         done = []
-        for correction in await self.look(engine):
+        for correction in await self.look(engine, grace):
             try:
                 await self._apply(correction, engine)
             except MacvlanGlobalError as error:
@@ -58,7 +61,7 @@ class Mender:
                 done.append(correction)
         return done
 
-    async def _facts(self) -> Callable[[tuple[EngineNetwork, ...] | None], r.Facts]:
+    async def _facts(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], r.Facts]:
         now = self._now()
         networks = tuple(await self._driver.networks.all())
         endpoints = tuple(await self._driver.endpoints.all())
@@ -70,7 +73,7 @@ class Mender:
             host=self._driver.identity.host,
             boot=self._driver.identity.boot,
             now=now,
-            grace=self._grace,
+            grace=grace,
             networks=networks,
             endpoints=endpoints,
             owned=owned,
