@@ -24,9 +24,9 @@ class Driver:
     def __init__(self, host: Host, *flags: str, env: Mapping[str, str] | None = None) -> None:
         """Nothing runs yet; `flags` go to `serve`."""
         self._host = host
-        self._flags = flags
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
+        self.command = [sys.executable, "-m", "macvlan_global", "serve", "--log-level=debug", *flags]
         self.log = host.folder / "driver.log"
 
     @property
@@ -51,8 +51,7 @@ class Driver:
         Raises:
             LabError: it ended, or did not answer in time; the message holds the end of its log.
         """
-        command = [sys.executable, "-m", "macvlan_global", "serve", "--log-level=debug", *self._flags]
-        self._process = self._host.popen(command, log=self.log, env={**(self._env or {}), **(env or {})})
+        self._process = self._host.popen(self.command, log=self.log, env={**(self._env or {}), **(env or {})})
         sockets = [self._host.run_folder / SOCKET, self._host.run_folder / ADMIN_SOCKET]
         wait_until(
             lambda: not self.running or all(_accepts(each) for each in sockets),
