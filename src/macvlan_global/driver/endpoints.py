@@ -249,15 +249,16 @@ class Endpoints:
         for other in await self.all():
             if other.id == wanted.id or other.network not in sharing:
                 continue
-            if other.mac == wanted.mac and await self.is_alive(other):
-                raise Conflict(
-                    f"--mac-address {wanted.mac} is in use on the parent {network.parent}: "
-                    f"{describe_endpoint(other)} has it; use another"
-                )
+            # first, because containers of a passthru network would share the parent's MAC too
             if options.mode == "passthru" and await self.is_alive(other):
                 raise Conflict(
                     f"network {network.name or network.id[:12]} is in mode passthru, which carries one container at a "
                     f"time: {describe_endpoint(other)} is on it"
+                )
+            if other.mac == wanted.mac and await self.is_alive(other):
+                raise Conflict(
+                    f"--mac-address {wanted.mac} is in use on the parent {network.parent}: "
+                    f"{describe_endpoint(other)} has it; use another"
                 )
 
     async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
