@@ -1,15 +1,24 @@
 """A kernel in memory, held to `kernel_contract` like the real one."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
-from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec, RouteFacts
+from macvlan_global.testing.faults import Faults
+
+T = TypeVar("T")
+
+MAX_NAME = 15
 
 
 class FakeKernel:
     """Links live in dicts: `hosted` in the host's namespace, `sandboxed` by namespace path.
 
-    `failing` maps a method's name to the error its next call raises, to try every step that can fail.
+    `failing` maps a method's name to the error its next call raises; `faults` numbers every step that changes
+    something, to try each that can fail. `altnames` are further names of links.
     """
 
     def __init__(self, *names: str, routes: RouteFacts | None = None) -> None:
@@ -17,6 +26,9 @@ class FakeKernel:
         self.hosted: dict[str, LinkFact] = {}
         self.sandboxed: dict[str, dict[str, LinkFact]] = {}
         self.failing: dict[str, MacvlanGlobalError] = {}
+        self.faults = Faults()
+        self.altnames: dict[str, str] = {}
+        self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
         self._last_index = 0
         self._put("lo", loopback=True, mac="00:00:00:00:00:00", mtu=65536)
@@ -40,80 +52,120 @@ class FakeKernel:
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`."""
-        return self.hosted.get(name)
+        return await self._step("link", lambda: self._named(name))
 
     async def links(self) -> list[LinkFact]:
         """See `Kernel.links`."""
-        return list(self.hosted.values())
+        return await self._step("links", lambda: list(self.hosted.values()))
 
     async def routes(self) -> RouteFacts:
         """See `Kernel.routes`."""
-        return self.route_facts
+        return await self._step("routes", lambda: self.route_facts)
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
-        self._maybe_fail("add_vlan")
-        lower = self._need(master)
-        self._put(name, kind="vlan", lower=lower.index, mac=lower.mac, mtu=lower.mtu, vlan_id=vlan_id)
+        await self._step("add_vlan", lambda: self._add_vlan(name, master, vlan_id))
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
-        self._maybe_fail("add_dummy")
-        self._put(name, kind="dummy")
+        await self._step("add_dummy", lambda: self._put(name, kind="dummy"))
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
-        self._maybe_fail("add_macvlan")
-        lower = self._need(spec.parent)
-        self._put(spec.name, kind="macvlan", lower=lower.index, mac=spec.mac, mtu=spec.mtu or lower.mtu)
+        await self._step("add_macvlan", lambda: self._add_macvlan(spec))
 
     async def set_up(self, name: str) -> None:
         """See `Kernel.set_up`."""
-        self._maybe_fail("set_up")
-        link = self._need(name)
-        lower = self._by_index(link.lower)
-        if lower and not lower.up:
-            raise Unavailable(f"setting {name} up: the link below it is down (ENETDOWN)")
-        taken = {other.mac for other in self._on(link.lower) if other.up} | ({lower.mac} if lower else set())
-        if link.kind == "macvlan" and link.mac in taken:
-            raise Conflict(f"setting {name} up: the MAC is in use on this parent (EBUSY)")
-        self.hosted[name] = replace(link, up=True)
+        await self._step("set_up", lambda: self._set_up(name))
 
     async def set_down(self, name: str) -> None:
         """See `Kernel.set_down`."""
-        self.hosted[name] = replace(self._need(name), up=False)
+        await self._step("set_down", lambda: self._set_down(name))
 
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`. Links that stand on it go with it, wherever they are."""
-        self._maybe_fail("delete")
+        return await self._step("delete", lambda: self._delete(name))
+
+    async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
+        """See `Kernel.delete_in_sandbox`."""
+        return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(sandbox, mac))
+
+    async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:
+        """See `Kernel.find_in_sandbox`."""
+        return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(sandbox, mac)))
+
+    async def close(self) -> None:
+        """See `Kernel.close`."""
+
+    async def _step(self, method: str, work: Callable[[], T]) -> T:
+        await asyncio.sleep(0)  # the real one waits for the kernel, and others go on meanwhile
+        if error := self.failing.pop(method, None):
+            raise error
+        number = self.faults.begin(method)
+        result = work()
+        self.faults.end(number)
+        return result
+
+    def _named(self, name: str) -> LinkFact | None:
+        return self.hosted.get(name) or self.hosted.get(self.altnames.get(name, ""))
+
+    def _add_vlan(self, name: str, master: str, vlan_id: int) -> None:
+        lower = self._need(master)
+        if any(link.kind == "vlan" and link.vlan_id == vlan_id for link in self._on(lower.index)):
+            raise Conflict(f"making {name}: {master} has VLAN {vlan_id} already (EEXIST)")
+        self._put(name, kind="vlan", lower=lower.index, mac=lower.mac, mtu=lower.mtu, vlan_id=vlan_id)
+
+    def _add_macvlan(self, spec: MacvlanSpec) -> None:
+        lower = self._need(spec.parent)
+        if lower.kind == "macvlan":  # a macvlan on a macvlan stands on what that one stands on
+            lower = self._by_index(lower.lower) or lower
+        on_it = [link for link in self._on(lower.index) if link.kind == "macvlan"]
+        if lower.loopback or spec.mtu > lower.mtu:
+            raise Conflict(f"making {spec.name} on {spec.parent}: refused (EINVAL)")
+        if on_it and (spec.mode == "passthru" or lower.index in self._passthru):
+            raise Conflict(f"making {spec.name}: a passthru parent carries one link only (EINVAL)")
+        facts: dict[str, object] = {"kind": "macvlan", "lower": lower.index, "mtu": spec.mtu or lower.mtu}
+        mac = spec.mac or (lower.mac if spec.mode == "passthru" else "")
+        self._put(spec.name, **facts | ({"mac": mac} if mac else {}))
+        self._passthru.discard(lower.index)
+        if spec.mode == "passthru":
+            self._passthru.add(lower.index)
+
+    def _set_up(self, name: str) -> None:
+        link = self._need(name)
+        lower = self._by_index(link.lower)
+        if lower and link.kind == "vlan" and not lower.up:
+            raise Unavailable(f"setting {name} up: the link below it is down (ENETDOWN)")
+        if link.kind == "macvlan" and lower and lower.index not in self._passthru:
+            taken = {other.mac for other in self._on(link.lower) if other.up and other.index != link.index}
+            if link.mac in taken | {lower.mac}:
+                raise Conflict(f"setting {name} up: the MAC is in use on this parent (EADDRINUSE)")
+        self.hosted[link.name] = replace(link, up=True)
+
+    def _set_down(self, name: str) -> None:
+        link = self._need(name)
+        self.hosted[link.name] = replace(link, up=False)
+
+    def _delete(self, name: str) -> bool:
         if name not in self.hosted:
             return False
         self._remove(self.hosted[name].index)
         return True
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
-        """See `Kernel.delete_in_sandbox`."""
-        self._maybe_fail("delete_in_sandbox")
-        found = [name for name, link in self.sandboxed.get(sandbox, {}).items() if link.mac == mac]
+    def _in_sandbox(self, sandbox: str, mac: str) -> list[str]:
+        return [name for name, link in self.sandboxed.get(sandbox, {}).items() if link.mac == mac]
+
+    def _delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
+        found = self._in_sandbox(sandbox, mac)
         for name in found:
             del self.sandboxed[sandbox][name]
         return bool(found)
 
-    async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:
-        """See `Kernel.find_in_sandbox`."""
-        return any(link.mac == mac for link in self.sandboxed.get(sandbox, {}).values())
-
-    async def close(self) -> None:
-        """See `Kernel.close`."""
-
-    def _maybe_fail(self, method: str) -> None:
-        if error := self.failing.pop(method, None):
-            raise error
-
     def _need(self, name: str) -> LinkFact:
-        if name not in self.hosted:
+        link = self._named(name)
+        if link is None:
             raise NotFound(f"there is no interface {name} on this host")
-        return self.hosted[name]
+        return link
 
     def _by_index(self, index: int) -> LinkFact | None:
         return next((link for link in self.hosted.values() if link.index == index), None)
@@ -123,6 +175,8 @@ class FakeKernel:
         return [link for link in everywhere if index and link.lower == index]
 
     def _put(self, name: str, **facts: object) -> None:
+        if len(name.encode()) > MAX_NAME:
+            raise Invalid(f"making {name}: not a name of an interface (ERANGE)")
         if name in self.hosted:
             raise Conflict(f"making {name}: there is one already (EEXIST)")
         self._last_index += 1

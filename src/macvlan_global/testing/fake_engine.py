@@ -1,0 +1,231 @@
+"""An engine in memory: it calls the driver in the order in which Docker does, and remembers what Docker would."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.endpoints import Joined, WantedEndpoint
+from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.engine.ports import (
+    EngineEndpoint,
+    EngineInfo,
+    EngineNetwork,
+    EngineSubnet,
+    NetworkEvent,
+)
+from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.ipam.pools import DEFAULT_SPACE
+from macvlan_global.subnets import parse_address, parse_subnet
+from macvlan_global.testing.fake_kernel import FakeKernel
+
+OUR_IPAM = "macvlan-global"
+
+
+def engine_id(name: str) -> str:
+    """An id as the engine makes them, the same for the same name: 64 hexadecimal digits."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """What a user gives to `docker network create` about one subnet; "" means not given."""
+
+    subnet: str
+    range: str = ""
+    gateway: str = ""
+    aux: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A running container with one leg in one network. Addresses are CIDR text, "" if none."""
+
+    name: str
+    network: str
+    endpoint: str
+    address: str
+    address6: str
+    mac: str
+    sandbox: str
+    joined: Joined
+    pools: tuple[str, ...] = ()
+
+
+class FakeEngine:
+    """See `macvlan_global.engine.ports.Engine`. Networks and containers go by name here."""
+
+    def __init__(self, driver: Driver, kernel: FakeKernel) -> None:
+        """Call `driver`, and move links in `kernel`."""
+        self._driver = driver
+        self._kernel = kernel
+        self._networks: dict[str, EngineNetwork] = {}
+        self._pools: dict[str, list[tuple[str, str]]] = {}
+        self._containers: dict[str, Container] = {}
+
+    # ------------------------------------------------------------- as a user
+
+    async def create_network(
+        self, name: str, *subnets: Subnet, options: Mapping[str, str] | None = None, internal: bool = False
+    ) -> str:
+        """`docker network create`; the network's id. A failure releases what was taken, as the engine does."""
+        network = engine_id(name)
+        taken: list[tuple[str, str]] = []
+        held: list[tuple[str, str]] = []
+        try:
+            wanted = [await self._take_pool(subnet, taken, held) for subnet in subnets]
+            await self._driver.networks.create(
+                WantedNetwork(network, dict(options or {}), internal, tuple(wanted)),
+            )
+        except MacvlanGlobalError:
+            for pool, address in held:
+                await self._driver.pools.release_address(pool, address)
+            for pool, _ in taken:
+                await self._driver.pools.release_pool(pool)
+            raise
+        self._networks[name] = EngineNetwork(
+            network, name, OUR_IPAM, internal, dict(options or {}), {}, tuple(_seen(each) for each in wanted)
+        )
+        self._pools[name] = taken
+        return network
+
+    async def run(self, name: str, network: str, *, ip: str = "", ip6: str = "", mac: str = "") -> Container:
+        """`docker run`: the link ends up in the container's namespace. A failure takes everything back."""
+        addresses: list[tuple[str, str]] = []
+        endpoint = engine_id(f"{name} in {network}")
+        try:
+            container = await self._start(name, network, endpoint, addresses, (ip, ip6, mac))
+        except MacvlanGlobalError:
+            await self._driver.endpoints.leave(engine_id(network), endpoint)
+            await self._driver.endpoints.delete(engine_id(network), endpoint)
+            for pool, address in addresses:
+                await self._driver.pools.release_address(pool, address)
+            raise
+        self._containers[name] = container
+        self._show(container)
+        return container
+
+    async def stop(self, name: str) -> None:
+        """`docker stop`."""
+        container = self._containers.pop(name)
+        network = engine_id(container.network)
+        await self._driver.endpoints.leave(network, container.endpoint)
+        if container.joined.link and "eth0" in self._kernel.sandboxed.get(container.sandbox, {}):
+            self._kernel.move_back(container.sandbox, "eth0", container.joined.link)
+        await self._driver.endpoints.delete(network, container.endpoint)
+        for pool, address in zip(container.pools, filter(None, (container.address, container.address6)), strict=True):
+            await self._driver.pools.release_address(pool, address)
+        self._hide(container)
+
+    async def remove_network(self, name: str) -> None:
+        """`docker network rm`."""
+        network = self._networks.pop(name)
+        await self._driver.networks.delete(network.id)
+        for pool, _ in self._pools.pop(name):
+            await self._driver.pools.release_pool(pool)
+
+    def forget(self, name: str) -> None:
+        """The container goes without the driver being told, as when the driver is down."""
+        container = self._containers.pop(name)
+        self._kernel.sandboxed.pop(container.sandbox, None)
+        self._hide(container)
+
+    # ------------------------------------------------------------ as the port
+
+    async def info(self) -> EngineInfo:
+        """See `Engine.info`."""
+        return EngineInfo("28.5.2", (OUR_IPAM,), swarm=False, live_restore=False, labels=())
+
+    async def networks(self) -> list[EngineNetwork]:
+        """See `Engine.networks`."""
+        return list(self._networks.values())
+
+    async def sandbox(self, container_id: str) -> str:
+        """See `Engine.sandbox`."""
+        return next((each.sandbox for each in self._containers.values() if engine_id(each.name) == container_id), "")
+
+    async def events(self) -> AsyncIterator[NetworkEvent | None]:
+        """See `Engine.events`: the stream opens, and closes."""
+        yield None
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+
+    # ---------------------------------------------------------------- inside
+
+    async def _take_pool(
+        self, subnet: Subnet, taken: list[tuple[str, str]], held: list[tuple[str, str]]
+    ) -> WantedSubnet:
+        ipv6 = ":" in subnet.subnet
+        pool, cidr = await self._driver.pools.request_pool(subnet.subnet, subnet.range, dict(subnet.options), ipv6=ipv6)
+        taken.append((pool, cidr))
+        gateway = ""
+        if subnet.gateway:
+            gateway = await self._driver.pools.request_address(pool, subnet.gateway, gateway=True)
+            held.append((pool, gateway))
+        aux = {}
+        for label, address in subnet.aux.items():
+            aux[label] = await self._driver.pools.request_address(pool, address)
+            held.append((pool, aux[label]))
+        return WantedSubnet(DEFAULT_SPACE, cidr, gateway, aux)
+
+    async def _start(
+        self,
+        name: str,
+        network: str,
+        endpoint: str,
+        addresses: list[tuple[str, str]],
+        asked: tuple[str, str, str],
+    ) -> Container:
+        ip, ip6, mac = asked
+        got = {4: "", 6: ""}
+        for version, wish in ((4, ip), (6, ip6)):
+            pool = self._pool_for(network, version, wish)
+            if pool:
+                got[version] = await self._driver.pools.request_address(pool, wish)
+                addresses.append((pool, got[version]))
+        wanted = WantedEndpoint(engine_id(network), endpoint, got[4], got[6], mac)
+        mac = await self._driver.endpoints.create(wanted)
+        sandbox = f"/run/docker/netns/{engine_id(name)[:12]}"
+        joined = await self._driver.endpoints.join(engine_id(network), endpoint, sandbox)
+        self._kernel.move(joined.link, sandbox)
+        pools = tuple(pool for pool, _ in addresses)
+        return Container(name, network, endpoint, got[4], got[6], mac, sandbox, joined, pools)
+
+    def _pool_for(self, network: str, version: int, wish: str) -> str:
+        """The first pool of the family, or the one that holds the address asked for."""
+        pools = [(pool, cidr) for pool, cidr in self._pools[network] if (":" in cidr) == (version == 6)]
+        if wish:
+            return next((pool for pool, cidr in pools if _holds(cidr, wish)), pools[0][0])
+        return pools[0][0] if pools else ""
+
+    def _show(self, container: Container) -> None:
+        network = self._networks[container.network]
+        seen = EngineEndpoint(
+            container.endpoint,
+            container.name,
+            container.mac,
+            _bare(container.address),
+            _bare(container.address6),
+            engine_id(container.name),
+        )
+        self._networks[network.name] = replace(network, endpoints=(*network.endpoints, seen))
+
+    def _hide(self, container: Container) -> None:
+        network = self._networks[container.network]
+        left: Sequence[EngineEndpoint] = [each for each in network.endpoints if each.id != container.endpoint]
+        self._networks[network.name] = replace(network, endpoints=tuple(left))
+
+
+def _seen(wanted: WantedSubnet) -> EngineSubnet:
+    aux = {label: _bare(address) for label, address in wanted.aux.items()}
+    return EngineSubnet(wanted.subnet, "", _bare(wanted.gateway), aux)
+
+
+def _bare(address: str) -> str:
+    return str(parse_address(address, "address")) if address else ""
+
+
+def _holds(cidr: str, address: str) -> bool:
+    return parse_address(address, "address") in parse_subnet(cidr, "subnet")

@@ -1,0 +1,82 @@
+"""Failing on purpose: every step that a store or a kernel takes has a number, and the chosen one fails.
+
+Two kinds of failure matter. A step that fails *before* it was done changed nothing; one that fails *after* it was
+done changed something, and only the answer was lost.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from macvlan_global.errors import MacvlanGlobalError, Unavailable
+from macvlan_global.store.ports import Entry, Store
+
+T = TypeVar("T")
+
+
+class Faults:
+    """Counts steps from 1. Step number `at` fails, before or after it is done; 0 means that none fails."""
+
+    def __init__(self, at: int = 0, *, after: bool = False, error: MacvlanGlobalError | None = None) -> None:
+        """`error` is what the failing step raises."""
+        self.at = at
+        self.after = after
+        self.error = error or Unavailable("failed on purpose")
+        self.taken: list[str] = []
+
+    def arm(self, at: int, *, after: bool = False) -> None:
+        """Count anew from 1, and let step `at` fail."""
+        self.at, self.after, self.taken = at, after, []
+
+    def begin(self, name: str) -> int:
+        """A step begins; its number, for `end`."""
+        self.taken.append(name)
+        number = len(self.taken)
+        if number == self.at and not self.after:
+            raise self.error
+        return number
+
+    def end(self, number: int) -> None:
+        """Step `number` is done, and its answer is on its way."""
+        if number == self.at and self.after:
+            raise self.error
+
+
+class FaultyStore:
+    """A store in front of another one. Lets other tasks run before each operation, as a real one does."""
+
+    def __init__(self, inner: Store, faults: Faults | None = None) -> None:
+        """Without `faults` nothing fails."""
+        self._inner = inner
+        self._faults = faults or Faults()
+
+    async def get(self, key: str) -> Entry | None:
+        """See `Store.get`."""
+        return await self._step(f"get {key}", lambda: self._inner.get(key))
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        return await self._step(f"scan {prefix}", lambda: self._inner.scan(prefix))
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        return await self._step(f"create {key}", lambda: self._inner.create(key, value))
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        return await self._step(f"replace {entry.key}", lambda: self._inner.replace(entry, value))
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        return await self._step(f"delete {entry.key}", lambda: self._inner.delete(entry))
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._inner.close()
+
+    async def _step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        await asyncio.sleep(0)
+        number = self._faults.begin(name)
+        result = await work()
+        self._faults.end(number)
+        return result
