@@ -8,7 +8,7 @@ machine may have. containerd and runc are unpacked beside them for that reason.
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,16 +66,16 @@ class Engine:
         return tuple(int(part) for part in self.version.split("."))
 
 
-def ensure_system_packages() -> None:
-    """Install the commands and libraries that the lab calls, if any is missing.
+def ensure_system_packages(*only: str) -> None:
+    """Install the commands and libraries that the lab calls, or `only` these packages of it, if any is missing.
 
     Raises:
         LabError: one is missing and this is not a Debian, or not root.
     """
-    if not _missing():
+    if not _missing(only):
         return
     with locked("packages"):
-        missing = _missing()
+        missing = _missing(only)
         if not missing:
             return
         if shutil.which("apt-get") is None or os.geteuid() != 0:
@@ -87,12 +87,12 @@ def ensure_system_packages() -> None:
         run(install, env=env, timeout=900)
 
 
-def _missing() -> list[str]:
+def _missing(only: Sequence[str] = ()) -> list[str]:
     gone = [package for package, file in _COMMANDS.items() if not Path(file).exists()]
     status = Path("/var/lib/dpkg/info")
     if status.is_dir():
         gone += [library for library in _LIBRARIES if not any(status.glob(f"{library}*.list"))]
-    return gone
+    return [package for package in gone if not only or package in only]
 
 
 def engine(label: str) -> Engine:
