@@ -6,6 +6,7 @@ callers share the cost of one fsync, and each is answered only after that commit
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -17,6 +18,8 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Entry
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x6D67736C  # "mgsl", PRAGMA application_id: tells our files from other SQLite files
 MAX_BATCH = 512
@@ -104,7 +107,9 @@ class SqliteStore:
             self._connection.execute("BEGIN IMMEDIATE")
             results = [asked.operation(self._connection) for asked in batch]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, those who wait are answered and the thread lives on
+            if not isinstance(error, sqlite3.Error):
+                log.exception("a bug in an operation on the state file")
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             results = [Unavailable(f"the state file cannot be written: {error}")] * len(batch)
@@ -183,14 +188,14 @@ def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteSto
         Unavailable: it cannot be used; the message says why and what to do.
     """
     try:
-        fresh = not path.exists() or path.stat().st_size == 0
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
     except (OSError, sqlite3.Error) as error:
         raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
     try:
-        _prepare(connection, path, migrations, fresh=fresh)
+        _prepare(connection, path, migrations)
     except sqlite3.Error as error:
         connection.close()
         raise Unavailable(
@@ -204,8 +209,10 @@ def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteSto
     return SqliteStore(connection)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str], *, fresh: bool) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
+    # without any table it is new, or a power cut came between its first byte and its first table
+    fresh = application == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if not fresh and application != APPLICATION_ID:
         raise Unavailable(
             f"{path} is a SQLite file, but not a state file of macvlan-global. It was left as it is. "
