@@ -9,11 +9,13 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from macvlan_global.errors import Conflict, Internal, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec, RouteFacts
 from macvlan_global.kernel.sandbox import Sandboxes
 from macvlan_global.subnets import Subnet
 
+IFNAMSIZ = 16  # linux/if.h, with the closing NUL
+ALTIFNAMSIZ = 127  # less the closing NUL
 IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
 RT_TABLE_LOCAL = 255
@@ -30,6 +32,7 @@ _CLASSES: dict[int, type[MacvlanGlobalError]] = {
     errno.ENETDOWN: Unavailable,
     errno.EPERM: Unavailable,
     errno.EACCES: Unavailable,
+    errno.ERANGE: Invalid,
 }
 
 _HINTS = {
@@ -38,7 +41,9 @@ _HINTS = {
     errno.EBUSY: "device or resource busy: the MAC is in use on this parent, or the parent is a port of a bridge or "
     "carries ipvlan links",
     errno.EADDRINUSE: "the MAC is in use on this parent",
-    errno.EINVAL: "the kernel refused the combination: a passthru parent carries one link only",
+    errno.EINVAL: "the kernel refused the combination: a passthru parent carries one link only, the MTU must not be "
+    "above the parent's, and not every kind of interface can be a parent",
+    errno.ERANGE: "not the name of an interface",
     errno.ENETDOWN: "the link below it is down",
 }
 
@@ -165,9 +170,14 @@ class NetlinkKernel:
         return self._route
 
     async def _get(self, name: str) -> Any:
+        length = len(name.encode())
+        if not 0 < length <= ALTIFNAMSIZ or "\0" in name:
+            return None
+        # an alternative name may be longer than a name, and is then found by another attribute only
+        which = {"ifname": name} if length < IFNAMSIZ else {"altname": name}
         try:
             async with _asking(f"looking for {name}"):
-                return next(iter(await self._socket().link("get", ifname=name)))
+                return next(iter(await self._socket().link("get", **which)))
         except NotFound:
             return None
 

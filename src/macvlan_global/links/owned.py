@@ -101,10 +101,12 @@ class ParentLinks:
 
     async def _ensure_up(self, link: LinkFact) -> bool:
         row = await self._table.get(link.name)
-        if row and not link.up:
-            await self._kernel.set_up(link.name)
-        if row and not is_what_we_made(link, row.record):
+        if row is None:
+            return False
+        if not is_what_we_made(link, row.record):
             raise Conflict(f"{link.name} is not the link that we made ({describe(row.record)}); rename or delete it")
+        if not link.up:
+            await self._kernel.set_up(link.name)
         return False
 
 

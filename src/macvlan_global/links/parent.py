@@ -85,7 +85,7 @@ def names_to_look_up(text: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
         names[entry] = None
         if sub := split_sub_interface(entry):
             names[sub[0]] = None
-    return tuple(name for name in names if name)
+    return tuple(name for name in names if name and not _no_name(name))
 
 
 def wants_routes(text: str, aliases: Mapping[str, str]) -> bool:
@@ -105,8 +105,17 @@ def choose_parent(text: str, facts: HostFacts, subnets: Iterable[Subnet] = ()) -
     return Choice(None, tuple(verdicts))
 
 
-def no_usable_parent(choice: Choice) -> str:
-    """The error text of a choice that found nothing."""
+def no_usable_parent(choice: Choice, parent_file: str = "") -> str:
+    """The error text of a choice that found nothing.
+
+    If the list came from a file, its entries are not named: the file may be any file of the host.
+    """
+    if parent_file:
+        return (
+            f"no usable parent interface on this host: none of the {len(choice.verdicts)} entries of -o "
+            f"parent-file={parent_file} can be used (what a file says is never shown; with -o parent=LIST each entry "
+            "is explained). Name one that exists and is up (`ip link` lists them)"
+        )
     return (
         f"no usable parent interface on this host: {choice.explain()}. Use one that exists and is up, for example "
         "-o parent=eth0 or -o parent=eth0.10 (`ip link` lists them)"
@@ -140,11 +149,13 @@ def _expand(entries: Iterable[str], aliases: Mapping[str, str]) -> tuple[str, ..
 def _judge(entry: str, facts: HostFacts, subnets: tuple[Subnet, ...]) -> tuple[Parent | None, str]:
     if entry == AUTO:
         return _judge_auto(facts, subnets)
-    if bad := _bad_name(entry):
+    if bad := _no_name(entry):
         return None, bad
     link = facts.links.get(entry)
-    if link:
+    if link:  # an alternative name may be longer than a name that we could give
         return _judge_link(link, facts)
+    if bad := _too_long(entry):
+        return None, bad
     sub = split_sub_interface(entry)
     if sub is None:
         return None, "no such interface"
@@ -167,12 +178,15 @@ def _auto(facts: HostFacts, subnets: tuple[Subnet, ...]) -> tuple[str, str]:
     return facts.routes.default_link, "has the default route"
 
 
-def _bad_name(entry: str) -> str:
-    if len(entry.encode()) > MAX_NAME:
-        return f"not an interface name: longer than {MAX_NAME} characters"
-    if entry in {".", ".."} or any(character.isspace() or character in "/:" for character in entry):
-        return "not an interface name"
-    return ""
+def _no_name(entry: str) -> str:
+    """Why nothing can have this name (dev_valid_name() in net/core/dev.c), "" if something can."""
+    strange = any(character.isspace() or character in "/:" or not character.isprintable() for character in entry)
+    return "not an interface name" if entry in {".", ".."} or strange else ""
+
+
+def _too_long(entry: str) -> str:
+    too_long = len(entry.encode()) > MAX_NAME
+    return f"not an interface name: longer than {MAX_NAME} characters" if too_long else ""
 
 
 def _judge_link(link: LinkFact, facts: HostFacts) -> tuple[Parent | None, str]:
@@ -197,7 +211,7 @@ def _judge_sub_interface(entry: str, master: str, vlan: str, facts: HostFacts) -
     if not link.up:
         return None, f"its master {link.name} is down (ip link set {link.name} up)"
     name = f"{link.name}.{vlan}" if master == AUTO else entry
-    if bad := _bad_name(name):
+    if bad := _too_long(name):
         return None, f"{name}: {bad}"
     parent = Parent("vlan", name, master=link.name, vlan_id=int(vlan), mtu=link.mtu, mac=link.mac)
     return parent, f"master {link.name} exists; VLAN {int(vlan)} is made on it"

@@ -29,6 +29,8 @@ def read_parent_file(path: str) -> str:
         raise _refuse(path, "does not exist on this host") from None
     except OSError as error:
         raise _refuse(path, f"cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise _refuse(repr(path), "is not a path") from None
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _refuse(path, "is a directory" if Path(path).is_dir() else "is not a regular file")
