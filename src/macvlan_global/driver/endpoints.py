@@ -76,6 +76,8 @@ class Endpoints:
         self._host = identity.host
         self._boot = identity.boot
         self._now = now
+        # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
+        self._comparing = asyncio.Lock()
         self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def create(self, wanted: WantedEndpoint) -> str:
@@ -84,12 +86,16 @@ class Endpoints:
         Raises:
             NotFound: no such network here.
             Invalid: an address outside the network's subnets, a malformed MAC.
-            Conflict: an address or the MAC is in use; a passthru network has its one container.
+            Conflict: an address or the MAC is in use; a passthru network has its one container; the endpoint exists
+                and is another one.
         """
         async with self._alone(wanted.id):
             network = await self._networks.get(wanted.network)
             before = await self._table.get(wanted.network, wanted.id)
-            if before and _same(before.record, wanted):
+            if before:
+                if not _same(before.record, wanted):
+                    raise Conflict(f"endpoint {wanted.id[:12]} exists already, with other addresses or another MAC")
+                await self._claim(network, before.record)  # the first request may have been cut short before it
                 return before.record.mac
             options = parse_options(network.options, strict=False)
             record = EndpointRecord(
@@ -103,10 +109,8 @@ class Endpoints:
                 boot=self._boot,
                 at=self._now(),
             )
-            if wanted.mac or options.mac != "random" or options.mode == "passthru":  # a random MAC clashes with none
-                await self._check_neighbours(network, options, record)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
-                await self._table.put(record, network.id, record.id)
+                await self._write_down(network, options, record)
                 undo.push("its record", lambda: self._table.drop(network.id, record.id))
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
@@ -239,6 +243,13 @@ class Endpoints:
         if options.mac == "address" and address:
             return mac_from_address(address)
         return random_mac(os.urandom)
+
+    async def _write_down(self, network: NetworkRecord, options: NetworkOptions, record: EndpointRecord) -> None:
+        async with self._comparing:
+            # a random MAC clashes with none
+            if record.mac_asked or options.mac != "random" or options.mode == "passthru":
+                await self._check_neighbours(network, options, record)
+            await self._table.put(record, network.id, record.id)
 
     async def _check_neighbours(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRecord) -> None:
         """Refuse what the link would clash with on its parent."""

@@ -77,15 +77,17 @@ class Networks:
         options = parse_options(wanted.options, strict=strict)
         async with self._deciding, Undo(f"create network {wanted.id[:12]}") as undo:
             subnets = [parse_subnet(each.subnet, "--subnet") for each in wanted.subnets]
-            parent = await self._choose(wanted.id, options, subnets)
-            await self._check(wanted.id, options, parent, subnets)
             before = await self._tables.networks.get(wanted.id)
+            # a repeated request must not move the network, even if a better parent has come meanwhile
+            kept = await self._usable(before.record.parent) if before else None
+            parent = kept or await self._choose(wanted.id, options, subnets)
+            await self._check(wanted.id, options, parent, subnets)
             record = NetworkRecord(
                 id=wanted.id,
                 name=before.record.name if before else "",
                 options=wanted.options,
                 internal=wanted.internal,
-                subnets=[],
+                subnets=before.record.subnets if before else [],
                 parent=parent.name,
                 at=self._now(),
             )
@@ -146,16 +148,23 @@ class Networks:
         Raises:
             Unavailable: no entry is usable now; the text names each and why.
         """
-        current = await self._kernel.link(network.parent)
-        if current and current.up:
-            return Parent("existing", current.name, mtu=current.mtu, mac=current.mac)
+        if current := await self._usable(network.parent):
+            return current
         async with self._deciding:
             choice = await self.explain(network)
+            options = parse_options(network.options, strict=False)
             if choice.parent is None:
-                raise Unavailable(no_usable_parent(choice))
-            await self._check(network.id, parse_options(network.options, strict=False), choice.parent, [])
+                raise Unavailable(no_usable_parent(choice, options.parent_file))
+            moves = choice.parent.name != network.parent
+            if moves and await self._carries_containers(network):
+                raise Unavailable(
+                    f"the parent {network.parent} of network {network.name or network.id[:12]} is down and containers "
+                    f"run on it; set it up (ip link set {network.parent} up), or stop them and the network moves to "
+                    f"{choice.parent.name}"
+                )
+            await self._check(network.id, options, choice.parent, [])
             await self._owned.ensure(choice.parent)
-            if choice.parent.name != network.parent:
+            if moves:
                 await self._move(network, choice.parent)
             return choice.parent
 
@@ -172,10 +181,24 @@ class Networks:
     async def _choose(self, network_id: str, options: NetworkOptions, subnets: list[Subnet]) -> Parent:
         choice = await self._parents.choose(network_id, options.parent, options.parent_file, subnets)
         if choice.parent is None:
-            raise Invalid(no_usable_parent(choice))
+            raise Invalid(no_usable_parent(choice, options.parent_file))
         if len(choice.verdicts) > 1 or options.parent_file:
             log.info("network %s: %s", network_id[:12], choice.explain())
         return choice.parent
+
+    async def _usable(self, name: str) -> Parent | None:
+        """The link of this name as a parent, if it is there and up."""
+        link = await self._kernel.link(name)
+        return Parent("existing", link.name, mtu=link.mtu, mac=link.mac) if link and link.up else None
+
+    async def _carries_containers(self, network: NetworkRecord) -> bool:
+        """Whether the network's parent is there, though down, and containers have links on it."""
+        if await self._kernel.link(network.parent) is None:
+            return False
+        for endpoint in await self.endpoints(network.id):
+            if endpoint.sandbox and await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac):
+                return True
+        return False
 
     async def _check(self, network_id: str, options: NetworkOptions, parent: Parent, subnets: list[Subnet]) -> None:
         """Refuse what this parent cannot carry, before anything is touched."""
@@ -204,7 +227,8 @@ class Networks:
         aux = {name: str(parse_address(text, "--aux-address")) for name, text in wanted.aux.items()}
         if wanted.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
             return SubnetRecord(space="", subnet=wanted.subnet, gateway=gateway, aux=aux)
-        pool = await self._pools.claim_pool(wanted.subnet, network_id)
+        subnet = str(parse_subnet(wanted.subnet, "--subnet"))  # as we write it, however the engine does
+        pool = await self._pools.claim_pool(subnet, network_id)
         if gateway:
             await self._pools.claim(pool, gateway, Holder("gateway", network_id))
         for name, address in aux.items():

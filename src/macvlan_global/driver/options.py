@@ -73,7 +73,8 @@ def _mode(value: str) -> MacvlanMode:
 
 
 def _mtu(value: str) -> int:
-    if not (value.isascii() and value.isdigit()) or not MIN_MTU <= int(value) <= MAX_MTU:
+    # so many digits at most: int() refuses thousands of them with an error of its own
+    if not (value.isascii() and value.isdigit() and len(value) <= 5) or not MIN_MTU <= int(value) <= MAX_MTU:
         raise Invalid(f"-o mtu={value} is not an MTU; use a number from {MIN_MTU} to the MTU of the parent")
     return int(value)
 

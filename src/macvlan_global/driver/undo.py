@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from macvlan_global.errors import MacvlanGlobalError
-
 log = logging.getLogger(__name__)
 
 
@@ -41,5 +39,5 @@ class Undo:
         for name, undo in reversed(self._steps):
             try:
                 await undo()
-            except MacvlanGlobalError:
+            except Exception:  # a bug in one undo must not keep the others from running
                 log.exception("%s failed (%s), and so did undoing %s", self._what, error, name)

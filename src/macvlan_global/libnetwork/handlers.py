@@ -90,7 +90,7 @@ class Handlers:
         wanted = WantedNetwork(
             id=_identifier("NetworkID", request.network_id),
             options=_user_options(options.get(GENERIC)),
-            internal=options.get(INTERNAL) in {True, "true"},
+            internal=options.get(INTERNAL) in (True, "true"),  # not a set: what is asked for may be a list
             subnets=tuple(
                 WantedSubnet(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
                 for data in (*(request.ipv4_data or ()), *(request.ipv6_data or ()))
