@@ -1,6 +1,7 @@
 """Configuration: defaults, then the file, then the environment, then the command line, as one frozen value."""
 
 import difflib
+import math
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -116,6 +117,8 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
     for each in config.auto_pools:
         _check_auto_pool(each)
     _check_metrics(config.metrics)
+    if not 0 <= config.repair_grace < math.inf:
+        raise Invalid(f"repair_grace = {config.repair_grace} is not a number of seconds; use for example 60")
     return config
 
 
@@ -133,5 +136,5 @@ def _check_auto_pool(pool: AutoPoolConfig) -> None:
 
 def _check_metrics(address: str) -> None:
     host, _, port = address.rpartition(":")
-    if address and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if address and not (host and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise Invalid(f"metrics = {address!r} is not HOST:PORT; use for example 127.0.0.1:9477")

@@ -18,14 +18,21 @@ def parse_subnet(text: str, what: str) -> Subnet:
         Invalid: it is none; the message names `what` (the option it came from), the value and the nearest good one.
     """
     try:
-        return ip_network(text)
+        return ip_network(_without_zone(text))
     except ValueError as error:
         raise Invalid(f"{what} {text!r} is not a subnet in CIDR form{_nearest(text)}") from error
 
 
+def _without_zone(text: str) -> str:
+    """`text`, unless it has a zone (`fe80::1%eth0`, RFC 4007): one address must not have two spellings."""
+    if "%" in text:
+        raise ValueError(text)
+    return text
+
+
 def _nearest(text: str) -> str:
     try:
-        return f"; the subnet that holds it is {ip_interface(text).network}"
+        return f"; the subnet that holds it is {ip_interface(_without_zone(text)).network}"
     except ValueError:
         return ", for example 192.168.1.0/24 or fd18::/64"
 
@@ -37,7 +44,7 @@ def parse_address(text: str, what: str) -> Address:
         Invalid: it is none.
     """
     try:
-        return ip_address(text.partition("/")[0])
+        return ip_address(_without_zone(text.partition("/")[0]))
     except ValueError as error:
         raise Invalid(f"{what} {text!r} is not an IP address") from error
 
