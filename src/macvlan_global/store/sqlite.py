@@ -198,18 +198,41 @@ def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteSto
         _prepare(connection, path, migrations)
     except sqlite3.Error as error:
         connection.close()
-        raise Unavailable(
-            f"the state file {path} is damaged ({error}). It was left as it is. Put back a copy, or move it away "
-            "and start again: addresses of running containers are then taken anew from the engine by "
-            "`macvlan-global repair`"
-        ) from error
+        raise _damaged(path, error) from error
     except Unavailable:
         connection.close()
         raise
     return SqliteStore(connection)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+def read_sqlite(path: Path) -> list[Entry]:
+    """Every entry of a state file, read without changing anything; also beside a running driver.
+
+    Raises:
+        Unavailable: it cannot be used; the message says why and what to do.
+    """
+    # no log beside it: the file is whole, and SQLite need not make the log's files to read it
+    whole = not Path(f"{path}-wal").exists()
+    url = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if whole else ''}"
+    try:
+        with contextlib.closing(sqlite3.connect(url, uri=True)) as connection:
+            return _list(connection, "") if _check(connection, path, len(MIGRATIONS)) else []
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
+    except sqlite3.Error as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"the state file {path} is damaged ({error}). It was left as it is. Put back a copy, or move it away "
+        "and start again: addresses of running containers are then taken anew from the engine by "
+        "`macvlan-global repair`"
+    )
+
+
+def _check(connection: sqlite3.Connection, path: Path, known: int) -> int:
+    """The version of a file that is sound, ours, and not newer than what is known; 0 if nothing is in it yet."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     # without any table it is new, or a power cut came between its first byte and its first table
     fresh = application == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -219,15 +242,20 @@ def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
             "Give another folder with --state-dir"
         )
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(migrations):
+    if version > known:
         raise Unavailable(
             f"the state file {path} has version {version}, and this macvlan-global knows versions up to "
-            f"{len(migrations)}. It was left as it is. Start the newer macvlan-global that wrote it, or give another "
+            f"{known}. It was left as it is. Start the newer macvlan-global that wrote it, or give another "
             "folder with --state-dir"
         )
     check: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if check != "ok":
         raise sqlite3.DatabaseError(check)
+    return version
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    version = _check(connection, path, len(migrations))
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     for number in range(version, len(migrations)):
