@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.pools import DEFAULT_AUTO_POOLS, AutoPool
+from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")
 ENVIRONMENT_PREFIX = "MACVLAN_GLOBAL_"

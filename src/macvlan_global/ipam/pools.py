@@ -23,6 +23,8 @@ import msgspec
 
 from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
 from macvlan_global.ipam.allocate import Occupancy
+from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS as DEFAULT_AUTO_POOLS
+from macvlan_global.ipam.autopool import AutoPool as AutoPool
 from macvlan_global.store.records import AddressRecord, PoolRecord, Row, Tables
 from macvlan_global.subnets import (
     Address,
@@ -44,20 +46,6 @@ SPACE_OPTION = "space"
 MAX_SPACE = 32
 CREATE_WINDOW_SECONDS = 60.0
 """How long a reserved pool may wait for its CreateNetwork. The engine repeats a broken call for 15 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class AutoPool:
-    """Where pools come from that nobody named: subnets of this prefix length, cut from `base`."""
-
-    base: Subnet
-    prefix: int
-
-
-DEFAULT_AUTO_POOLS = (
-    AutoPool(ip_network("10.201.0.0/16"), 24),
-    AutoPool(ip_network("fd6d:6163:766c::/48"), 64),
-)
 
 
 @dataclass(frozen=True, slots=True)
