@@ -1,8 +1,22 @@
 """A host on a wire, with an engine and the driver: where a network of ours can be tried as a user would."""
 
+import json
+import sys
+from typing import Any
+
 from lab.driver import Driver
+from lab.errors import DockerError
 from lab.hosts import Host
 from lab.wire import Wire
+
+# The keys of every record in the state file: what is kept, without the times at which it was written.
+_STATE = """
+import sqlite3
+for row in sqlite3.connect("file:/var/lib/macvlan-global/state.db?mode=ro", uri=True).execute(
+    "SELECT key FROM entries ORDER BY key"
+):
+    print(*row)
+"""
 
 
 class Site:
@@ -19,10 +33,33 @@ class Site:
         """What docker printed; raises `lab.DockerError` if it refused."""
         return self.host.docker(*arguments).strip()
 
+    def refusal(self, *arguments: str) -> str:
+        """What docker said when it refused, as one line.
+
+        Raises:
+            AssertionError: it did not refuse.
+        """
+        try:
+            printed = self.docker(*arguments)
+        except DockerError as refused:
+            return " ".join(refused.stderr.split())
+        raise AssertionError(f"docker {' '.join(arguments)} was not refused; it printed {printed!r}")
+
+    def shell(self, line: str) -> str:
+        """What a command line printed that a user types on the host; raises `lab.CommandError` if it failed."""
+        return self.host.run(["sh", "-c", line]).stdout.strip()
+
     def create(self, name: str, *arguments: str) -> str:
         """Create a network with our driver and our IPAM."""
-        return self.docker(
-            "network", "create", "-d", "macvlan-global", "--ipam-driver", "macvlan-global", *arguments, name
+        return self.docker(*self.create_command(name, *arguments))
+
+    @staticmethod
+    def create_command(name: str, *arguments: str) -> tuple[str, ...]:
+        """The arguments of docker that `create` uses."""
+        return (
+            *("network", "create", "-d", "macvlan-global", "--ipam-driver", "macvlan-global"),
+            *arguments,
+            name,
         )
 
     def start(self, network: str, name: str, *arguments: str) -> str:
@@ -34,6 +71,53 @@ class Site:
     def run(self, network: str, *arguments: str) -> str:
         """Run a container to its end: options first, then `alpine` and the command."""
         return self.docker("run", "--rm", f"--network={network}", *arguments)
+
+    def inside(self, container: str, *command: str) -> str:
+        """What a command printed in a running container; raises `lab.DockerError` if it failed."""
+        return self.docker("exec", container, *command)
+
+    def reaches(self, container: str, target: str) -> bool:
+        """Whether a container gets an answer to a ping, within a second of each of two tries."""
+        try:
+            self.inside(container, "ping", "-c2", "-i0.2", "-W1", target)
+        except DockerError as failed:
+            assert failed.returncode == 1, failed  # noqa: S101 - anything else is no answer about reachability
+            return False
+        return True
+
+    def endpoint(self, container: str, network: str) -> dict[str, Any]:
+        """What the engine knows of a container's leg in a network (`IPAddress`, `GlobalIPv6Address`, `MacAddress`)."""
+        found = self.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container)
+        leg: dict[str, Any] = json.loads(found)[network]
+        return leg
+
+    def address(self, container: str, network: str) -> str:
+        """The IPv4 address of a container in a network."""
+        return str(self.endpoint(container, network)["IPAddress"])
+
+    def link(self, name: str) -> dict[str, Any] | None:
+        """An interface of the host, as `ip -d -json link` shows it; None if there is none of that name."""
+        done = self.host.run(["ip", "-d", "-json", "link", "show", "dev", name], check=False)
+        return dict(json.loads(done.stdout)[0]) if done.returncode == 0 else None
+
+    def leg(self, container: str, name: str = "eth0") -> dict[str, Any]:
+        """An interface in a container, as `ip -d -json link` shows it."""
+        pid = self.docker("inspect", "-f", "{{.State.Pid}}", container)
+        enter = ["nsenter", f"--target={pid}", "--net", "--"]
+        return dict(json.loads(self.host.run([*enter, "ip", "-d", "-json", "link", "show", "dev", name]).stdout)[0])
+
+    def state(self) -> list[str]:
+        """The key of every record in the driver's state file."""
+        return self.host.run([sys.executable, "-c", _STATE]).stdout.split()
+
+    def traces(self) -> dict[str, list[str]]:
+        """All that a refused command could have left behind: links, records, the engine's networks and containers."""
+        return {
+            "links": sorted(links(self.host)),
+            "state": self.state(),
+            "networks": self.docker("network", "ls", "--format", "{{.Name}}").split(),
+            "containers": self.docker("ps", "-a", "--format", "{{.Names}}").split(),
+        }
 
     def clean(self) -> None:
         """Remove every container and every network of ours."""
