@@ -126,7 +126,8 @@ def test_dual_stack(terminal: Terminal, site: Site) -> None:
     """Two IPv4 subnets and an IPv6 one, ranges and exclusions, and the six runs of the document in their order."""
     terminal.type(
         f"{CREATE} --ipv6 --subnet=192.168.222.0/24 --subnet=192.168.224.0/24 --subnet=fd18::/64 "
-        '--aux-address="exclude1=fd18::2" --aux-address="exclude2=192.168.222.2" --aux-address="exclude3=192.168.224.2" '
+        '--aux-address="exclude1=fd18::2" --aux-address="exclude2=192.168.222.2" '
+        '--aux-address="exclude3=192.168.224.2" '
         "--ip-range=192.168.222.0/25 --ip-range=192.168.224.0/25 "
         f'-o parent="bond0,  eth0,  eth1" {BRIDGE} dualstack'
     )
@@ -172,7 +173,8 @@ def test_vlan_trunk(terminal: Terminal, site: Site) -> None:
 def test_vlan_list(terminal: Terminal, site: Site) -> None:
     """Trunk example 2: a list under an option without a name; the first entry whose master is there is made."""
     terminal.type(
-        f"{CREATE} --subnet=192.168.65.0/24 --gateway=192.168.65.254 -o =bond0.65,eth3.65,eth1.65,eth0.65 {BRIDGE} vlan65"
+        f"{CREATE} --subnet=192.168.65.0/24 --gateway=192.168.65.254 "
+        f"-o =bond0.65,eth3.65,eth1.65,eth0.65 {BRIDGE} vlan65"
     )
     terminal.show("vlan65", "eth1.65")
     terminal.type("docker run --net=vlan65 --ip=192.168.65.10 --name=one -d --init alpine sleep 600")
