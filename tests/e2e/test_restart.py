@@ -132,6 +132,7 @@ def test_a_network_is_removed_while_the_driver_is_down(make_site: MakeSite) -> N
     """The engine forgets the network without asking us; the driver finds out when it is back, and gives all back."""
     site = make_site()
     site.create("mac", *NETWORK)
+    assert [each.name for each in site.driver.admin.networks()] == ["mac"]
     site.driver.stop()
     site.docker("network", "rm", "mac")
     site.driver.start()

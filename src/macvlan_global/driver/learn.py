@@ -56,7 +56,9 @@ class EngineFollower:
                     if event is None:
                         wait = FIRST_RETRY_SECONDS
                         self._metrics.corrected(len(await self._mender.mend(self._engine)))
-                    if event is None or event.action in {"create", "connect"}:
+                    elif event.action == "create":
+                        await self._driver.networks.name(event.network, event.name)
+                    if event is None or event.action == "connect":
                         self._something_new.set()
                 log.info("the engine closed its stream of events")
             except Unavailable as error:

@@ -208,7 +208,7 @@ def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:
     in_engine = facts.engine_endpoints()
     used = {address for each in in_engine.values() for address in (each.address, each.address6) if address}
     for each in facts.addresses:
-        if each.host != facts.host or not facts.is_old(each.at):
+        if each.host != facts.host or not facts.is_old(each.at) or each.network in deleted:
             continue
         if each.kind == "reserved":
             if facts.engine is not None and each.address not in used:
