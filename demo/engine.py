@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.background import Background, kill_all
+from demo.background import Background, accepts, kill_container_processes
 from demo.errors import DemoError
 from demo.places import KEPT, RUN
 from demo.screen import Screen, attempt, run
@@ -20,12 +20,15 @@ from lab.engines import answers
 
 SOCKET = Path("/run/docker.sock")
 PACKAGE = "docker.io"
-_CGROUP = "macvlan-global-demo"
+# With the number of our network namespace: hosts of the lab share the cgroups of the machine that they are on.
+_CGROUP = f"macvlan-global-demo-{Path('/proc/self/ns/net').stat().st_ino}"
 _EXEC = RUN / "docker"
 _DATA = KEPT / "docker"
 _UNIT = KEPT / "engine-unit-started"
-# An engine and its containerd make these, wherever their data is; those that were not there before go again.
-_SIDE_EFFECTS = (Path("/etc/docker"), Path("/opt/containerd"))
+# An engine and its containerd make these, wherever their data is; those that were not there before go again, as far
+# as nobody else put something into them.
+_SIDE_EFFECTS = (Path("/etc/docker"), Path("/opt/containerd"), Path("/run/containerd"))
+_KEY = Path("/etc/docker/key.json")
 _MADE = KEPT / "side-effects"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _SYSTEMD = Path("/run/systemd/system")
@@ -76,15 +79,14 @@ def stop(screen: Screen) -> None:
         screen.command(f"kill {pid}  # dockerd")
     _dockerd.stop()
     if _EXEC.exists() or _DATA.exists():
-        kill_all(f"/{_CGROUP}/".encode())  # containers whose engine was killed
-        kill_all(str(_EXEC).encode())  # and their shims
+        kill_container_processes(_CGROUP, _EXEC)  # those whose engine was killed
         _unmount_below(RUN, KEPT)
         if not serves():
             SOCKET.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        for path in map(Path, _MADE.read_text().splitlines()):
-            shutil.rmtree(path, ignore_errors=True)
-    _remove_cgroups()
+    if _MADE.exists():
+        _clear_side_effects([Path(line) for line in _MADE.read_text().splitlines()])
+    for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")):
+        _remove_empty_folders(root / _CGROUP)
 
 
 def _install(screen: Screen) -> None:
@@ -161,11 +163,20 @@ def _unmount_below(*folders: Path) -> None:
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in reversed(mounts):
         if any(mount.startswith(f"{folder}/") for folder in folders):
-            attempt("umount", "--lazy", mount)
+            attempt("umount", "--lazy", "--no-mtab", mount)
 
 
-def _remove_cgroups() -> None:
-    for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")):
-        for folder, _, _ in os.walk(root / _CGROUP, topdown=False):
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()
+def _clear_side_effects(folders: list[Path]) -> None:
+    if _KEY.parent in folders:
+        _KEY.unlink(missing_ok=True)
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_socket() and not accepts(path):
+                path.unlink(missing_ok=True)
+        _remove_empty_folders(folder)
+
+
+def _remove_empty_folders(top: Path) -> None:
+    for folder, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.errors import DemoError
+from demo.places import ROOT
 
 _INDENT = "   "
 
@@ -53,7 +54,7 @@ class Screen:
         """
         self.command(command)
         said = run(*command, env=env)
-        for line in said.splitlines():
+        for line in filter(str.strip, said.splitlines()):
             self.say(line)
         return said
 
@@ -79,7 +80,14 @@ def attempt(*command: str, env: dict[str, str] | None = None) -> subprocess.Comp
     """Run a command that may fail."""
     try:
         return subprocess.run(
-            command, text=True, errors="replace", capture_output=True, stdin=subprocess.DEVNULL, env=env, check=False
+            command,
+            text=True,
+            errors="replace",
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            cwd=ROOT,  # commands are shown with paths as they are to type from here
+            check=False,
         )
     except FileNotFoundError as error:
         raise DemoError(f"the command {command[0]} is missing; install it, then `make run`") from error

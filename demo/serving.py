@@ -1,10 +1,9 @@
 """The driver, serving in the background."""
 
 import contextlib
-import socket
 from pathlib import Path
 
-from demo.background import Background
+from demo.background import Background, accepts
 from demo.errors import DemoError
 from demo.places import KEPT, PROGRAM, RUN, shown
 from demo.screen import Screen
@@ -29,7 +28,7 @@ def ensure(screen: Screen) -> None:
     Raises:
         DemoError: it did not come up.
     """
-    if _accepts(SOCKET):
+    if accepts(SOCKET):
         screen.say("the driver serves already" if is_ours() else f"a driver of this machine serves on {SOCKET} already")
         return
     if not PROGRAM.exists():
@@ -39,7 +38,7 @@ def ensure(screen: Screen) -> None:
     config = RUN / "config.toml"
     config.write_text(f'state_dir = "{STATE}"\n')
     screen.command(f"{shown(PROGRAM)} serve --config {config} 2>{LOG} &")
-    _driver.start([str(PROGRAM), "serve", "--config", str(config)], lambda: _accepts(SOCKET) and _accepts(ADMIN_SOCKET))
+    _driver.start([str(PROGRAM), "serve", "--config", str(config)], lambda: accepts(SOCKET) and accepts(ADMIN_SOCKET))
     screen.say(f"serving on {SOCKET}, state in {STATE}")
 
 
@@ -49,18 +48,9 @@ def stop(screen: Screen) -> None:
         screen.command(f"kill {pid}  # macvlan-global")
         _driver.stop()
     for path in (SOCKET, ADMIN_SOCKET):
-        if not _accepts(path):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty: somebody else's plugins
+        with contextlib.suppress(OSError):  # not there, not a socket, not empty: somebody else's then
+            if not accepts(path):
+                path.unlink(missing_ok=True)
             path.parent.rmdir()
     with contextlib.suppress(OSError):
         SOCKET.parent.parent.rmdir()
-
-
-def _accepts(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
