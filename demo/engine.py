@@ -27,11 +27,11 @@ _DATA = KEPT / "docker"
 _UNIT = KEPT / "engine-unit-started"
 # An engine and its containerd make these, wherever their data is; those that were not there before go again, as far
 # as nobody else put something into them.
-_SIDE_EFFECTS = (Path("/etc/docker"), Path("/opt/containerd"), Path("/run/containerd"))
-_KEY = Path("/etc/docker/key.json")
+_SIDE_EFFECTS = tuple(map(Path, ("/etc/docker/key.json", "/etc/docker", "/opt/containerd", "/run/containerd")))
 _MADE = KEPT / "side-effects"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _SYSTEMD = Path("/run/systemd/system")
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 _dockerd = Background("dockerd")
 
@@ -69,6 +69,8 @@ def ensure(screen: Screen) -> None:
     version = run("docker", "version", "--format", "{{.Server.Version}}", env=docker_environment())
     how = f"started for the demo, log {_dockerd.log}" if is_ours() else "this machine's"
     screen.say(f"Docker Engine {version} serves ({how})")
+    if is_ours() and _FORWARDING.read_text().strip() == "0":
+        screen.say("its warning about IPv4 forwarding means nothing here: a macvlan forwards nothing")
 
 
 def stop(screen: Screen) -> None:
@@ -166,14 +168,14 @@ def _unmount_below(*folders: Path) -> None:
             attempt("umount", "--lazy", "--no-mtab", mount)
 
 
-def _clear_side_effects(folders: list[Path]) -> None:
-    if _KEY.parent in folders:
-        _KEY.unlink(missing_ok=True)
-    for folder in folders:
-        for path in folder.rglob("*"):
-            if path.is_socket() and not accepts(path):
-                path.unlink(missing_ok=True)
-        _remove_empty_folders(folder)
+def _clear_side_effects(paths: list[Path]) -> None:
+    for path in paths:
+        if path.is_file():
+            path.unlink()
+        for each in path.rglob("*"):
+            if each.is_socket() and not accepts(each):
+                each.unlink(missing_ok=True)
+        _remove_empty_folders(path)
 
 
 def _remove_empty_folders(top: Path) -> None:
