@@ -97,7 +97,8 @@ class Host:
             raise
 
     def _hold(self, state: Path | None) -> "subprocess.Popen[bytes]":
-        (self.folder / "run").mkdir()
+        # Temporary files of programs on the host go there if TMPDIR says so, as it does in the guest.
+        (self.folder / "run/tmp").mkdir(parents=True)
         run(["ip", "netns", "add", self.namespace])
         own = ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "--mount", "--uts"]
         script = ["sh", "-c", _HOLDER, "holder", str(self.folder), str(state or ""), self.name]
