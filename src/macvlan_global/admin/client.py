@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -47,7 +48,7 @@ class AdminClient:
         )
 
     def _ask(self, method: str, path: str, kind: type[T]) -> T:
-        connection = _UnixConnection(self._path, self._timeout)
+        connection = UnixConnection(self._path, self._timeout)
         try:
             connection.request(method, path)
             response = connection.getresponse()
@@ -56,18 +57,28 @@ class AdminClient:
             raise errors.Unavailable(_unreachable(self._path, error)) from error
         finally:
             connection.close()
-        if response.status != 200:
-            problem = msgspec.json.decode(body, type=a.Problem)
-            raise getattr(errors, problem.kind, errors.Internal)(problem.message)
-        return msgspec.json.decode(body, type=kind)
+        try:
+            if response.status != HTTPStatus.OK:
+                problem = msgspec.json.decode(body, type=a.Problem)
+                raise getattr(errors, problem.kind, errors.Internal)(problem.message)
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.DecodeError as error:
+            raise errors.Internal(
+                f"the driver at {self._path} gave an answer that this version does not know; its log may say more, and "
+                "after an upgrade it must be restarted (systemctl restart macvlan-global)"
+            ) from error
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
     def __init__(self, path: str, timeout: float) -> None:
+        """`path` of the socket; `timeout` in seconds for each step."""
         super().__init__("macvlan-global", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """Open the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)

@@ -1,20 +1,17 @@
 """`macvlan-global serve`: run the driver in the foreground."""
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from macvlan_global.cli.lean import load_pyroute2_lazily, loading
 from macvlan_global.cli.logs import set_up_logging
+from macvlan_global.cli.options import example
 from macvlan_global.config import load_config
 
-EXAMPLE = """
-Example:
-
-    macvlan-global serve --state-dir /var/lib/macvlan-global --log-level debug
-"""
+EXAMPLE = example("macvlan-global serve --log-level debug", "macvlan-global serve --metrics 127.0.0.1:9477")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,8 +42,13 @@ def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads 
     flags = {name: value for name, value in locals().items() if name != "config"}
     loaded = load_config(config, os.environ, flags)
     set_up_logging(loaded.log_level, loaded.log_format)
-    # imported here so that the other commands do not pay for the server's libraries at start
-    from macvlan_global.daemon import Daemon  # noqa: PLC0415
-    from macvlan_global.daemon import serve as serve_until_stopped  # noqa: PLC0415
+    load_pyroute2_lazily()
+    # neither these stores nor a plain docker_host speak TLS
+    with loading(certificates=not loaded.store.startswith(("sqlite", "memory"))):
+        # imported here so that the other commands do not pay for the server's libraries at start
+        import asyncio  # noqa: PLC0415
+
+        from macvlan_global.daemon import Daemon  # noqa: PLC0415
+        from macvlan_global.daemon import serve as serve_until_stopped  # noqa: PLC0415
 
     asyncio.run(serve_until_stopped(Daemon(loaded)))

@@ -1,0 +1,50 @@
+"""`macvlan-global status`: the driver in one view."""
+
+import typer
+
+from macvlan_global.admin.messages import Status
+from macvlan_global.cli.cells import BAD, WARN, Cell
+from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, driver_at, example
+from macvlan_global.cli.times import duration
+from macvlan_global.cli.waiting import Waiting
+
+EXAMPLE = example("macvlan-global status", "macvlan-global status --json | jq .engine")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("status", epilog=EXAMPLE)(status)
+
+
+def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, config: ConfigFlag = None) -> None:
+    """Show the running driver, and what it sees of the engine."""
+    with Waiting("asking the driver"):
+        found = driver_at(admin_socket, config).status()
+    # imported here: rich costs a quarter of the start, and an error needs none of it
+    from macvlan_global.cli import render  # noqa: PLC0415
+
+    if json:
+        render.print_json(found)
+        return
+    render.print_pairs(
+        [
+            ("Driver", f"macvlan-global {found.version}, pid {found.pid}, up {duration(found.up_seconds)}"),
+            ("Host", found.host),
+            ("Scope", found.scope),
+            ("Store", f"{found.store}, state in {found.state_dir}"),
+            ("Socket", found.socket),
+            ("Engine", _engine(found)),
+            ("Networks", str(found.networks)),
+            ("Endpoints", str(found.endpoints)),
+            ("Addresses", str(found.addresses)),
+            *(("Left alone", (f"{key} (written by a newer version)", WARN)) for key in found.foreign_records),
+        ]
+    )
+
+
+def _engine(found: Status) -> Cell:
+    if not found.engine:
+        return found.engine_problem or "the engine does not answer", BAD
+    extras = ["in a swarm"] if found.swarm else []
+    extras += ["live-restore"] if found.live_restore else []
+    return ", ".join([f"Docker {found.engine}", *extras])

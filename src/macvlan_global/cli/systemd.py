@@ -1,0 +1,194 @@
+"""The systemd units: their texts, and putting them in place, starting and removing them, step by step."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from macvlan_global.config import Config
+from macvlan_global.errors import Conflict, Unavailable
+
+if TYPE_CHECKING:
+    import subprocess
+
+SOCKET, SERVICE = "macvlan-global.socket", "macvlan-global.service"
+FOLDER = "etc/systemd/system"
+RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
+WRITTEN_BY_US = "# Written by `macvlan-global install`"
+SYSTEMCTL_SECONDS = 120
+START = ("enable", "--now", SOCKET, SERVICE)
+STOP = ("disable", "--now", SERVICE, SOCKET)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step: `what` (a command line or a file), and what became of it."""
+
+    what: str
+    outcome: Literal["done", "unchanged", "would be done", "left to do"]
+
+
+def unit_texts(command: Sequence[str], config: Config) -> dict[str, str]:
+    """The units by name, for a driver started by `command` with this configuration. Pure but for the templates.
+
+    Whatever the configuration puts elsewhere than the units' own folders is made writable for the service.
+    """
+    own = Config()
+    places = {
+        config.state_dir: own.state_dir,
+        os.path.dirname(config.admin_socket): os.path.dirname(own.admin_socket),  # noqa: PTH120  # text, not a file
+    }
+    if config.store.startswith("sqlite:///"):
+        places[os.path.dirname(config.store.removeprefix("sqlite://"))] = own.state_dir  # noqa: PTH120
+    extra = [f"ReadWritePaths={_quoted(place)}" for place, usual in places.items() if place != usual]
+    values = {
+        "@SOCKET@": config.socket.replace("%", "%%"),
+        "@COMMAND@": " ".join(_quoted(word).replace("$", "$$") for word in command),
+        "@EXTRA@": "\n# From the configuration when this was written.\n" + "\n".join(extra) + "\n" if extra else "",
+    }
+    return {name: _filled(name, values) for name in (SOCKET, SERVICE)}
+
+
+def _filled(name: str, values: Mapping[str, str]) -> str:
+    text = (files("macvlan_global.cli") / "units" / name).read_text()
+    for mark, value in values.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def _quoted(word: str) -> str:
+    """A word of a unit file: % begins a specifier there, and blanks end a word (systemd.syntax(7))."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"' if any(letter in " \"\\'" for letter in word) else escaped
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Works below `root`, which is / but for images and tests: systemd is spoken to only there, and if it runs."""
+
+    root: Path
+    dry_run: bool = False
+
+    @property
+    def systemd_runs(self) -> bool:
+        """Whether systemd is the init of this machine, and what is done here is done to it."""
+        return self.root == Path("/") and (self.root / RUNNING_MARK).is_dir()
+
+    def paths(self) -> dict[str, Path]:
+        """Where the units go, by name."""
+        return {name: self.root / FOLDER / name for name in (SOCKET, SERVICE)}
+
+    def install(self, texts: Mapping[str, str]) -> Iterator[Step]:
+        """Write the units, and start them. Each step is told as soon as it is done; repeatable.
+
+        Raises:
+            Conflict: there is a unit of that name that we did not write; nothing was changed.
+            Unavailable: a file cannot be written, or systemctl failed; the steps before it stay.
+        """
+        paths = self.paths()
+        for path in paths.values():
+            self._ours(path)
+        changed = False
+        for name, text in texts.items():
+            step = self._write(paths[name], text)
+            changed = changed or step.outcome != "unchanged"
+            yield step
+        running = self.systemd_runs and _is_active()
+        yield self._systemctl("daemon-reload")
+        yield self._systemctl(*START)
+        if running and changed:
+            yield self._systemctl("restart", SOCKET, SERVICE)
+
+    def uninstall(self) -> Iterator[Step]:
+        """Stop the units and remove them, if they are ours; repeatable.
+
+        Raises:
+            Conflict: there is a unit of that name that we did not write; nothing was changed.
+            Unavailable: a file cannot be removed, or systemctl failed; the steps before it stay.
+        """
+        present = [path for path in self.paths().values() if self._ours(path)]
+        if present:
+            yield self._systemctl(*STOP)
+        for path in self.paths().values():
+            yield self._remove(path)
+        if present:
+            yield self._systemctl("daemon-reload")
+
+    def purge(self, state: Path) -> Iterator[Step]:
+        """Remove the state files of a folder, and the folder if nothing else is in it."""
+        folder = self.root / state.relative_to("/")
+        for name in ("state.db", "state.db-wal", "state.db-shm", "lock"):
+            if (folder / name).exists():
+                yield self._remove(folder / name)
+        if folder.is_dir() and (self.dry_run or not any(folder.iterdir())):
+            if not self.dry_run:
+                folder.rmdir()
+            yield Step(f"remove {folder}", self._done)
+
+    @property
+    def _done(self) -> Literal["done", "would be done"]:
+        return "would be done" if self.dry_run else "done"
+
+    def _ours(self, path: Path) -> bool:
+        """Whether the file is there and ours."""
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
+        if not text.startswith(WRITTEN_BY_US):
+            raise Conflict(f"{path} was not written by `macvlan-global install`; move it away, then try again")
+        return True
+
+    def _write(self, path: Path, text: str) -> Step:
+        if path.exists() and path.read_text() == text:
+            return Step(f"write {path}", "unchanged")
+        if not self.dry_run:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                new = path.with_suffix(path.suffix + ".new")
+                new.write_text(text)
+                new.chmod(0o644)
+                new.replace(path)  # at no time is half a unit there
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be written: {error.strerror}; run it as root (sudo)") from error
+        return Step(f"write {path}", self._done)
+
+    def _remove(self, path: Path) -> Step:
+        if not path.exists():
+            return Step(f"remove {path}", "unchanged")
+        if not self.dry_run:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be removed: {error.strerror}; run it as root (sudo)") from error
+        return Step(f"remove {path}", self._done)
+
+    def _systemctl(self, *words: str) -> Step:
+        line = " ".join(("systemctl", *words))
+        if not self.systemd_runs:
+            return Step(line, "left to do")
+        if self.dry_run:
+            return Step(line, "would be done")
+        done = _run("systemctl", *words)
+        if done.returncode != 0:
+            reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+            raise Unavailable(f"{line} failed: {reason}; see journalctl -u macvlan-global")
+        return Step(line, "done")
+
+
+def _is_active() -> bool:
+    return _run("systemctl", "is-active", "--quiet", SERVICE).returncode == 0
+
+
+def _run(*words: str) -> "subprocess.CompletedProcess[str]":
+    import subprocess  # noqa: PLC0415  # this module is loaded by every command
+
+    try:
+        return subprocess.run(words, text=True, capture_output=True, check=False, timeout=SYSTEMCTL_SECONDS)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{' '.join(words)} failed: {error}; see journalctl -u macvlan-global") from error

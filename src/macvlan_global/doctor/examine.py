@@ -1,0 +1,184 @@
+"""From facts to findings. Pure; the machine underneath and the parents have modules of their own."""
+
+from macvlan_global.doctor.facts import DriverFacts, EngineFacts, Facts, KernelFacts, StateFacts
+from macvlan_global.doctor.findings import Finding, Level, listed
+from macvlan_global.doctor.parents import examine_parents
+from macvlan_global.doctor.platform import examine_platform
+
+OLDEST_ENGINE = (20, 10)
+NEWEST_ENGINE = 29
+PLUGIN_FOLDER = "/run/docker/plugins"
+LARGE_STATE = 256 * 10**6
+LITTLE_SPACE = 32 * 10**6
+NO_SPACE = 10**6
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # linux/capability.h
+
+_MODULES: dict[str, tuple[Level, str]] = {
+    "macvlan": ("error", "no network of this driver can work"),
+    "8021q": ("warning", "parents such as eth0.10 cannot be made"),
+    "dummy": ("warning", "networks without a parent cannot be made"),
+}
+
+
+def examine(facts: Facts) -> list[Finding]:
+    """Every finding, in the order in which an operator would look."""
+    return [
+        *examine_platform(facts.platform, facts.engine),
+        *_modules(facts.kernel),
+        *_ipv6(facts),
+        *_rights(facts),
+        *_engine(facts.engine),
+        *_driver(facts),
+        *_socket(facts),
+        *_config(facts),
+        *_state(facts.state),
+        *examine_parents(facts),
+    ]
+
+
+def _modules(kernel: KernelFacts) -> list[Finding]:
+    return [_module(name, kernel, *row) for name, row in _MODULES.items()]
+
+
+def _module(name: str, kernel: KernelFacts, level: Level, consequence: str) -> Finding:
+    state = kernel.modules.get(name, "unknown")
+    if state == "missing":
+        do = "install the rest of this kernel's modules (linux-modules-extra-… on Ubuntu), or a distribution kernel"
+        return Finding(level, "kernel", f"kernel {kernel.release} has no {name}: {consequence}", do)
+    if state == "unknown":
+        seen = f"whether kernel {kernel.release} has {name} cannot be told from here"
+        return Finding("note", "kernel", seen, f"try: modprobe {name}")
+    return Finding("ok", "kernel", f"{name} is {state}")
+
+
+def _ipv6(facts: Facts) -> list[Finding]:
+    wanting = [each.name for each in facts.networks if each.ipv6]
+    if not facts.kernel.has_ipv6:
+        seen = f"the kernel speaks no IPv6, and {listed(wanting)} want it" if wanting else "the kernel speaks no IPv6"
+        do = "take ipv6.disable=1 off the kernel's command line, if you want IPv6"
+        return [Finding("error" if wanting else "note", "kernel", seen, do)]
+    if facts.kernel.ipv6_off and wanting:
+        seen = f"IPv6 is off on the host's interfaces; the engine turns it on in containers of {listed(wanting)}"
+        return [Finding("note", "kernel", seen, "sysctl net.ipv6.conf.all.disable_ipv6=0, if the host shall speak it")]
+    return []
+
+
+def _rights(facts: Facts) -> list[Finding]:
+    who = f"{facts.process.what} (pid {facts.process.pid})"
+    missing = [name for name, bit in CAPABILITIES.items() if not facts.process.effective >> bit & 1]
+    if not missing:
+        return [Finding("ok", "rights", f"{who} has {' and '.join(CAPABILITIES)}")]
+    lacks = f"{who} lacks {' and '.join(missing)}"
+    if facts.driver.problem:  # it is this command's own rights that were seen
+        seen = f"{lacks}, so it sees only part, and a driver started like this could not work"
+        return [Finding("warning", "rights", seen, "run it as root")]
+    seen = f"{lacks}: it cannot make links (NET_ADMIN) or reach into containers (SYS_ADMIN)"
+    return [Finding("error", "rights", seen, "start it as root, or by the units of `macvlan-global install`")]
+
+
+def _engine(engine: EngineFacts) -> list[Finding]:
+    if engine.problem:
+        seen = f"the Docker Engine does not answer: {engine.problem}"
+        do = f"start it (systemctl start docker), or set docker_host to where it is (now {engine.where})"
+        return [Finding("error", "engine", seen, do)]
+    found = [_engine_version(engine.version)]
+    if engine.rootless:
+        seen = "the engine is rootless: its containers cannot have links of the host"
+        found.append(Finding("error", "engine", seen, "use an engine that runs as root"))
+    if engine.swarm:
+        seen = "the engine is in a swarm, which refuses plugins on a socket for networks of swarm scope"
+        do = "create networks on each node, without --scope swarm"
+        found.append(Finding("note", "engine", seen, do))
+    return found
+
+
+def _engine_version(version: str) -> Finding:
+    parts = version.split(".")[:2]
+    if len(parts) < 2 or not all(part.isdigit() for part in parts):
+        seen = f"the engine's version {version!r} cannot be read"
+        return Finding("note", "engine", seen, "20.10 to 29 are known to work")
+    numbers = (int(parts[0]), int(parts[1]))
+    if numbers < OLDEST_ENGINE:
+        return Finding("warning", "engine", f"Docker {version} is older than 20.10, the oldest known", "upgrade it")
+    if numbers[0] > NEWEST_ENGINE:
+        seen = f"Docker {version} is newer than {NEWEST_ENGINE}, the newest known"
+        return Finding("note", "engine", seen, "look for a newer macvlan-global, should something not work")
+    return Finding("ok", "engine", f"Docker {version} answers")
+
+
+def _driver(facts: Facts) -> list[Finding]:
+    driver = facts.driver
+    if driver.problem:
+        do = "systemctl start macvlan-global" if driver.unit else "macvlan-global install, or macvlan-global serve"
+        found = [Finding("error", "driver", driver.problem, do)]
+    else:
+        found = [Finding("ok", "driver", f"macvlan-global {driver.version} answers")]
+    if driver.engine_problem and not facts.engine.problem:
+        seen = f"the engine answers here, but not to the driver: {driver.engine_problem}"
+        found.append(Finding("warning", "driver", seen, "restart the driver with the right docker_host"))
+    found += _doubles(driver)
+    if driver.unit is False:
+        seen = "the driver is no service of systemd, so it does not start with the machine"
+        found.append(Finding("note", "driver", seen, "macvlan-global install"))
+    return found
+
+
+def _doubles(driver: DriverFacts) -> list[Finding]:
+    found = []
+    if len(driver.processes) > 1:
+        seen = f"{len(driver.processes)} drivers run on this host: pids {listed(map(str, driver.processes))}"
+        found.append(Finding("warning", "driver", seen, "stop all but one: the engine talks to one of them only"))
+    if driver.spec_files:
+        seen = f"the engine may find another driver of this name by {listed(driver.spec_files)}"
+        found.append(Finding("warning", "driver", seen, "remove it, unless it names this driver's socket"))
+    return found
+
+
+def _socket(facts: Facts) -> list[Finding]:
+    socket = facts.socket
+    if not socket.exists:
+        if facts.driver.problem:  # said already
+            return []
+        seen = f"the driver runs, but its plugin socket {socket.path} is gone"
+        return [Finding("error", "socket", seen, "restart the driver")]
+    if not socket.is_socket:
+        return [Finding("error", "socket", f"{socket.path} is no socket", "remove it, and restart the driver")]
+    found = []
+    if socket.owner != 0 or socket.mode & 0o077:
+        seen = f"{socket.path} has mode {socket.mode:04o} and owner {socket.owner}: not only root can use it"
+        do = f"chown root:root {socket.path}; chmod 0600 {socket.path}"
+        found.append(Finding("warning", "socket", seen, do))
+    if socket.path.rpartition("/")[0] not in {PLUGIN_FOLDER, f"/var{PLUGIN_FOLDER}"}:
+        seen = f"the engine does not look for plugins at {socket.path}"
+        do = f"use {PLUGIN_FOLDER}/macvlan-global.sock, or name the socket in /etc/docker/plugins/macvlan-global.spec"
+        found.append(Finding("warning", "socket", seen, do))
+    # an engine lists a plugin that is found by its socket only while it has a network of it
+    used = "the engine uses it" if "macvlan-global" in facts.engine.plugins else "the engine finds it at first use"
+    return found or [Finding("ok", "socket", f"{socket.path} is for root only; {used}")]
+
+
+def _config(facts: Facts) -> list[Finding]:
+    if facts.config_problem:
+        do = "correct it: the driver does not start with it"
+        return [Finding("error", "config", facts.config_problem, do)]
+    return [Finding("ok", "config", facts.config)]
+
+
+def _state(state: StateFacts) -> list[Finding]:
+    if state.problem:
+        seen, _, do = state.problem.partition(". It was left as it is. ")
+        return [Finding("error", "state", seen, do or "see why, then start the driver again")]
+    if not state.exists:
+        return [Finding("ok", "state", f"there is no {state.path} yet; the driver makes it")]
+    found = []
+    if state.foreign:
+        seen = f"{len(state.foreign)} records of a newer version are left alone: {listed(state.foreign)}"
+        found.append(Finding("warning", "state", seen, "start the newer macvlan-global again"))
+    if state.size > LARGE_STATE:
+        seen = f"{state.path} has grown to {state.size // 10**6} MB"
+        found.append(Finding("note", "state", seen, "see what fills it: macvlan-global addresses"))
+    if state.free is not None and state.free < LITTLE_SPACE:
+        seen = f"only {state.free // 1000} kB are free on the disk of {state.path}"
+        do = "make room: what cannot be written down is not given out"
+        found.append(Finding("error" if state.free < NO_SPACE else "warning", "state", seen, do))
+    return found or [Finding("ok", "state", f"{state.path} is sound ({max(1, state.size // 1000)} kB)")]

@@ -1,0 +1,139 @@
+"""What is known of a host before anything is made of it. Plain values; `gather` fills them in, tests write them down.
+
+A fact that could not be seen is None or "unknown", and says so: that is not the same as "no".
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+ModuleState = Literal["loaded", "built in", "loadable", "missing", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """The process whose rights count: the running driver, or else this command. `effective` is its capability mask."""
+
+    what: str
+    pid: int
+    effective: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """The kernel. `modules` by name; the settings are None where the kernel has no such setting.
+
+    `bridge_filter` is net.bridge.bridge-nf-call-iptables, `ipv6_off` net.ipv6.conf.all.disable_ipv6, and `has_ipv6`
+    whether the kernel speaks IPv6 at all.
+    """
+
+    release: str = ""
+    modules: dict[str, ModuleState] = field(default_factory=dict)
+    bridge_filter: bool | None = None
+    ipv6_off: bool | None = None
+    has_ipv6: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformFacts:
+    """What the host runs on: DMI's vendor and product, and whether this is inside WSL or a container."""
+
+    vendor: str = ""
+    product: str = ""
+    wsl: bool = False
+    container: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """The Docker Engine as its own API tells it. `problem` is "" if it answered."""
+
+    where: str
+    problem: str = ""
+    version: str = ""
+    system: str = ""
+    plugins: tuple[str, ...] = ()
+    swarm: bool = False
+    rootless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFacts:
+    """A unix socket's file. `mode` are the permission bits."""
+
+    path: str
+    exists: bool = False
+    is_socket: bool = False
+    mode: int = 0
+    owner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    """The running driver. `problem` is "" if it answered on its admin socket.
+
+    `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
+    its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd).
+    """
+
+    problem: str = ""
+    version: str = ""
+    engine_problem: str = ""
+    processes: tuple[int, ...] = ()
+    spec_files: tuple[str, ...] = ()
+    unit: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateFacts:
+    """The state file, read without changing it. `problem` is "" if it could be; `free` are bytes left on its disk."""
+
+    path: str
+    exists: bool = False
+    problem: str = ""
+    size: int = 0
+    free: int | None = None
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """An interface as sysfs shows it. `below` are the names of the links it stands on.
+
+    `carrier` is None while the link is down; `port_of` names the bridge or bond it is a port of, "" for none.
+    """
+
+    name: str
+    up: bool = True
+    carrier: bool | None = True
+    mtu: int = 1500
+    wireless: bool = False
+    bridge: bool = False
+    port_of: str = ""
+    below: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """A network of ours: its parent, the MTU it asks for (0 for the parent's), and whether it speaks IPv6."""
+
+    name: str
+    parent: str
+    mtu: int = 0
+    ipv6: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right."""
+
+    process: ProcessFacts
+    kernel: KernelFacts
+    platform: PlatformFacts
+    engine: EngineFacts
+    socket: SocketFacts
+    driver: DriverFacts
+    state: StateFacts
+    config: str
+    config_problem: str = ""
+    networks: tuple[NetworkFacts, ...] = ()
+    links: dict[str, LinkFacts] = field(default_factory=dict)

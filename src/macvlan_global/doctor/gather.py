@@ -1,0 +1,132 @@
+"""Gathers the facts. Nothing is changed by it, nothing is loaded and nothing started."""
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from macvlan_global.admin.client import AdminClient
+from macvlan_global.admin.messages import Status
+from macvlan_global.config import DEFAULT_FILE, Config, load_config
+from macvlan_global.doctor import kernel
+from macvlan_global.doctor.engine import ask_engine
+from macvlan_global.doctor.facts import DriverFacts, Facts, NetworkFacts, ProcessFacts, SocketFacts, StateFacts
+from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.store.ports import Entry
+from macvlan_global.store.records import VERSION, NetworkRecord
+from macvlan_global.store.sqlite import read_sqlite
+
+PATIENCE_SECONDS = 10.0
+SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
+UNIT = "etc/systemd/system/macvlan-global.service"
+
+
+def gather(config_file: Path | None, admin_socket: str | None, environment: Mapping[str, str], root: Path) -> Facts:
+    """Everything there is to know about this host. `root` is / but in tests; it never raises."""
+    config, problem = _config(config_file, environment)
+    status, driver = _driver(admin_socket or config.admin_socket, root)
+    state, entries = _state(config)
+    what, pid = ("the driver", status.pid) if status else ("this command", os.getpid())
+    return Facts(
+        process=ProcessFacts(what, pid, kernel.read_capabilities(root, pid)),
+        kernel=kernel.read_kernel(root),
+        platform=kernel.read_platform(root),
+        engine=ask_engine(config.docker_host),
+        socket=_socket(status.socket if status else config.socket),
+        driver=driver,
+        state=state,
+        config=_where(config_file),
+        config_problem=problem,
+        networks=tuple(_networks(entries)),
+        links=kernel.read_links(root),
+    )
+
+
+def _config(file: Path | None, environment: Mapping[str, str]) -> tuple[Config, str]:
+    try:
+        return load_config(file, environment, {}), ""
+    except MacvlanGlobalError as error:
+        return Config(), str(error)
+
+
+def _where(file: Path | None) -> str:
+    path = file or DEFAULT_FILE
+    return f"{path} is right" if path.exists() else f"there is no {path}; the defaults hold"
+
+
+def _driver(admin_socket: str, root: Path) -> tuple[Status | None, DriverFacts]:
+    status, problem = None, ""
+    try:
+        status = AdminClient(admin_socket, timeout=PATIENCE_SECONDS).status()
+    except MacvlanGlobalError as error:
+        problem = str(error).partition("; start it")[0]
+    specs = [root / folder / f"macvlan-global.{end}" for folder in SPEC_FOLDERS for end in ("spec", "json")]
+    return status, DriverFacts(
+        problem=problem,
+        version=status.version if status else "",
+        engine_problem=status.engine_problem if status else "",
+        processes=kernel.find_drivers(root),
+        spec_files=tuple(str(each) for each in specs if each.exists()),
+        unit=(root / UNIT).exists() if (root / "run/systemd/system").is_dir() else None,
+    )
+
+
+def _socket(path: str) -> SocketFacts:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return SocketFacts(path)
+    return SocketFacts(path, True, stat.S_ISSOCK(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid)
+
+
+def _state(config: Config) -> tuple[StateFacts, list[Entry]]:
+    if config.store == "memory:":
+        return StateFacts("(in memory)"), []
+    path = Path(config.store.removeprefix("sqlite://")) if "://" in config.store else Path(config.state_dir, "state.db")
+    try:
+        size = path.stat().st_size if path.exists() else None
+    except OSError as error:
+        return StateFacts(str(path), problem=f"{path} cannot be read: {error.strerror}"), []
+    if size is None:
+        return StateFacts(str(path)), []
+    try:
+        entries = read_sqlite(path)
+    except MacvlanGlobalError as error:
+        return StateFacts(str(path), True, str(error), size), []
+    foreign = tuple(each.key for each in entries if _version(each) > VERSION)
+    return StateFacts(str(path), True, "", size, shutil.disk_usage(path.parent).free, foreign), entries
+
+
+class _Versioned(msgspec.Struct):
+    v: int = VERSION
+
+
+def _version(entry: Entry) -> int:
+    try:
+        return msgspec.json.decode(entry.value, type=_Versioned).v
+    except msgspec.DecodeError:
+        return VERSION
+
+
+def _networks(entries: list[Entry]) -> list[NetworkFacts]:
+    found = []
+    for entry in entries:
+        if not entry.key.startswith("networks/") or _version(entry) > VERSION:
+            continue
+        try:
+            record = msgspec.json.decode(entry.value, type=NetworkRecord)
+        except msgspec.DecodeError:  # a record that cannot be read is the driver's to report, by its key
+            continue
+        mtu = record.options.get("mtu", "")
+        found.append(
+            NetworkFacts(
+                name=record.name or record.id[:12],
+                parent=record.parent,
+                mtu=int(mtu) if mtu.isascii() and mtu.isdigit() else 0,
+                ipv6=any(":" in each.subnet for each in record.subnets),
+            )
+        )
+    return found

@@ -1,0 +1,148 @@
+"""Reads what the kernel shows below /proc and /sys: modules, settings, links, processes. Every path is below `root`."""
+
+import gzip
+import re
+import subprocess
+from pathlib import Path
+
+from macvlan_global.doctor.facts import KernelFacts, LinkFacts, ModuleState, PlatformFacts
+
+# a link of each kind comes from this module, which may also be part of the kernel itself
+MODULES = {"macvlan": "CONFIG_MACVLAN", "8021q": "CONFIG_VLAN_8021Q", "dummy": "CONFIG_DUMMY"}
+IFF_UP = 0x1
+_DRIVER = re.compile(rb"(^|/)macvlan-global$|^macvlan_global$")
+
+
+def read_kernel(root: Path) -> KernelFacts:
+    """The kernel's modules and settings."""
+    net = root / "proc/sys/net"
+    return KernelFacts(
+        release=_text(root / "proc/sys/kernel/osrelease"),
+        modules={name: _module(root, name, option) for name, option in MODULES.items()},
+        bridge_filter=_flag(net / "bridge/bridge-nf-call-iptables"),
+        ipv6_off=_flag(net / "ipv6/conf/all/disable_ipv6"),
+        has_ipv6=(net / "ipv6").is_dir(),
+    )
+
+
+def read_platform(root: Path) -> PlatformFacts:
+    """What DMI and the kernel's name tell of the machine underneath."""
+    dmi = root / "sys/class/dmi/id"
+    return PlatformFacts(
+        vendor=_text(dmi / "sys_vendor"),
+        product=" ".join(dict.fromkeys([_text(dmi / "product_name"), _text(dmi / "chassis_asset_tag")])).strip(),
+        wsl="microsoft" in _text(root / "proc/sys/kernel/osrelease").lower(),
+        container=(root / ".dockerenv").exists() or (root / "run/.containerenv").exists(),
+    )
+
+
+def read_links(root: Path) -> dict[str, LinkFacts]:
+    """Every link of this network namespace, by name."""
+    folder = root / "sys/class/net"
+    return {each.name: _link(each) for each in folder.iterdir() if each.is_dir()} if folder.is_dir() else {}
+
+
+def read_capabilities(root: Path, pid: int) -> int:
+    """The effective capabilities of a process, as a mask; 0 if there is no such process."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", _text(root / f"proc/{pid}/status"), re.MULTILINE)
+    return int(found[1], 16) if found else 0
+
+
+def find_drivers(root: Path) -> tuple[int, ...]:
+    """Ids of every `macvlan-global serve` in this network namespace: two in one would fight."""
+    here = _namespace(root / "proc/self")
+    processes = [each for each in (root / "proc").iterdir() if each.name.isdigit()]
+    return tuple(sorted(int(each.name) for each in processes if _serves(each) and _namespace(each) == here))
+
+
+def _module(root: Path, name: str, option: str) -> ModuleState:
+    if any(line.split(" ")[0] == name for line in _text(root / "proc/modules").splitlines()):
+        return "loaded"
+    configured = _configured(root, option)
+    if configured == "y" or _in_list(root, "modules.builtin", name):
+        return "built in"
+    if _in_list(root, "modules.dep", name) or _modprobe_finds(root, name):
+        return "loadable"
+    # a folder of modules that does not list it settles the matter, like a configuration without it
+    listed = (_module_folder(root) / "modules.dep").exists()
+    return "missing" if listed or configured == "n" else "unknown"
+
+
+def _module_folder(root: Path) -> Path:
+    return root / "lib/modules" / _text(root / "proc/sys/kernel/osrelease")
+
+
+def _in_list(root: Path, file: str, name: str) -> bool:
+    pattern = rf"/{re.escape(name)}\.ko(\.(xz|gz|zst))?(:|$)"
+    return re.search(pattern, _text(_module_folder(root) / file), re.MULTILINE) is not None
+
+
+def _modprobe_finds(root: Path, name: str) -> bool:
+    """Whether modprobe would load it; asked without loading. It knows blacklists and places that we do not."""
+    try:
+        command = ["modprobe", "-n", "-d", str(root), name]
+        return subprocess.run(command, capture_output=True, check=False, timeout=5).returncode == 0  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _configured(root: Path, option: str) -> str:
+    """y, m or n as the kernel was configured; "" if it does not tell."""
+    try:
+        text = gzip.decompress((root / "proc/config.gz").read_bytes()).decode(errors="replace")
+    except (OSError, EOFError):
+        text = _text(root / f"boot/config-{_text(root / 'proc/sys/kernel/osrelease')}")
+    found = re.search(rf"^{option}=([ym])$", text, re.MULTILINE)
+    return found[1] if found else "n" if text else ""
+
+
+def _link(folder: Path) -> LinkFacts:
+    flags = _text(folder / "flags")
+    up = bool(int(flags, 16) & IFF_UP) if flags else False
+    carrier = _text(folder / "carrier") if up else ""  # a link that is down answers with an error
+    master = folder / "master"
+    return LinkFacts(
+        name=folder.name,
+        up=up,
+        carrier=carrier == "1" if carrier else None,
+        mtu=int(_text(folder / "mtu") or 0),
+        wireless=(folder / "wireless").exists() or (folder / "phy80211").exists(),
+        bridge=(folder / "bridge").is_dir(),
+        port_of=master.resolve().name if master.exists() and not _is_vrf(master) else "",
+        below=tuple(sorted(each.name.removeprefix("lower_") for each in folder.glob("lower_*"))),
+    )
+
+
+def _is_vrf(master: Path) -> bool:
+    return "DEVTYPE=vrf" in _text(master / "uevent")
+
+
+def _serves(process: Path) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has just ended
+        return False
+    if b"serve" not in words:
+        return False
+    before = words[: words.index(b"serve")]
+    return any(_DRIVER.search(word) for word in before[-1:])
+
+
+def _namespace(process: Path) -> str:
+    try:
+        return str((process / "ns/net").readlink())
+    except OSError:
+        return ""
+
+
+def _flag(path: Path) -> bool | None:
+    text = _text(path)
+    return text == "1" if text else None
+
+
+def _text(path: Path) -> str:
+    """A file's text, "" if it cannot be read: what is not there is not known."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
