@@ -6,7 +6,6 @@ The file belongs to the operator and may hold anything, so nothing of its conten
 import os
 import stat
 import tomllib
-from pathlib import Path
 
 from macvlan_global.errors import Invalid
 
@@ -31,10 +30,16 @@ def read_parent_file(path: str) -> str:
         raise _refuse(path, f"cannot be read ({error.strerror})") from None
     except ValueError:
         raise _refuse(repr(path), "is not a path") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _refuse(path, "is a directory" if Path(path).is_dir() else "is not a regular file")
-        content = file.read(MAX_BYTES + 1)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise _refuse(path, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _refuse(path, f"cannot be read ({error.strerror})") from None
+    finally:
+        os.close(descriptor)
     return parse_parent_file(content, path)
 
 
