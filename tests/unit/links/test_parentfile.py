@@ -8,7 +8,7 @@ import pytest
 from macvlan_global.errors import Invalid
 from macvlan_global.links.parentfile import MAX_BYTES, parse_parent_file, read_parent_file
 
-SECRET = "hunter2"
+TOLD_TO_NOBODY = "hunter2"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_a_parent_file_may_hold(content: str, parent: str) -> None:
         (b'[macvlan]\nparent = ["hunter2", 7]', "has no parent"),
         (b'[macvlan]\nparent = " , " # hunter2', "has no parent"),
         (b'macvlan = "hunter2"', r"without a \[macvlan\] table"),
-        (SECRET.encode() * MAX_BYTES, "larger than 64 KiB"),
+        (TOLD_TO_NOBODY.encode() * MAX_BYTES, "larger than 64 KiB"),
     ],
 )
 def test_what_is_no_parent_file_is_refused_without_its_contents(content: bytes, why: str) -> None:
@@ -60,7 +60,7 @@ def test_what_is_no_parent_file_is_refused_without_its_contents(content: bytes, 
     text = str(refused.value)
     assert "/etc/some-file" in text
     assert "[macvlan]" in text
-    assert SECRET not in text
+    assert TOLD_TO_NOBODY not in text
     assert refused.value.__cause__ is None, "a cause would carry the contents into the log"
 
 

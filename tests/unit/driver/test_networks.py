@@ -1,0 +1,282 @@
+"""Networks of a host."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.ipam.pools import DEFAULT_SPACE
+from macvlan_global.testing.fake_engine import Subnet, engine_id
+from macvlan_global.testing.rig import Rig
+
+LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1")
+N1 = engine_id("n1")
+
+
+def _wanted(name: str = "n1", internal: bool = False, **options: str) -> WantedNetwork:
+    return WantedNetwork(engine_id(name), {key.replace("_", "-"): value for key, value in options.items()}, internal)
+
+
+async def test_a_network_remembers_what_it_was_created_with() -> None:
+    """Options as given, subnets with the pool's range, the parent chosen here."""
+    rig = await Rig.build("eth0")
+    subnet = Subnet("192.168.1.0/24", "192.168.1.64/26", "192.168.1.1", {"router": "192.168.1.2"})
+    await rig.engine.create_network("n1", subnet, Subnet("fd00::/64"), options={"parent": "nosuch,eth0"})
+    network = await rig.driver.networks.get(N1)
+    assert (network.parent, network.options) == ("eth0", {"parent": "nosuch,eth0"})
+    first, second = network.subnets
+    assert (first.range, first.gateway, first.aux) == ("192.168.1.64/26", "192.168.1.1", {"router": "192.168.1.2"})
+    assert (second.subnet, second.gateway) == ("fd00::/64", "")
+
+
+async def test_a_repeated_create_gives_the_same_network() -> None:
+    """The engine repeats a call whose answer was lost."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    before = await rig.snapshot()
+    subnet = WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "192.168.1.1/24")
+    again = WantedNetwork(N1, {"parent": "eth0.10"}, subnets=(subnet,))
+    await asyncio.gather(*(rig.driver.networks.create(again) for _ in range(3)))
+    assert await rig.snapshot() == before
+
+
+async def test_a_repeated_create_that_fails_leaves_the_network_whole() -> None:
+    """Its subnets above all."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+    before = await rig.snapshot()
+    subnet = WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "192.168.1.1/24")
+    for step in range(1, 30):
+        rig.faults.arm(step)
+        try:
+            await rig.driver.networks.create(WantedNetwork(N1, {"parent": "eth0"}, subnets=(subnet,)))
+        except Unavailable:
+            rig.faults.arm(0)
+            assert await rig.snapshot() == before, f"step {step}"
+        else:
+            break
+    assert step > 5
+
+
+async def test_a_repeated_create_does_not_move_the_network() -> None:
+    """Even if a better parent has come meanwhile."""
+    rig = await Rig.build("eth1")
+    await rig.driver.networks.create(_wanted(parent="eth0,eth1"))
+    rig.kernel.add_device("eth0")
+    await rig.driver.networks.create(_wanted(parent="eth0,eth1"))
+    assert (await rig.driver.networks.get(N1)).parent == "eth1"
+
+
+async def test_the_sub_interface_goes_with_the_last_network_on_it() -> None:
+    """Two networks share it; what was there before stays."""
+    rig = await Rig.build("eth0")
+    for name in ("n1", "n2"):
+        await rig.driver.networks.create(_wanted(name, parent="eth0.10"))
+    await rig.driver.networks.delete(engine_id("n1"))
+    assert "eth0.10" in rig.kernel.hosted
+    await rig.driver.networks.delete(engine_id("n2"))
+    assert set(rig.kernel.hosted) == {"lo", "eth0"}
+
+
+async def test_a_sub_interface_that_was_there_before_stays() -> None:
+    """It is not ours."""
+    rig = await Rig.build("eth0")
+    await rig.kernel.add_vlan("eth0.10", "eth0", 10)
+    await rig.kernel.set_up("eth0.10")
+    await rig.driver.networks.create(_wanted(parent="eth0.10"))
+    await rig.driver.networks.delete(N1)
+    assert "eth0.10" in rig.kernel.hosted
+
+
+async def test_a_network_without_a_parent_has_a_dummy_of_its_own() -> None:
+    """It goes with the network."""
+    rig = await Rig.build()
+    await rig.driver.networks.create(_wanted())
+    assert rig.kernel.hosted[f"dm-{N1[:12]}"].kind == "dummy"
+    await rig.driver.networks.delete(N1)
+    assert f"dm-{N1[:12]}" not in rig.kernel.hosted
+
+
+async def test_deleting_an_unknown_network_is_nothing() -> None:
+    """Docker ignores errors here, so a repeat must work."""
+    rig = await Rig.build()
+    await rig.driver.networks.delete(N1)
+    with pytest.raises(NotFound, match="not known"):
+        await rig.driver.networks.get(N1)
+
+
+async def test_deleting_a_network_frees_all_that_only_it_uses() -> None:
+    """Endpoints left behind, their links and addresses, the pool, the gateway."""
+    rig = await Rig.build("eth0")
+    before = await rig.snapshot()
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    container = await rig.engine.run("c1", "n1")
+    rig.kernel.move_back(container.sandbox, "eth0", container.joined.link)
+    await rig.engine.remove_network("n1")
+    assert await rig.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("passthru", "bridge"), ("bridge", "passthru"), ("passthru", "passthru")]
+)
+async def test_a_passthru_network_has_its_parent_alone(first: str, second: str) -> None:
+    """Whichever comes second is refused, and takes nothing."""
+    rig = await Rig.build("eth0")
+    await rig.driver.networks.create(_wanted("n1", parent="eth0", mode=first))
+    before = await rig.snapshot()
+    with pytest.raises(Conflict, match="cannot be shared"):
+        await rig.driver.networks.create(_wanted("n2", parent="eth0", mode=second))
+    assert await rig.snapshot() == before
+    await rig.driver.networks.create(_wanted("n2", parent="eth0.10", mode=second))
+
+
+async def test_of_two_passthru_networks_created_at_once_one_is() -> None:
+    """The decision is made one at a time."""
+    rig = await Rig.build("eth0")
+    done = await asyncio.gather(
+        *(rig.driver.networks.create(_wanted(name, parent="eth0", mode="passthru")) for name in ("n1", "n2")),
+        return_exceptions=True,
+    )
+    assert sorted(type(each).__name__ for each in done) == ["Conflict", "NoneType"]
+
+
+async def test_the_mtu_is_checked_against_the_parent_or_the_master() -> None:
+    """And against IPv6 where there is some."""
+    rig = await Rig.build("eth0")
+    rig.kernel.add_device("jumbo", mtu=9000)
+    for parent in ("eth0", "eth0.10"):
+        with pytest.raises(Invalid, match=r"above the MTU of the parent eth0 \(1500\)"):
+            await rig.driver.networks.create(_wanted(parent=parent, mtu="1501"))
+    await rig.driver.networks.create(_wanted(parent="jumbo", mtu="9000"))
+    with pytest.raises(Invalid, match="too small for IPv6"):
+        await rig.engine.create_network("n2", Subnet("fd00::/64"), options={"parent": "eth0", "mtu": "1279"})
+    assert set(rig.kernel.hosted) == {"lo", "eth0", "jumbo"}
+
+
+async def test_a_list_without_a_usable_entry_names_each() -> None:
+    """And nothing is left."""
+    rig = await Rig.build("eth0")
+    before = await rig.snapshot()
+    with pytest.raises(Invalid) as refused:
+        await rig.engine.create_network("n1", LAN, options={"parent": "lo, nosuch, eth0.5000"})
+    for words in ("lo: the loopback", "nosuch: no such interface", "eth0.5000: VLAN id 5000"):
+        assert words in str(refused.value)
+    assert await rig.snapshot() == before
+
+
+async def test_what_a_parent_file_says_is_in_no_error(tmp_path: Path) -> None:
+    """At create, and later at a start of a container."""
+    rig = await Rig.build("eth0")
+    file = tmp_path / "parent"
+    file.write_text("hunter2, secret.7")
+    with pytest.raises(Invalid) as refused:
+        await rig.driver.networks.create(_wanted(parent_file=str(file)))
+    file.write_text("eth0")
+    await rig.driver.networks.create(_wanted(parent_file=str(file)))
+    file.write_text("hunter2, secret.7")
+    await rig.kernel.delete("eth0")
+    with pytest.raises(Unavailable) as later:
+        await rig.driver.networks.ready_parent(await rig.driver.networks.get(N1))
+    for text in (str(refused.value), str(later.value)):
+        assert str(file) in text
+        assert "hunter2" not in text
+        assert "secret" not in text
+
+
+async def test_an_unknown_option_is_refused_at_create_and_passed_over_at_replay() -> None:
+    """Strict for the user, tolerant for what the engine has already."""
+    rig = await Rig.build("eth0")
+    with pytest.raises(Invalid, match="did you mean"):
+        await rig.driver.networks.create(_wanted(parent="eth0", modee="vepa"))
+    await rig.driver.networks.create(_wanted(parent="eth0", modee="vepa"), strict=False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [
+        (WantedSubnet(DEFAULT_SPACE, "x"), Invalid),
+        (WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "x"), Invalid),
+        (WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "", {"a": "x"}), Invalid),
+        (WantedSubnet("other", "192.168.1.0/24", "x"), Invalid),
+    ],
+)
+async def test_a_subnet_that_cannot_be_leaves_nothing(wanted: WantedSubnet, error: type[MacvlanGlobalError]) -> None:
+    """No record, no pool, no link."""
+    rig = await Rig.build("eth0")
+    before = await rig.snapshot()
+    with pytest.raises(error):
+        await rig.driver.networks.create(WantedNetwork(N1, {"parent": "eth0.10"}, subnets=(wanted,)))
+    assert await rig.snapshot() == before
+
+
+async def test_another_ipam_drivers_addresses_are_not_ours_to_keep() -> None:
+    """The gateway is remembered, nothing is claimed."""
+    rig = await Rig.build("eth0")
+    subnet = WantedSubnet("LocalDefault", "192.168.1.0/24", "192.168.1.1/24")
+    await rig.driver.networks.create(WantedNetwork(N1, {"parent": "eth0"}, subnets=(subnet,)))
+    assert (await rig.driver.networks.get(N1)).subnets[0].gateway == "192.168.1.1"
+    assert (await rig.driver.pools.pools(), await rig.driver.pools.addresses()) == ([], [])
+
+
+async def test_a_parent_that_is_gone_is_chosen_again() -> None:
+    """The network moves, and what we made for it goes."""
+    rig = await Rig.build("eth0", "eth1")
+    await rig.driver.networks.create(_wanted(parent="eth0.10,eth1"))
+    await rig.kernel.delete("eth0")
+    network = await rig.driver.networks.get(N1)
+    assert (await rig.driver.networks.ready_parent(network)).name == "eth1"
+    assert (await rig.driver.networks.get(N1)).parent == "eth1"
+    assert await rig.driver.owned.owned() == {}
+
+
+async def test_a_parent_that_is_down_keeps_its_containers_together() -> None:
+    """While containers run on it, the network does not move from under them; without, it does."""
+    rig = await Rig.build("eth0", "eth1")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0,eth1"})
+    await rig.engine.run("c1", "n1")
+    await rig.kernel.set_down("eth0")
+    with pytest.raises(Unavailable, match="ip link set eth0 up"):
+        await rig.engine.run("c2", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth0"
+    await rig.engine.stop("c1")
+    await rig.engine.run("c2", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth1"
+
+
+async def test_a_lost_sub_interface_of_ours_is_made_again_when_it_is_needed() -> None:
+    """Deleted behind our back, or not there yet after a reboot."""
+    rig = await Rig.build("eth0")
+    await rig.driver.networks.create(_wanted(parent="eth0.10"))
+    await rig.kernel.delete("eth0.10")
+    parent = await rig.driver.networks.ready_parent(await rig.driver.networks.get(N1))
+    assert parent.name == "eth0.10"
+    assert rig.kernel.hosted["eth0.10"].up
+
+
+async def test_no_usable_parent_now_says_so() -> None:
+    """Unavailable: it may work later."""
+    rig = await Rig.build("eth0")
+    await rig.driver.networks.create(_wanted(parent="eth0"))
+    await rig.kernel.set_down("eth0")
+    with pytest.raises(Unavailable, match="it is down"):
+        await rig.driver.networks.ready_parent(await rig.driver.networks.get(N1))
+
+
+async def test_a_name_is_learnt_and_used_in_errors() -> None:
+    """Docker tells it only later."""
+    rig = await Rig.build("eth0")
+    await rig.driver.networks.create(_wanted(parent="eth0", mode="passthru"))
+    await rig.driver.networks.name(N1, "office")
+    await rig.driver.networks.name(engine_id("unknown"), "x")
+    with pytest.raises(Conflict, match="network office"):
+        await rig.driver.networks.create(_wanted("n2", parent="eth0"))
+
+
+async def test_a_choice_can_be_explained() -> None:
+    """Entry by entry, without changing anything."""
+    rig = await Rig.build("eth0")
+    await rig.driver.networks.create(_wanted(parent="nosuch,eth0"))
+    choice = await rig.driver.networks.explain(await rig.driver.networks.get(N1))
+    assert [(each.entry, each.usable) for each in choice.verdicts] == [("nosuch", False), ("eth0", True)]
