@@ -166,7 +166,7 @@ def download(suite: str, packages: Iterable[str], folder: Path) -> list[Path]:
     (lists / "partial").mkdir(parents=True)
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
     source = folder / "sources.list"
-    source.write_text(f"deb [signed-by={keys}] {_mirror()} {suite} main\n")
+    source.write_text(f"deb [signed-by={keys}] {_mirror(named=os.environ.get(_MIRROR_VARIABLE))} {suite} main\n")
     options = {
         "Dir::Etc::sourcelist": source,
         "Dir::Etc::sourceparts": "-",
@@ -184,9 +184,9 @@ def download(suite: str, packages: Iterable[str], folder: Path) -> list[Path]:
     return sorted(folder.glob("*.deb"))
 
 
-def _mirror(folder: Path = Path("/etc/apt")) -> str:
+def _mirror(folder: Path = Path("/etc/apt"), named: str | None = None) -> str:
     """The Debian mirror of this machine's own package sources, or the one that the caller names."""
-    if named := os.environ.get(_MIRROR_VARIABLE):
+    if named:
         return named
     files = [
         *folder.glob("sources.list.d/*.sources"),
@@ -199,4 +199,19 @@ def _mirror(folder: Path = Path("/etc/apt")) -> str:
         found = re.search(r"^(?:URIs:|deb\s(?:\[.*?\]\s+)?)\s*(\S+/debian)/?\s", file.read_text(), re.MULTILINE)
         if found:
             return found[1]
+    return _mirror_of_debootstrap()
+
+
+def _mirror_of_debootstrap(root: Path = Path("/usr")) -> str:
+    """The mirror that debootstrap would take: how a machine that is not a Debian (Ubuntu, say) learns of one."""
+    files = [root / "sbin/debootstrap", root / "share/debootstrap/scripts/sid"]
+    if not any(file.exists() for file in files):
+        print("lab: installing debootstrap and debian-archive-keyring, which know where Debian is", flush=True)
+        packages = ["debootstrap", "debian-archive-keyring"]
+        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages], env=env, timeout=300)
+    for file in files:
+        found = re.search(r"https?://[^\s\"']+/debian\b", file.read_text() if file.exists() else "")
+        if found:
+            return found[0]
     raise LabError(f"no Debian mirror in this machine's package sources; name one in {_MIRROR_VARIABLE}")

@@ -20,7 +20,7 @@ from lab import (
     leftovers,
     reap_leftovers,
 )
-from lab.packages import _mirror
+from lab.packages import _mirror, _mirror_of_debootstrap
 from lab.paths import PREFIX, ROOT, RUN
 
 OWN_NETWORK = Path("/proc/thread-self/ns/net")
@@ -204,12 +204,18 @@ def test_the_kernel_is_probed_for_real() -> None:
         ("sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror.example/debian\nSuites: x\n"),
     ],
 )
-def test_the_mirror_is_the_machines_own(name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mirror_is_the_machines_own(name: str, text: str, tmp_path: Path) -> None:
     """Both forms of apt's sources are read; no mirror is named in this repository."""
-    monkeypatch.delenv("MACVLAN_GLOBAL_DEBIAN_MIRROR", raising=False)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
     assert _mirror(tmp_path) == "http://mirror.example/debian"
+
+
+def test_a_machine_that_is_no_debian_asks_debootstrap(tmp_path: Path) -> None:
+    """Ubuntu's own sources name no Debian mirror; its debootstrap does."""
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin/debootstrap").write_text('DEF_MIRROR="http://mirror.example/debian"\n')
+    assert _mirror_of_debootstrap(tmp_path) == "http://mirror.example/debian"
 
 
 def traces(identity: str) -> list[str]:
