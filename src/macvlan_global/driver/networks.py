@@ -223,12 +223,12 @@ class Networks:
         return [each for each in await self.all() if each.parent == parent and each.id != network_id]
 
     async def _claim_subnet(self, network_id: str, wanted: WantedSubnet) -> SubnetRecord:
-        gateway = str(parse_address(wanted.gateway, "--gateway")) if wanted.gateway else ""
-        aux = {name: str(parse_address(text, "--aux-address")) for name, text in wanted.aux.items()}
+        subnet = parse_subnet(wanted.subnet, "--subnet")
+        gateway = _address_in(subnet, wanted.gateway, "--gateway") if wanted.gateway else ""
+        aux = {name: _address_in(subnet, text, "--aux-address") for name, text in wanted.aux.items()}
         if wanted.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
             return SubnetRecord(space="", subnet=wanted.subnet, gateway=gateway, aux=aux)
-        subnet = str(parse_subnet(wanted.subnet, "--subnet"))  # as we write it, however the engine does
-        pool = await self._pools.claim_pool(subnet, network_id)
+        pool = await self._pools.claim_pool(str(subnet), network_id)  # as we write it, however the engine does
         if gateway:
             await self._pools.claim(pool, gateway, Holder("gateway", network_id))
         for name, address in aux.items():
@@ -243,3 +243,10 @@ class Networks:
         log.warning("network %s moved from parent %s to %s", network.id[:12], network.parent, parent.name)
         if not await self._others_on(network.parent, network.id):
             await self._owned.remove(network.parent)
+
+
+def _address_in(subnet: Subnet, text: str, what: str) -> str:
+    address = parse_address(text, what)
+    if address not in subnet:
+        raise Invalid(f"{what} {address} is not in the subnet {subnet}")
+    return str(address)
