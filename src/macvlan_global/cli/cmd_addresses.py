@@ -37,7 +37,7 @@ def addresses(
     admin_socket: AdminSocketFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """List the addresses that are held, and who holds them.
+    """List the addresses in use and who holds them.
 
     KIND is endpoint (a container), gateway, aux, or reserved (asked for, and not used yet).
     """

@@ -30,7 +30,7 @@ def doctor(
     config: ConfigFlag = None,
     root: RootFlag = Path("/"),
 ) -> None:
-    """Check this host, and say for each finding what to do.
+    """Check this host and say what to do.
 
     Looks at kernel modules, rights, the engine, the driver, its sockets, its configuration and state, the parents in
     use, and the traps of hypervisors and clouds. Nothing is changed. Exit code 1 if there is a finding of level error.

@@ -43,9 +43,9 @@ def install(
     config: ConfigFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write systemd units, and start the driver by them, now and with the machine.
+    """Make the driver a service of systemd.
 
-    Units: macvlan-global.socket and macvlan-global.service in /etc/systemd/system, in order before docker.service.
+    It is started now, and with the machine. Units: macvlan-global.socket and macvlan-global.service in /etc/systemd/system, in order before docker.service.
     Repeatable; run it again after the configuration or the place of this program changed. Where systemd does not run
     nothing is started, and it says what is left to do.
     """
@@ -66,9 +66,9 @@ def uninstall(
     config: ConfigFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Stop the driver and remove its systemd units, exactly those that install wrote.
+    """Stop the driver and remove its service.
 
-    The state stays, so that a driver installed later goes on where this one ended; --purge removes it.
+    Exactly the units that install wrote are removed. The state stays, so that a driver installed later goes on where this one ended; --purge removes it.
     """
     installer = Installer(root.absolute(), dry_run)
     state = Path(load_config(config, {}, {}).state_dir)

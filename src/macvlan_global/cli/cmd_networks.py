@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def networks(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, config: ConfigFlag = None) -> None:
-    """List the networks of this host, with parents and addresses in use.
+    """List networks, their parents and addresses in use.
 
     A network with several subnets has a line for each. STATE is the parent's: up, down or missing.
     """

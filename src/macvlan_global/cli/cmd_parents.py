@@ -22,8 +22,9 @@ def parents(
     admin_socket: AdminSocketFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Show how the parent of a network is chosen on this host, entry by entry, and why.
+    """Show how a network's parent is chosen, and why.
 
+    The parent is chosen on this host, now, entry by entry of its list or parent file.
     The first usable entry wins; what stands behind it is not looked at.
     """
     with Waiting("asking the driver"):

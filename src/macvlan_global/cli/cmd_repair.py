@@ -24,9 +24,9 @@ def repair(
     admin_socket: AdminSocketFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Compare the driver's state with kernel and engine, and correct what differs.
+    """Correct what differs from kernel and engine.
 
-    The driver does the same when it starts and when the engine comes back. Exit code 1 if a correction failed.
+    State, kernel and engine are compared, and each correction is told with its reason. The driver does the same when it starts and when the engine comes back. Exit code 1 if a correction failed.
     """
     with Waiting("comparing state, kernel and engine"):
         found = driver_at(admin_socket, config).repair(dry_run=dry_run)

@@ -35,9 +35,9 @@ def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads 
         str | None, typer.Option(help="seconds before an unused reservation counts as abandoned")
     ] = None,
 ) -> None:
-    """Run the driver in the foreground, until SIGTERM or Ctrl-C.
+    """Run the driver in the foreground.
 
-    Every flag is also a key of the configuration file and an environment variable MACVLAN_GLOBAL_….
+    It serves until SIGTERM or Ctrl-C. Containers do not notice when it is away; new ones cannot start. Every flag is also a key of the configuration file and an environment variable MACVLAN_GLOBAL_….
     """
     flags = {name: value for name, value in locals().items() if name != "config"}
     loaded = load_config(config, os.environ, flags)

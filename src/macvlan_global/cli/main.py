@@ -30,7 +30,6 @@ app = typer.Typer(
     name=PROGRAM,
     help="One macvlan network across all your Docker hosts.",
     epilog=example("macvlan-global doctor", "macvlan-global networks"),
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -51,7 +50,8 @@ for command in (
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        sys.exit(app(standalone_mode=False, prog_name=PROGRAM))
+        # called without a word it shows its help, as `docker` does
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False, prog_name=PROGRAM))
     except MacvlanGlobalError as error:
         _fail(str(error), 1)
     except typer.TyperException as error:

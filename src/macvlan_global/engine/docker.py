@@ -105,7 +105,8 @@ class DockerEngine:
         try:
             yield
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, json.JSONDecodeError) as error:  # noqa: UP041
-            text = str(error) or type(error).__name__
+            # aiohttp's own text of a refused connection speaks of TLS, where there is none
+            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Unavailable(f"the Docker Engine at {self._docker_host} does not answer: {text}") from error
 
 
