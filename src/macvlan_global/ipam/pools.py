@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
+from macvlan_global.errors import Conflict, Exhausted, Invalid, MacvlanGlobalError, NotFound
 from macvlan_global.ipam.allocate import Occupancy
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS as DEFAULT_AUTO_POOLS
 from macvlan_global.ipam.autopool import AutoPool as AutoPool
@@ -313,13 +313,21 @@ class Pools:
         if row is None:
             return False
         # create first, look afterwards: of two that overlap and were created at once, at least one sees the other
-        others = [other.record for other in await self._pools.scan(record.space) if other.record != record]
-        clash = next((other for other in others if _pools_clash(record, other)), None)
+        try:
+            clash = await self._find_clash(record)
+        except BaseException:  # who asked gets no pool, so nobody would ever release it
+            with contextlib.suppress(MacvlanGlobalError):
+                await self._pools.delete(row)
+            raise
         if clash:
             await self._pools.delete(row)
             raise Conflict(await self._overlaps(record, clash))
         self._remember(self._view, record)
         return True
+
+    async def _find_clash(self, record: PoolRecord) -> PoolRecord | None:
+        others = [other.record for other in await self._pools.scan(record.space) if other.record != record]
+        return next((other for other in others if _pools_clash(record, other)), None)
 
     async def _reserve_auto(self, space: str, *, ipv6: bool) -> tuple[str, str]:
         avoid = [*await self._routes(), *(view.subnet for view in self._view.pools.values())]

@@ -89,14 +89,18 @@ class ParentLinks:
             return True
 
     async def _make(self, record: LinkRecord) -> None:
-        if record.kind == "dummy":
-            await self._kernel.add_dummy(record.name)
-        else:
-            await self._kernel.add_vlan(record.name, record.master, record.vlan_id)
+        made = False
         try:
+            if record.kind == "dummy":
+                await self._kernel.add_dummy(record.name)
+            else:
+                await self._kernel.add_vlan(record.name, record.master, record.vlan_id)
+            made = True
             await self._kernel.set_up(record.name)
-        except MacvlanGlobalError:
-            await self._kernel.delete(record.name)
+        except MacvlanGlobalError as error:
+            # without an answer it may have been made all the same; only a conflict tells that it is somebody else's
+            if made or not isinstance(error, Conflict):
+                await self._kernel.delete(record.name)
             raise
 
     async def _ensure_up(self, link: LinkFact) -> bool:
