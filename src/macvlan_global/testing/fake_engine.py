@@ -1,5 +1,6 @@
 """An engine in memory: it calls the driver in the order in which Docker does, and remembers what Docker would."""
 
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,7 +55,7 @@ class Container:
 
 
 class FakeEngine:
-    """See `macvlan_global.engine.ports.Engine`. Networks and containers go by name here."""
+    """See `macvlan_global.engine.ports.Engine`. Networks and containers go by name here; `containers` run."""
 
     def __init__(self, driver: Driver, kernel: FakeKernel) -> None:
         """Call `driver`, and move links in `kernel`."""
@@ -62,7 +63,7 @@ class FakeEngine:
         self._kernel = kernel
         self._networks: dict[str, EngineNetwork] = {}
         self._pools: dict[str, list[tuple[str, str]]] = {}
-        self._containers: dict[str, Container] = {}
+        self.containers: dict[str, Container] = {}
 
     # ------------------------------------------------------------- as a user
 
@@ -79,10 +80,7 @@ class FakeEngine:
                 WantedNetwork(network, dict(options or {}), internal, tuple(wanted)),
             )
         except MacvlanGlobalError:
-            for pool, address in held:
-                await self._driver.pools.release_address(pool, address)
-            for pool, _ in taken:
-                await self._driver.pools.release_pool(pool)
+            await self._give_back(held, [pool for pool, _ in taken])
             raise
         self._networks[name] = EngineNetwork(
             network, name, OUR_IPAM, internal, dict(options or {}), {}, tuple(_seen(each) for each in wanted)
@@ -97,18 +95,19 @@ class FakeEngine:
         try:
             container = await self._start(name, network, endpoint, addresses, (ip, ip6, mac))
         except MacvlanGlobalError:
-            await self._driver.endpoints.leave(engine_id(network), endpoint)
-            await self._driver.endpoints.delete(engine_id(network), endpoint)
-            for pool, address in addresses:
-                await self._driver.pools.release_address(pool, address)
+            with contextlib.suppress(MacvlanGlobalError):
+                await self._driver.endpoints.leave(engine_id(network), endpoint)
+            with contextlib.suppress(MacvlanGlobalError):
+                await self._driver.endpoints.delete(engine_id(network), endpoint)
+            await self._give_back(addresses, [])
             raise
-        self._containers[name] = container
+        self.containers[name] = container
         self._show(container)
         return container
 
     async def stop(self, name: str) -> None:
         """`docker stop`."""
-        container = self._containers.pop(name)
+        container = self.containers.pop(name)
         network = engine_id(container.network)
         await self._driver.endpoints.leave(network, container.endpoint)
         if container.joined.link and "eth0" in self._kernel.sandboxed.get(container.sandbox, {}):
@@ -127,9 +126,13 @@ class FakeEngine:
 
     def forget(self, name: str) -> None:
         """The container goes without the driver being told, as when the driver is down."""
-        container = self._containers.pop(name)
+        container = self.containers.pop(name)
         self._kernel.sandboxed.pop(container.sandbox, None)
         self._hide(container)
+
+    def forget_network(self, name: str) -> None:
+        """The network goes without the driver being told, or with an error from it, which the engine ignores."""
+        del self._networks[name], self._pools[name]
 
     # ------------------------------------------------------------ as the port
 
@@ -143,7 +146,7 @@ class FakeEngine:
 
     async def sandbox(self, container_id: str) -> str:
         """See `Engine.sandbox`."""
-        return next((each.sandbox for each in self._containers.values() if engine_id(each.name) == container_id), "")
+        return next((each.sandbox for each in self.containers.values() if engine_id(each.name) == container_id), "")
 
     async def events(self) -> AsyncIterator[NetworkEvent | None]:
         """See `Engine.events`: the stream opens, and closes."""
@@ -153,6 +156,15 @@ class FakeEngine:
         """See `Engine.close`."""
 
     # ---------------------------------------------------------------- inside
+
+    async def _give_back(self, addresses: Sequence[tuple[str, str]], pools: Sequence[str]) -> None:
+        """As the engine does: an error is logged there, and the rest is given back."""
+        for pool, address in addresses:
+            with contextlib.suppress(MacvlanGlobalError):
+                await self._driver.pools.release_address(pool, address)
+        for pool in pools:
+            with contextlib.suppress(MacvlanGlobalError):
+                await self._driver.pools.release_pool(pool)
 
     async def _take_pool(
         self, subnet: Subnet, taken: list[tuple[str, str]], held: list[tuple[str, str]]

@@ -12,9 +12,11 @@ class Steps:
     """Undos that say that they ran."""
 
     def __init__(self) -> None:
+        """None ran yet."""
         self.undone: list[str] = []
 
     async def undo(self, name: str, error: Exception | None = None) -> None:
+        """Say so, and fail if told to."""
         self.undone.append(name)
         if error:
             raise error
