@@ -1,6 +1,7 @@
 """The command line's side of the admin socket. Standard library only, so that commands start at once."""
 
 import http.client
+import os
 import socket
 from http import HTTPStatus
 from pathlib import Path
@@ -85,7 +86,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def _unreachable(path: str, error: Exception) -> str:
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
         return f"the driver's socket {path} is for root only; use sudo"
     if isinstance(error, TimeoutError):
         return f"the driver at {path} did not answer in time; see its log (journalctl -u macvlan-global)"

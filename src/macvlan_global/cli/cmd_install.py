@@ -45,9 +45,9 @@ def install(
 ) -> None:
     """Make the driver a service of systemd.
 
-    It is started now, and with the machine. Units: macvlan-global.socket and macvlan-global.service in /etc/systemd/system, in order before docker.service.
-    Repeatable; run it again after the configuration or the place of this program changed. Where systemd does not run
-    nothing is started, and it says what is left to do.
+    It is started now, and with the machine. Units: macvlan-global.socket and macvlan-global.service in
+    /etc/systemd/system, in order before docker.service. Repeatable; run it again after the configuration or the
+    place of this program changed. Where systemd does not run nothing is started, and it says what is left to do.
     """
     installer = Installer(root.absolute(), dry_run)
     texts = unit_texts(_command(config), load_config(config, {}, {}))  # the service has none of this environment
@@ -68,7 +68,8 @@ def uninstall(
 ) -> None:
     """Stop the driver and remove its service.
 
-    Exactly the units that install wrote are removed. The state stays, so that a driver installed later goes on where this one ended; --purge removes it.
+    Exactly the units that install wrote are removed. The state stays, so that a driver installed later goes on
+    where this one ended; --purge removes it.
     """
     installer = Installer(root.absolute(), dry_run)
     state = Path(load_config(config, {}, {}).state_dir)

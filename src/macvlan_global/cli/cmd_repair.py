@@ -26,7 +26,8 @@ def repair(
 ) -> None:
     """Correct what differs from kernel and engine.
 
-    State, kernel and engine are compared, and each correction is told with its reason. The driver does the same when it starts and when the engine comes back. Exit code 1 if a correction failed.
+    State, kernel and engine are compared, and each correction is told with its reason. The driver does the same
+    when it starts and when the engine comes back. Exit code 1 if a correction failed.
     """
     with Waiting("comparing state, kernel and engine"):
         found = driver_at(admin_socket, config).repair(dry_run=dry_run)

@@ -37,7 +37,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads 
 ) -> None:
     """Run the driver in the foreground.
 
-    It serves until SIGTERM or Ctrl-C. Containers do not notice when it is away; new ones cannot start. Every flag is also a key of the configuration file and an environment variable MACVLAN_GLOBAL_….
+    It serves until SIGTERM or Ctrl-C. Containers do not notice when it is away; new ones cannot start. Every flag
+    is also a key of the configuration file and an environment variable MACVLAN_GLOBAL_….
     """
     flags = {name: value for name, value in locals().items() if name != "config"}
     loaded = load_config(config, os.environ, flags)
