@@ -1,8 +1,8 @@
 """Console blocks of the documents: what they hold, and whether what a command printed is what the page shows. Pure.
 
-A block is fenced as `console`. A line that begins with `$ ` is a command (a backslash at its end continues it), the
-lines below it are what it prints. On the line before the fence, `<!-- not run: REASON -->` keeps a block from being
-run. `<!-- needs: 8021q dummy -->` anywhere in a page says which links its commands make.
+A block is fenced as `console`. A line that begins with `$ ` (or with `# `, if the block does) is a command (a backslash
+at its end continues it), the lines below it are what it prints. On the line before the fence, `<!-- not run: REASON -->`
+keeps a block from being run. `<!-- needs: 8021q dummy -->` anywhere in a page says which links its commands make.
 
 What differs from run to run counts as equal: ids, MACs, times, interface indexes. A line that holds only `...` stands
 for any lines, and `...` within a line for any text.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FENCE = "```"
-PROMPT = "$ "
+PROMPTS = ("$ ", "# ")
 ANY = "..."
 
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(?P<reason>.+?)\s*-->")
@@ -96,19 +96,20 @@ def _end(lines: Sequence[str], start: int) -> int:
 
 
 def _commands(lines: Sequence[str], first: int, stop: int) -> tuple[Command, ...]:
-    if first == stop or not lines[first].startswith(PROMPT):
+    prompt = lines[first][:2]
+    if first == stop or prompt not in PROMPTS:
         raise ValueError(f"the block at line {first} does not begin with a command")
     commands = []
     at = first
     while at < stop:
         begin = at
-        text = lines[at].removeprefix(PROMPT)
+        text = lines[at].removeprefix(prompt)
         while text.endswith("\\"):
             at += 1
             text = text[:-1] + lines[at].strip()
         at += 1
         output = at
-        while at < stop and not lines[at].startswith(PROMPT):
+        while at < stop and not lines[at].startswith(prompt):
             at += 1
         commands.append(Command(text, tuple(lines[output:at]), begin, at))
     return tuple(commands)

@@ -1,0 +1,77 @@
+"""Who may import whom: the contracts of pyproject.toml, and the matrix of ARCHITECTURE.md against the code."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+from tests.docs.imports import PACKAGE, imports, matrix, modules
+
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| `(?P<room>\w+)` \| (?P<imports>[\w, ]*)\|$", re.MULTILINE)
+
+
+def _contracts() -> list[dict[str, list[str]]]:
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts: list[dict[str, list[str]]] = document["tool"]["importlinter"]["contracts"]
+    return contracts
+
+
+def _written_matrix() -> dict[str, set[str]]:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    section = text[text.index("## Who imports whom") :]
+    return {
+        row["room"]: {room for part in row["imports"].split(",") if (room := part.strip())}
+        for row in ROW.finditer(section)
+    }
+
+
+def test_contracts_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """Layers, doors and pure modules are as pyproject.toml says; a module that is gone is an error too."""
+    code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
+    assert code == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def test_matrix_is_that_of_the_code() -> None:
+    """ARCHITECTURE.md lists exactly what is imported: nothing is missing, and nothing is there for nobody."""
+    real = matrix()
+    real.pop("testing")
+    assert _written_matrix() == real
+
+
+def test_matrix_goes_down() -> None:
+    """A room imports only rooms that stand below it in the list."""
+    rooms = list(_written_matrix())
+    for room, imported in _written_matrix().items():
+        assert all(rooms.index(each) > rooms.index(room) for each in imported), room
+
+
+def test_every_door_is_used_by_those_who_may() -> None:
+    """A module that may import a protected one does so: a permission that nobody needs is taken away."""
+    for contract in _contracts():
+        for importer in contract.get("allowed_importers", []):
+            wanted = set(contract["protected_modules"])
+            assert imports(modules()[importer]) & wanted, f"{importer} imports none of {sorted(wanted)}"
+
+
+def test_only_the_doors_import_third_parties() -> None:
+    """Each library has its rooms, and a room that no longer needs one loses it here."""
+    ours = {PACKAGE}
+    libraries = {"aiohttp", "msgspec", "prometheus_client", "pyroute2", "rich", "typer", "sqlite3"}
+    found: dict[str, set[str]] = {}
+    for name, path in modules().items():
+        for imported in imports(path):
+            top = imported.split(".")[0]
+            if top in libraries - ours and "testing" not in name:
+                found.setdefault(top, set()).add(name.split(".")[1])
+    found.pop("msgspec")  # plain data: any room may have it
+    assert found == {
+        "aiohttp": {"libnetwork", "admin", "engine"},
+        "prometheus_client": {"metrics"},
+        "pyroute2": {"kernel"},
+        "rich": {"cli"},
+        "sqlite3": {"store"},
+        "typer": {"cli"},
+    }
