@@ -1,0 +1,49 @@
+"""`python -m bench [--quick] [--write] [NAME …]`: run the measurements, all or some, and print the table."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import allocations, attach, docker_connect, docker_run, fill, report, startup
+from bench.rounds import Row
+from lab import reap_leftovers
+from lab.paths import ROOT
+
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
+    "docker-run": docker_run.measure,
+    "docker-connect": docker_connect.measure,
+    "attach": attach.measure,
+    "allocations": allocations.measure,
+    "fill": fill.measure,
+    "startup": startup.measure,
+}
+
+
+def main() -> int:
+    """Measure; 0 even if a goal is missed: a figure is no test."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--quick", action="store_true", help="a few rounds: shows that it works, and measures nothing")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.relative_to(ROOT)}")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("bench: network namespaces are root's; use `sudo make bench`", file=sys.stderr)
+        return 1
+    reap_leftovers()
+    rows = []
+    for name in arguments.names or MEASUREMENTS:
+        begun = time.monotonic()
+        rows += MEASUREMENTS[name](quick=arguments.quick)
+        print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+    report.show(rows)
+    if arguments.write:
+        report.write(rows, Path(DOCUMENT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""`docker run --rm alpine true` on our network, beside the built-in macvlan and no network at all; newest engine."""
+
+import subprocess
+import time
+from functools import partial
+
+from bench.inside import call
+from bench.rounds import Figures, Row, Samples, take_turns
+from bench.site import BUILT_IN, OURS, YARDSTICK, site
+
+TITLES = ("docker run", "docker run, less one without network")
+NONE = "none"
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """The rows of this measurement."""
+    with site("run") as host:
+        samples: Samples = call(host, turns, rounds=2 if quick else 50)
+    ours, built_in, none = (samples[name]["run"] for name in (OURS, BUILT_IN, NONE))
+    added = [[whole - empty for whole, empty in zip(each, none, strict=True)] for each in (ours, built_in)]
+    return [
+        Row(TITLES[0], "ms", ours, built_in, YARDSTICK, goal=0.9),
+        Row(TITLES[1], "ms", added[0], added[1], YARDSTICK),
+    ]
+
+
+def turns(rounds: int) -> Samples:
+    """On the host."""
+    return take_turns({name: partial(_run, name) for name in (OURS, BUILT_IN, NONE)}, rounds, warm_up=2)
+
+
+def _run(network: str) -> Figures:
+    begun = time.perf_counter()
+    command = ["docker", "run", "--rm", f"--network={network}", "alpine", "true"]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+    return {"run": time.perf_counter() - begun}

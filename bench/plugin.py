@@ -1,0 +1,81 @@
+"""Speaks to the driver's socket as an engine does, on one connection that is kept."""
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from lab.engines import UnixConnection
+
+SOCKET = Path("/run/docker/plugins/macvlan-global.sock")
+
+
+class Plugin:
+    """The driver, as an engine sees it."""
+
+    def __init__(self, path: Path = SOCKET) -> None:
+        """Connect at the first request."""
+        self._connection = UnixConnection(path, timeout=30)
+
+    def ask(self, method: str, **body: Any) -> dict[str, Any]:
+        """One request.
+
+        Raises:
+            RuntimeError: the driver refused.
+        """
+        self._connection.request("POST", f"/{method}", json.dumps(body).encode())
+        answer: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        if problem := answer.get("Err") or answer.get("Error"):
+            raise RuntimeError(f"{method}: {problem}")
+        return answer
+
+    def create_network(self, subnet: str, parent: str) -> "PluginNetwork":
+        """A network of this subnet on this parent, as `docker network create` makes it."""
+        space = self.ask("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"]
+        pool = self.ask("IpamDriver.RequestPool", AddressSpace=space, Pool=subnet)["PoolID"]
+        network = secrets.token_hex(32)
+        self.ask(
+            "NetworkDriver.CreateNetwork",
+            NetworkID=network,
+            Options={"com.docker.network.generic": {"parent": parent}},
+            IPv4Data=[{"AddressSpace": space, "Pool": subnet}],
+            IPv6Data=[],
+        )
+        return PluginNetwork(self, network, pool)
+
+
+class PluginNetwork:
+    """One network, and the requests by which containers come and go."""
+
+    def __init__(self, plugin: Plugin, network: str, pool: str) -> None:
+        """It exists; ids are the engine's and the address book's."""
+        self._plugin = plugin
+        self._network = network
+        self._pool = pool
+
+    def attach(self, sandbox: str) -> "Attached":
+        """What an engine asks as a container starts: an address, an endpoint, a link."""
+        endpoint = secrets.token_hex(32)
+        address = self._plugin.ask("IpamDriver.RequestAddress", PoolID=self._pool, Address="", Options={})["Address"]
+        ids = {"NetworkID": self._network, "EndpointID": endpoint}
+        interface = {"Address": address, "AddressIPv6": "", "MacAddress": ""}
+        self._plugin.ask("NetworkDriver.CreateEndpoint", **ids, Interface=interface, Options={})
+        joined = self._plugin.ask("NetworkDriver.Join", **ids, SandboxKey=sandbox, Options={})
+        return Attached(endpoint, address, joined["InterfaceName"]["SrcName"])
+
+    def detach(self, attached: "Attached") -> None:
+        """What an engine asks as a container ends."""
+        ids = {"NetworkID": self._network, "EndpointID": attached.endpoint}
+        self._plugin.ask("NetworkDriver.Leave", **ids)
+        self._plugin.ask("NetworkDriver.DeleteEndpoint", **ids)
+        self._plugin.ask("IpamDriver.ReleaseAddress", PoolID=self._pool, Address=attached.address.partition("/")[0])
+
+
+class Attached:
+    """An endpoint whose link was made and not moved yet."""
+
+    def __init__(self, endpoint: str, address: str, link: str) -> None:
+        """`address` in CIDR form."""
+        self.endpoint = endpoint
+        self.address = address
+        self.link = link

@@ -1,0 +1,68 @@
+"""The benchmarks run. What they measure is no matter of a test: figures depend on the machine and its neighbours."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import allocations, attach, docker_connect, docker_run, fill, report, startup
+from bench.rounds import Row, Spread, take_turns
+from lab.paths import ROOT
+
+
+def test_every_row_comes_out() -> None:
+    """A quick run of everything ends with one table that has every measurement's rows, in order."""
+    command = [sys.executable, "-m", "bench", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    # a cell may be broken over lines: what is left of it must stand in the table's first column
+    shown = " ".join(line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))
+    parts = (docker_run, docker_connect, attach, allocations, fill, startup)
+    assert shown == " ".join(title for part in parts for title in part.TITLES)
+
+
+def test_sides_take_turns() -> None:
+    """Who begins changes with each round, and what the warm-up measured is not kept."""
+    order: list[str] = []
+
+    def side(name: str) -> dict[str, float]:
+        order.append(name)
+        return {"turn": float(len(order))}
+
+    samples = take_turns({"a": lambda: side("a"), "b": lambda: side("b")}, 2, warm_up=1)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert samples == {"a": {"turn": [4.0, 5.0]}, "b": {"turn": [3.0, 6.0]}}
+
+
+def test_spread_and_goal() -> None:
+    """Ratios are taken round by round; a goal is held against their median, or against ours without a yardstick."""
+    row = Row("x", "ms", [1.0, 2.0, 9.0], [2.0, 2.0, 2.0], "y", goal=1.0)
+    assert row.ratio() == Spread(1.0, 0.6, 3.8)
+    assert row.met() is True
+    assert Row("x", "s", [0.4], goal=0.3).met() is False
+    assert Row("x", "/s", [4.0], [2.0], "y", goal=1.0, sense="at least").met() is True
+    assert Row("x", "s", [0.4]).met() is None
+
+
+def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
+    """What is around the markers stays, and a second writing replaces the first."""
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for name in ("first", "second"):
+        report.write([Row(name, "ms", [0.001], [0.002], "yardstick", goal=0.9)], page)
+    text = page.read_text()
+    assert text.startswith(f"before\n{report.BEGIN}\n| what |")
+    assert text.endswith(f"{report.END}\nafter\n")
+    assert "| second | 1 ms | 2 ms | yardstick | 0.50 (0.50-0.50) | <= 0.9 | yes |" in text
+    assert "first" not in text
+    assert "old" not in text
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    """There is no guess at where the table belongs."""
+    page = tmp_path / "page.md"
+    page.write_text("no table here\n")
+    with pytest.raises(ValueError, match=r"page\.md has no line"):
+        report.write([], page)
+    assert page.read_text() == "no table here\n"
