@@ -63,12 +63,13 @@ class Mender:
 
     async def _facts(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], r.Facts]:
         now = self._now()
-        networks = tuple(await self._driver.networks.all())
-        endpoints = tuple(await self._driver.endpoints.all())
-        owned = tuple((await self._driver.owned.owned()).values())
-        pools = tuple(await self._driver.pools.pools())
+        # what is held is read before who holds it: who comes in between is then never taken for missing
         addresses = tuple(await self._driver.pools.addresses())
+        pools = tuple(await self._driver.pools.pools())
+        owned = tuple((await self._driver.owned.owned()).values())
         links = {link.name: link for link in await self._driver.kernel.links()}
+        endpoints = tuple(await self._driver.endpoints.all())
+        networks = tuple(await self._driver.networks.all())
         return lambda engine: r.Facts(
             host=self._driver.identity.host,
             boot=self._driver.identity.boot,

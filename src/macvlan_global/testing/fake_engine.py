@@ -134,6 +134,10 @@ class FakeEngine:
         """The network goes without the driver being told, or with an error from it, which the engine ignores."""
         del self._networks[name], self._pools[name]
 
+    def call(self, driver: Driver, kernel: FakeKernel) -> None:
+        """From now on another driver is there, after a restart; networks and containers are what they were."""
+        self._driver, self._kernel = driver, kernel
+
     # ------------------------------------------------------------ as the port
 
     async def info(self) -> EngineInfo:

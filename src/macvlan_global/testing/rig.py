@@ -39,8 +39,9 @@ class Rig:
         settings: Settings | None = None,
         identity: Identity = HOST,
         clock: FakeClock | None = None,
+        engine: FakeEngine | None = None,
     ) -> Self:
-        """A driver on a host with these devices (eth0 if none are named). Give a `disk` to start it again."""
+        """A driver on a host with these devices (eth0 if none are named). Give what outlived an earlier one."""
         faults = Faults()
         if kernel is None:
             kernel = FakeKernel(*(devices or ("eth0",)))
@@ -50,7 +51,10 @@ class Rig:
         store = FaultyStore(disk, faults)
         driver = Driver.build(Tables(store, store), kernel, identity, settings or Settings(), now=clock)
         await driver.pools.load()
-        return cls(driver, kernel, disk, clock, FakeEngine(driver, kernel), faults)
+        if engine is None:
+            engine = FakeEngine(driver, kernel)
+        engine.call(driver, kernel)
+        return cls(driver, kernel, disk, clock, engine, faults)
 
     async def mend(self, *, grace: float = 0, engine: bool = True) -> list[Correction]:
         """Repair, with the engine's view unless said otherwise; what was corrected."""

@@ -1,0 +1,135 @@
+"""Repair, done: what a crash left is put right on a driver over fakes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from macvlan_global.driver.endpoints import WantedEndpoint
+from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork, DeleteNetwork
+from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.ipam.pools import Identity
+from macvlan_global.kernel.ports import LinkFact
+from macvlan_global.links.names import link_name
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.testing.fake_engine import Subnet, engine_id
+from macvlan_global.testing.fake_kernel import FakeKernel
+from macvlan_global.testing.rig import Rig
+
+LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1", aux={"router": "192.168.1.2"})
+
+
+async def _running() -> Rig:
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, Subnet("fd00::/64"), options={"parent": "eth0.10"})
+    await rig.engine.run("c1", "n1", ip="192.168.1.9")
+    return rig
+
+
+async def test_nothing_is_done_to_a_host_on_which_all_is_well() -> None:
+    """With the engine and without."""
+    rig = await _running()
+    before = await rig.snapshot()
+    assert await rig.mend() == []
+    assert await rig.mend(engine=False) == []
+    assert await rig.snapshot() == before
+
+
+async def test_a_lost_state_is_learnt_anew_from_the_engine() -> None:
+    """Network, addresses and endpoint are as before, and a second repair has nothing to do."""
+    rig = await _running()
+    again = await Rig.build(kernel=rig.kernel, disk=MemoryStore(), clock=rig.clock, engine=rig.engine)
+    assert [type(each) for each in await again.mend()] == [AdoptNetwork, AdoptEndpoint]
+    held = {each.address: (each.kind, each.endpoint) for each in await again.driver.pools.addresses()}
+    assert held["192.168.1.9"] == ("endpoint", engine_id("c1 in n1"))
+    assert held["192.168.1.1"][0] == "gateway"
+    assert held["192.168.1.2"][0] == "aux"
+    assert await again.mend() == []
+    await again.engine.stop("c1")
+    assert "192.168.1.9" not in {each.address for each in await again.driver.pools.addresses()}
+
+
+async def test_after_a_reboot_parents_are_back_and_endpoints_gone() -> None:
+    """Before the engine answers."""
+    rig = await _running()
+    later = await Rig.build("eth0", disk=rig.disk, clock=rig.clock, identity=Identity("a", "r2", "boot2"))
+    await later.mend(engine=False)
+    assert later.kernel.hosted["eth0.10"].up
+    assert await later.driver.endpoints.all() == []
+    assert {each.kind for each in await later.driver.pools.addresses()} == {"gateway", "aux"}
+
+
+async def test_a_network_that_was_removed_unseen_goes() -> None:
+    """`docker network rm` while the driver was down."""
+    rig = await Rig.build("eth0")
+    before = await rig.snapshot()
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    rig.engine.forget_network("n1")
+    assert DeleteNetwork in {type(each) for each in await rig.mend()}
+    assert await rig.snapshot() == before
+
+
+async def test_a_correction_that_fails_does_not_stop_the_others() -> None:
+    """It is not among what was done, and comes again the next time."""
+    rig = await Rig.build("eth0")
+    for name in ("n1", "n2"):
+        await rig.engine.create_network(name, options={"parent": f"eth0.{name[1]}"})
+        await rig.kernel.delete(f"eth0.{name[1]}")
+    rig.kernel.failing["add_vlan"] = Unavailable("not now")
+    assert len(await rig.mend()) == 1
+    assert len(await rig.mend()) == 1
+    assert await rig.mend() == []
+
+
+async def test_an_address_that_changed_between_look_and_mend_is_left_alone() -> None:
+    """The container was started meanwhile."""
+    rig = await _running()
+    pool = "macvlan-global/192.168.1.0/24"
+    await rig.driver.pools.request_address(pool, "192.168.1.20")
+    seen = next(each for each in await rig.driver.pools.addresses() if each.kind == "reserved")
+    await rig.engine.run("c2", "n1", ip="192.168.1.20")
+    assert not await rig.driver.pools.give_back(seen)
+    try:
+        await rig.driver.pools.request_address(pool, "192.168.1.20")
+    except Conflict as error:
+        assert "in use" in str(error)
+    else:
+        raise AssertionError("the address of a running container was given away")
+
+
+async def test_repair_beside_requests_disturbs_none_of_them() -> None:
+    """It runs when the engine comes back, which is when containers with a restart policy start."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    starts = [rig.engine.run(f"c{number}", "n1") for number in range(20)]
+    repairs = [rig.mend(grace=60) for _ in range(20)]
+    done = await asyncio.gather(*(each for pair in zip(starts, repairs, strict=True) for each in pair))
+    assert [corrections for corrections in done if isinstance(corrections, list) and corrections] == []
+    assert all("eth0" in rig.kernel.sandboxed[each.sandbox] for each in rig.engine.containers.values())
+    assert await rig.mend() == []
+
+
+class SlowToList(FakeKernel):
+    """A kernel that takes its time to list links: `meanwhile` happens while it is asked."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def links(self) -> list[LinkFact]:
+        """See `Kernel.links`."""
+        if self.meanwhile:
+            await self.meanwhile()
+        return await super().links()
+
+
+async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> None:
+    """Its endpoint is younger than what repair read first; its link must not be taken for a stray."""
+    kernel = SlowToList("eth0")
+    rig = await Rig.build(kernel=kernel)
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+    network, endpoint = engine_id("n1"), engine_id("e1")
+
+    async def join() -> None:
+        await rig.driver.endpoints.create(WantedEndpoint(network, endpoint, "192.168.1.9/24"))
+        await rig.driver.endpoints.join(network, endpoint, "/netns/c1")
+
+    kernel.meanwhile = join
+    await rig.mend(grace=60)
+    assert link_name(endpoint) in kernel.hosted
