@@ -1,8 +1,8 @@
 """Console blocks of the documents: what they hold, and whether what a command printed is what the page shows. Pure.
 
 A block is fenced as `console`. A line that begins with `$ ` (or with `# `, if the block does) is a command, continued
-by a backslash at its end; the lines below it are what it prints. `<!-- not run: REASON -->` on the line before the fence
-keeps a block from being run. `<!-- needs: 8021q dummy -->` anywhere in a page says which links its commands make.
+by a backslash at its end; the lines below it are what it prints. `<!-- not run: REASON -->` on the line before the
+fence keeps a block from being run. `<!-- needs: 8021q dummy -->` anywhere in a page says which links its commands make.
 
 What differs from run to run counts as equal: ids, MACs, times, interface indexes. A line that holds only `...` stands
 for any lines, and `...` within a line for any text.
