@@ -7,6 +7,7 @@ from typing import Any
 from lab.driver import Driver
 from lab.errors import DockerError
 from lab.hosts import Host
+from lab.unixhttp import ask
 from lab.wire import Wire
 
 # The keys of every record in the state file: what is kept, without the times at which it was written.
@@ -115,16 +116,27 @@ class Site:
         return {
             "links": sorted(links(self.host)),
             "state": self.state(),
-            "networks": self.docker("network", "ls", "--format", "{{.Name}}").split(),
-            "containers": self.docker("ps", "-a", "--format", "{{.Names}}").split(),
+            "networks": sorted(each["Name"] for each in self.engine("GET", "/networks")),
+            "containers": sorted(each["Id"] for each in self.engine("GET", "/containers/json?all=1")),
         }
 
+    def engine(self, method: str, path: str) -> Any:
+        """What the engine's API answers; quicker than the command line, and the same in all versions.
+
+        Raises:
+            AssertionError: it refused.
+        """
+        status, reply = ask(self.host.run_folder / "docker.sock", method, path)
+        assert status < 300, f"{method} {path}: {status} {reply}"  # noqa: S101
+        return reply
+
     def clean(self) -> None:
-        """Remove every container and every network of ours."""
-        if containers := self.docker("ps", "-aq").split():
-            self.docker("rm", "-f", *containers)
-        if networks := self.docker("network", "ls", "-q", "--filter", "type=custom").split():
-            self.docker("network", "rm", *networks)
+        """Remove every container and every network but those that the engine comes with."""
+        for container in self.engine("GET", "/containers/json?all=1"):
+            self.engine("DELETE", f"/containers/{container['Id']}?force=1")
+        for network in self.engine("GET", "/networks"):
+            if network["Name"] not in {"bridge", "host", "none"}:
+                self.engine("DELETE", f"/networks/{network['Id']}")
 
 
 def links(host: Host) -> list[str]:
