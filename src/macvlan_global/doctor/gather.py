@@ -29,9 +29,8 @@ def gather(config_file: Path | None, admin_socket: str | None, environment: Mapp
     config, problem = _config(config_file, environment)
     status, driver = _driver(admin_socket or config.admin_socket, root)
     state, entries = _state(config)
-    what, pid = ("the driver", status.pid) if status else ("this command", os.getpid())
     return Facts(
-        process=ProcessFacts(what, pid, kernel.read_capabilities(root, pid)),
+        process=_process(status, root),
         kernel=kernel.read_kernel(root),
         platform=kernel.read_platform(root),
         engine=ask_engine(config.docker_host),
@@ -60,7 +59,10 @@ def _where(file: Path | None) -> str:
 def _driver(admin_socket: str, root: Path) -> tuple[Status | None, DriverFacts]:
     status, problem = None, ""
     try:
-        status = AdminClient(admin_socket, timeout=PATIENCE_SECONDS).status()
+        client = AdminClient(admin_socket, timeout=PATIENCE_SECONDS)
+        status = client.status()
+        if status.engine:
+            client.networks()  # the driver learns the networks' names by it, which the state has then
     except MacvlanGlobalError as error:
         problem = str(error).partition("; start it")[0]
     specs = [root / folder / f"macvlan-global.{end}" for folder in SPEC_FOLDERS for end in ("spec", "json")]
@@ -72,6 +74,13 @@ def _driver(admin_socket: str, root: Path) -> tuple[Status | None, DriverFacts]:
         spec_files=tuple(str(each) for each in specs if each.exists()),
         unit=(root / UNIT).exists() if (root / "run/systemd/system").is_dir() else None,
     )
+
+
+def _process(status: Status | None, root: Path) -> ProcessFacts:
+    if status and (effective := kernel.read_capabilities(root, status.pid)) is not None:
+        return ProcessFacts("the driver", status.pid, effective)
+    # without a driver, or with one whose processes cannot be seen from here
+    return ProcessFacts("this command", os.getpid(), kernel.read_capabilities(root, os.getpid()) or 0)
 
 
 def _socket(path: str) -> SocketFacts:

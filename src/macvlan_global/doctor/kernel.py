@@ -42,10 +42,10 @@ def read_links(root: Path) -> dict[str, LinkFacts]:
     return {each.name: _link(each) for each in folder.iterdir() if each.is_dir()} if folder.is_dir() else {}
 
 
-def read_capabilities(root: Path, pid: int) -> int:
-    """The effective capabilities of a process, as a mask; 0 if there is no such process."""
+def read_capabilities(root: Path, pid: int) -> int | None:
+    """The effective capabilities of a process, as a mask; None if there is no such process."""
     found = re.search(r"^CapEff:\s*([0-9a-f]+)$", _text(root / f"proc/{pid}/status"), re.MULTILINE)
-    return int(found[1], 16) if found else 0
+    return int(found[1], 16) if found else None
 
 
 def find_drivers(root: Path) -> tuple[int, ...]:
