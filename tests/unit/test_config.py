@@ -1,0 +1,103 @@
+"""Configuration: where a value comes from, and what is refused."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from macvlan_global.config import SCALARS, Config, load_config
+from macvlan_global.errors import Invalid
+from macvlan_global.ipam.pools import DEFAULT_AUTO_POOLS, AutoPool
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    return file
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    """And they are enough to serve."""
+    config = load_config(_file(tmp_path, ""), {}, {})
+    assert config == Config()
+    assert config.effective_scope() == "local"
+    assert config.effective_host_name()
+    assert config.pools() == DEFAULT_AUTO_POOLS
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
+    """Key by key."""
+    file = _file(tmp_path, 'log_level = "error"\nhost_name = "file"\nsocket = "/file"\n')
+    environment = {"MACVLAN_GLOBAL_HOST_NAME": "environment", "MACVLAN_GLOBAL_SOCKET": "/environment"}
+    config = load_config(file, environment, {"socket": "/flag", "host_name": None})
+    assert (config.log_level, config.host_name, config.socket) == ("error", "environment", "/flag")
+
+
+@pytest.mark.parametrize("key", SCALARS)
+def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
+    """The same name everywhere."""
+    value = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477"}.get(key, "7")
+    expected = 7.0 if key == "repair_grace" else value
+    written = value if key == "repair_grace" else f'"{value}"'
+    from_file = load_config(_file(tmp_path, f"{key} = {written}"), {}, {})
+    from_environment = load_config(_file(tmp_path, ""), {f"MACVLAN_GLOBAL_{key.upper()}": value}, {})
+    from_flag = load_config(_file(tmp_path, ""), {}, {key: value})
+    assert {getattr(each, key) for each in (from_file, from_environment, from_flag)} == {expected}
+
+
+def test_aliases_and_auto_pools_come_from_the_file(tmp_path: Path) -> None:
+    """They have no place elsewhere."""
+    text = '[parents]\nuplink = "bond0, eth1"\n[[auto_pools]]\nbase = "10.8.0.0/16"\nsize = 24\n'
+    config = load_config(_file(tmp_path, text), {}, {})
+    assert config.parents == {"uplink": "bond0, eth1"}
+    assert config.pools() == (AutoPool(ip_network("10.8.0.0/16"), 24),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('sockt = "/x"', "did you mean 'socket'"),
+        ("zzz = 1", "known: scope, store"),
+        ("socket = 7", "socket = 7"),
+        ('scope = "swarm"', "scope = 'swarm'"),
+        ('log_level = "loud"', "log_level = 'loud'"),
+        ('repair_grace = "soon"', "repair_grace"),
+        ("repair_grace = -1", "repair_grace"),
+        ("repair_grace = nan", "repair_grace"),
+        ("repair_grace = inf", "repair_grace"),
+        ('metrics = "9477"', "HOST:PORT"),
+        ('metrics = "127.0.0.1:0"', "HOST:PORT"),
+        ('metrics = "127.0.0.1:65536"', "HOST:PORT"),
+        (f'metrics = "127.0.0.1:{"9" * 5000}"', "HOST:PORT"),
+        ('parents = "eth0"', "parents"),
+        ('[parents]\nuplink = ["eth0"]', "parents"),
+        ('[[auto_pools]]\nbase = "10.8.0.1/16"\nsize = 24', "base = '10.8.0.1/16'"),
+        ('[[auto_pools]]\nbase = "10.8.0.0/16"\nsize = 15', "size = 15"),
+        ('[[auto_pools]]\nbase = "10.8.0.0/16"\nsize = 33', "size = 33"),
+        ('[[auto_pools]]\nbase = "10.8.0.0/16"', "auto_pools"),
+        ('[[auto_pools]]\nbase = "10.8.0.0/16"\nsize = 24\nspace = "x"', "auto_pools"),
+        ("= 1", "is not TOML"),
+    ],
+)
+def test_a_file_that_is_not_right_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """The error names the key or the file."""
+    with pytest.raises(Invalid) as refused:
+        load_config(_file(tmp_path, text), {}, {})
+    assert words in str(refused.value)
+
+
+def test_the_error_says_where_a_bad_value_came_from(tmp_path: Path) -> None:
+    """File, variable or flag."""
+    empty = _file(tmp_path, "")
+    with pytest.raises(Invalid, match="MACVLAN_GLOBAL_LOG_LEVEL"):
+        load_config(empty, {"MACVLAN_GLOBAL_LOG_LEVEL": "loud"}, {})
+    with pytest.raises(Invalid, match="--log-level"):
+        load_config(empty, {}, {"log_level": "loud"})
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that was named must be there, be a file, and be text."""
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, words in (("nosuch", "cannot be read"), ("", "cannot be read"), ("binary", "is not TOML")):
+        with pytest.raises(Invalid, match=words):
+            load_config(tmp_path / name, {}, {})
