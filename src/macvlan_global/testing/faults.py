@@ -49,6 +49,7 @@ class FaultyStore:
         """Without `faults` nothing fails."""
         self._inner = inner
         self._faults = faults or Faults()
+        self._under_way = 0
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
@@ -72,11 +73,17 @@ class FaultyStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
+        while self._under_way:
+            await asyncio.sleep(0)
         await self._inner.close()
 
     async def _step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        await asyncio.sleep(0)
-        number = self._faults.begin(name)
-        result = await work()
-        self._faults.end(number)
+        self._under_way += 1
+        try:
+            await asyncio.sleep(0)
+            number = self._faults.begin(name)
+            result = await work()
+            self._faults.end(number)
+        finally:
+            self._under_way -= 1
         return result
