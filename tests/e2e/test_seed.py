@@ -177,10 +177,11 @@ def test_vlan_list(terminal: Terminal, site: Site) -> None:
         f"-o =bond0.65,eth3.65,eth1.65,eth0.65 {BRIDGE} vlan65"
     )
     terminal.show("vlan65", "eth1.65")
-    terminal.type("docker run --net=vlan65 --ip=192.168.65.10 --name=one -d --init alpine sleep 600")
+    assert "192.168.65.10/24" in terminal.type(
+        "docker run --net=vlan65 --ip=192.168.65.10 --rm alpine ip addr show eth0"
+    )
     assert is_tagged(site, "eth1.65", 65, "eth1")
     assert site.link("eth0.65") is None
-    assert on_parent(site, "one", "eth1.65")
     goes_with(site, "vlan65", "eth1.65", "eth1")
 
 
@@ -326,9 +327,6 @@ def test_8_null_parent_in_local_scope(terminal: Terminal, site: Site) -> None:
     link = site.link(dummy)
     assert link is not None
     assert link["linkinfo"]["info_kind"] == "dummy"
-    terminal.type("docker run --net=mac8 --ip=192.168.100.10 --name=one -d --init alpine sleep 600")
-    assert "1 packets received" in terminal.type("docker run --net=mac8 --rm alpine ping -c1 192.168.100.10")
-    site.docker("rm", "-f", "one")
     site.docker("network", "rm", "mac8")
     assert site.link(dummy) is None
 
