@@ -28,6 +28,7 @@ _COMMANDS = {
     "kmod": "/usr/sbin/modprobe",
     "e2fsprogs": "/usr/sbin/mkfs.ext4",
     "busybox-static": "/usr/bin/busybox",
+    "systemd": "/usr/bin/systemd-analyze",
     "tcpdump": "/usr/bin/tcpdump",
     "user-mode-linux": "/usr/bin/linux.uml",
 }
