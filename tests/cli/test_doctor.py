@@ -313,7 +313,11 @@ def test_links_of_a_real_kernel() -> None:
         script += "print(msgspec.json.encode(read_links(Path('/'))).decode())"
         links = json.loads(host.run([*PYTHON, "-c", script]).stdout)
     assert {name: link["up"] for name, link in links.items()} == {
-        "lo": True, "eth1": True, "eth2": False, "br0": True, "mv0": False
+        "lo": True,
+        "eth1": True,
+        "eth2": False,
+        "br0": True,
+        "mv0": False,
     }
     assert (links["eth2"]["port_of"], links["br0"]["bridge"], links["eth1"]["port_of"]) == ("br0", True, "")
     assert (links["eth1"]["mtu"], links["eth1"]["carrier"], links["mv0"]["carrier"]) == (9000, False, None)
