@@ -24,14 +24,6 @@ def ago(seconds: float) -> str:
     return f"{duration(seconds)} ago"
 
 
-def size(count: int) -> str:
-    """A number of bytes: "12 kB"."""
-    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= step:
-            return f"{count / step:.3g} {unit}"
-    return f"{count} bytes"
-
-
 def amount(count: int) -> str:
     """A number of addresses: as it is while it can be read, else as a power of two."""
     return str(count) if count < 10_000_000 else f"2^{(count + 2).bit_length() - 1}"
