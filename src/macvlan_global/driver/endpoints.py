@@ -133,7 +133,8 @@ class Endpoints:
                 undo.push("its link", lambda: self._kernel.delete(row.record.link))
                 await self._make_link(row.record, parent, options)
                 joined = msgspec.structs.replace(row.record, sandbox=sandbox, parent=parent.name)
-                await self._table.put(joined, network_id, endpoint_id)
+                if await self._table.replace(row, joined) is None:  # its container's name was learnt meanwhile
+                    await self._table.put(joined, network_id, endpoint_id)
             return Joined(
                 row.record.link,
                 _gateway(network, row.record.address),

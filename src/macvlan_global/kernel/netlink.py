@@ -1,8 +1,10 @@
-"""The kernel port over rtnetlink (rtnetlink(7)), by pyroute2."""
+"""The kernel port over rtnetlink (rtnetlink(7)), by pyroute2, and by hand where a container waits (see `rtnl`)."""
 
+import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -11,13 +13,11 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec, RouteFacts
+from macvlan_global.kernel.rtnl import LinkSocket, RawLink
 from macvlan_global.kernel.sandbox import Sandboxes
 from macvlan_global.subnets import Subnet
 
-IFNAMSIZ = 16  # linux/if.h, with the closing NUL
 ALTIFNAMSIZ = 127  # less the closing NUL
-IFF_UP = 0x1
-IFF_LOOPBACK = 0x8
 RT_TABLE_LOCAL = 255
 RTN_UNICAST = 1
 
@@ -60,11 +60,13 @@ async def _asking(what: str) -> AsyncIterator[None]:
 
 
 class NetlinkKernel:
-    """See `macvlan_global.kernel.ports.Kernel`. One rtnetlink socket for the host, threads for sandboxes."""
+    """See `macvlan_global.kernel.ports.Kernel`. Two rtnetlink sockets for the host, threads for sandboxes."""
 
     def __init__(self) -> None:
         """Nothing is opened before the first request."""
         self._route: Any = None
+        self._opening = asyncio.Lock()
+        self._links: LinkSocket | None = None
         self._sandboxes = Sandboxes()
 
     async def link(self, name: str) -> LinkFact | None:
@@ -72,24 +74,21 @@ class NetlinkKernel:
         found = await self._get(name)
         if found is None:
             return None
-        fact = _fact(found)
-        port_of = found.get("master")
-        if not port_of:
-            return fact
+        if not found.master:
+            return found.fact
         async with _asking(f"reading the bridge or bond of {name}"):
-            upper = await self._socket().link("get", index=port_of)
-            return _fact(found, master=next(iter(upper)).get("ifname"))
+            return replace(found.fact, master=self._direct().get(index=found.master).fact.name)
 
     async def links(self) -> list[LinkFact]:
         """See `Kernel.links`."""
         async with _asking("listing links"):
-            found = [link async for link in await self._socket().link("dump")]
-        names = {link["index"]: link.get("ifname") for link in found}
-        return [_fact(link, master=names.get(link.get("master"), "")) for link in found]
+            found = self._direct().dump()
+        names = {link.fact.index: link.fact.name for link in found}
+        return [replace(link.fact, master=names.get(link.master, "")) if link.master else link.fact for link in found]
 
     async def routes(self) -> RouteFacts:
         """See `Kernel.routes`."""
-        route = self._socket()
+        route = await self._socket()
         async with _asking("listing addresses and routes"):
             names = {link["index"]: link.get("ifname") async for link in await route.link("dump")}
             addresses = [
@@ -112,39 +111,34 @@ class NetlinkKernel:
         """See `Kernel.add_vlan`."""
         index = await self._index(master)
         async with _asking(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
-            await self._socket().link("add", ifname=name, kind="vlan", link=index, vlan_id=vlan_id)
+            await (await self._socket()).link("add", ifname=name, kind="vlan", link=index, vlan_id=vlan_id)
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
         async with _asking(f"making the dummy link {name}"):
-            await self._socket().link("add", ifname=name, kind="dummy")
+            await (await self._socket()).link("add", ifname=name, kind="dummy")
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
         index = await self._index(spec.parent)
-        asked: dict[str, object] = {"kind": "macvlan", "link": index, "macvlan_mode": spec.mode}
-        if spec.mac:
-            asked["address"] = spec.mac
-        if spec.mtu:
-            asked["mtu"] = spec.mtu
         async with _asking(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
-            await self._socket().link("add", ifname=spec.name, **asked)
+            self._direct().add_macvlan(spec, index)
 
     async def set_up(self, name: str) -> None:
         """See `Kernel.set_up`."""
         async with _asking(f"setting {name} up"):
-            await self._socket().link("set", ifname=name, state="up")
+            await (await self._socket()).link("set", ifname=name, state="up")
 
     async def set_down(self, name: str) -> None:
         """See `Kernel.set_down`."""
         async with _asking(f"setting {name} down"):
-            await self._socket().link("set", ifname=name, state="down")
+            await (await self._socket()).link("set", ifname=name, state="down")
 
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`."""
         try:
             async with _asking(f"deleting {name}"):
-                await self._socket().link("del", ifname=name)
+                self._direct().delete(name)
         except NotFound:
             return False
         return True
@@ -163,21 +157,30 @@ class NetlinkKernel:
         if self._route is not None:
             self._route.close()
             self._route = None
+        if self._links is not None:
+            self._links.close()
+            self._links = None
 
-    def _socket(self) -> Any:
-        if self._route is None:
-            self._route = AsyncIPRoute()
+    def _direct(self) -> LinkSocket:
+        if self._links is None:
+            self._links = LinkSocket()
+        return self._links
+
+    async def _socket(self) -> Any:
+        async with self._opening:
+            if self._route is None:
+                route = AsyncIPRoute()
+                # two first requests at once would each set it up, and one would wait for answers that the other reads
+                await route.setup_endpoint()
+                self._route = route
         return self._route
 
-    async def _get(self, name: str) -> Any:
-        length = len(name.encode())
-        if not 0 < length <= ALTIFNAMSIZ or "\0" in name:
+    async def _get(self, name: str) -> RawLink | None:
+        if not 0 < len(name.encode()) <= ALTIFNAMSIZ or "\0" in name:
             return None
-        # an alternative name may be longer than a name, and is then found by another attribute only
-        which = {"ifname": name} if length < IFNAMSIZ else {"altname": name}
         try:
             async with _asking(f"looking for {name}"):
-                return next(iter(await self._socket().link("get", **which)))
+                return self._direct().get(name)
         except NotFound:
             return None
 
@@ -185,25 +188,7 @@ class NetlinkKernel:
         found = await self._get(name)
         if found is None:
             raise NotFound(f"there is no interface {name} on this host")
-        return int(found["index"])
-
-
-def _fact(link: Any, master: str = "") -> LinkFact:
-    info = link.get("linkinfo")
-    kind = (info.get("kind") if info else "") or ""
-    data = info.get("data") if info and kind == "vlan" else None
-    return LinkFact(
-        name=link.get("ifname"),
-        index=link["index"],
-        mac=link.get("address") or "",
-        mtu=link.get("mtu"),
-        up=bool(link["flags"] & IFF_UP),
-        loopback=bool(link["flags"] & IFF_LOOPBACK),
-        kind=kind,
-        lower=link.get("link") or 0,
-        master=master,
-        vlan_id=(data.get("vlan_id") if data else 0) or 0,
-    )
+        return found.fact.index
 
 
 def _destination(route: Any) -> Subnet:

@@ -1,14 +1,26 @@
 """Work inside a container's network namespace. `setns(2)` changes one thread, so that thread is ours alone."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import ctypes
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from pyroute2 import IPRoute, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
+from macvlan_global.kernel.rtnl import LinkSocket
+
 T = TypeVar("T")
+
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+
+# pyroute2's own way in makes a namespace where there is none, and leaks a descriptor when it cannot enter one
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Sandboxes:
@@ -20,45 +32,64 @@ class Sandboxes:
 
     async def delete_macvlan(self, path: str, mac: str) -> bool:
         """Delete the macvlan link with this MAC; False if the namespace or the link is not there."""
-        return await self._run(path, lambda route: _delete_macvlan(route, mac)) or False
+        return await self._run(path, lambda links: _delete_macvlan(links, mac)) or False
 
     async def has_macvlan(self, path: str, mac: str) -> bool:
         """Whether the namespace is there and holds a macvlan link with this MAC."""
-        return await self._run(path, lambda route: _find_macvlan(route, mac) is not None) or False
+        return await self._run(path, lambda links: _find_macvlan(links, mac) is not None) or False
 
     def close(self) -> None:
         """Let the threads go once they are idle."""
         self._threads.shutdown(wait=False)
 
-    async def _run(self, path: str, work: Callable[[IPRoute], T]) -> T | None:
+    async def _run(self, path: str, work: Callable[[LinkSocket], T]) -> T | None:
         return await asyncio.get_running_loop().run_in_executor(self._threads, _inside, path, work)
 
 
-def _inside(path: str, work: Callable[[IPRoute], T]) -> T | None:
+def _inside(path: str, work: Callable[[LinkSocket], T]) -> T | None:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_entered(path))
+        except (OSError, ValueError):  # the namespace went with its container, or was never ours to enter
+            return None
+        return work(stack.enter_context(contextlib.closing(LinkSocket())))
+
+
+@contextlib.contextmanager
+def _entered(path: str) -> Iterator[None]:
+    """Within the block this thread is in the network namespace at `path`."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        netns.pushns(path)
-    except OSError:  # the namespace went with its container, or was never ours to enter
-        return None
-    try:
-        with IPRoute() as route:
-            return work(route)
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _set_namespace(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _set_namespace(home)
     finally:
-        netns.popns()
+        os.close(home)
 
 
-def _find_macvlan(route: IPRoute, mac: str) -> int | None:
-    for link in route.link("dump"):
-        if link.get(("linkinfo", "kind")) == "macvlan" and link.get("address") == mac:
-            return int(link["index"])
-    return None
+def _set_namespace(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
-def _delete_macvlan(route: IPRoute, mac: str) -> bool:
-    index = _find_macvlan(route, mac)
+def _find_macvlan(links: LinkSocket, mac: str) -> int | None:
+    found = (link.fact for link in links.dump())
+    return next((each.index for each in found if each.kind == "macvlan" and each.mac == mac), None)
+
+
+def _delete_macvlan(links: LinkSocket, mac: str) -> bool:
+    index = _find_macvlan(links, mac)
     if index is None:
         return False
     try:
-        route.link("del", index=index)
+        links.delete(index=index)
     except NetlinkError:  # it went between the two requests, with its parent or its container
         return False
     return True

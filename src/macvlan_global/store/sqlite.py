@@ -40,9 +40,12 @@ _Operation = Callable[[sqlite3.Connection], object]
 class SqliteStore:
     """See `macvlan_global.store.ports.Store`. Make it with `open_sqlite`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Take over a connection that no other thread uses from now on."""
+    def __init__(self, connection: sqlite3.Connection, reader: sqlite3.Connection | None = None) -> None:
+        """Take over connections to one file that nobody else uses from now on. Without a `reader`, reads wait for
+        their turn among the writes."""
         self._connection = connection
+        self._reader = reader
+        self._unanswered = 0
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="sqlite", daemon=True)
         self._closed = False
@@ -50,7 +53,14 @@ class SqliteStore:
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
-        return await self._ask(lambda connection: _read(connection, key))
+        if self._unanswered or self._reader is None:  # what was asked before must be seen, so it waits for its turn
+            return await self._ask(lambda connection: _read(connection, key))
+        # one row costs less than the way to the other thread and back
+        self._refuse_if_closed()
+        try:
+            return _read(self._reader, key)
+        except sqlite3.Error as error:
+            raise Unavailable(f"the state file cannot be read: {error}") from error
 
     async def scan(self, prefix: str) -> list[Entry]:
         """See `Store.scan`."""
@@ -74,13 +84,19 @@ class SqliteStore:
             self._closed = True
             self._asked.put(None)
             await asyncio.to_thread(self._thread.join)
+            if self._reader is not None:
+                self._reader.close()
 
     async def _ask(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        if self._closed:
-            raise Unavailable("the state file is closed: the driver is stopping")
+        self._refuse_if_closed()
         asked = _Asked(operation, asyncio.get_running_loop())
+        self._unanswered += 1
         self._asked.put(asked)
         return await asked.answer  # type: ignore[return-value]  # one queue carries operations of every type
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("the state file is closed: the driver is stopping")
 
     def _serve(self) -> None:
         running = True
@@ -117,7 +133,17 @@ class SqliteStore:
         for loop in loops:
             pairs = [(asked, result) for asked, result in zip(batch, results, strict=True) if asked.loop is loop]
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits for the answer
-                loop.call_soon_threadsafe(_answer, pairs)
+                loop.call_soon_threadsafe(self._answer, pairs)
+
+    def _answer(self, pairs: Sequence[tuple["_Asked", object]]) -> None:
+        self._unanswered -= len(pairs)
+        for asked, result in pairs:
+            if asked.answer.done():
+                continue
+            if isinstance(result, Exception):
+                asked.answer.set_exception(result)
+            else:
+                asked.answer.set_result(result)
 
 
 class _Asked:
@@ -129,16 +155,6 @@ class _Asked:
         self.operation = operation
         self.loop = loop
         self.answer: asyncio.Future[object] = loop.create_future()
-
-
-def _answer(pairs: Sequence[tuple[_Asked, object]]) -> None:
-    for asked, result in pairs:
-        if asked.answer.done():
-            continue
-        if isinstance(result, Exception):
-            asked.answer.set_exception(result)
-        else:
-            asked.answer.set_result(result)
 
 
 def _read(connection: sqlite3.Connection, key: str) -> Entry | None:
@@ -196,13 +212,15 @@ def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteSto
         raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
     try:
         _prepare(connection, path, migrations)
+        reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        reader.execute("PRAGMA query_only = ON")
     except sqlite3.Error as error:
         connection.close()
         raise _damaged(path, error) from error
     except Unavailable:
         connection.close()
         raise
-    return SqliteStore(connection)
+    return SqliteStore(connection, reader)
 
 
 def read_sqlite(path: Path) -> list[Entry]:

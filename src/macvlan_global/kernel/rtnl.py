@@ -1,0 +1,181 @@
+"""The few rtnetlink(7) requests that a starting or ending container waits for, put together by hand.
+
+pyroute2 knows every attribute of every message, and takes about ten times as long for these. Everything else is asked
+through it, see `netlink`. The kernel has done what was asked when sending returns, so there is nothing to await.
+"""
+
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from macvlan_global.kernel.ports import LinkFact, MacvlanMode, MacvlanSpec
+
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
+_U32 = struct.Struct("=I")
+_ERRNO = struct.Struct("=i")
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_ALT_IFNAME = 1, 3, 4, 5, 10, 18, 53
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8
+IFNAMSIZ = 16  # linux/if.h, with the closing NUL
+_TYPE_MASK = 0x3FFF  # above it: NLA_F_NESTED, NLA_F_NET_BYTEORDER
+_MODES: dict[MacvlanMode, int] = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+_MESSAGE_BYTES = 1 << 18
+"""Room for any message: the kernel cuts off what does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawLink:
+    """A link, and the index of the bridge or bond that it is a port of (0 if none)."""
+
+    fact: LinkFact
+    master: int
+
+
+class LinkSocket:
+    """One rtnetlink socket, in the network namespace of the thread that makes it. For one thread at a time.
+
+    Raises (each method):
+        NetlinkError: the kernel refused; `code` is its errno.
+    """
+
+    def __init__(self) -> None:
+        """Open it."""
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._numbers = count(1)
+
+    def close(self) -> None:
+        """Let go of it. Idempotent."""
+        self._socket.close()
+
+    def get(self, name: str = "", *, index: int = 0) -> RawLink:
+        """The link of this name, alternative name or index."""
+        for payload in self._ask(RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _sought(name)):
+            return _parse(payload)
+        raise NetlinkError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def dump(self) -> list[RawLink]:
+        """Every link."""
+        return [_parse(payload) for payload in self._ask(RTM_GETLINK, NLM_F_DUMP, _LINK.pack(0, 0, 0, 0, 0))]
+
+    def add_macvlan(self, spec: MacvlanSpec, parent: int) -> None:
+        """Make a macvlan link, down, on the link with the index `parent`."""
+        mode = _attribute(IFLA_MACVLAN_MODE, _U32.pack(_MODES[spec.mode]))
+        info = _attribute(IFLA_INFO_KIND, b"macvlan") + _attribute(IFLA_INFO_DATA, mode)
+        payload = _LINK.pack(0, 0, 0, 0, 0) + _named(spec.name)
+        payload += _attribute(IFLA_LINK, _U32.pack(parent)) + _attribute(IFLA_LINKINFO, info)
+        if spec.mac:
+            payload += _attribute(IFLA_ADDRESS, bytes.fromhex(spec.mac.replace(":", "")))
+        if spec.mtu:
+            payload += _attribute(IFLA_MTU, _U32.pack(spec.mtu))
+        self._do(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload)
+
+    def delete(self, name: str = "", *, index: int = 0) -> None:
+        """Delete a link."""
+        self._do(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _named(name))
+
+    def _do(self, kind: int, flags: int, payload: bytes) -> None:
+        for _ in self._ask(kind, flags | NLM_F_ACK, payload):
+            pass
+
+    def _ask(self, kind: int, flags: int, payload: bytes) -> Iterator[bytes]:
+        """The payload of each message of the answer."""
+        number = next(self._numbers)
+        length = _HEADER.size + len(payload)
+        self._socket.send(_HEADER.pack(length, kind, flags | NLM_F_REQUEST, number, 0) + payload)
+        while True:
+            received = self._socket.recv(_MESSAGE_BYTES)
+            for kind_of_answer, sequence, body in _messages(received):
+                if sequence != number:  # the rest of an answer that nobody read to its end
+                    continue
+                if kind_of_answer == NLMSG_DONE:
+                    return
+                if kind_of_answer == NLMSG_ERROR:
+                    code = -_ERRNO.unpack_from(body)[0]
+                    if code:
+                        raise NetlinkError(code, os.strerror(code))
+                    return
+                yield body
+                if flags & (NLM_F_DUMP | NLM_F_ACK) == 0:
+                    return
+
+
+def _messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
+    at = 0
+    while at + _HEADER.size <= len(received):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(received, at)
+        yield kind, sequence, received[at + _HEADER.size : at + length]
+        at += _padded(length)
+
+
+def _parse(payload: bytes) -> RawLink:
+    _, _, index, flags, _ = _LINK.unpack_from(payload)
+    found = _attributes(payload[_LINK.size :])
+    info = _attributes(found.get(IFLA_LINKINFO, b""))
+    kind = _text(info.get(IFLA_INFO_KIND, b""))
+    data = _attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "vlan" else {}
+    fact = LinkFact(
+        name=_text(found.get(IFLA_IFNAME, b"")),
+        index=index,
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=_number(found.get(IFLA_MTU, b"")),
+        up=bool(flags & IFF_UP),
+        loopback=bool(flags & IFF_LOOPBACK),
+        kind=kind,
+        lower=_number(found.get(IFLA_LINK, b"")),
+        vlan_id=_number(data.get(IFLA_VLAN_ID, b"")),
+    )
+    return RawLink(fact, _number(found.get(IFLA_MASTER, b"")))
+
+
+def _attributes(raw: bytes) -> dict[int, bytes]:
+    found = {}
+    at = 0
+    while at + _ATTRIBUTE.size <= len(raw):
+        length, kind = _ATTRIBUTE.unpack_from(raw, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _TYPE_MASK] = raw[at + _ATTRIBUTE.size : at + length]
+        at += _padded(length)
+    return found
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(_padded(length) - length)
+
+
+def _named(name: str) -> bytes:
+    return _attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
+
+
+def _sought(name: str) -> bytes:
+    """As `_named`, but for an alternative name, which may be longer and has an attribute of its own."""
+    if len(name.encode()) < IFNAMSIZ:
+        return _named(name)
+    return _attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")
+
+
+def _padded(length: int) -> int:
+    return (length + 3) & ~3
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode(errors="replace")
+
+
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, sys.byteorder)
