@@ -50,6 +50,8 @@ class FaultyStore:
         self._inner = inner
         self._faults = faults or Faults()
         self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
@@ -73,12 +75,12 @@ class FaultyStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        while self._under_way:
-            await asyncio.sleep(0)
+        await self._idle.wait()
         await self._inner.close()
 
     async def _step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         self._under_way += 1
+        self._idle.clear()
         try:
             await asyncio.sleep(0)
             number = self._faults.begin(name)
@@ -86,4 +88,6 @@ class FaultyStore:
             self._faults.end(number)
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
         return result

@@ -1,0 +1,299 @@
+"""What every kernel promises, as checks that run against the real one and the fake alike.
+
+Each takes a `KernelRig`: a host with one plain device, up, and a container's namespace.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanMode, MacvlanSpec
+
+MAC = "02:00:00:00:00:aa"
+OTHER_MAC = "02:00:00:00:00:bb"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRig:
+    """`device` is up, with MTU 1500, and has the alternative name `altname`; `move` puts a link into `sandbox`."""
+
+    kernel: Kernel
+    device: str
+    altname: str
+    sandbox: str
+    move: Callable[[str], Awaitable[None]]
+
+
+Check = Callable[[KernelRig], Awaitable[None]]
+
+
+def _spec(rig: KernelRig, name: str = "m0", mac: str = MAC, mode: MacvlanMode = "bridge", mtu: int = 0) -> MacvlanSpec:
+    return MacvlanSpec(name, rig.device, mode, mac, mtu)
+
+
+async def _need(rig: KernelRig, name: str) -> LinkFact:
+    link = await rig.kernel.link(name)
+    assert link is not None
+    return link
+
+
+async def _refused(kind: type[MacvlanGlobalError], work: Awaitable[object]) -> str:
+    try:
+        await work
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"no {kind.__name__}")
+
+
+async def a_device_is_seen_as_it_is(rig: KernelRig) -> None:
+    """By itself and in the list; the loopback is known for what it is."""
+    device = await _need(rig, rig.device)
+    assert (device.name, device.up, device.mtu, device.loopback, device.master) == (rig.device, True, 1500, False, "")
+    assert device in await rig.kernel.links()
+    assert (await _need(rig, "lo")).loopback
+    await rig.kernel.routes()
+
+
+async def what_is_not_there_is_none(rig: KernelRig) -> None:
+    """Names that cannot be included: a list of parents may hold anything."""
+    for name in (
+        "nosuch",
+        "",
+        "sixteen-letters!",
+        "x" * 128,
+        "x" * 1000,
+        "é" * 9,
+        "a b",
+        "a/b",
+        ".",
+        f"{rig.device}\0",
+    ):
+        assert await rig.kernel.link(name) is None, name
+
+
+async def an_alternative_name_finds_the_link(rig: KernelRig) -> None:
+    """It may be longer than a name, and leads to the link under its own name."""
+    assert len(rig.altname) > 15
+    assert await rig.kernel.link(rig.altname) == await rig.kernel.link(rig.device)
+    await rig.kernel.add_macvlan(MacvlanSpec("m0", rig.altname, "bridge", MAC))
+    assert (await _need(rig, "m0")).lower == (await _need(rig, rig.device)).index
+
+
+async def a_macvlan_link_is_made_down_on_its_parent(rig: KernelRig) -> None:
+    """With the MAC asked for and the parent's MTU."""
+    for mode in ("bridge", "private", "vepa"):
+        await rig.kernel.add_macvlan(_spec(rig, mode=mode))
+        link = await _need(rig, "m0")
+        parent = await _need(rig, rig.device)
+        assert (link.kind, link.mac, link.lower, link.mtu, link.up) == ("macvlan", MAC, parent.index, 1500, False)
+        assert await rig.kernel.delete("m0")
+
+
+async def an_mtu_is_taken_up_to_the_parents(rig: KernelRig) -> None:
+    """Above it is a conflict, and nothing is made."""
+    await rig.kernel.add_macvlan(_spec(rig, mtu=1280))
+    assert (await _need(rig, "m0")).mtu == 1280
+    await _refused(Conflict, rig.kernel.add_macvlan(_spec(rig, "m1", OTHER_MAC, mtu=9000)))
+    assert await rig.kernel.link("m1") is None
+
+
+async def a_link_is_set_up_and_down(rig: KernelRig) -> None:
+    """Twice is once."""
+    await rig.kernel.add_macvlan(_spec(rig))
+    for _ in range(2):
+        await rig.kernel.set_up("m0")
+        assert (await _need(rig, "m0")).up
+    for _ in range(2):
+        await rig.kernel.set_down("m0")
+        assert not (await _need(rig, "m0")).up
+
+
+async def a_link_is_deleted_once(rig: KernelRig) -> None:
+    """The second time there is nothing to delete."""
+    await rig.kernel.add_macvlan(_spec(rig))
+    assert await rig.kernel.delete("m0")
+    assert not await rig.kernel.delete("m0")
+    assert await rig.kernel.link("m0") is None
+
+
+async def a_name_is_taken_once(rig: KernelRig) -> None:
+    """A conflict; the first link stays as it is. A name too long for a link is invalid."""
+    await rig.kernel.add_macvlan(_spec(rig))
+    await _refused(Conflict, rig.kernel.add_macvlan(_spec(rig, mac=OTHER_MAC)))
+    assert (await _need(rig, "m0")).mac == MAC
+    await _refused(Invalid, rig.kernel.add_macvlan(_spec(rig, "sixteen-letters!", OTHER_MAC)))
+
+
+async def a_missing_link_is_not_found(rig: KernelRig) -> None:
+    """As a parent, as a master, to be set up or down."""
+    await _refused(NotFound, rig.kernel.add_macvlan(MacvlanSpec("m0", "nosuch", "bridge", MAC)))
+    await _refused(NotFound, rig.kernel.add_vlan("nosuch.5", "nosuch", 5))
+    await _refused(NotFound, rig.kernel.set_up("nosuch"))
+    await _refused(NotFound, rig.kernel.set_down("nosuch"))
+
+
+async def the_loopback_is_no_parent(rig: KernelRig) -> None:
+    """The kernel refuses it."""
+    await _refused(Conflict, rig.kernel.add_macvlan(MacvlanSpec("m0", "lo", "bridge", MAC)))
+
+
+async def a_mac_is_used_once_on_a_parent(rig: KernelRig) -> None:
+    """Told when the second link is set up, not when it is made; the parent's own MAC counts."""
+    await rig.kernel.add_macvlan(_spec(rig, "m0"))
+    await rig.kernel.add_macvlan(_spec(rig, "m1"))
+    await rig.kernel.set_up("m0")
+    assert "MAC" in await _refused(Conflict, rig.kernel.set_up("m1"))
+    await rig.kernel.add_macvlan(_spec(rig, "m2", (await _need(rig, rig.device)).mac))
+    await _refused(Conflict, rig.kernel.set_up("m2"))
+    await rig.kernel.set_down("m0")
+    await rig.kernel.set_up("m1")
+
+
+async def without_a_mac_a_link_gets_one(rig: KernelRig) -> None:
+    """In mode passthru the parent's."""
+    await rig.kernel.add_macvlan(_spec(rig, mac=""))
+    assert (await _need(rig, "m0")).mac not in {"", (await _need(rig, rig.device)).mac}
+    await rig.kernel.delete("m0")
+    await rig.kernel.add_macvlan(_spec(rig, mac="", mode="passthru"))
+    assert (await _need(rig, "m0")).mac == (await _need(rig, rig.device)).mac
+    await rig.kernel.set_up("m0")
+
+
+async def a_passthru_link_has_its_parent_alone(rig: KernelRig) -> None:
+    """Whichever comes second is refused; when the first is gone, the parent is free."""
+    for first, second in (("passthru", "bridge"), ("passthru", "passthru"), ("bridge", "passthru")):
+        await rig.kernel.add_macvlan(_spec(rig, "m0", mode=first))  # type: ignore[arg-type]  # as above
+        await _refused(Conflict, rig.kernel.add_macvlan(_spec(rig, "m1", OTHER_MAC, mode=second)))  # type: ignore[arg-type]
+        await rig.kernel.delete("m0")
+
+
+async def a_macvlan_on_a_macvlan_stands_beside_it(rig: KernelRig) -> None:
+    """Below both is the device."""
+    await rig.kernel.add_macvlan(_spec(rig))
+    await rig.kernel.add_macvlan(MacvlanSpec("m1", "m0", "bridge", OTHER_MAC))
+    assert (await _need(rig, "m1")).lower == (await _need(rig, rig.device)).index
+
+
+async def a_link_in_a_container_is_found_by_its_mac_and_deleted(rig: KernelRig) -> None:
+    """And only that one; a second time there is nothing to delete."""
+    await rig.kernel.add_macvlan(_spec(rig))
+    await rig.move("m0")
+    assert await rig.kernel.link("m0") is None
+    assert await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
+    assert not await rig.kernel.find_in_sandbox(rig.sandbox, OTHER_MAC)
+    assert not await rig.kernel.delete_in_sandbox(rig.sandbox, OTHER_MAC)
+    assert await rig.kernel.delete_in_sandbox(rig.sandbox, MAC)
+    assert not await rig.kernel.delete_in_sandbox(rig.sandbox, MAC)
+    assert not await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
+
+
+async def a_namespace_that_is_not_there_holds_nothing(rig: KernelRig) -> None:
+    """It went with its container, or never was one."""
+    for path in ("/nosuch/namespace", "", "/etc/passwd", "/"):
+        assert not await rig.kernel.find_in_sandbox(path, MAC)
+        assert not await rig.kernel.delete_in_sandbox(path, MAC)
+
+
+async def a_mac_in_a_container_counts_on_the_parent(rig: KernelRig) -> None:
+    """The wire is one, whatever the namespace; its name on the host is free again."""
+    await rig.kernel.add_macvlan(_spec(rig))
+    await rig.kernel.set_up("m0")
+    await rig.move("m0")
+    await rig.kernel.add_macvlan(_spec(rig))
+    assert await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
+
+
+async def many_requests_at_once_are_all_answered(rig: KernelRig) -> None:
+    """Each with its own answer."""
+    names = [f"m{number}" for number in range(20)]
+    specs = [_spec(rig, name, f"02:00:00:00:01:{number:02x}") for number, name in enumerate(names)]
+    await asyncio.gather(*(rig.kernel.add_macvlan(spec) for spec in specs))
+    found = await asyncio.gather(*(_need(rig, name) for name in names))
+    assert [link.mac for link in found] == [spec.mac for spec in specs]
+    assert all(await asyncio.gather(*(rig.kernel.delete(name) for name in names)))
+
+
+async def closing_twice_is_fine(rig: KernelRig) -> None:
+    """Before anything was asked, and after."""
+    await rig.kernel.close()
+    await rig.kernel.close()
+
+
+async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
+    """With its VLAN id, the master's MAC and MTU; its name need not tell the id."""
+    await rig.kernel.add_vlan("blue", rig.device, 4094)
+    link, master = await _need(rig, "blue"), await _need(rig, rig.device)
+    assert (link.kind, link.vlan_id, link.lower, link.up) == ("vlan", 4094, master.index, False)
+    assert (link.mac, link.mtu) == (master.mac, master.mtu)
+    assert link in await rig.kernel.links()
+
+
+async def a_vlan_is_made_once_on_a_master(rig: KernelRig) -> None:
+    """Under whatever name."""
+    await rig.kernel.add_vlan("blue", rig.device, 10)
+    await _refused(Conflict, rig.kernel.add_vlan("blue", rig.device, 11))
+    await _refused(Conflict, rig.kernel.add_vlan("red", rig.device, 10))
+
+
+async def a_sub_interface_is_not_set_up_on_a_master_that_is_down(rig: KernelRig) -> None:
+    """Unavailable: it works once the master is up."""
+    await rig.kernel.add_vlan("blue", rig.device, 10)
+    await rig.kernel.set_down(rig.device)
+    await _refused(Unavailable, rig.kernel.set_up("blue"))
+    await rig.kernel.set_up(rig.device)
+    await rig.kernel.set_up("blue")
+
+
+async def what_stands_on_a_link_goes_with_it(rig: KernelRig) -> None:
+    """Links in containers too."""
+    await rig.kernel.add_vlan("blue", rig.device, 10)
+    await rig.kernel.set_up("blue")
+    await rig.kernel.add_macvlan(MacvlanSpec("m0", "blue", "bridge", MAC))
+    await rig.kernel.add_macvlan(MacvlanSpec("m1", "blue", "bridge", OTHER_MAC))
+    await rig.move("m1")
+    assert await rig.kernel.delete("blue")
+    assert await rig.kernel.link("m0") is None
+    assert not await rig.kernel.find_in_sandbox(rig.sandbox, OTHER_MAC)
+
+
+async def a_dummy_is_made_down_and_carries_links(rig: KernelRig) -> None:
+    """It stands on nothing."""
+    await rig.kernel.add_dummy("dm-0")
+    dummy = await _need(rig, "dm-0")
+    assert (dummy.kind, dummy.lower, dummy.up, dummy.mtu) == ("dummy", 0, False, 1500)
+    await _refused(Conflict, rig.kernel.add_dummy("dm-0"))
+    await rig.kernel.set_up("dm-0")
+    await rig.kernel.add_macvlan(MacvlanSpec("m0", "dm-0", "bridge", MAC))
+    assert await rig.kernel.delete("dm-0")
+    assert await rig.kernel.link("m0") is None
+
+
+KERNEL_CONTRACT: tuple[Check, ...] = (
+    a_device_is_seen_as_it_is,
+    what_is_not_there_is_none,
+    an_alternative_name_finds_the_link,
+    a_macvlan_link_is_made_down_on_its_parent,
+    an_mtu_is_taken_up_to_the_parents,
+    a_link_is_set_up_and_down,
+    a_link_is_deleted_once,
+    a_name_is_taken_once,
+    a_missing_link_is_not_found,
+    the_loopback_is_no_parent,
+    a_mac_is_used_once_on_a_parent,
+    without_a_mac_a_link_gets_one,
+    a_passthru_link_has_its_parent_alone,
+    a_macvlan_on_a_macvlan_stands_beside_it,
+    a_link_in_a_container_is_found_by_its_mac_and_deleted,
+    a_namespace_that_is_not_there_holds_nothing,
+    a_mac_in_a_container_counts_on_the_parent,
+    many_requests_at_once_are_all_answered,
+    closing_twice_is_fine,
+)
+VLAN_CONTRACT: tuple[Check, ...] = (
+    a_sub_interface_is_made_down_on_its_master,
+    a_vlan_is_made_once_on_a_master,
+    a_sub_interface_is_not_set_up_on_a_master_that_is_down,
+    what_stands_on_a_link_goes_with_it,
+)
+DUMMY_CONTRACT: tuple[Check, ...] = (a_dummy_is_made_down_and_carries_links,)

@@ -1,0 +1,153 @@
+"""The real kernel and the fake one keep the same promises, so a test on the fake means something."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import Host
+from macvlan_global.errors import Unavailable
+from macvlan_global.kernel.netlink import NetlinkKernel
+from macvlan_global.testing.fake_kernel import FakeKernel
+from macvlan_global.testing.kernel_contract import (
+    DUMMY_CONTRACT,
+    KERNEL_CONTRACT,
+    VLAN_CONTRACT,
+    Check,
+    KernelRig,
+)
+
+ALTNAME = "uplink-of-the-house"
+
+
+@pytest.fixture
+def fake() -> KernelRig:
+    """A kernel in memory."""
+    kernel = FakeKernel("port0")
+    kernel.altnames[ALTNAME] = "port0"
+
+    async def move(name: str) -> None:
+        kernel.move(name, "/netns/box", name)
+
+    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move)
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """A machine, and one whose namespace stands for a container's."""
+    with Host("machine") as machine, Host("box") as box:
+        yield machine, box
+
+
+@pytest.fixture
+async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
+    """The running kernel, in a namespace of its own."""
+    machine, box = hosts
+    machine.run(["ip", "link", "add", "port0", "type", "veth", "peer", "name", "peer0"])
+    for name in ("port0", "peer0"):
+        machine.run(["ip", "link", "set", name, "up"])
+    machine.run(["ip", "link", "property", "add", "dev", "port0", "altname", ALTNAME])
+
+    async def move(name: str) -> None:
+        # from outside the machine's mounts, whose /run is its own
+        command = ["ip", "-n", machine.namespace, "link", "set", name, "netns", box.namespace]
+        await asyncio.to_thread(subprocess.run, command, check=True)
+
+    kernel = NetlinkKernel()
+    with machine.in_network():
+        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move)
+        await kernel.close()
+    machine.run(["ip", "link", "delete", "port0"])  # what stands on it goes too, wherever it is
+
+
+def _names_in(folder: str) -> list[str]:
+    return sorted(each.name for each in Path(folder).iterdir())
+
+
+def _named(check: Check) -> str:
+    return check.__name__
+
+
+@pytest.mark.parametrize("check", [*KERNEL_CONTRACT, *VLAN_CONTRACT, *DUMMY_CONTRACT], ids=_named)
+async def test_fake_kernel(check: Check, fake: KernelRig) -> None:
+    """One promise; each says in its docstring what it is."""
+    await check(fake)
+
+
+@pytest.mark.parametrize("check", KERNEL_CONTRACT, ids=_named)
+async def test_real_kernel(check: Check, real: KernelRig) -> None:
+    """The same one, by the kernel that runs here."""
+    await check(real)
+
+
+@pytest.mark.needs("8021q")
+@pytest.mark.parametrize("check", VLAN_CONTRACT, ids=_named)
+async def test_real_kernel_with_vlans(check: Check, real: KernelRig) -> None:
+    """What needs 802.1Q."""
+    await check(real)
+
+
+@pytest.mark.needs("dummy")
+@pytest.mark.parametrize("check", DUMMY_CONTRACT, ids=_named)
+async def test_real_kernel_with_dummies(check: Check, real: KernelRig) -> None:
+    """What needs dummy links."""
+    await check(real)
+
+
+async def test_routes_and_addresses_of_the_real_kernel(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """Both families, the default route by its metric, and no local or multicast destinations."""
+    machine, _ = hosts
+    for command in (
+        "addr add 192.0.2.7/24 dev port0",
+        "addr add 2001:db8::7/64 dev port0 nodad",
+        "route add 198.51.100.0/24 via 192.0.2.1",
+        "route add blackhole 203.0.113.0/24",
+        "route add default via 192.0.2.9 dev peer0 onlink metric 900",
+        "route add default via 192.0.2.1 metric 100",
+    ):
+        machine.run(["ip", *command.split()])
+    facts = await real.kernel.routes()
+    destinations = {str(each) for each in facts.destinations}
+    assert {"192.0.2.0/24", "198.51.100.0/24", "2001:db8::/64"} <= destinations
+    assert not any(each.startswith(("ff", "127.", "192.0.2.255")) for each in destinations)
+    addresses = {(name, str(address)) for name, address in facts.addresses}
+    assert {("port0", "192.0.2.7/24"), ("port0", "2001:db8::7/64"), ("lo", "127.0.0.1/8")} <= addresses
+    assert facts.default_link == "port0"
+
+
+async def test_a_port_of_a_bridge_names_its_bridge(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """By itself and in the list."""
+    machine, _ = hosts
+    machine.run(["ip", "link", "add", "br0", "type", "bridge"])
+    try:
+        machine.run(["ip", "link", "set", "port0", "master", "br0"])
+        link = await real.kernel.link("port0")
+        listed = {each.name: each for each in await real.kernel.links()}
+    finally:
+        machine.run(["ip", "link", "delete", "br0"])
+    assert link is not None
+    assert (link.master, listed["port0"].master) == ("br0", "br0")
+
+
+async def test_a_module_that_is_missing_says_what_to_load(real: KernelRig) -> None:
+    """If this kernel has it, the link is made instead."""
+    try:
+        await real.kernel.add_vlan("port0.5", "port0", 5)
+    except Unavailable as error:
+        assert "modprobe 8021q" in str(error)
+    else:
+        assert await real.kernel.link("port0.5")
+
+
+async def test_what_cannot_be_entered_is_not_made_and_leaks_nothing(real: KernelRig, tmp_path: Path) -> None:
+    """A container's namespace that is gone is asked for again and again while the driver lives."""
+    gone = tmp_path / "gone"
+    mac = "02:00:00:00:00:aa"
+    assert not await real.kernel.find_in_sandbox(str(gone), mac)  # the threads and their sockets are there now
+    before = _names_in("/proc/self/fd")
+    for path in (str(gone), "/etc/passwd", "/", "") * 5:
+        assert not await real.kernel.delete_in_sandbox(path, mac)
+    assert _names_in("/proc/self/fd") == before
+    assert _names_in(str(tmp_path)) == []
