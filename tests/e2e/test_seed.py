@@ -5,6 +5,7 @@ folder, what was typed and printed on the newest engine is written there, for `d
 """
 
 import os
+import re
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -32,14 +33,14 @@ class Terminal:
     def type(self, line: str) -> str:
         """What a command printed; raises `lab.CommandError` if it failed."""
         printed = self.site.shell(line)
-        self.said.append(f"$ {line}\n{printed}".rstrip())
+        self._keep(line, printed)
         return printed
 
     def refused(self, line: str) -> str:
         """What a command said as it failed."""
         with pytest.raises(CommandError) as failed:
             self.site.shell(line)
-        self.said.append(f"$ {line}\n{failed.value.stderr}".rstrip())
+        self._keep(line, failed.value.stderr)
         return failed.value.stderr
 
     def show(self, network: str, *host_links: str) -> None:
@@ -47,6 +48,9 @@ class Terminal:
         self.type(f"docker network inspect {network}")
         for link in host_links:
             self.type(f"ip -d link show {link}")
+
+    def _keep(self, line: str, printed: str) -> None:
+        self.said.append("\n".join(each.rstrip() for each in (f"$ {line}", *printed.rstrip().splitlines())))
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def terminal(site: Site, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     yield terminal
     folder = os.environ.get(DOCS_OUT)
     if folder and site.version == ENGINES[-1]:
-        name = request.function.__name__.removeprefix("test_").replace("_", "-")
+        name = re.sub(r"^test-(?=\D)", "", request.function.__name__.replace("_", "-"))
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / f"{name}.txt").write_text("\n\n".join(terminal.said) + "\n")
 
@@ -84,13 +88,13 @@ def is_tagged(site: Site, name: str, vlan: int, master: str) -> bool:
     )
 
 
-def goes_with(site: Site, network: str, sub_interface: str, master: str) -> None:
+def goes_with(terminal: Terminal, network: str, sub_interface: str, master: str) -> None:
     """Remove the containers and the network: the sub-interface that was made for it goes, its master stays."""
-    if containers := site.docker("ps", "-aq").split():
-        site.docker("rm", "-f", *containers)
-    site.docker("network", "rm", network)
-    assert site.link(sub_interface) is None
-    assert site.link(master) is not None
+    if containers := terminal.site.docker("ps", "-q").split():
+        terminal.type(f"docker rm -f {' '.join(containers)}")
+    terminal.type(f"docker network rm {network}")
+    assert "does not exist" in terminal.refused(f"ip link show {sub_interface}")
+    assert terminal.site.link(master) is not None
 
 
 # ------------------------------------------------------------------ plain parents
@@ -166,7 +170,7 @@ def test_vlan_trunk(terminal: Terminal, site: Site) -> None:
     assert "1 packets received" in terminal.type("docker run --net=vlan65 --rm alpine ping -c1 192.168.65.10")
     assert is_tagged(site, "eth0.65", 65, "eth0")
     assert on_parent(site, "one", "eth0.65")
-    goes_with(site, "vlan65", "eth0.65", "eth0")
+    goes_with(terminal, "vlan65", "eth0.65", "eth0")
 
 
 @pytest.mark.needs("8021q")
@@ -182,7 +186,7 @@ def test_vlan_list(terminal: Terminal, site: Site) -> None:
     )
     assert is_tagged(site, "eth1.65", 65, "eth1")
     assert site.link("eth0.65") is None
-    goes_with(site, "vlan65", "eth1.65", "eth1")
+    goes_with(terminal, "vlan65", "eth1.65", "eth1")
 
 
 @pytest.mark.needs("8021q", "dummy")
@@ -226,7 +230,7 @@ def test_parent_file_as_a_plain_line(terminal: Terminal, site: Site) -> None:
     terminal.show("vlan30", "eth0.30")
     assert "default via 172.16.86.2" in terminal.type("docker run --net=vlan30 --rm alpine ip route")
     assert is_tagged(site, "eth0.30", 30, "eth0")
-    goes_with(site, "vlan30", "eth0.30", "eth0")
+    goes_with(terminal, "vlan30", "eth0.30", "eth0")
 
 
 # ------------------------------------------- the document's tests of parent lists
@@ -309,7 +313,7 @@ def test_6_and_7_on_a_host_with_foo(terminal: Terminal, site: Site) -> None:
 
     terminal.type(seven)
     assert is_tagged(site, "eth1.20", 20, "eth1")
-    goes_with(site, "mac7", "eth1.20", "eth1")
+    goes_with(terminal, "mac7", "eth1.20", "eth1")
 
 
 NULL_PARENT = (
