@@ -113,8 +113,7 @@ class Networks:
                 await self._tables.endpoints.drop(network_id, endpoint.record.id)
             await self._pools.drop_network(network_id)
             # with the record in place still: a crash after this line is settled by the next delete or repair
-            if not await self._others_on(row.record.parent, network_id):
-                await self._owned.remove(row.record.parent)
+            await self._leave_parent(row.record.parent, network_id)
             await self._tables.networks.drop(network_id)
         log.info("network %s deleted", network_id[:12])
 
@@ -222,6 +221,14 @@ class Networks:
     async def _others_on(self, parent: str, network_id: str) -> list[NetworkRecord]:
         return [each for each in await self.all() if each.parent == parent and each.id != network_id]
 
+    async def _leave_parent(self, parent: str, network_id: str) -> None:
+        """Take away a parent of ours that only this network used, and the masters of ours that only it stood on."""
+        owned = await self._owned.owned()
+        while (record := owned.get(parent)) and not await self._others_on(parent, network_id):
+            if not await self._owned.remove(parent):
+                return
+            parent = record.master
+
     async def _claim_subnet(self, network_id: str, wanted: WantedSubnet) -> SubnetRecord:
         subnet = parse_subnet(wanted.subnet, "--subnet")
         gateway = _address_in(subnet, wanted.gateway, "--gateway") if wanted.gateway else ""
@@ -241,8 +248,7 @@ class Networks:
             return
         await self._tables.networks.replace(row, msgspec.structs.replace(row.record, parent=parent.name))
         log.warning("network %s moved from parent %s to %s", network.id[:12], network.parent, parent.name)
-        if not await self._others_on(network.parent, network.id):
-            await self._owned.remove(network.parent)
+        await self._leave_parent(network.parent, network.id)
 
 
 def _address_in(subnet: Subnet, text: str, what: str) -> str:

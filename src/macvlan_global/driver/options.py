@@ -45,7 +45,7 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
     return NetworkOptions(
         parent=_one_of_two(given, "parent", "").strip(),
         parent_file=given.get("parent-file", "").strip(),
-        mode=_mode(_one_of_two(given, "macvlan_mode", "mode")),
+        mode=_mode("mode" if "mode" in given else "macvlan_mode", _one_of_two(given, "macvlan_mode", "mode")),
         mtu=_mtu(given["mtu"]) if "mtu" in given else 0,
         mac=_mac_policy(given.get("mac", "random")),
     )
@@ -66,10 +66,10 @@ def _one_of_two(given: Mapping[str, str], key: str, other: str) -> str:
     return one if one is not None else two or ""
 
 
-def _mode(value: str) -> MacvlanMode:
+def _mode(key: str, value: str) -> MacvlanMode:
     if value in ("", *get_args(MacvlanMode)):
         return cast("MacvlanMode", value or "bridge")
-    raise Invalid(f"-o macvlan_mode={value} is not a macvlan mode; use {', '.join(get_args(MacvlanMode))}")
+    raise Invalid(f"-o {key}={value} is not a macvlan mode; use {', '.join(get_args(MacvlanMode))}")
 
 
 def _mtu(value: str) -> int:

@@ -188,18 +188,35 @@ def _strays(facts: Facts) -> Iterator[DeleteStray]:
 
 
 def _parents(facts: Facts, deleted: set[str]) -> Iterator[Correction]:
-    used = {each.parent: each for each in facts.networks if each.id not in deleted}
-    for record in facts.owned:
+    users = _users(facts, deleted)
+    stood_on = {link.lower for link in facts.links.values()}
+    # masters first: a sub-interface can be made again only on one that is there
+    for record in sorted(facts.owned, key=lambda each: users.get(each.name, (0, ""))):
         link = facts.links.get(record.name)
-        if record.name not in used:
-            if facts.is_old(record.at):
+        if record.name not in users:
+            if facts.is_old(record.at) and not (link and link.index in stood_on):
                 yield RemoveLink(describe(record), "no network uses it", record.name)
         elif link is None:
-            network = used[record.name]
-            reason = f"network {network.name or network.id[:12]} uses it, and it is gone"
-            yield RestoreLink(describe(record), reason, record)
+            _, network = users[record.name]
+            yield RestoreLink(describe(record), f"network {network} uses it, and it is gone", record)
         elif not link.up and is_what_we_made(link, record):
             yield RestoreLink(describe(record), "it is down", record)
+
+
+def _users(facts: Facts, deleted: set[str]) -> dict[str, tuple[int, str]]:
+    """The links that networks stand on, directly or through sub-interfaces of ours: minus how far below, and for whom.
+
+    The deepest one comes first in the order of the values.
+    """
+    masters = {each.name: each.master for each in facts.owned}
+    users: dict[str, tuple[int, str]] = {}
+    for network in facts.networks:
+        name, depth = ("", 0) if network.id in deleted else (network.parent, 0)
+        while name and -depth < len(masters) + 1:  # a bound: records may be wrong, and must not turn us in circles
+            found = (depth, network.name or network.id[:12])
+            users[name] = min(users.get(name, found), found)
+            name, depth = masters.get(name, ""), depth - 1
+    return users
 
 
 def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:

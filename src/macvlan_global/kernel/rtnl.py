@@ -26,7 +26,8 @@ _ERRNO = struct.Struct("=i")
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_ALT_IFNAME = 1, 3, 4, 5, 10, 18, 53
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
+IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 37, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
@@ -135,7 +136,8 @@ def _parse(payload: bytes) -> RawLink:
         up=bool(flags & IFF_UP),
         loopback=bool(flags & IFF_LOOPBACK),
         kind=kind,
-        lower=_number(found.get(IFLA_LINK, b"")),
+        # with a namespace of its own beside it, the index is that of a link there: the other end of a veth pair
+        lower=0 if IFLA_LINK_NETNSID in found else _number(found.get(IFLA_LINK, b"")),
         vlan_id=_number(data.get(IFLA_VLAN_ID, b"")),
     )
     return RawLink(fact, _number(found.get(IFLA_MASTER, b"")))

@@ -10,6 +10,7 @@ from macvlan_global.links.parent import (
     HostFacts,
     choose_parent,
     isolated,
+    names_behind_auto,
     names_to_look_up,
     refuse_without_parent,
     split_entries,
@@ -45,6 +46,7 @@ class HostParents:
     async def _facts(self, text: str) -> HostFacts:
         routes = await self._kernel.routes() if wants_routes(text, self._aliases) else RouteFacts()
         names = [*names_to_look_up(text, self._aliases), routes.default_link]
+        names += names_behind_auto(text, self._aliases, routes.default_link)
         names += [name for name, _ in routes.addresses]
         links = {name: link for name in dict.fromkeys(names) if name and (link := await self._kernel.link(name))}
         return HostFacts(links, routes, self._aliases, frozenset(await self._owned.owned()))

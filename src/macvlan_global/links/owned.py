@@ -76,12 +76,19 @@ class ParentLinks:
             return True
 
     async def remove(self, name: str) -> bool:
-        """Take away a link of ours; False (and nothing done) if it is not ours."""
+        """Take away a link of ours; False (and nothing done) if it is not ours, or another link stands on it.
+
+        The kernel would delete what stands on it too: a sub-interface of a sub-interface, or somebody else's link.
+        """
         async with self._one_at_a_time:
             row = await self._table.get(name)
             if row is None:
                 return False
             link = await self._kernel.link(name)
+            above = [each.name for each in await self._kernel.links() if link and each.lower == link.index]
+            if above:
+                log.info("%s stays: %s stands on it", describe(row.record), above[0])
+                return False
             if link and is_what_we_made(link, row.record):
                 await self._kernel.delete(name)
                 log.info("removed %s: no network uses it any more", describe(row.record))

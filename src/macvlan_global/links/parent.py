@@ -88,6 +88,12 @@ def names_to_look_up(text: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(name for name in names if name and not _no_name(name))
 
 
+def names_behind_auto(text: str, aliases: Mapping[str, str], default_link: str) -> tuple[str, ...]:
+    """The sub-interfaces that `auto.VID` entries of this list stand for, with this default route."""
+    subs = filter(None, map(split_sub_interface, _expand(split_entries(text), aliases)))
+    return tuple(f"{default_link}.{vlan}" for master, vlan in subs if master == AUTO)
+
+
 def wants_routes(text: str, aliases: Mapping[str, str]) -> bool:
     """Whether a choice over this list needs the host's routes."""
     return any(entry == AUTO or entry.startswith(f"{AUTO}.") for entry in _expand(split_entries(text), aliases))
@@ -206,15 +212,22 @@ def _judge_sub_interface(entry: str, master: str, vlan: str, facts: HostFacts) -
     link = _auto_link(facts) if master == AUTO else facts.links.get(master)
     if link is None:
         return None, f"no such interface, and its master {master or '(none)'} does not exist"
-    if link.loopback:
-        return None, "the loopback interface cannot carry a VLAN"
-    if not link.up:
-        return None, f"its master {link.name} is down (ip link set {link.name} up)"
+    if bad := _bad_master(link):
+        return None, bad
     name = f"{link.name}.{vlan}" if master == AUTO else entry
+    if existing := facts.links.get(name):
+        parent, reason = _judge_link(existing, facts)
+        return parent, f"{name}, {reason}"
     if bad := _too_long(name):
         return None, f"{name}: {bad}"
     parent = Parent("vlan", name, master=link.name, vlan_id=int(vlan), mtu=link.mtu, mac=link.mac)
     return parent, f"master {link.name} exists; VLAN {int(vlan)} is made on it"
+
+
+def _bad_master(link: LinkFact) -> str:
+    if link.loopback:
+        return "the loopback interface cannot carry a VLAN"
+    return "" if link.up else f"its master {link.name} is down (ip link set {link.name} up)"
 
 
 def _bad_vlan(vlan: str) -> str:

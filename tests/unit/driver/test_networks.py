@@ -90,6 +90,43 @@ async def test_a_sub_interface_that_was_there_before_stays() -> None:
     assert "eth0.10" in rig.kernel.hosted
 
 
+async def test_a_sub_interface_of_a_sub_interface_outlives_the_network_below_it() -> None:
+    """The kernel deletes what stands on a link with it; the lower one goes with the upper one's last network."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("low", Subnet("10.1.0.0/24"), options={"parent": "eth0.66"})
+    await rig.engine.create_network("high", Subnet("10.2.0.0/24"), options={"parent": "eth0.66.20"})
+    await rig.engine.remove_network("low")
+    assert {"eth0.66", "eth0.66.20"} <= set(rig.kernel.hosted)
+    assert await rig.mend() == []
+    await rig.engine.remove_network("high")
+    assert set(rig.kernel.hosted) == {"lo", "eth0"}
+    assert await rig.driver.owned.owned() == {}
+
+
+async def test_sub_interfaces_are_restored_from_the_bottom_up() -> None:
+    """After a reboot the upper one can be made only on the lower one."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("low", Subnet("10.1.0.0/24"), options={"parent": "eth0.66"})
+    await rig.engine.create_network("high", Subnet("10.2.0.0/24"), options={"parent": "eth0.66.20"})
+    await rig.engine.remove_network("low")
+    await rig.kernel.delete("eth0.66")
+    assert [each.subject.split()[1] for each in await rig.mend()] == ["eth0.66", "eth0.66.20"]
+    assert {"eth0.66", "eth0.66.20"} <= set(rig.kernel.hosted)
+
+
+async def test_a_sub_interface_of_ours_stays_under_somebody_elses() -> None:
+    """What an operator put on it would be deleted with it; it goes at the first repair after that has gone."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.66"})
+    await rig.kernel.add_vlan("own", "eth0.66", 7)
+    await rig.engine.remove_network("n1")
+    assert "own" in rig.kernel.hosted
+    assert await rig.mend() == []
+    await rig.kernel.delete("own")
+    assert [type(each).__name__ for each in await rig.mend()] == ["RemoveLink"]
+    assert set(rig.kernel.hosted) == {"lo", "eth0"}
+
+
 async def test_a_network_without_a_parent_has_a_dummy_of_its_own() -> None:
     """It goes with the network."""
     rig = await Rig.build()

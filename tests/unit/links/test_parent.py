@@ -1,5 +1,6 @@
 """Choosing the parent: each row a list, the host, and what comes of it, with the reason."""
 
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 
 import pytest
@@ -127,6 +128,16 @@ def test_auto_without_a_route_is_not_usable() -> None:
     choice = choose_parent("auto, auto.5", HostFacts(LINKS, RouteFacts()), [ip_network("10.0.0.0/24")])
     assert choice.parent is None
     assert "no default route" in choice.verdicts[0].reason
+
+
+def test_a_sub_interface_behind_auto_that_exists_is_judged_as_it_is() -> None:
+    """Down, say: it is not ours to set up."""
+    default = FACTS.routes.default_link
+    there = replace(LINKS[default], name=f"{default}.7", up=False)
+    facts = replace(FACTS, links={**FACTS.links, there.name: there})
+    choice = choose_parent("auto.7", facts)
+    assert choice.parent is None
+    assert choice.verdicts[0].reason == f"{there.name}, it is down (ip link set {there.name} up)"
 
 
 def test_auto_tells_why() -> None:
