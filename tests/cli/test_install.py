@@ -249,6 +249,8 @@ def test_a_container_starts_and_ends_by_the_service(service: Booted) -> None:
     """A real engine as docker.service, started after the driver: a container gets its address and gives it back."""
     path = service.add_engine(ENGINES[-1])
     service.run(["systemctl", "start", "docker.service"])
+    after = service.run(["systemctl", "show", "--property=After", "--value", "docker.service"]).stdout.split()
+    assert {SOCKET, SERVICE} <= set(after)
 
     def docker(*words: str) -> str:
         return service.run(["env", f"PATH={path}", "DOCKER_CONFIG=/run/client", "docker", *words]).stdout

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from macvlan_global.admin import messages
-from macvlan_global.cli.main import app
+from macvlan_global.cli.app import app
 from macvlan_global.config import Config
 from macvlan_global.doctor.findings import Finding, Report
 

@@ -1,6 +1,7 @@
 """How `serve` starts, and how it refuses to."""
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -13,6 +14,7 @@ import pytest
 from lab import Host
 from lab.driver import Driver
 from lab.process import Completed, wait_until
+from macvlan_global.cli.start import FLAGS, plain_flags
 from tests.cli.plugin import Plugin
 
 PROGRAM = (sys.executable, "-m", "macvlan_global")
@@ -131,6 +133,39 @@ def test_a_request_that_came_before_the_driver_is_answered(host: Host) -> None:
     process.terminate()
     assert b'{"Implements":["NetworkDriver","IpamDriver"]}' in answer
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        (["serve"], {}),
+        (["serve", "--log-level", "debug", "--store=memory:"], {"log_level": "debug", "store": "memory:"}),
+        (["serve", "--config", "/x", "--metrics="], {"config": "/x", "metrics": ""}),
+        (["serve", "--help"], None),
+        (["serve", "--log-level"], None),
+        (["serve", "--log-levle", "debug"], None),
+        (["serve", "more"], None),
+        (["status"], None),
+        ([], None),
+    ],
+)
+def test_plain_flags_are_read_without_a_parser(arguments: list[str], values: dict[str, str] | None) -> None:
+    """Whatever is not exactly flags with values is left to the parser and its texts."""
+    assert plain_flags(arguments) == values
+
+
+def test_the_parser_and_the_short_way_have_the_same_flags(host: Host) -> None:
+    """What the help of `serve` lists is what is read without it."""
+    shown = host.run([*PROGRAM, "serve", "--help"]).stdout
+    assert set(re.findall(r"^  (--[a-z-]+) <", shown, re.MULTILINE)) == set(FLAGS)
+
+
+def test_a_driver_loads_neither_parser_nor_tables(host: Host) -> None:
+    """Neither typer nor rich nor pydantic is in a driver that a service started."""
+    done = host.run([sys.executable, "-X", "importtime", "-m", "macvlan_global", "serve", "--store=x:"], check=False)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "aiohttp" in loaded
+    assert loaded.isdisjoint({"typer", "rich", "pydantic", "pyroute2.ndb.main"})
 
 
 def test_nothing_that_was_left_out_of_loading_is_missing() -> None:

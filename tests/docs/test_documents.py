@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from macvlan_global.cli.main import app
+from macvlan_global.cli.app import app
 from macvlan_global.config import ENVIRONMENT_PREFIX, SCALARS, AutoPoolConfig, Config
 from macvlan_global.driver.options import KEYS
 from macvlan_global.ipam.pools import SPACE_OPTION

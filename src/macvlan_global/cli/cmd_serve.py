@@ -1,15 +1,12 @@
 """`macvlan-global serve`: run the driver in the foreground."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from macvlan_global.cli.lean import load_pyroute2_lazily, loading
-from macvlan_global.cli.logs import set_up_logging
 from macvlan_global.cli.options import example
-from macvlan_global.config import load_config
+from macvlan_global.cli.start import run_driver
 
 EXAMPLE = example("macvlan-global serve --log-level debug", "macvlan-global serve --metrics 127.0.0.1:9477")
 
@@ -41,15 +38,4 @@ def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads 
     is also a key of the configuration file and an environment variable MACVLAN_GLOBAL_….
     """
     flags = {name: value for name, value in locals().items() if name != "config"}
-    loaded = load_config(config, os.environ, flags)
-    set_up_logging(loaded.log_level, loaded.log_format)
-    load_pyroute2_lazily()
-    # neither these stores nor a plain docker_host speak TLS
-    with loading(certificates=not loaded.store.startswith(("sqlite", "memory"))):
-        # imported here so that the other commands do not pay for the server's libraries at start
-        import asyncio  # noqa: PLC0415
-
-        from macvlan_global.daemon import Daemon  # noqa: PLC0415
-        from macvlan_global.daemon import serve as serve_until_stopped  # noqa: PLC0415
-
-    asyncio.run(serve_until_stopped(Daemon(loaded)))
+    run_driver(config, flags)
