@@ -33,10 +33,13 @@ def parents(site: Site) -> list[str]:
 
 @pytest.fixture
 def newest_with_defaults() -> Iterator[Site]:
-    """A site whose daemon.json names a parent and an MTU for every network of ours."""
+    """A site whose daemon.json names a parent and an MTU for every network of ours, and whose driver has an alias."""
     defaults = {"default-network-opts": {"macvlan-global": {"parent": "nosuch, eth1", "mtu": "1400"}}}
+    alias = """[parents]\nuplink = "bond0, eth2"\n"""
     with Wire() as wire, Host("defaults") as host:
         wire.plug(host)
+        wire.plug(host, "eth2")
+        host.run(["sh", "-c", "mkdir /etc/macvlan-global && cat > /etc/macvlan-global/config.toml"], stdin=alias)
         driver = Driver(host)
         driver.start()
         host.start_engine(NEWEST, daemon_json=defaults)
@@ -44,15 +47,30 @@ def newest_with_defaults() -> Iterator[Site]:
         driver.stop()
 
 
-def test_default_network_opts_of_the_engine(newest_with_defaults: Site) -> None:
-    """What daemon.json says for our driver holds for each network that does not say otherwise."""
+def test_defaults_of_the_host(newest_with_defaults: Site) -> None:
+    """daemon.json holds for networks of ours that do not say otherwise; an alias of the host stands for its list."""
     site = newest_with_defaults
     site.create("lan", SUBNET)
-    site.create("other", "--subnet=192.168.2.0/24", "-o", "mtu=1300")
+    site.create("other", "--subnet=192.168.2.0/24", "-o", "mtu=1300", "-o", "parent=uplink")
     site.start("lan", "one")
     site.start("other", "two")
-    assert parents(site) == ["eth1", "eth1"]
+    assert parents(site) == ["eth1", "eth2"]
     assert (site.leg("one")["mtu"], site.leg("two")["mtu"]) == (1400, 1300)
+
+
+def test_auto_is_the_interface_of_the_subnet_or_of_the_default_route(site: Site) -> None:
+    """`-o parent=auto` needs no name of an interface; where neither is to be found, the error says so."""
+    command = site.create_command("lan", SUBNET, "-o", "parent=auto")
+    assert "auto: no interface carries the network's subnet, and there is no default route" in site.refusal(*command)
+    site.shell("ip address add 192.168.1.200/24 dev eth0; ip address add 10.9.9.9/24 dev eth1")
+    site.shell("ip route add default via 10.9.9.1")
+    try:
+        site.docker(*command)
+        assert parents(site) == ["eth0"]
+        site.create("other", "--subnet=192.168.2.0/24", "-o", "parent=auto")
+        assert parents(site) == ["eth0", "eth1"]
+    finally:
+        site.shell("ip address del 192.168.1.200/24 dev eth0; ip address del 10.9.9.9/24 dev eth1")
 
 
 @pytest.mark.parametrize("mode", ["bridge", "private", "vepa", "passthru"])
