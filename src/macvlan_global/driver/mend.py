@@ -120,7 +120,10 @@ class Mender:
     async def _(self, correction: r.AdoptNetwork, _engine: Engine | None) -> None:
         network = correction.network
         ours = network.ipam_driver == self._our_ipam
+        held = {pool.subnet for pool in await self._driver.pools.pools() if pool.network == network.id}
         for subnet in network.subnets if ours else ():
+            if subnet.subnet in held:  # only the network was lost
+                continue
             await self._driver.pools.request_pool(
                 subnet.subnet, subnet.range, network.ipam_options, ipv6=":" in subnet.subnet
             )

@@ -1,7 +1,8 @@
 """After a crash, a reboot or a lost answer: compare state, kernel and engine, and say what must be corrected. Pure.
 
 Each correction names its reason. What is younger than the grace period is left alone: a request may be under way, and
-the engine repeats a broken call for 15 s. Without the engine's view only what the kernel alone proves is corrected.
+the engine repeats a broken call for 15 s. Without the engine's view only what the kernel alone proves is corrected:
+a record that is missing proves nothing, it may have been lost or be of a newer version, and its containers may run.
 """
 
 import re
@@ -41,6 +42,10 @@ class Facts:
     def is_old(self, at: float) -> bool:
         """Whether something written at this time is beyond the grace period."""
         return self.now - at >= self.grace
+
+    def living_networks(self, deleted: set[str]) -> set[str]:
+        """The ids of networks that the state or the engine has, and that are not about to be deleted."""
+        return ({each.id for each in self.networks} | {each.id for each in self.engine or ()}) - deleted
 
     def engine_endpoints(self) -> dict[str, EngineEndpoint]:
         """Every endpoint that the engine has, by id."""
@@ -164,7 +169,7 @@ def _adoptions(facts: Facts) -> Iterator[Correction]:
 
 
 def _endpoints(facts: Facts, deleted: set[str]) -> Iterator[DeleteEndpoint]:
-    networks = {each.id for each in facts.networks} - deleted
+    networks = facts.living_networks(deleted)
     in_engine = facts.engine_endpoints()
     for each in facts.endpoints:
         subject = f"endpoint {each.container or each.id[:12]} ({each.address or each.address6 or each.mac})"
@@ -172,11 +177,11 @@ def _endpoints(facts: Facts, deleted: set[str]) -> Iterator[DeleteEndpoint]:
             continue  # it goes with its network
         if each.boot != facts.boot:
             yield DeleteEndpoint(subject, "it was made before the last boot", each.network, each.id)
-        elif not facts.is_old(each.at):
+        elif not facts.is_old(each.at) or facts.engine is None:
             continue
         elif each.network not in networks:
             yield DeleteEndpoint(subject, "its network is gone", each.network, each.id)
-        elif facts.engine is not None and each.id not in in_engine:
+        elif each.id not in in_engine:
             yield DeleteEndpoint(subject, "the engine has no such endpoint", each.network, each.id)
 
 
@@ -190,11 +195,13 @@ def _strays(facts: Facts) -> Iterator[DeleteStray]:
 def _parents(facts: Facts, deleted: set[str]) -> Iterator[Correction]:
     users = _users(facts, deleted)
     stood_on = {link.lower for link in facts.links.values()}
+    # a network that only the engine has may stand on any of our links
+    all_known = facts.engine is not None and {each.id for each in facts.engine} <= {each.id for each in facts.networks}
     # masters first: a sub-interface can be made again only on one that is there
     for record in sorted(facts.owned, key=lambda each: users.get(each.name, (0, ""))):
         link = facts.links.get(record.name)
         if record.name not in users:
-            if facts.is_old(record.at) and not (link and link.index in stood_on):
+            if all_known and facts.is_old(record.at) and not (link and link.index in stood_on):
                 yield RemoveLink(describe(record), "no network uses it", record.name)
         elif link is None:
             _, network = users[record.name]
@@ -220,7 +227,9 @@ def _users(facts: Facts, deleted: set[str]) -> dict[str, tuple[int, str]]:
 
 
 def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:
-    networks = {each.id for each in facts.networks} - deleted
+    if facts.engine is None:
+        return
+    networks = facts.living_networks(deleted)
     endpoints = {each.id for each in facts.endpoints}
     in_engine = facts.engine_endpoints()
     used = {address for each in in_engine.values() for address in (each.address, each.address6) if address}
@@ -228,7 +237,7 @@ def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:
         if each.host != facts.host or not facts.is_old(each.at) or each.network in deleted:
             continue
         if each.kind == "reserved":
-            if facts.engine is not None and each.address not in used:
+            if each.address not in used:
                 yield GiveBackAddress(
                     f"address {each.address}", "it was asked for, and no container of the engine has it", each
                 )
@@ -239,15 +248,16 @@ def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:
 
 
 def _pools(facts: Facts, deleted: set[str]) -> Iterator[GiveBackPool]:
-    networks = {each.id for each in facts.networks} - deleted
-    in_engine = {each.id for each in facts.engine or ()}
-    subnets = {subnet.subnet for each in facts.engine or () for subnet in each.subnets}
+    if facts.engine is None:
+        return
+    networks = facts.living_networks(deleted)
+    subnets = {subnet.subnet for each in facts.engine for subnet in each.subnets}
     for pool in facts.pools:
-        if not facts.is_old(pool.at) or pool.network in networks or pool.network in in_engine:
+        if not facts.is_old(pool.at) or pool.network in networks:
             continue
         if pool.network in deleted:
             continue  # it goes with its network
         if pool.network:
             yield GiveBackPool(f"pool {pool.subnet}", "its network is gone", pool)
-        elif facts.engine is not None and pool.subnet not in subnets:
+        elif pool.subnet not in subnets:
             yield GiveBackPool(f"pool {pool.subnet}", "it was asked for, and no network of the engine has it", pool)

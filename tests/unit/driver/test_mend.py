@@ -133,3 +133,24 @@ async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> Non
     kernel.meanwhile = join
     await rig.mend(grace=60)
     assert link_name(endpoint) in kernel.hosted
+
+
+async def test_a_network_that_alone_was_lost_keeps_its_gateway_and_aux_addresses() -> None:
+    """It is adopted in the same repair that would take them for a gone network's."""
+    rig = await _running()
+    before = await rig.snapshot()
+    await rig.driver.tables.networks.drop(engine_id("n1"))
+    rig.clock.advance(1)
+    assert AdoptNetwork in {type(each) for each in await rig.mend()}
+    assert set((await rig.snapshot())["state"]) == set(before["state"])
+    assert await rig.mend() == []
+
+
+async def test_without_the_engine_a_lost_network_loses_nothing_more() -> None:
+    """At the start of the driver the engine may not answer yet: what it may have is not given away."""
+    rig = await _running()
+    await rig.driver.tables.networks.drop(engine_id("n1"))
+    await rig.mend(engine=False)
+    await rig.mend()
+    held = {each.address: each.kind for each in await rig.driver.pools.addresses()}
+    assert {"192.168.1.1": "gateway", "192.168.1.2": "aux", "192.168.1.9": "endpoint"}.items() <= held.items()

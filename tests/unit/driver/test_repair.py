@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from macvlan_global.driver import repair as r
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
@@ -125,10 +126,9 @@ def test_an_endpoint_that_the_engine_does_not_have_goes() -> None:
     assert kinds(replace(WHOLE, engine=(replace(ENGINE, endpoints=()),))) == ["DeleteEndpoint"]
 
 
-@pytest.mark.parametrize("engine", [None, ()])
-def test_an_endpoint_without_a_network_goes(engine: tuple[EngineNetwork, ...] | None) -> None:
-    """State alone proves it."""
-    facts = replace(WHOLE, networks=(), owned=(), pools=(), addresses=(), engine=engine)
+def test_an_endpoint_without_a_network_goes() -> None:
+    """If the engine does not have the network either."""
+    facts = replace(WHOLE, networks=(), owned=(), pools=(), addresses=(), engine=())
     assert [each.reason for each in r.plan(facts)] == ["its network is gone"]
 
 
@@ -154,8 +154,22 @@ def test_a_parent_of_ours_that_is_gone_or_down_is_restored(facts: r.Facts) -> No
 @pytest.mark.parametrize("links", [{"eth0": ETH0, "eth0.10": SUB}, {"eth0": ETH0}])
 def test_a_parent_of_ours_that_no_network_uses_is_removed(links: dict[str, LinkFact]) -> None:
     """There or not: if not, its record goes."""
-    facts = replace(NO_ENGINE, networks=(network(parent="eth0"),), links=links)
+    facts = replace(WHOLE, networks=(network(parent="eth0"),), links=links)
     assert kinds(facts) == ["RemoveLink"]
+
+
+def test_masters_are_restored_before_what_stands_on_them() -> None:
+    """A VLAN in a VLAN, both gone after a reboot."""
+    upper = structs.replace(owned("eth0.10.20"), master="eth0.10", vlan_id=20)
+    facts = replace(WHOLE, networks=(network(parent="eth0.10.20"),), owned=(upper, owned()), links={"eth0": ETH0})
+    assert [each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)] == ["eth0.10", "eth0.10.20"]
+
+
+def test_records_that_turn_in_a_circle_do_not_turn_us() -> None:
+    """They are wrong, and repair ends all the same."""
+    circle = (structs.replace(owned("a.1"), master="b.1"), structs.replace(owned("b.1"), master="a.1"))
+    facts = replace(WHOLE, networks=(network(parent="a.1"),), owned=circle)
+    assert {each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)} == {"a.1", "b.1"}
 
 
 def test_an_address_that_was_asked_for_and_never_used_is_given_back() -> None:
@@ -165,15 +179,14 @@ def test_an_address_that_was_asked_for_and_never_used_is_given_back() -> None:
     assert [each.address for each in plan if isinstance(each, r.GiveBackAddress)] == [asked]
 
 
-@pytest.mark.parametrize("facts", [WHOLE, NO_ENGINE])
-def test_an_address_whose_endpoint_or_network_is_gone_is_given_back(facts: r.Facts) -> None:
-    """The state alone proves it."""
+def test_an_address_whose_endpoint_or_network_is_gone_is_given_back() -> None:
+    """If the engine does not have them either."""
     lost = (
         address("endpoint", "192.168.1.11", network="n1", endpoint="gone"),
         address("gateway", "10.0.0.1", network="gone"),
         address("aux", "10.0.0.2", network="gone", label="x"),
     )
-    plan = r.plan(replace(facts, addresses=(*facts.addresses, *lost)))
+    plan = r.plan(replace(WHOLE, addresses=(*WHOLE.addresses, *lost)))
     assert [each.address for each in plan if isinstance(each, r.GiveBackAddress)] == list(lost)
     assert len(plan) == 3
 
@@ -210,13 +223,21 @@ def test_what_is_young_is_left_alone() -> None:
 
 
 def test_without_the_engine_only_what_is_proven_is_corrected() -> None:
-    """Networks, endpoints and reservations that the engine may have are left alone."""
+    """What the engine may have is left alone: a record that is missing may be lost, or be of a newer version."""
     facts = replace(
         NO_ENGINE,
         pools=(pool(), pool("", subnet="10.0.0.0/24")),
         addresses=(*WHOLE.addresses, address("reserved", "192.168.1.10")),
     )
     assert r.plan(facts) == []
+    assert r.plan(replace(facts, networks=())) == []
+    assert r.plan(replace(facts, endpoints=())) == []
+    assert r.plan(replace(facts, networks=(), endpoints=())) == []
+
+
+def test_a_network_that_only_the_engine_has_keeps_what_it_may_stand_on() -> None:
+    """It is adopted; its endpoints, addresses, pool and parent are not taken for a gone network's."""
+    assert kinds(replace(WHOLE, networks=())) == ["AdoptNetwork"]
 
 
 def test_addresses_of_another_host_are_left_alone() -> None:
