@@ -17,6 +17,8 @@ def listen(path: Path, *, what: str) -> socket.socket:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_socket():
+            raise Unavailable(f"{what} {path} is there already, and is no socket; give another path")
         if path.exists() and _somebody_serves(path):
             raise Unavailable(f"{what} {path} is served by another process; stop it first (`macvlan-global status`)")
         path.unlink(missing_ok=True)
@@ -24,6 +26,9 @@ def listen(path: Path, *, what: str) -> socket.socket:
         before = os.umask(0o177)  # never open to others, not even between bind and chmod
         try:
             listener.bind(str(path))
+        except OSError:
+            listener.close()
+            raise
         finally:
             os.umask(before)
         listener.listen(128)

@@ -1,0 +1,58 @@
+"""Unix sockets to serve on."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.listening import listen
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """In a folder that is not there yet."""
+    return tmp_path / "plugins" / "it.sock"
+
+
+def test_a_socket_is_for_root_only(path: Path) -> None:
+    """From its first moment."""
+    with listen(path, what="the plugin socket"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_socket_that_a_dead_process_left_is_replaced(path: Path) -> None:
+    """SIGKILL leaves it."""
+    listen(path, what="the plugin socket").close()
+    with (
+        listen(path, what="the plugin socket") as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller,
+    ):
+        caller.connect(str(path))
+        accepted, _ = listener.accept()
+        accepted.close()
+
+
+def test_a_socket_that_somebody_serves_is_left_alone(path: Path) -> None:
+    """The error names it."""
+    with listen(path, what="the plugin socket") as first:
+        with pytest.raises(Unavailable, match="served by another process"):
+            listen(path, what="the plugin socket")
+        assert first.getsockname() == str(path)
+        assert path.is_socket()
+
+
+def test_what_is_no_socket_is_never_removed(path: Path) -> None:
+    """A slip in the configuration must not cost a file."""
+    path.parent.mkdir()
+    path.write_text("precious")
+    with pytest.raises(Unavailable, match="no socket"):
+        listen(path, what="the plugin socket")
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["x" * 200, "a/" * 60 + "x"])
+def test_a_path_too_long_for_a_socket_says_so(tmp_path: Path, name: str) -> None:
+    """Unix allows about a hundred characters."""
+    with pytest.raises(Unavailable, match="cannot be used"):
+        listen(tmp_path / name, what="the plugin socket")
