@@ -121,9 +121,8 @@ def test_a_request_that_came_before_the_driver_is_answered(host: Host) -> None:
     flags = ("--state-dir", "/run/early/state", "--admin-socket", "/run/early/admin.sock")
     gated = ("sh", "-c", 'read line < /run/early/gate; exec "$@"', "gated", *PROGRAM, "serve", *flags)
     process = host.popen([sys.executable, ACTIVATE, "/run/early/plugin.sock", *gated], log=host.folder / "early.log")
-    wait_until((folder / "plugin.sock").exists, "socket")
     with socket.socket(socket.AF_UNIX) as early:
-        early.connect(str(folder / "plugin.sock"))
+        wait_until(lambda: early.connect_ex(str(folder / "plugin.sock")) == 0, "socket that listens")
         early.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         (folder / "gate").write_text("go\n")
         early.settimeout(20)
