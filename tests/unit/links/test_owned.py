@@ -119,3 +119,14 @@ async def test_a_link_whose_master_is_away_cannot_be_restored_now(kernel: FakeKe
     with pytest.raises(NotFound):
         await owned.restore(LinkRecord(name="eth9.5", kind="vlan", master="eth9", vlan_id=5, at=0))
     assert "eth9.5" not in kernel.hosted
+
+
+async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """The kernel would delete that one too; it goes once nothing is on it."""
+    await owned.ensure(VLAN)
+    await kernel.add_vlan("eth0.10.20", "eth0.10", 20)
+    assert not await owned.remove("eth0.10")
+    assert {"eth0.10", "eth0.10.20"} <= set(kernel.hosted)
+    await kernel.delete("eth0.10.20")
+    assert await owned.remove("eth0.10")
+    assert "eth0.10" not in kernel.hosted
