@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from bench import allocations, attach, docker_connect, docker_run, fill, report, startup
 from bench.rounds import Row
@@ -34,14 +33,14 @@ def main() -> int:
         print("bench: network namespaces are root's; use `sudo make bench`", file=sys.stderr)
         return 1
     reap_leftovers()
-    rows = []
+    load, rows = os.getloadavg()[0], []
     for name in arguments.names or MEASUREMENTS:
         begun = time.monotonic()
         rows += MEASUREMENTS[name](quick=arguments.quick)
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     report.show(rows)
     if arguments.write:
-        report.write(rows, Path(DOCUMENT))
+        report.write(rows, DOCUMENT, load)
     return 0
 
 

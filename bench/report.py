@@ -14,6 +14,7 @@ from bench.rounds import Row, Spread
 BEGIN = "<!-- bench: begin -->"
 END = "<!-- bench: end -->"
 HEADINGS = ("what", "ours", "beside", "yardstick", "ratio", "goal", "met")
+_QUIET = 0.5
 _SCALE = {"ms": 1e3, "us": 1e6, "s": 1.0, "MB": 1e-6, "/s": 1.0}
 
 
@@ -41,16 +42,17 @@ def show(rows: Iterable[Row]) -> None:
     Console(width=max(150, Console().width)).print(table)
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """The table for a document, and what it was measured on."""
+def markdown(rows: Iterable[Row], load: float) -> str:
+    """The table for a document, and what it was measured on; `load` is the machine's load average before that."""
     lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS)), *(_line(cells(row)) for row in rows)]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release().partition('-')[0]}"
-    return "\n".join([*lines, "", f"Measured on {machine}, Python {platform.python_version()}."])
+    before = f"load average before the run {load:.1f}" + (", so figures are noisy" if load > _QUIET else "")
+    return "\n".join([*lines, "", f"Measured on {machine}, Python {platform.python_version()}; {before}."])
 
 
-def write(rows: Iterable[Row], document: Path) -> None:
-    """Put the table between the document's markers.
+def write(rows: Iterable[Row], document: Path, load: float) -> None:
+    """Put the table between the document's markers; see `markdown`.
 
     Raises:
         ValueError: the document has no markers.
@@ -58,7 +60,7 @@ def write(rows: Iterable[Row], document: Path) -> None:
     text = document.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{document} has no line {BEGIN} or no line {END}")
-    table = f"{BEGIN}\n{markdown(rows)}\n{END}"
+    table = f"{BEGIN}\n{markdown(rows, load)}\n{END}"
     document.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: table, text, flags=re.DOTALL))
 
 

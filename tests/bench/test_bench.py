@@ -50,11 +50,12 @@ def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for name in ("first", "second"):
-        report.write([Row(name, "ms", [0.001], [0.002], "yardstick", goal=0.9)], page)
+        report.write([Row(name, "ms", [0.001], [0.002], "yardstick", goal=0.9)], page, 2.0)
     text = page.read_text()
     assert text.startswith(f"before\n{report.BEGIN}\n| what |")
     assert text.endswith(f"{report.END}\nafter\n")
     assert "| second | 1 ms | 2 ms | yardstick | 0.50 (0.50-0.50) | <= 0.9 | yes |" in text
+    assert "load average before the run 2.0, so figures are noisy." in text
     assert "first" not in text
     assert "old" not in text
 
@@ -64,5 +65,5 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no table here\n")
     with pytest.raises(ValueError, match=r"page\.md has no line"):
-        report.write([], page)
+        report.write([], page, 0.0)
     assert page.read_text() == "no table here\n"
