@@ -150,9 +150,9 @@ def test_09_vlans_side_by_side_are_apart(site: Site) -> None:
     site.start("vlan60", "two", "--ip=192.168.32.6")
     assert not site.reaches("two", "192.168.32.5")
     site.docker("network", "disconnect", "vlan50", "one")
-    site.docker("network", "rm", "vlan50")
     site.docker("network", "connect", "--ip=192.168.32.7", "vlan60", "one")
     assert site.reaches("two", "192.168.32.7")
+    site.docker("network", "rm", "vlan50")
     assert site.link("eth0.50") is None
     assert site.link("eth0.60") is not None
 
