@@ -21,7 +21,7 @@ from macvlan_global.driver.mend import Mender
 from macvlan_global.engine.docker import DRIVER, DockerEngine
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import Unavailable
-from macvlan_global.ipam.pools import Identity
+from macvlan_global.ipam.holders import Identity
 from macvlan_global.kernel.netlink import NetlinkKernel
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.libnetwork.handlers import Handlers

@@ -12,7 +12,7 @@ from typer.main import get_command
 from macvlan_global.cli.app import app
 from macvlan_global.config import ENVIRONMENT_PREFIX, SCALARS, AutoPoolConfig, Config
 from macvlan_global.driver.options import KEYS
-from macvlan_global.ipam.pools import SPACE_OPTION
+from macvlan_global.ipam.poolid import SPACE_OPTION
 from macvlan_global.metrics import Metrics
 from tests.docs.error_texts import all_texts, error_texts
 

@@ -8,7 +8,7 @@ from tests.docs.imports import PACKAGE, modules
 MODULE_LINES = 400
 FUNCTION_LINES = 50
 
-LARGER_MODULES: dict[str, int] = {"macvlan_global.ipam.pools": 560}
+LARGER_MODULES: dict[str, int] = {}
 """What is above the limit today, and must not grow. A module that is within the limit loses its line here."""
 
 LARGER_FUNCTIONS: dict[str, int] = {}

@@ -9,7 +9,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from macvlan_global.errors import Conflict, Exhausted
 from macvlan_global.ipam.allocate import COOLING_SECONDS
-from macvlan_global.ipam.pools import Holder, Identity, Pools
+from macvlan_global.ipam.holders import Holder, Identity
+from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import AddressRecord, PoolRecord, Tables
 from macvlan_global.subnets import from_number, parse_subnet, usable
@@ -133,6 +134,7 @@ class AddressBook(RuleBasedStateMachine):
         self.do(self.book.unclaim("macvlan-global", address, Holder("endpoint", "n1", endpoint)))
         if self.owners.get(address) == endpoint:
             del self.owners[address]
+            self.asked.add(address)  # until its release, which `release` draws
         return claim
 
     @rule(claim=past)

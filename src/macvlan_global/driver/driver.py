@@ -7,7 +7,9 @@ from typing import Self
 
 from macvlan_global.driver.endpoints import Endpoints, describe_endpoint
 from macvlan_global.driver.networks import Networks
-from macvlan_global.ipam.pools import DEFAULT_AUTO_POOLS, AutoPool, Identity, Pools
+from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
+from macvlan_global.ipam.holders import Identity
+from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.links.host import HostParents
 from macvlan_global.links.owned import ParentLinks

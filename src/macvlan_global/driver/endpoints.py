@@ -14,7 +14,8 @@ from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.options import NetworkOptions, parse_options
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
-from macvlan_global.ipam.pools import Holder, Identity, Pools
+from macvlan_global.ipam.holders import Holder, Identity
+from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanSpec
 from macvlan_global.links.names import link_name, mac_from_address, parse_mac, random_mac
 from macvlan_global.links.parent import Parent
@@ -151,14 +152,19 @@ class Endpoints:
         if row and row.record.sandbox:
             await self._kernel.delete_in_sandbox(row.record.sandbox, row.record.mac)
 
-    async def delete(self, network_id: str, endpoint_id: str) -> None:
-        """Delete an endpoint, its link and its claims. Idempotent."""
+    async def delete(self, network_id: str, endpoint_id: str, *, release_follows: bool = True) -> None:
+        """Delete an endpoint, its link and its claims. Idempotent.
+
+        Its addresses are free once the engine has released them, or at once if no release will follow.
+        """
         async with self._alone(endpoint_id):
             row = await self._table.get(network_id, endpoint_id)
             if row is None:
                 return
             await self._kernel.delete(row.record.link)
-            await self._release(row.record)
+            networks = {each.id: each for each in await self._networks.all()}
+            if network := networks.get(network_id):
+                await self._let_go(network, row.record, release_follows=release_follows)
             await self._table.drop(network_id, endpoint_id)
 
     async def adopt(self, wanted: WantedEndpoint, *, sandbox: str, container: str) -> None:
@@ -285,17 +291,12 @@ class Endpoints:
                 pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
                 await self._pools.claim(pool, address, Holder("endpoint", network.id, endpoint.id))
 
-    async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
+    async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
         holder = Holder("endpoint", network.id, endpoint.id)
         for address in filter(None, (endpoint.address, endpoint.address6)):
             subnet = _subnet_of(network, address)
             if subnet and subnet.space:
-                await self._pools.unclaim(subnet.space, address, holder)
-
-    async def _release(self, endpoint: EndpointRecord) -> None:
-        networks = {each.id: each for each in await self._networks.all()}
-        if network := networks.get(endpoint.network):
-            await self._let_go(network, endpoint)
+                await self._pools.unclaim(subnet.space, address, holder, release_follows=release_follows)
 
     async def _make_link(self, endpoint: EndpointRecord, parent: Parent, options: NetworkOptions) -> None:
         found = await self._kernel.link(endpoint.link)

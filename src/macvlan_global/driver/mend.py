@@ -11,7 +11,7 @@ from macvlan_global.driver.endpoints import WantedEndpoint
 from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Internal, MacvlanGlobalError, Unavailable
-from macvlan_global.ipam.pools import DEFAULT_SPACE
+from macvlan_global.ipam.poolid import DEFAULT_SPACE
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Mender:
 
     @_apply.register
     async def _(self, correction: r.RemoveLink, _engine: Engine | None) -> None:
-        await self._driver.owned.remove(correction.name)
+        await self._driver.networks.remove_parent(correction.name)
 
     @_apply.register
     async def _(self, correction: r.DeleteStray, _engine: Engine | None) -> None:
@@ -106,7 +106,7 @@ class Mender:
 
     @_apply.register
     async def _(self, correction: r.DeleteEndpoint, _engine: Engine | None) -> None:
-        await self._driver.endpoints.delete(correction.network, correction.endpoint)
+        await self._driver.endpoints.delete(correction.network, correction.endpoint, release_follows=False)
 
     @_apply.register
     async def _(self, correction: r.GiveBackAddress, _engine: Engine | None) -> None:

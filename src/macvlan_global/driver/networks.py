@@ -11,7 +11,9 @@ import msgspec
 from macvlan_global.driver.options import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
-from macvlan_global.ipam.pools import DEFAULT_SPACE, Holder, Pools
+from macvlan_global.ipam.holders import Holder
+from macvlan_global.ipam.poolid import DEFAULT_SPACE
+from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.links.host import HostParents
 from macvlan_global.links.owned import ParentLinks
@@ -166,6 +168,11 @@ class Networks:
             if moves:
                 await self._move(network, choice.parent)
             return choice.parent
+
+    async def remove_parent(self, parent: str) -> None:
+        """Take away a parent of ours if no network uses it now."""
+        async with self._deciding:
+            await self._leave_parent(parent, "")
 
     async def name(self, network_id: str, name: str) -> None:
         """Remember the name that the engine gave to a network."""

@@ -14,25 +14,21 @@ The truth is the store's create-if-absent; what this process remembers (`Occupan
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from ipaddress import ip_network
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from macvlan_global.errors import Conflict, Exhausted, Invalid, MacvlanGlobalError, NotFound
-from macvlan_global.ipam.allocate import Occupancy
-from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS as DEFAULT_AUTO_POOLS
-from macvlan_global.ipam.autopool import AutoPool as AutoPool
+from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool, candidates
+from macvlan_global.ipam.holders import Holder, Identity, Peers, is_our_earlier_request
+from macvlan_global.ipam.poolid import DEFAULT_SPACE, key_of, overlaps, pool_id, space_of
+from macvlan_global.ipam.view import PoolView, View, number
 from macvlan_global.store.records import AddressRecord, PoolRecord, Row, Tables
 from macvlan_global.subnets import (
     Address,
     Subnet,
     dynamic_window,
     from_number,
-    is_within,
-    overlap,
     parse_address,
     parse_subnet,
     usable,
@@ -41,67 +37,8 @@ from macvlan_global.subnets import (
 
 log = logging.getLogger(__name__)
 
-DEFAULT_SPACE = "macvlan-global"
-SPACE_OPTION = "space"
-MAX_SPACE = 32
 CREATE_WINDOW_SECONDS = 60.0
 """How long a reserved pool may wait for its CreateNetwork. The engine repeats a broken call for 15 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which run of which host's driver this is, and during which boot; written beside what is taken."""
-
-    host: str
-    incarnation: str
-    boot: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who claims an address. `label` names an aux address."""
-
-    kind: Literal["gateway", "aux", "endpoint"]
-    network: str
-    endpoint: str = ""
-    label: str = ""
-
-    def holds(self, record: AddressRecord) -> bool:
-        """Whether `record` already is this claim (an aux address may be the gateway's too)."""
-        return record.kind == self.kind and record.network == self.network and record.endpoint == self.endpoint
-
-
-@dataclass(slots=True)
-class _PoolView:
-    """A pool as this process works with it."""
-
-    record: PoolRecord
-    subnet: Subnet
-    window: tuple[int, int]
-
-
-@dataclass(slots=True)
-class _View:
-    """What this process believes: pools by id, occupancy by (space, subnet)."""
-
-    pools: dict[str, _PoolView] = field(default_factory=dict)
-    occupied: dict[tuple[str, str], Occupancy] = field(default_factory=dict)
-
-
-class Peers(Protocol):
-    """What the address book asks about those who hold addresses."""
-
-    async def is_stale(self, address: AddressRecord) -> bool:
-        """Whether the endpoint that claims an address is known to be dead."""
-        ...
-
-    async def network_name(self, network: str) -> str:
-        """A network as the operator knows it: its name if it is known, else the beginning of its id."""
-        ...
-
-    async def endpoint_name(self, network: str, endpoint: str) -> str:
-        """An endpoint as the operator knows it: its container if that is known, else the beginning of its id."""
-        ...
 
 
 class Pools:
@@ -125,20 +62,12 @@ class Pools:
         self._routes = routes
         self._peers = peers
         self._now = now
-        self._view = _View()
+        self._view = View()
 
     async def load(self) -> None:
         """Read what the store holds. Call once, before anything else."""
-        view = _View()
-        for pool in await self._pools.scan():
-            self._remember(view, pool.record)
-        held: dict[tuple[str, str], list[AddressRecord]] = {}
-        for row in await self._addresses.scan():
-            held.setdefault((row.record.space, row.record.subnet), []).append(row.record)
-        for key, records in held.items():
-            last = max(records, key=lambda record: record.at)
-            view.occupied[key] = Occupancy([_number(record.address) for record in records], _number(last.address))
-        self._view = view
+        pools = [row.record for row in await self._pools.scan()]
+        self._view = View(pools, [row.record for row in await self._addresses.scan()])
 
     # ------------------------------------------------------------------ pools
 
@@ -152,7 +81,7 @@ class Pools:
             Conflict: it overlaps a pool that somebody has.
             Exhausted: no subnet is left to choose.
         """
-        space = _space(options)
+        space = space_of(options)
         if not subnet:
             if allocation_range:
                 raise Invalid(f"--ip-range {allocation_range} needs a --subnet that it is part of")
@@ -167,9 +96,9 @@ class Pools:
 
     async def release_pool(self, pool_id: str) -> None:
         """Give back a pool that no network has; anything else is left as it is. Idempotent."""
-        row = await self._pools.get(*_parts(pool_id))
+        row = await self._pools.get(*key_of(pool_id))
         if row is None:
-            self._view.pools.pop(pool_id, None)
+            self._view.forget(pool_id)
         elif row.record.network:
             log.debug("pool %s stays: network %s has it", pool_id, row.record.network[:12])
         else:
@@ -199,7 +128,7 @@ class Pools:
         claimed = msgspec.structs.replace(fresh[0].record, network=network)
         if await self._pools.replace(fresh[0], claimed) is None:
             return await self.claim_pool(subnet, network)
-        self._remember(self._view, claimed)
+        self._view.remember(claimed)
         return claimed
 
     async def drop_network(self, network: str) -> None:
@@ -217,11 +146,7 @@ class Pools:
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """How many addresses of a pool's dynamic window are held, and how many it has."""
-        view = self._view.pools.get(pool_id(record))
-        if view is None:
-            return 0, 0
-        first, stop = view.window
-        return self._occupancy(record.space, record.subnet).held_in(first, stop), stop - first
+        return self._view.usage(record)
 
     # -------------------------------------------------------------- addresses
 
@@ -236,7 +161,8 @@ class Pools:
         """
         view = await self._need(pool)
         if address:
-            wanted = self._inside(view, parse_address(address, "--gateway" if gateway else "--ip"), gateway=gateway)
+            wanted = parse_address(address, "--gateway" if gateway else "--ip")
+            view.refuse_unusable(wanted, gateway=gateway)
             return await self._reserve_this(view, wanted)
         if gateway and (found := await self._reserve_first(view)):
             return found
@@ -244,7 +170,7 @@ class Pools:
 
     async def release_address(self, pool: str, address: str) -> None:
         """Give back an address that is only reserved; a claimed one stays with its holder. Idempotent."""
-        space, *_ = _parts(pool)
+        space, *_ = key_of(pool)
         row = await self._addresses.get(space, str(parse_address(address, "address")))
         if row is None:
             return
@@ -264,19 +190,28 @@ class Pools:
             if row is None:
                 if await self._create(self._record(pool, address, holder)):
                     return
-            elif holder.holds(row.record) or _gateway_as_aux(holder, row.record):
+            elif holder.holds(row.record) or holder.shares(row.record):
                 return
             elif row.record.kind != "reserved" and not await self._peers.is_stale(row.record):
                 raise Conflict(f"address {address} is in use {await self._holder(row.record)}")
             elif await self._addresses.replace(row, self._record(pool, address, holder)):
-                self._occupancy(pool.space, pool.subnet).take(_number(address))
+                self._view.occupancy(pool).take(number(address))
                 return
 
-    async def unclaim(self, space: str, address: str, holder: Holder) -> None:
-        """Let go of an address if this holder has it; otherwise do nothing. Idempotent."""
+    async def unclaim(self, space: str, address: str, holder: Holder, *, release_follows: bool = True) -> None:
+        """Let go of an address if this holder has it; otherwise do nothing. Idempotent.
+
+        If the engine's ReleaseAddress follows, the address is reserved until then: freed at once, somebody else could
+        have reserved it by the time that release comes, and would lose it.
+        """
         row = await self._addresses.get(space, address)
-        if row and holder.holds(row.record):
+        if row is None or not holder.holds(row.record):
+            return
+        if not release_follows:
             await self._drop_address(row)
+        else:
+            pool = PoolRecord(space=space, subnet=row.record.subnet, at=0)
+            await self._addresses.replace(row, self._record(pool, address, None))
 
     async def addresses(self) -> list[AddressRecord]:
         """Every address that is held, as the store has it."""
@@ -289,7 +224,7 @@ class Pools:
 
     async def give_back_pool(self, record: PoolRecord) -> bool:
         """Delete exactly this record of a pool, and what is reserved in it; False if it changed meanwhile."""
-        row = await self._pools.get(*_parts(pool_id(record)))
+        row = await self._pools.get(*key_of(pool_id(record)))
         if row is None or row.record != record:
             return False
         return await self._drop_pool(row)
@@ -299,17 +234,17 @@ class Pools:
     async def _reserve(self, record: PoolRecord) -> str:
         key = pool_id(record)
         while not await self._create_pool(record):
-            existing = await self._pools.get(*_parts(key))
+            existing = await self._pools.get(*key_of(key))
             if existing and existing.record.network:
                 raise Conflict(await self._overlaps(record, existing.record))
             if existing and await self._pools.replace(existing, record):
                 break
-        self._remember(self._view, record)
+        self._view.remember(record)
         return key
 
     async def _create_pool(self, record: PoolRecord) -> bool:
         """Create a pool; False if this very pool is there. Conflict if another one overlaps."""
-        row = await self._pools.create(record, *_parts(pool_id(record)))
+        row = await self._pools.create(record, *key_of(pool_id(record)))
         if row is None:
             return False
         # create first, look afterwards: of two that overlap and were created at once, at least one sees the other
@@ -322,16 +257,16 @@ class Pools:
         if clash:
             await self._pools.delete(row)
             raise Conflict(await self._overlaps(record, clash))
-        self._remember(self._view, record)
+        self._view.remember(record)
         return True
 
     async def _find_clash(self, record: PoolRecord) -> PoolRecord | None:
         others = [other.record for other in await self._pools.scan(record.space) if other.record != record]
-        return next((other for other in others if _pools_clash(record, other)), None)
+        return next((other for other in others if overlaps(record, other)), None)
 
     async def _reserve_auto(self, space: str, *, ipv6: bool) -> tuple[str, str]:
-        avoid = [*await self._routes(), *(view.subnet for view in self._view.pools.values())]
-        for candidate in _candidates(self._auto_pools, avoid, version=6 if ipv6 else 4):
+        avoid = [*await self._routes(), *self._view.subnets()]
+        for candidate in candidates(self._auto_pools, avoid, version=6 if ipv6 else 4):
             record = PoolRecord(space=space, subnet=str(candidate), at=self._now(), auto=True)
             with contextlib.suppress(Conflict):  # somebody chose it at the same time
                 if await self._create_pool(record):
@@ -349,7 +284,7 @@ class Pools:
         await self._reserve(record)
         return await self.claim_pool(subnet, network)
 
-    async def _reserve_this(self, view: _PoolView, address: Address) -> str:
+    async def _reserve_this(self, view: PoolView, address: Address) -> str:
         record = self._record(view.record, str(address), None)
         while True:
             if await self._create(record):
@@ -357,29 +292,29 @@ class Pools:
             row = await self._addresses.get(record.space, record.address)
             if row is None:
                 continue
-            if _is_our_earlier_request(row.record, self._identity):
+            if is_our_earlier_request(row.record, self._identity):
                 return with_prefix(address, view.subnet)
             if row.record.kind == "reserved" or not await self._peers.is_stale(row.record):
                 raise Conflict(f"address {address} is in use {await self._holder(row.record)}")
             if await self._addresses.replace(row, record):
                 return with_prefix(address, view.subnet)
 
-    async def _reserve_first(self, view: _PoolView) -> str | None:
+    async def _reserve_first(self, view: PoolView) -> str | None:
         first, _ = usable(view.subnet)
         address = from_number(first, view.subnet)
         if await self._create(self._record(view.record, str(address), None)):
             return with_prefix(address, view.subnet)
         return None
 
-    async def _reserve_next(self, view: _PoolView) -> str:
-        occupancy = self._occupancy(view.record.space, view.record.subnet)
-        while (number := occupancy.choose(*view.window, self._now())) is not None:
-            address = from_number(number, view.subnet)
+    async def _reserve_next(self, view: PoolView) -> str:
+        occupancy = self._view.occupancy(view.record)
+        while (chosen := occupancy.choose(*view.window, self._now())) is not None:
+            address = from_number(chosen, view.subnet)
             record = msgspec.structs.replace(self._record(view.record, str(address), None), asked=False)
             try:
                 row = await self._addresses.create(record, record.space, record.address)
             except BaseException:
-                occupancy.free(number, self._now())
+                occupancy.free(chosen, self._now())
                 raise
             if row:
                 return with_prefix(address, view.subnet)
@@ -390,7 +325,7 @@ class Pools:
 
     async def _create(self, record: AddressRecord) -> bool:
         if await self._addresses.create(record, record.space, record.address):
-            self._occupancy(record.space, record.subnet).take(_number(record.address))
+            self._view.occupancy(record).take(number(record.address))
             return True
         return False
 
@@ -398,15 +333,15 @@ class Pools:
         if not await self._addresses.delete(row):
             return False
         record = row.record
-        self._occupancy(record.space, record.subnet).free(_number(record.address), self._now())
+        self._view.occupancy(record).free(number(record.address), self._now())
         return True
 
     async def _drop_pool(self, row: Row[PoolRecord]) -> bool:
         if not await self._pools.delete(row):
             return False
         record = row.record
-        self._view.pools.pop(pool_id(record), None)
-        if all(_subnet_key(view.record) != _subnet_key(record) for view in self._view.pools.values()):
+        self._view.forget(pool_id(record))
+        if not self._view.shares_subnet(record):
             await self._forget_subnet(record)
         return True
 
@@ -415,29 +350,17 @@ class Pools:
         for row in await self._addresses.scan(pool.space):
             if row.record.subnet == pool.subnet and row.record.kind == "reserved":
                 await self._addresses.delete(row)
-        self._view.occupied.pop(_subnet_key(pool), None)
+        self._view.forget_occupancy(pool)
 
-    async def _need(self, pool: str) -> _PoolView:
-        if pool not in self._view.pools:
-            row = await self._pools.get(*_parts(pool))
-            if row is None:
-                raise NotFound(
-                    f"there is no pool {pool!r}; its network was removed, or was created with another state folder"
-                )
-            self._remember(self._view, row.record)
-        return self._view.pools[pool]
-
-    def _inside(self, view: _PoolView, address: Address, *, gateway: bool) -> Address:
-        option = "--gateway" if gateway else "address"
-        if address not in view.subnet:
-            raise Invalid(f"{option} {address} is not in the subnet {view.subnet}")
-        first, stop = usable(view.subnet)
-        if not first <= int(address) < stop and not gateway:
-            raise Invalid(
-                f"address {address} is the network or broadcast address of {view.subnet}; use one from "
-                f"{from_number(first, view.subnet)} to {from_number(stop - 1, view.subnet)}"
+    async def _need(self, pool: str) -> PoolView:
+        if view := self._view.get(pool):
+            return view
+        row = await self._pools.get(*key_of(pool))
+        if row is None:
+            raise NotFound(
+                f"there is no pool {pool!r}; its network was removed, or was created with another state folder"
             )
-        return address
+        return self._view.remember(row.record)
 
     async def _holder(self, record: AddressRecord) -> str:
         """Who has an address, in words that follow "in use"."""
@@ -459,14 +382,6 @@ class Pools:
             "addresses"
         )
 
-    def _occupancy(self, space: str, subnet: str) -> Occupancy:
-        return self._view.occupied.setdefault((space, subnet), Occupancy([]))
-
-    def _remember(self, view: _View, record: PoolRecord) -> None:
-        subnet = parse_subnet(record.subnet, "pool")
-        part = parse_subnet(record.range, "range") if record.range else None
-        view.pools[pool_id(record)] = _PoolView(record, subnet, dynamic_window(subnet, part))
-
     def _record(self, pool: PoolRecord, address: str, holder: Holder | None) -> AddressRecord:
         return AddressRecord(
             space=pool.space,
@@ -481,70 +396,3 @@ class Pools:
             incarnation=self._identity.incarnation,
             at=self._now(),
         )
-
-
-def pool_id(record: PoolRecord) -> str:
-    """The id that Docker knows a pool by: `SPACE/SUBNET` or `SPACE/SUBNET/RANGE`."""
-    return "/".join(filter(None, (record.space, record.subnet, record.range)))
-
-
-def _parts(pool: str) -> tuple[str, ...]:
-    space, _, rest = pool.partition("/")
-    pieces = rest.split("/")
-    if len(pieces) == 2:
-        return space, rest
-    if len(pieces) == 4:
-        return space, "/".join(pieces[:2]) + "~" + "/".join(pieces[2:])
-    raise NotFound(f"{pool!r} is not a pool id of macvlan-global")
-
-
-def _space(options: dict[str, str]) -> str:
-    for key in options:
-        if key != SPACE_OPTION:
-            raise Invalid(f"unknown option --ipam-opt {key}; known: {SPACE_OPTION}")
-    space = options.get(SPACE_OPTION, DEFAULT_SPACE)
-    if not 0 < len(space) <= MAX_SPACE or not all(x.isascii() and (x.isalnum() or x in "-_") for x in space):
-        raise Invalid(f"--ipam-opt space={space} must be 1 to {MAX_SPACE} letters, digits, '-' or '_'")
-    return space
-
-
-def _number(address: str) -> int:
-    return int(parse_address(address, "address"))
-
-
-def _subnet_key(record: PoolRecord) -> tuple[str, str]:
-    return record.space, record.subnet
-
-
-def _pools_clash(one: PoolRecord, other: PoolRecord) -> bool:
-    """Pools of one subnet may share it if each has a range of its own (as Docker's own IPAM allows)."""
-    if one.subnet == other.subnet and one.range and other.range:
-        return overlap(parse_subnet(one.range, "range"), parse_subnet(other.range, "range"))
-    return overlap(parse_subnet(one.subnet, "pool"), parse_subnet(other.subnet, "pool"))
-
-
-def _is_our_earlier_request(record: AddressRecord, identity: Identity) -> bool:
-    return record.kind == "reserved" and record.asked and record.host == identity.host
-
-
-def _gateway_as_aux(holder: Holder, record: AddressRecord) -> bool:
-    return holder.kind != "endpoint" and record.kind in {"gateway", "aux"} and record.network == holder.network
-
-
-def _candidates(pools: Sequence[AutoPool], avoid: Sequence[Subnet], *, version: int) -> Iterator[Subnet]:
-    for pool in pools:
-        if pool.base.version != version:
-            continue
-        near = [subnet for subnet in avoid if overlap(subnet, pool.base)]
-        step = 1 << (pool.base.max_prefixlen - pool.prefix)
-        number, stop = int(pool.base.network_address), int(pool.base.broadcast_address)
-        while number <= stop:
-            candidate = ip_network(f"{from_number(number, pool.base)}/{pool.prefix}")
-            clash = next((subnet for subnet in near if overlap(subnet, candidate)), None)
-            if clash is None:
-                yield candidate
-                number += step
-            elif is_within(candidate, clash):  # leap over a large subnet in one step
-                number = int(clash.broadcast_address) + 1
-            else:
-                number += step

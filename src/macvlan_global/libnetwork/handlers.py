@@ -8,7 +8,7 @@ from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import WantedEndpoint
 from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.pools import DEFAULT_SPACE
+from macvlan_global.ipam.poolid import DEFAULT_SPACE
 from macvlan_global.libnetwork import messages as m
 
 GENERIC = "com.docker.network.generic"

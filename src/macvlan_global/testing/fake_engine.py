@@ -16,7 +16,7 @@ from macvlan_global.engine.ports import (
     NetworkEvent,
 )
 from macvlan_global.errors import MacvlanGlobalError
-from macvlan_global.ipam.pools import DEFAULT_SPACE
+from macvlan_global.ipam.poolid import DEFAULT_SPACE
 from macvlan_global.subnets import parse_address, parse_subnet
 from macvlan_global.testing.fake_kernel import FakeKernel
 

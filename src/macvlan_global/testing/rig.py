@@ -7,7 +7,7 @@ from typing import Any, Self
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.driver.mend import Mender
 from macvlan_global.driver.repair import Correction
-from macvlan_global.ipam.pools import Identity
+from macvlan_global.ipam.holders import Identity
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Store
 from macvlan_global.store.records import Tables

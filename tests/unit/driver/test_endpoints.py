@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from macvlan_global.driver.endpoints import YOUNG_SECONDS, WantedEndpoint
-from macvlan_global.errors import Conflict, Invalid, NotFound
-from macvlan_global.ipam.pools import Holder, Identity
+from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
+from macvlan_global.ipam.holders import Holder, Identity
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.links.names import link_name
 from macvlan_global.store.records import PoolRecord
@@ -45,7 +45,30 @@ async def test_an_endpoint_from_creation_to_deletion() -> None:
     await rig.driver.endpoints.leave(N1, E1)
     assert rig.kernel.sandboxed["/netns/c1"] == {}
     await rig.driver.endpoints.delete(N1, E1)
+    assert (await _kinds(rig))["192.168.1.9"] == "reserved", "until the engine releases it"
+    await rig.driver.pools.release_address(POOL, "192.168.1.9")
     assert await rig.snapshot() == before | {"containers": {}}
+
+
+async def test_a_release_that_comes_late_takes_nothing_from_the_next_one() -> None:
+    """In a full pool the next container asks for the very address between DeleteEndpoint and ReleaseAddress."""
+    rig = await _rig(Subnet("192.168.1.0/30", gateway="192.168.1.1"))
+    pool = "macvlan-global/192.168.1.0/30"
+    assert await rig.driver.pools.request_address(pool, "") == "192.168.1.2/30"
+    await rig.driver.endpoints.create(WantedEndpoint(N1, E1, "192.168.1.2/30"))
+    await rig.driver.endpoints.delete(N1, E1)
+    with pytest.raises(Exhausted):
+        await rig.driver.pools.request_address(pool, "")
+    await rig.driver.pools.release_address(pool, "192.168.1.2")
+    assert await rig.driver.pools.request_address(pool, "") == "192.168.1.2/30"
+
+
+async def test_an_endpoint_that_repair_deletes_frees_its_address_at_once() -> None:
+    """No release will follow."""
+    rig = await _rig()
+    await rig.driver.endpoints.create(WantedEndpoint(N1, E1, "192.168.1.9/24"))
+    await rig.driver.endpoints.delete(N1, E1, release_follows=False)
+    assert "192.168.1.9" not in await _kinds(rig)
 
 
 async def test_every_request_may_be_repeated_and_come_twice_at_once() -> None:
@@ -136,6 +159,7 @@ async def test_a_taken_second_address_gives_the_first_one_back() -> None:
     """Both or none."""
     rig = await _rig(LAN, Subnet("fd00::/64"))
     await rig.driver.endpoints.create(WantedEndpoint(N1, E1, "192.168.1.9/24", "fd00::9/64"))
+    await rig.driver.pools.request_address(POOL, "192.168.1.10")
     before = await rig.snapshot()
     with pytest.raises(Conflict, match="fd00::9"):
         await rig.driver.endpoints.create(WantedEndpoint(N1, E2, "192.168.1.10/24", "fd00::9/64"))
@@ -301,7 +325,7 @@ async def test_an_adopted_endpoint_holds_its_address() -> None:
     with pytest.raises(Conflict, match="container c1"):
         await rig.driver.pools.request_address(POOL, "192.168.1.9")
     await rig.driver.endpoints.delete(N1, E1)
-    assert "192.168.1.9" not in await _kinds(rig)
+    assert (await _kinds(rig))["192.168.1.9"] == "reserved"
 
 
 async def test_an_adoption_that_conflicts_leaves_nothing() -> None:

@@ -168,14 +168,19 @@ async def test_letting_go_that_failed_is_finished_by_repair(name: str, *, after:
     smooth = await Rig.build("eth0")
     await case.prepare(smooth)
     await case.request(smooth)
-    goal = _without_random(await smooth.snapshot())
 
-    async def check(rig: Rig, _before: Any, step: int) -> None:
+    async def forget_and_mend(rig: Rig) -> None:
         if name == "delete an endpoint":
             rig.engine.forget("c1")
         else:
             rig.engine.forget_network("n1")
         await rig.mend()
+
+    await forget_and_mend(smooth)
+    goal = _without_random(await smooth.snapshot())
+
+    async def check(rig: Rig, _before: Any, step: int) -> None:
+        await forget_and_mend(rig)
         found = _without_random(await rig.snapshot())
         assert found["state"] == goal["state"], f"step {step}"
         assert found["host"] == goal["host"], f"step {step}"

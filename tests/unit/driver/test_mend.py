@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from macvlan_global.driver.endpoints import WantedEndpoint
 from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork, DeleteNetwork
 from macvlan_global.errors import Conflict, Unavailable
-from macvlan_global.ipam.pools import Identity
+from macvlan_global.ipam.holders import Identity
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.links.names import link_name
 from macvlan_global.store.memory import MemoryStore

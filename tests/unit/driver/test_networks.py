@@ -7,7 +7,7 @@ import pytest
 
 from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.ipam.pools import DEFAULT_SPACE
+from macvlan_global.ipam.poolid import DEFAULT_SPACE
 from macvlan_global.testing.fake_engine import Subnet, engine_id
 from macvlan_global.testing.rig import Rig
 

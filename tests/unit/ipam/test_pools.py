@@ -8,7 +8,9 @@ import pytest
 
 from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
 from macvlan_global.ipam.allocate import COOLING_SECONDS
-from macvlan_global.ipam.pools import CREATE_WINDOW_SECONDS, AutoPool, Holder, Identity, Pools
+from macvlan_global.ipam.autopool import AutoPool
+from macvlan_global.ipam.holders import Holder, Identity
+from macvlan_global.ipam.pools import CREATE_WINDOW_SECONDS, Pools
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import AddressRecord, PoolRecord, Tables
 from macvlan_global.subnets import Subnet

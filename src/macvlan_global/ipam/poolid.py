@@ -1,0 +1,53 @@
+"""What pools are called, in which space they are, and which cannot be side by side. Pure."""
+
+from collections.abc import Mapping
+
+from macvlan_global.errors import Invalid, NotFound
+from macvlan_global.store.records import PoolRecord
+from macvlan_global.subnets import overlap, parse_subnet
+
+DEFAULT_SPACE = "macvlan-global"
+SPACE_OPTION = "space"
+MAX_SPACE = 32
+
+
+def pool_id(record: PoolRecord) -> str:
+    """The id that Docker knows a pool by: `SPACE/SUBNET` or `SPACE/SUBNET/RANGE`."""
+    return "/".join(filter(None, (record.space, record.subnet, record.range)))
+
+
+def key_of(pool: str) -> tuple[str, str]:
+    """The key that a pool is stored under: its space, and its subnet with its range behind a `~`.
+
+    Raises:
+        NotFound: no such id can be.
+    """
+    space, _, rest = pool.partition("/")
+    pieces = rest.split("/")
+    if len(pieces) == 2:
+        return space, rest
+    if len(pieces) == 4:
+        return space, "/".join(pieces[:2]) + "~" + "/".join(pieces[2:])
+    raise NotFound(f"{pool!r} is not a pool id of macvlan-global")
+
+
+def space_of(options: Mapping[str, str]) -> str:
+    """The address space that `--ipam-opt` names.
+
+    Raises:
+        Invalid: an unknown option, or a name that cannot be.
+    """
+    for key in options:
+        if key != SPACE_OPTION:
+            raise Invalid(f"unknown option --ipam-opt {key}; known: {SPACE_OPTION}")
+    space = options.get(SPACE_OPTION, DEFAULT_SPACE)
+    if not 0 < len(space) <= MAX_SPACE or not all(x.isascii() and (x.isalnum() or x in "-_") for x in space):
+        raise Invalid(f"--ipam-opt space={space} must be 1 to {MAX_SPACE} letters, digits, '-' or '_'")
+    return space
+
+
+def overlaps(one: PoolRecord, other: PoolRecord) -> bool:
+    """Pools of one subnet may share it if each has a range of its own (as Docker's own IPAM allows)."""
+    if one.subnet == other.subnet and one.range and other.range:
+        return overlap(parse_subnet(one.range, "range"), parse_subnet(other.range, "range"))
+    return overlap(parse_subnet(one.subnet, "pool"), parse_subnet(other.subnet, "pool"))
