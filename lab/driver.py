@@ -61,6 +61,14 @@ class Driver:
         )
         wait_until(lambda: self.running, "driver that stays", seconds=0.1, explain=lambda: tail(self.log))
 
+    def wait_for_engine(self) -> None:
+        """Return once the driver follows the events of the engine."""
+        wait_until(
+            lambda: self.admin.status().engine_followed,
+            "driver that follows the engine",
+            explain=lambda: tail(self.log),
+        )
+
     def stop(self) -> None:
         """End it as systemd would, with SIGTERM."""
         self._end(signal.SIGTERM)

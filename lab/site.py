@@ -25,6 +25,7 @@ class Site:
 
     def __init__(self, wire: Wire, host: Host, driver: Driver, version: str) -> None:
         """All of these run; `version` is the engine's label."""
+        driver.wait_for_engine()  # names are learnt from its events
         self.wire = wire
         self.host = host
         self.driver = driver

@@ -85,9 +85,9 @@ class Daemon:
         mender = Mender(driver, grace=config.repair_grace, our_ipam=DRIVER)
         await driver.pools.load()
         await mender.mend(None)
-        await self._serve(stack, driver, Views(config, driver, self._engine, mender, self._metrics))
-        group = await stack.enter_async_context(asyncio.TaskGroup())
         follower = EngineFollower(driver, self._engine, mender, self._metrics)
+        await self._serve(stack, driver, Views(config, driver, follower, mender, self._metrics))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(group.create_task(follower.run()).cancel)
 
     async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:

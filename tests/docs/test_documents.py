@@ -163,5 +163,5 @@ def test_nothing_names_a_machine() -> None:
 
 def test_licence_is_the_one_that_is_declared() -> None:
     """LICENSE has the text that pyproject.toml names."""
-    assert 'license = { text = "Apache-2.0" }' in _page("pyproject.toml")
+    assert 'license = "Apache-2.0"' in _page("pyproject.toml")
     assert "Apache License\n                           Version 2.0, January 2004" in _page("LICENSE")

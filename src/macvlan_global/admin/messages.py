@@ -4,7 +4,8 @@ import msgspec
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The driver in one view. `engine` is the engine's version, or "" if it does not answer (`engine_problem`)."""
+    """The driver in one view. `engine` is the engine's version, or "" if it does not answer (`engine_problem`);
+    `engine_followed` says that its events are being received, from which names are learnt."""
 
     version: str
     pid: int
@@ -17,6 +18,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = ""
     engine_problem: str = ""
     engine_sees_plugin: bool = False
+    engine_followed: bool = False
     swarm: bool = False
     live_restore: bool = False
     networks: int = 0

@@ -8,7 +8,7 @@ from macvlan_global import __version__
 from macvlan_global.admin import messages as a
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.learn import learn_names
+from macvlan_global.driver.learn import EngineFollower, learn_names
 from macvlan_global.driver.mend import Mender
 from macvlan_global.driver.options import parse_options
 from macvlan_global.driver.repair import Correction
@@ -21,11 +21,14 @@ from macvlan_global.store.records import AddressRecord, EndpointRecord, NetworkR
 class Views:
     """Reads everything, changes nothing but by `repair`."""
 
-    def __init__(self, config: Config, driver: Driver, engine: Engine, mender: Mender, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, driver: Driver, follower: EngineFollower, mender: Mender, metrics: Metrics
+    ) -> None:
         """All of these are the running driver's."""
         self._config = config
         self._driver = driver
-        self._engine = engine
+        self._engine = follower.engine
+        self._follower = follower
         self._mender = mender
         self._metrics = metrics
         self._started = time.monotonic()
@@ -53,6 +56,7 @@ class Views:
             engine=version,
             engine_problem=problem,
             engine_sees_plugin=sees,
+            engine_followed=self._follower.following,
             swarm=swarm,
             live_restore=live_restore,
             foreign_records=await self._driver.tables.foreign(),

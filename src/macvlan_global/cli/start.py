@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from macvlan_global.cli.lean import load_pyroute2_lazily, loading
+from macvlan_global.cli.lean import loading
 from macvlan_global.cli.logs import set_up_logging
 from macvlan_global.config import SCALARS, load_config
 
@@ -40,7 +40,6 @@ def run_driver(config: Path | None, flags: Mapping[str, str | None]) -> None:
     """
     loaded = load_config(config, os.environ, flags)
     set_up_logging(loaded.log_level, loaded.log_format)
-    load_pyroute2_lazily()
     # neither these stores nor a plain docker_host speak TLS
     with loading(certificates=not loaded.store.startswith(("sqlite", "memory"))):
         # imported here so that a mistake in the configuration is told at once, and other commands do not pay

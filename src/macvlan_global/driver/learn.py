@@ -12,7 +12,7 @@ from macvlan_global.metrics import Metrics
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 10.0
+LAST_RETRY_SECONDS = 2.0
 SETTLE_SECONDS = 0.5
 """Containers often start in bursts: names are learnt once the events have been still for so long."""
 
@@ -37,10 +37,12 @@ class EngineFollower:
     def __init__(self, driver: Driver, engine: Engine, mender: Mender, metrics: Metrics) -> None:
         """`run` does the work."""
         self._driver = driver
-        self._engine = engine
+        self.engine = engine
         self._mender = mender
         self._metrics = metrics
         self._something_new = asyncio.Event()
+        self.following = False
+        """Whether the engine's events are being received."""
 
     async def run(self) -> None:
         """Never returns."""
@@ -52,10 +54,11 @@ class EngineFollower:
         wait = FIRST_RETRY_SECONDS
         while True:
             try:
-                async for event in self._engine.events():
+                async for event in self.engine.events():
                     if event is None:
+                        self.following = True
                         wait = FIRST_RETRY_SECONDS
-                        self._metrics.corrected(len(await self._mender.mend(self._engine)))
+                        self._metrics.corrected(len(await self._mender.mend(self.engine)))
                     elif event.action == "create":
                         await self._driver.networks.name(event.network, event.name)
                     if event is None or event.action == "connect":
@@ -65,6 +68,7 @@ class EngineFollower:
                 log.debug("waiting for the engine: %s", error)
             except Exception:  # a bug on this side task must not stop the driver that containers rely on
                 log.exception("following the engine failed; it is tried again")
+            self.following = False
             await asyncio.sleep(wait)
             wait = min(wait * 2, LAST_RETRY_SECONDS)
 
@@ -74,7 +78,7 @@ class EngineFollower:
             await asyncio.sleep(SETTLE_SECONDS)
             self._something_new.clear()
             try:
-                await learn_names(self._driver, self._engine)
+                await learn_names(self._driver, self.engine)
             except Unavailable as error:
                 log.debug("names are not learnt: %s", error)
             except Exception:

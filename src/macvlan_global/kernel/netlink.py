@@ -1,25 +1,17 @@
-"""The kernel port over rtnetlink (rtnetlink(7)), by pyroute2, and by hand where a container waits (see `rtnl`)."""
+"""The kernel port over rtnetlink(7)."""
 
-import asyncio
 import errno
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
-
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec, RouteFacts
-from macvlan_global.kernel.rtnl import LinkSocket, RawLink
+from macvlan_global.kernel.rtnl import RawLink, RouteSocket
 from macvlan_global.kernel.sandbox import Sandboxes
-from macvlan_global.subnets import Subnet
 
 ALTIFNAMSIZ = 127  # less the closing NUL
-RT_TABLE_LOCAL = 255
-RTN_UNICAST = 1
 
 _CLASSES: dict[int, type[MacvlanGlobalError]] = {
     errno.ENODEV: NotFound,
@@ -48,25 +40,23 @@ _HINTS = {
 }
 
 
-@asynccontextmanager
-async def _asking(what: str) -> AsyncIterator[None]:
+@contextmanager
+def _asking(what: str) -> Iterator[None]:
     try:
         yield
-    except NetlinkError as error:
-        hint = _HINTS.get(error.code, str(error.args[-1]))
-        raise _CLASSES.get(error.code, Internal)(
-            f"{what}: {hint} ({errno.errorcode.get(error.code, error.code)})"
-        ) from error
+    except OSError as error:
+        number = error.errno or 0
+        hint = _HINTS.get(number, os.strerror(number))
+        name = errno.errorcode.get(number, str(number))
+        raise _CLASSES.get(number, Internal)(f"{what}: {hint} ({name})") from error
 
 
 class NetlinkKernel:
-    """See `macvlan_global.kernel.ports.Kernel`. Two rtnetlink sockets for the host, threads for sandboxes."""
+    """See `macvlan_global.kernel.ports.Kernel`. One rtnetlink socket for the host, threads for sandboxes."""
 
     def __init__(self) -> None:
         """Nothing is opened before the first request."""
-        self._route: Any = None
-        self._opening = asyncio.Lock()
-        self._links: LinkSocket | None = None
+        self._opened: RouteSocket | None = None
         self._sandboxes = Sandboxes()
 
     async def link(self, name: str) -> LinkFact | None:
@@ -76,69 +66,64 @@ class NetlinkKernel:
             return None
         if not found.master:
             return found.fact
-        async with _asking(f"reading the bridge or bond of {name}"):
-            return replace(found.fact, master=self._direct().get(index=found.master).fact.name)
+        with _asking(f"reading the bridge or bond of {name}"):
+            return replace(found.fact, master=self._socket().get(index=found.master).fact.name)
 
     async def links(self) -> list[LinkFact]:
         """See `Kernel.links`."""
-        async with _asking("listing links"):
-            found = self._direct().dump()
+        with _asking("listing links"):
+            found = self._socket().dump()
         names = {link.fact.index: link.fact.name for link in found}
         return [replace(link.fact, master=names.get(link.master, "")) if link.master else link.fact for link in found]
 
     async def routes(self) -> RouteFacts:
         """See `Kernel.routes`."""
-        route = await self._socket()
-        async with _asking("listing addresses and routes"):
-            names = {link["index"]: link.get("ifname") async for link in await route.link("dump")}
-            addresses = [
-                (names.get(item["index"], ""), ip_interface(f"{item.get('address')}/{item['prefixlen']}"))
-                async for item in await route.addr("dump")
-            ]
-            found = [item async for item in await route.route("dump")]
-        unicast = [item for item in found if item["type"] == RTN_UNICAST and item.get("table") != RT_TABLE_LOCAL]
+        with _asking("listing addresses and routes"):
+            names = {link.fact.index: link.fact.name for link in self._socket().dump()}
+            addresses = self._socket().addresses()
+            routes = self._socket().routes()
         defaults = sorted(
-            (item for item in unicast if not item.get("dst") and item.get("oif")),
-            key=lambda item: (item["family"], item.get("priority") or 0),
+            (route for route in routes if route.destination is None and route.link in names),
+            key=lambda route: (route.family, route.metric),
         )
         return RouteFacts(
-            destinations=tuple(_destination(item) for item in unicast if item.get("dst")),
-            addresses=tuple(addresses),
-            default_link=names.get(defaults[0].get("oif"), "") if defaults else "",
+            destinations=tuple(route.destination for route in routes if route.destination),
+            addresses=tuple((names.get(each.link, ""), each.interface) for each in addresses),
+            default_link=names[defaults[0].link] if defaults else "",
         )
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
         index = await self._index(master)
-        async with _asking(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
-            await (await self._socket()).link("add", ifname=name, kind="vlan", link=index, vlan_id=vlan_id)
+        with _asking(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
+            self._socket().add_vlan(name, index, vlan_id)
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
-        async with _asking(f"making the dummy link {name}"):
-            await (await self._socket()).link("add", ifname=name, kind="dummy")
+        with _asking(f"making the dummy link {name}"):
+            self._socket().add_dummy(name)
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
         index = await self._index(spec.parent)
-        async with _asking(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
-            self._direct().add_macvlan(spec, index)
+        with _asking(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
+            self._socket().add_macvlan(spec, index)
 
     async def set_up(self, name: str) -> None:
         """See `Kernel.set_up`."""
-        async with _asking(f"setting {name} up"):
-            await (await self._socket()).link("set", ifname=name, state="up")
+        with _asking(f"setting {name} up"):
+            self._socket().set_up(name, up=True)
 
     async def set_down(self, name: str) -> None:
         """See `Kernel.set_down`."""
-        async with _asking(f"setting {name} down"):
-            await (await self._socket()).link("set", ifname=name, state="down")
+        with _asking(f"setting {name} down"):
+            self._socket().set_up(name, up=False)
 
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`."""
         try:
-            async with _asking(f"deleting {name}"):
-                self._direct().delete(name)
+            with _asking(f"deleting {name}"):
+                self._socket().delete(name)
         except NotFound:
             return False
         return True
@@ -154,33 +139,21 @@ class NetlinkKernel:
     async def close(self) -> None:
         """See `Kernel.close`."""
         self._sandboxes.close()
-        if self._route is not None:
-            self._route.close()
-            self._route = None
-        if self._links is not None:
-            self._links.close()
-            self._links = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
-    def _direct(self) -> LinkSocket:
-        if self._links is None:
-            self._links = LinkSocket()
-        return self._links
-
-    async def _socket(self) -> Any:
-        async with self._opening:
-            if self._route is None:
-                route = AsyncIPRoute()
-                # two first requests at once would each set it up, and one would wait for answers that the other reads
-                await route.setup_endpoint()
-                self._route = route
-        return self._route
+    def _socket(self) -> RouteSocket:
+        if self._opened is None:
+            self._opened = RouteSocket()
+        return self._opened
 
     async def _get(self, name: str) -> RawLink | None:
         if not 0 < len(name.encode()) <= ALTIFNAMSIZ or "\0" in name:
             return None
         try:
-            async with _asking(f"looking for {name}"):
-                return self._direct().get(name)
+            with _asking(f"looking for {name}"):
+                return self._socket().get(name)
         except NotFound:
             return None
 
@@ -189,7 +162,3 @@ class NetlinkKernel:
         if found is None:
             raise NotFound(f"there is no interface {name} on this host")
         return found.fact.index
-
-
-def _destination(route: Any) -> Subnet:
-    return ip_network(f"{ip_address(route.get('dst'))}/{route['dst_len']}")

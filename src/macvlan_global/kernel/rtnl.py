@@ -1,7 +1,6 @@
-"""The few rtnetlink(7) requests that a starting or ending container waits for, put together by hand.
+"""rtnetlink(7), as far as a macvlan driver needs it: messages put together by hand, and a socket that sends them.
 
-pyroute2 knows every attribute of every message, and takes about ten times as long for these. Everything else is asked
-through it, see `netlink`. The kernel has done what was asked when sending returns, so there is nothing to await.
+The kernel has done what was asked when sending returns, so there is nothing to await.
 """
 
 import errno
@@ -11,25 +10,33 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from itertools import count
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from macvlan_global.kernel.ports import LinkFact, MacvlanMode, MacvlanSpec
+from macvlan_global.subnets import Subnet
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index of the link
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, to, from, tos, table, protocol, scope, type, flags
+_NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, index of the link
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
+_U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
 _ERRNO = struct.Struct("=i")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_GETADDR, RTM_GETROUTE = 22, 26
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 37, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 6, 9, 15
+RT_TABLE_LOCAL, RTN_UNICAST = 255, 1
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 IFNAMSIZ = 16  # linux/if.h, with the closing NUL
 _TYPE_MASK = 0x3FFF  # above it: NLA_F_NESTED, NLA_F_NET_BYTEORDER
@@ -46,11 +53,29 @@ class RawLink:
     master: int
 
 
-class LinkSocket:
+@dataclass(frozen=True, slots=True)
+class RawAddress:
+    """An address, and the index of the link that has it."""
+
+    link: int
+    interface: IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True, slots=True)
+class RawRoute:
+    """A unicast route of any table but the local one. `destination` is None for a default one, ordered by `metric`."""
+
+    family: int
+    link: int
+    metric: int
+    destination: Subnet | None
+
+
+class RouteSocket:
     """One rtnetlink socket, in the network namespace of the thread that makes it. For one thread at a time.
 
     Raises (each method):
-        NetlinkError: the kernel refused; `code` is its errno.
+        OSError: the kernel refused, with its errno.
     """
 
     def __init__(self) -> None:
@@ -66,7 +91,7 @@ class LinkSocket:
         """The link of this name, alternative name or index."""
         for payload in self._ask(RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _sought(name)):
             return _parse(payload)
-        raise NetlinkError(errno.ENODEV, os.strerror(errno.ENODEV))
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
     def dump(self) -> list[RawLink]:
         """Every link."""
@@ -74,19 +99,44 @@ class LinkSocket:
 
     def add_macvlan(self, spec: MacvlanSpec, parent: int) -> None:
         """Make a macvlan link, down, on the link with the index `parent`."""
-        mode = _attribute(IFLA_MACVLAN_MODE, _U32.pack(_MODES[spec.mode]))
-        info = _attribute(IFLA_INFO_KIND, b"macvlan") + _attribute(IFLA_INFO_DATA, mode)
-        payload = _LINK.pack(0, 0, 0, 0, 0) + _named(spec.name)
-        payload += _attribute(IFLA_LINK, _U32.pack(parent)) + _attribute(IFLA_LINKINFO, info)
+        wanted = _attribute(IFLA_LINK, _U32.pack(parent))
         if spec.mac:
-            payload += _attribute(IFLA_ADDRESS, bytes.fromhex(spec.mac.replace(":", "")))
+            wanted += _attribute(IFLA_ADDRESS, bytes.fromhex(spec.mac.replace(":", "")))
         if spec.mtu:
-            payload += _attribute(IFLA_MTU, _U32.pack(spec.mtu))
-        self._do(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload)
+            wanted += _attribute(IFLA_MTU, _U32.pack(spec.mtu))
+        self._add(spec.name, b"macvlan", wanted, _attribute(IFLA_MACVLAN_MODE, _U32.pack(_MODES[spec.mode])))
+
+    def add_vlan(self, name: str, master: int, vlan_id: int) -> None:
+        """Make an 802.1Q sub-interface, down, on the link with the index `master`."""
+        wanted = _attribute(IFLA_LINK, _U32.pack(master))
+        self._add(name, b"vlan", wanted, _attribute(IFLA_VLAN_ID, _U16.pack(vlan_id)))
+
+    def add_dummy(self, name: str) -> None:
+        """Make a dummy link, down."""
+        self._add(name, b"dummy")
+
+    def set_up(self, name: str, *, up: bool) -> None:
+        """Set a link up or down."""
+        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP) + _named(name))
+
+    def addresses(self) -> list[RawAddress]:
+        """Every address."""
+        return [_parse_address(payload) for payload in self._ask(RTM_GETADDR, NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, 0))]
+
+    def routes(self) -> list[RawRoute]:
+        """Where packets go, but for addresses of this host and what is thrown away."""
+        asked = _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
+        found = (_parse_route(payload) for payload in self._ask(RTM_GETROUTE, NLM_F_DUMP, asked))
+        return [route for route in found if route]
 
     def delete(self, name: str = "", *, index: int = 0) -> None:
         """Delete a link."""
         self._do(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _named(name))
+
+    def _add(self, name: str, kind: bytes, wanted: bytes = b"", data: bytes = b"") -> None:
+        info = _attribute(IFLA_INFO_KIND, kind) + (_attribute(IFLA_INFO_DATA, data) if data else b"")
+        payload = _LINK.pack(0, 0, 0, 0, 0) + _named(name) + wanted + _attribute(IFLA_LINKINFO, info)
+        self._do(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload)
 
     def _do(self, kind: int, flags: int, payload: bytes) -> None:
         for _ in self._ask(kind, flags | NLM_F_ACK, payload):
@@ -107,7 +157,7 @@ class LinkSocket:
                 if kind_of_answer == NLMSG_ERROR:
                     code = -_ERRNO.unpack_from(body)[0]
                     if code:
-                        raise NetlinkError(code, os.strerror(code))
+                        raise OSError(code, os.strerror(code))
                     return
                 yield body
                 if flags & (NLM_F_DUMP | NLM_F_ACK) == 0:
@@ -141,6 +191,31 @@ def _parse(payload: bytes) -> RawLink:
         vlan_id=_number(data.get(IFLA_VLAN_ID, b"")),
     )
     return RawLink(fact, _number(found.get(IFLA_MASTER, b"")))
+
+
+def _parse_address(payload: bytes) -> RawAddress:
+    _, prefix, _, _, index = _ADDRESS.unpack_from(payload)
+    found = _attributes(payload[_ADDRESS.size :])
+    # on a point-to-point link IFA_ADDRESS is the other end, and IFA_LOCAL ours (linux/if_addr.h)
+    address = ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS])
+    return RawAddress(index, ip_interface(f"{address}/{prefix}"))
+
+
+def _parse_route(payload: bytes) -> RawRoute | None:
+    family, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(payload)
+    found = _attributes(payload[_ROUTE.size :])
+    table = _number(found[RTA_TABLE]) if RTA_TABLE in found else table
+    if family not in {socket.AF_INET, socket.AF_INET6} or kind != RTN_UNICAST or table == RT_TABLE_LOCAL:
+        return None
+    destination = ip_network((found[RTA_DST], prefix)) if RTA_DST in found else None
+    return RawRoute(family, _first_link(found), _number(found.get(RTA_PRIORITY, b"")), destination)
+
+
+def _first_link(route: dict[int, bytes]) -> int:
+    """The link that a route leads to; of several at once, the first."""
+    if RTA_MULTIPATH in route:
+        return int(_NEXT_HOP.unpack_from(route[RTA_MULTIPATH])[3])
+    return _number(route.get(RTA_OIF, b""))
 
 
 def _attributes(raw: bytes) -> dict[int, bytes]:

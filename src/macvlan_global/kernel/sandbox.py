@@ -8,18 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from pyroute2.netlink.exceptions import NetlinkError
-
-from macvlan_global.kernel.rtnl import LinkSocket
+from macvlan_global.kernel.rtnl import RouteSocket
 
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 
-# pyroute2's own way in makes a namespace where there is none, and leaks a descriptor when it cannot enter one
-_libc = ctypes.CDLL(None, use_errno=True)
-
-CLONE_NEWNET = 0x40000000  # linux/sched.h
+# os.setns() came with Python 3.12
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -42,17 +37,17 @@ class Sandboxes:
         """Let the threads go once they are idle."""
         self._threads.shutdown(wait=False)
 
-    async def _run(self, path: str, work: Callable[[LinkSocket], T]) -> T | None:
+    async def _run(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
         return await asyncio.get_running_loop().run_in_executor(self._threads, _inside, path, work)
 
 
-def _inside(path: str, work: Callable[[LinkSocket], T]) -> T | None:
+def _inside(path: str, work: Callable[[RouteSocket], T]) -> T | None:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_entered(path))
         except (OSError, ValueError):  # the namespace went with its container, or was never ours to enter
             return None
-        return work(stack.enter_context(contextlib.closing(LinkSocket())))
+        return work(stack.enter_context(contextlib.closing(RouteSocket())))
 
 
 @contextlib.contextmanager
@@ -79,17 +74,17 @@ def _set_namespace(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _find_macvlan(links: LinkSocket, mac: str) -> int | None:
+def _find_macvlan(links: RouteSocket, mac: str) -> int | None:
     found = (link.fact for link in links.dump())
     return next((each.index for each in found if each.kind == "macvlan" and each.mac == mac), None)
 
 
-def _delete_macvlan(links: LinkSocket, mac: str) -> bool:
+def _delete_macvlan(links: RouteSocket, mac: str) -> bool:
     index = _find_macvlan(links, mac)
     if index is None:
         return False
     try:
         links.delete(index=index)
-    except NetlinkError:  # it went between the two requests, with its parent or its container
+    except OSError:  # it went between the two requests, with its parent or its container
         return False
     return True
