@@ -96,7 +96,8 @@ class Kernel(Protocol):
         ...
 
     async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
-        """Delete the macvlan link with this MAC inside a container's namespace; False if either is not there."""
+        """Delete the macvlan link with this MAC inside a container's namespace; False if either is not there, or if
+        several have this MAC: it is not known then which is meant."""
         ...
 
     async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:

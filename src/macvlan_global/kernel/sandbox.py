@@ -31,7 +31,7 @@ class Sandboxes:
 
     async def has_macvlan(self, path: str, mac: str) -> bool:
         """Whether the namespace is there and holds a macvlan link with this MAC."""
-        return await self._run(path, lambda links: _find_macvlan(links, mac) is not None) or False
+        return await self._run(path, lambda links: bool(_find_macvlans(links, mac))) or False
 
     def close(self) -> None:
         """Let the threads go once they are idle."""
@@ -74,17 +74,17 @@ def _set_namespace(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _find_macvlan(links: RouteSocket, mac: str) -> int | None:
+def _find_macvlans(links: RouteSocket, mac: str) -> list[int]:
     found = (link.fact for link in links.dump())
-    return next((each.index for each in found if each.kind == "macvlan" and each.mac == mac), None)
+    return [each.index for each in found if each.kind == "macvlan" and each.mac == mac]
 
 
 def _delete_macvlan(links: RouteSocket, mac: str) -> bool:
-    index = _find_macvlan(links, mac)
-    if index is None:
+    found = _find_macvlans(links, mac)
+    if len(found) != 1:  # of several, on parents of their own, the engine knows which is meant, and moves it back
         return False
     try:
-        links.delete(index=index)
+        links.delete(index=found[0])
     except OSError:  # it went between the two requests, with its parent or its container
         return False
     return True

@@ -157,9 +157,10 @@ class FakeKernel:
 
     def _delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
         found = self._in_sandbox(sandbox, mac)
-        for name in found:
-            del self.sandboxed[sandbox][name]
-        return bool(found)
+        if len(found) != 1:
+            return False
+        del self.sandboxed[sandbox][found[0]]
+        return True
 
     def _need(self, name: str) -> LinkFact:
         link = self._named(name)

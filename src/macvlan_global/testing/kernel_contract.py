@@ -188,6 +188,15 @@ async def a_link_in_a_container_is_found_by_its_mac_and_deleted(rig: KernelRig) 
     assert not await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
 
 
+async def of_two_links_with_one_mac_in_a_container_none_is_deleted(rig: KernelRig) -> None:
+    """They belong to two networks, and the container stays on one of them."""
+    for name in ("m0", "m1"):
+        await rig.kernel.add_macvlan(_spec(rig, name))
+        await rig.move(name)
+    assert not await rig.kernel.delete_in_sandbox(rig.sandbox, MAC)
+    assert await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
+
+
 async def a_namespace_that_is_not_there_holds_nothing(rig: KernelRig) -> None:
     """It went with its container, or never was one."""
     for path in ("/nosuch/namespace", "", "/etc/passwd", "/"):
@@ -285,6 +294,7 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     a_passthru_link_has_its_parent_alone,
     a_macvlan_on_a_macvlan_stands_beside_it,
     a_link_in_a_container_is_found_by_its_mac_and_deleted,
+    of_two_links_with_one_mac_in_a_container_none_is_deleted,
     a_namespace_that_is_not_there_holds_nothing,
     a_mac_in_a_container_counts_on_the_parent,
     many_requests_at_once_are_all_answered,
