@@ -176,6 +176,8 @@ class Endpoints:
         """
         async with self._alone(wanted.id):
             network = await self._networks.get(wanted.network)
+            if await self._table.get(network.id, wanted.id):  # its own request has come meanwhile
+                return
             record = EndpointRecord(
                 network=network.id,
                 id=wanted.id,

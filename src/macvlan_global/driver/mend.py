@@ -10,7 +10,7 @@ from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import WantedEndpoint
 from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
 from macvlan_global.engine.ports import Engine, EngineNetwork
-from macvlan_global.errors import Internal, MacvlanGlobalError, Unavailable
+from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.poolid import DEFAULT_SPACE
 
 log = logging.getLogger(__name__)
@@ -144,4 +144,6 @@ class Mender:
         found = correction.endpoint
         wanted = WantedEndpoint(correction.network, found.id, found.address, found.address6, found.mac)
         sandbox = await engine.sandbox(found.container_id) if engine and found.container_id else ""
+        if found.container_id and not sandbox:
+            raise NotFound(f"container {found.container} has gone meanwhile")
         await self._driver.endpoints.adopt(wanted, sandbox=sandbox, container=found.container)

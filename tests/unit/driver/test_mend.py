@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from macvlan_global.driver.endpoints import WantedEndpoint
 from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork, DeleteNetwork
+from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.ipam.holders import Identity
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.links.names import link_name
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.testing.fake_engine import Subnet, engine_id
+from macvlan_global.testing.fake_engine import FakeEngine, Subnet, engine_id
 from macvlan_global.testing.fake_kernel import FakeKernel
 from macvlan_global.testing.rig import Rig
 
@@ -133,6 +135,51 @@ async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> Non
     kernel.meanwhile = join
     await rig.mend(grace=60)
     assert link_name(endpoint) in kernel.hosted
+
+
+class SlowEngine(FakeEngine):
+    """An engine that takes its time to list networks, or to tell a container's namespace: things happen meanwhile."""
+
+    while_listing: Callable[[], Awaitable[object]] | None = None
+    while_telling: Callable[[], Awaitable[object]] | None = None
+
+    async def networks(self) -> list[EngineNetwork]:
+        """See `Engine.networks`."""
+        if self.while_listing:
+            await self.while_listing()
+        return await super().networks()
+
+    async def sandbox(self, container_id: str) -> str:
+        """See `Engine.sandbox`."""
+        if self.while_telling:
+            await self.while_telling()
+        return await super().sandbox(container_id)
+
+
+async def _on_slow_engine() -> tuple[Rig, SlowEngine]:
+    rig = await Rig.build("eth0")
+    engine = SlowEngine(rig.driver, rig.kernel)
+    await engine.create_network("n1", LAN, options={"parent": "eth0"})
+    return replace(rig, engine=engine), engine
+
+
+async def test_a_container_that_starts_while_repair_asks_the_engine_keeps_its_record() -> None:
+    """The engine has it and what was read before has not: that is no reason to write it down anew."""
+    rig, engine = await _on_slow_engine()
+    engine.while_listing = lambda: engine.run("c1", "n1", ip="192.168.1.9", mac="02:00:00:00:aa:01")
+    await rig.mend(grace=60)
+    (endpoint,) = await rig.driver.endpoints.all()
+    assert endpoint.mac_asked
+
+
+async def test_a_container_that_goes_before_it_is_adopted_is_not() -> None:
+    """Nobody would ever give back what an adoption claims for it."""
+    rig, engine = await _on_slow_engine()
+    engine.while_listing = lambda: engine.run("c1", "n1")
+    engine.while_telling = lambda: engine.stop("c1")
+    await rig.mend(grace=60)
+    assert await rig.driver.endpoints.all() == []
+    assert "endpoint" not in {each.kind for each in await rig.driver.pools.addresses()}
 
 
 async def test_a_network_that_alone_was_lost_keeps_its_gateway_and_aux_addresses() -> None:
