@@ -10,6 +10,7 @@ import pytest
 from lab import DockerError
 from lab.process import wait_until
 from lab.site import Site, links
+from macvlan_global.errors import Unavailable
 
 LAUNCHER = Path(__file__).with_name("crashing_driver.py")
 ALLOWANCE = "macvlan-global-allowance"
@@ -38,12 +39,21 @@ class CrashSite(Site):
         with ThreadPoolExecutor(1) as threads:
             running = threads.submit(_tolerant, operation)
             wait_until(lambda: running.done() or not self.driver.running, "end of the operation", seconds=60)
-            died = not self.driver.running
             self.allowance.unlink()
+            died = not self._survived()
             if died:
                 self.driver.start()  # the engine repeats its call 1, 2, 4, 8 seconds later
             running.result(60)
         return died
+
+    def _survived(self) -> bool:
+        """Whether the driver lives now that it may not die any more: an answer says that no death is under way."""
+        try:
+            self.driver.admin.status()
+        except Unavailable:
+            self.driver.wait()
+            return False
+        return True
 
     def put_right(self) -> None:
         """Repair, taking everything unused for abandoned; then state, kernel and engine must agree."""
