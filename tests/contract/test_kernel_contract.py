@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -97,7 +98,7 @@ async def test_real_kernel_with_dummies(check: Check, real: KernelRig) -> None:
 
 
 async def test_routes_and_addresses_of_the_real_kernel(hosts: tuple[Host, Host], real: KernelRig) -> None:
-    """Both families, the default route by its metric, and no local or multicast destinations."""
+    """Both families, the default route of the main table by its metric, and no local or multicast destinations."""
     machine, _ = hosts
     for command in (
         "addr add 192.0.2.7/24 dev port0",
@@ -106,6 +107,7 @@ async def test_routes_and_addresses_of_the_real_kernel(hosts: tuple[Host, Host],
         "route add blackhole 203.0.113.0/24",
         "route add default via 192.0.2.9 dev peer0 onlink metric 900",
         "route add default via 192.0.2.1 metric 100",
+        "route add default via 192.0.2.9 dev peer0 onlink table 1001",  # policy routing, as VPNs and clouds do it
     ):
         machine.run(["ip", *command.split()])
     facts = await real.kernel.routes()
@@ -139,6 +141,17 @@ async def test_a_module_that_is_missing_says_what_to_load(real: KernelRig) -> No
         assert "modprobe 8021q" in str(error)
     else:
         assert await real.kernel.link("port0.5")
+
+
+def test_a_namespace_that_must_not_be_entered_is_not_taken_for_gone(hosts: tuple[Host, Host]) -> None:
+    """A driver without CAP_SYS_ADMIN cannot tell that a container is dead, so it must not say so."""
+    path = f"/run/netns/{hosts[1].namespace}"
+    program = (
+        f"import asyncio, macvlan_global.kernel.sandbox as s; asyncio.run(s.Sandboxes().has_macvlan({path!r}, ''))"
+    )
+    command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"Unavailable: the network namespace {path} cannot be entered" in done.stderr
 
 
 async def test_what_cannot_be_entered_is_not_made_and_leaks_nothing(real: KernelRig, tmp_path: Path) -> None:

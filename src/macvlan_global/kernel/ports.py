@@ -101,7 +101,11 @@ class Kernel(Protocol):
         ...
 
     async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:
-        """Whether the namespace at this path exists and holds a macvlan link with this MAC."""
+        """Whether the namespace at this path exists and holds a macvlan link with this MAC.
+
+        Raises:
+            Unavailable: it exists and cannot be looked into, so nobody knows.
+        """
         ...
 
     async def close(self) -> None:

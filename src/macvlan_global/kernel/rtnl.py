@@ -36,7 +36,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 6, 9, 15
-RT_TABLE_LOCAL, RTN_UNICAST = 255, 1
+RT_TABLE_MAIN, RT_TABLE_LOCAL, RTN_UNICAST = 254, 255, 1
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 IFNAMSIZ = 16  # linux/if.h, with the closing NUL
 _TYPE_MASK = 0x3FFF  # above it: NLA_F_NESTED, NLA_F_NET_BYTEORDER
@@ -63,7 +63,8 @@ class RawAddress:
 
 @dataclass(frozen=True, slots=True)
 class RawRoute:
-    """A unicast route of any table but the local one. `destination` is None for a default one, ordered by `metric`."""
+    """A unicast route of any table but the local one. `destination` is None for a default one, which is
+    of the main table, ordered by `metric`."""
 
     family: int
     link: int
@@ -208,6 +209,8 @@ def _parse_route(payload: bytes) -> RawRoute | None:
     if family not in {socket.AF_INET, socket.AF_INET6} or kind != RTN_UNICAST or table == RT_TABLE_LOCAL:
         return None
     destination = ip_network((found[RTA_DST], prefix)) if RTA_DST in found else None
+    if destination is None and table != RT_TABLE_MAIN:  # of policy routing, for some packets only
+        return None
     return RawRoute(family, _first_link(found), _number(found.get(RTA_PRIORITY, b"")), destination)
 
 

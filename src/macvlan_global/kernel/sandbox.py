@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.rtnl import RouteSocket
 
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
+
+# the namespace went with its container, or what is there is none
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENXIO, errno.ENAMETOOLONG}
 
 # os.setns() came with Python 3.12
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,7 +50,11 @@ def _inside(path: str, work: Callable[[RouteSocket], T]) -> T | None:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_entered(path))
-        except (OSError, ValueError):  # the namespace went with its container, or was never ours to enter
+        except ValueError:  # no path at all
+            return None
+        except OSError as error:
+            if error.errno not in _GONE:  # no right to enter, say: whoever took that for dead would take what lives
+                raise Unavailable(f"the network namespace {path} cannot be entered: {error.strerror}") from error
             return None
         return work(stack.enter_context(contextlib.closing(RouteSocket())))
 
