@@ -218,7 +218,8 @@ class Endpoints:
         """Whether the kernel shows that the endpoint is in use, or it is too young to tell."""
         if endpoint.boot != self._boot:
             return False
-        if self._now() - endpoint.at < YOUNG_SECONDS or await self._kernel.link(endpoint.link):
+        # the clock may have been ahead when it was written
+        if abs(self._now() - endpoint.at) < YOUNG_SECONDS or await self._kernel.link(endpoint.link):
             return True
         return bool(endpoint.sandbox) and await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac)
 
@@ -228,7 +229,7 @@ class Endpoints:
             return False
         row = await self._table.get(address.network, address.endpoint)
         if row is None:
-            return self._now() - address.at >= YOUNG_SECONDS
+            return abs(self._now() - address.at) >= YOUNG_SECONDS
         return not await self.is_alive(row.record)
 
     # ---------------------------------------------------------------- inside

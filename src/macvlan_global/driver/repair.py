@@ -41,7 +41,7 @@ class Facts:
 
     def is_old(self, at: float) -> bool:
         """Whether something written at this time is beyond the grace period."""
-        return self.now - at >= self.grace
+        return abs(self.now - at) >= self.grace  # the clock may have been ahead when it was written
 
     def living_networks(self, deleted: set[str]) -> set[str]:
         """The ids of networks that the state or the engine has, and that are not about to be deleted."""

@@ -137,6 +137,16 @@ async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> Non
     assert link_name(endpoint) in kernel.hosted
 
 
+async def test_what_was_written_while_the_clock_was_ahead_is_not_young_for_ever() -> None:
+    """The clock is put back by a day: an hour later a container that went unseen no longer holds its address."""
+    rig = await _running()
+    rig.clock.advance(3600 - 86400)
+    rig.engine.forget("c1")
+    await rig.engine.run("c2", "n1", ip="192.168.1.9")
+    await rig.mend(grace=60)
+    assert [each.container or each.id for each in await rig.driver.endpoints.all()] == [engine_id("c2 in n1")]
+
+
 class SlowEngine(FakeEngine):
     """An engine that takes its time to list networks, or to tell a container's namespace: things happen meanwhile."""
 
