@@ -1,5 +1,6 @@
 """Puts together what the admin socket answers, from the driver's rooms."""
 
+import asyncio
 import contextlib
 import os
 import time
@@ -16,6 +17,9 @@ from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import NotFound, Unavailable
 from macvlan_global.metrics import Metrics
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NetworkRecord, PoolRecord
+
+ENGINE_SECONDS = 3.0
+"""How long an operator waits for what only the engine knows."""
 
 
 class Views:
@@ -38,11 +42,14 @@ class Views:
         version = problem = ""
         sees = swarm = live_restore = False
         try:
-            info = await self._engine.info()
+            async with asyncio.timeout(ENGINE_SECONDS):
+                info = await self._engine.info()
             version, swarm, live_restore = info.version, info.swarm, info.live_restore
             sees = "macvlan-global" in info.plugins
         except Unavailable as error:
             problem = str(error)
+        except TimeoutError:
+            problem = f"the Docker Engine at {self._config.docker_host} does not answer within {ENGINE_SECONDS:g} s"
         counts = await self.count()
         return a.Status(
             version=__version__,
@@ -156,8 +163,9 @@ class Views:
         raise NotFound(f"there is no network {name!r} of macvlan-global on this host; there is: {known}")
 
     async def _learn_names(self) -> None:
-        with contextlib.suppress(Unavailable):  # names are a courtesy; ids are shown instead
-            await learn_names(self._driver, self._engine)
+        with contextlib.suppress(Unavailable, TimeoutError):  # names are a courtesy; ids are shown instead
+            async with asyncio.timeout(ENGINE_SECONDS):
+                await learn_names(self._driver, self._engine)
 
     async def _network_view(
         self, network: NetworkRecord, *, made: bool, endpoints: list[EndpointRecord], pools: list[PoolRecord]

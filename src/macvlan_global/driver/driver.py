@@ -81,7 +81,7 @@ class Driver:
             peers=_Peers(tables, lambda: endpoints),
             now=now,
         )
-        owned = ParentLinks(kernel, tables.links, now=now)
+        owned = ParentLinks(kernel, tables.links, identity.boot, now=now)
         parents = HostParents(kernel, owned, settings.aliases, settings.scope)
         networks = Networks(tables, pools, kernel, owned, parents, now=now)
         endpoints = Endpoints(tables, pools, kernel, networks, identity, now=now)

@@ -221,7 +221,13 @@ class Endpoints:
         # the clock may have been ahead when it was written
         if abs(self._now() - endpoint.at) < YOUNG_SECONDS or await self._kernel.link(endpoint.link):
             return True
-        return bool(endpoint.sandbox) and await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac)
+        return await self.is_in_use(endpoint)
+
+    async def is_in_use(self, endpoint: EndpointRecord) -> bool:
+        """Whether the kernel shows the endpoint's link inside its container, in this boot."""
+        if endpoint.boot != self._boot or not endpoint.sandbox:
+            return False
+        return await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac)
 
     async def is_stale(self, address: AddressRecord) -> bool:
         """Whether the endpoint that claims an address on this host is known to be dead."""
@@ -255,10 +261,11 @@ class Endpoints:
         return random_mac(os.urandom)
 
     async def _write_down(self, network: NetworkRecord, options: NetworkOptions, record: EndpointRecord) -> None:
+        if not record.mac_asked and options.mac == "random" and options.mode != "passthru":
+            await self._table.put(record, network.id, record.id)  # a random MAC clashes with none
+            return
         async with self._comparing:
-            # a random MAC clashes with none
-            if record.mac_asked or options.mac != "random" or options.mode == "passthru":
-                await self._check_neighbours(network, options, record)
+            await self._check_neighbours(network, options, record)
             await self._table.put(record, network.id, record.id)
 
     async def _check_neighbours(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRecord) -> None:

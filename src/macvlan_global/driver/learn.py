@@ -1,6 +1,7 @@
 """Names that only the engine knows, learnt on tasks of our own: what a network and a container are called."""
 
 import asyncio
+import contextlib
 import logging
 
 from macvlan_global.driver.driver import Driver
@@ -13,6 +14,8 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 2.0
+AGAIN_SECONDS = 3600.0
+"""How long a repair is good for. One that follows a start looks once more when nothing of it is young any more."""
 SETTLE_SECONDS = 0.5
 """Containers often start in bursts: names are learnt once the events have been still for so long."""
 
@@ -41,6 +44,7 @@ class EngineFollower:
         self._mender = mender
         self._metrics = metrics
         self._something_new = asyncio.Event()
+        self._came_back = asyncio.Event()
         self.following = False
         """Whether the engine's events are being received."""
 
@@ -49,6 +53,7 @@ class EngineFollower:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
             tasks.create_task(self._learn())
+            tasks.create_task(self._mend_again())
 
     async def _follow(self) -> None:
         wait = FIRST_RETRY_SECONDS
@@ -59,6 +64,7 @@ class EngineFollower:
                         self.following = True
                         wait = FIRST_RETRY_SECONDS
                         self._metrics.corrected(len(await self._mender.mend(self.engine)))
+                        self._came_back.set()
                     elif event.action == "create":
                         await self._driver.networks.name(event.network, event.name)
                     if event is None or event.action == "connect":
@@ -71,6 +77,19 @@ class EngineFollower:
             self.following = False
             await asyncio.sleep(wait)
             wait = min(wait * 2, LAST_RETRY_SECONDS)
+
+    async def _mend_again(self) -> None:
+        """What was too young when the engine came is looked at once it is not, and then from time to time."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._came_back.wait(), AGAIN_SECONDS)
+            self._came_back.clear()
+            await asyncio.sleep(self._mender.grace + 1)
+            if self.following:
+                try:
+                    self._metrics.corrected(len(await self._mender.mend(self.engine)))
+                except Exception:
+                    log.exception("the repair failed; it is tried again later")
 
     async def _learn(self) -> None:
         while True:

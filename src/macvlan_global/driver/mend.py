@@ -7,11 +7,12 @@ from functools import singledispatchmethod
 
 from macvlan_global.driver import repair as r
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.endpoints import WantedEndpoint
+from macvlan_global.driver.endpoints import WantedEndpoint, describe_endpoint
 from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
 from macvlan_global.engine.ports import Engine, EngineNetwork
-from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.errors import Conflict, Internal, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.poolid import DEFAULT_SPACE
+from macvlan_global.store.records import EndpointRecord
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Mender:
     ) -> None:
         """`grace` in seconds; `our_ipam` is the name of our IPAM driver in the engine."""
         self._driver = driver
-        self._grace = grace
+        self.grace = grace
         self._our_ipam = our_ipam
         self._now = now
 
@@ -40,7 +41,7 @@ class Mender:
         """
         seen: tuple[EngineNetwork, ...] | None = None
         # the engine is asked after the state is read: what it learnt meanwhile is then never taken for unknown to it
-        facts = await self._facts(self._grace if grace is None else grace)
+        facts = await self._facts(self.grace if grace is None else grace)
         if engine:
             try:
                 seen = tuple(await engine.networks())
@@ -84,6 +85,11 @@ class Mender:
             engine=engine,
         )
 
+    async def _refuse_if_in_use(self, endpoint: EndpointRecord) -> None:
+        """The engine may be another one, or know less than it should: what the kernel shows in use is left alone."""
+        if await self._driver.endpoints.is_in_use(endpoint):
+            raise Conflict(f"{describe_endpoint(endpoint)} is in use, though the engine does not know it")
+
     @singledispatchmethod
     async def _apply(self, correction: r.Correction, engine: Engine | None) -> None:
         raise Internal(f"no way to apply {type(correction).__name__}")
@@ -102,10 +108,15 @@ class Mender:
 
     @_apply.register
     async def _(self, correction: r.DeleteNetwork, _engine: Engine | None) -> None:
+        for endpoint in await self._driver.networks.endpoints(correction.network):
+            await self._refuse_if_in_use(endpoint)
         await self._driver.networks.delete(correction.network)
 
     @_apply.register
     async def _(self, correction: r.DeleteEndpoint, _engine: Engine | None) -> None:
+        for endpoint in await self._driver.networks.endpoints(correction.network):
+            if endpoint.id == correction.endpoint:
+                await self._refuse_if_in_use(endpoint)
         await self._driver.endpoints.delete(correction.network, correction.endpoint, release_follows=False)
 
     @_apply.register

@@ -170,8 +170,14 @@ class Networks:
             return choice.parent
 
     async def remove_parent(self, parent: str) -> None:
-        """Take away a parent of ours if no network uses it now."""
+        """Take away a parent of ours.
+
+        Raises:
+            Conflict: a network uses it now.
+        """
         async with self._deciding:
+            if users := await self._others_on(parent, ""):
+                raise Conflict(f"network {users[0].name or users[0].id[:12]} uses the parent {parent}")
             await self._leave_parent(parent, "")
 
     async def name(self, network_id: str, name: str) -> None:

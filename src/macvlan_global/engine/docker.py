@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,9 @@ API = "v1.41"
 ANSWER = aiohttp.ClientTimeout(total=30)
 STREAM = aiohttp.ClientTimeout(total=None, connect=30)
 NOT_FOUND = 404
+DEFAULT_SOCKETS = {"/var/run/docker.sock", "/run/docker.sock"}
+PID_FILE = Path("/run/docker.pid")  # /var/run is a link to /run where systemd runs
+SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 
 
 class DockerEngine:
@@ -100,8 +104,15 @@ class DockerEngine:
                 response.raise_for_status()
                 return await response.json()
 
+    def _refuse_to_wake(self) -> None:
+        """Where systemd listens for the engine (docker.socket), to connect is to start it: an operator who stopped it
+        would see it come back. dockerd removes its pid file when it ends."""
+        if self._socket in DEFAULT_SOCKETS and SYSTEMD.exists() and not PID_FILE.exists():
+            raise Unavailable(f"the Docker Engine at {self._docker_host} is not running (there is no {PID_FILE})")
+
     @contextmanager
     def _asking(self) -> Iterator[None]:
+        self._refuse_to_wake()
         try:
             yield
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, json.JSONDecodeError) as error:  # noqa: UP041

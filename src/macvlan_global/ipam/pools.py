@@ -21,7 +21,7 @@ import msgspec
 from macvlan_global.errors import Conflict, Exhausted, Invalid, MacvlanGlobalError, NotFound
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool, candidates
 from macvlan_global.ipam.holders import Holder, Identity, Peers, is_our_earlier_request
-from macvlan_global.ipam.poolid import DEFAULT_SPACE, key_of, overlaps, pool_id, space_of
+from macvlan_global.ipam.poolid import key_of, overlaps, pool_id, space_of
 from macvlan_global.ipam.view import PoolView, View, number
 from macvlan_global.store.records import AddressRecord, PoolRecord, Row, Tables
 from macvlan_global.subnets import (
@@ -110,8 +110,7 @@ class Pools:
         The protocol does not say which of several spaces is meant: it is the one that was just reserved.
 
         Raises:
-            Conflict: another network has it, or the choice is not clear.
-            NotFound: nobody reserved it.
+            Conflict: another network has it, nobody reserved it, or the choice is not clear.
         """
         rows = [row for row in await self._pools.scan() if row.record.subnet == subnet]
         mine = [row for row in rows if row.record.network == network]
@@ -124,7 +123,7 @@ class Pools:
                 f"several networks with subnet {subnet} are being created at once; wait for the others, then try again"
             )
         if not fresh:
-            return await self._claim_unreserved(rows, subnet, network)
+            raise await self._no_pool(rows, subnet)
         claimed = msgspec.structs.replace(fresh[0].record, network=network)
         if await self._pools.replace(fresh[0], claimed) is None:
             return await self.claim_pool(subnet, network)
@@ -276,13 +275,13 @@ class Pools:
             "[[auto_pools]] of the configuration"
         )
 
-    async def _claim_unreserved(self, rows: list[Row[PoolRecord]], subnet: str, network: str) -> PoolRecord:
+    async def _no_pool(self, rows: list[Row[PoolRecord]], subnet: str) -> Conflict:
+        """Why no pool with this subnet can be claimed."""
         if rows:
             name = await self._peers.network_name(rows[0].record.network)
-            raise Conflict(f"--subnet {subnet} is in use by network {name}; use another subnet")
-        record = PoolRecord(space=DEFAULT_SPACE, subnet=subnet, at=self._now())
-        await self._reserve(record)
-        return await self.claim_pool(subnet, network)
+            return Conflict(f"--subnet {subnet} is in use by network {name}; use another subnet")
+        # a release that came late, or of another create of the same subnet, which failed
+        return Conflict(f"--subnet {subnet} was released while the network was being created; try again")
 
     async def _reserve_this(self, view: PoolView, address: Address) -> str:
         record = self._record(view.record, str(address), None)

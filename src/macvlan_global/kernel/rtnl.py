@@ -121,8 +121,9 @@ class RouteSocket:
         self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP) + _named(name))
 
     def addresses(self) -> list[RawAddress]:
-        """Every address."""
-        return [_parse_address(payload) for payload in self._ask(RTM_GETADDR, NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, 0))]
+        """Every IPv4 and IPv6 address."""
+        found = list(self._ask(RTM_GETADDR, NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, 0)))
+        return [_parse_address(payload) for payload in found if payload[0] in {socket.AF_INET, socket.AF_INET6}]
 
     def routes(self) -> list[RawRoute]:
         """Where packets go, but for addresses of this host and what is thrown away."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.ports import Kernel, RouteFacts
 from macvlan_global.links.owned import ParentLinks
 from macvlan_global.links.parent import (
@@ -18,6 +19,8 @@ from macvlan_global.links.parent import (
 )
 from macvlan_global.links.parentfile import read_parent_file
 from macvlan_global.subnets import Subnet
+
+FILE_SECONDS = 5.0
 
 
 class HostParents:
@@ -36,8 +39,9 @@ class HostParents:
 
         Raises:
             Invalid: the file cannot be read; or no parent at all, in global scope.
+            Unavailable: reading the file takes too long.
         """
-        text = await asyncio.to_thread(read_parent_file, parent_file) if parent_file else parent
+        text = await _read(parent_file) if parent_file else parent
         if not split_entries(text):
             refuse_without_parent(self._scope)
             return isolated(network_id)
@@ -50,3 +54,14 @@ class HostParents:
         names += [name for name, _ in routes.addresses]
         links = {name: link for name in dict.fromkeys(names) if name and (link := await self._kernel.link(name))}
         return HostFacts(links, routes, self._aliases, frozenset(await self._owned.owned()))
+
+
+async def _read(path: str) -> str:
+    """The list in a parent file. On a mount that hangs the thread stays behind; the engine must not wait for it."""
+    try:
+        async with asyncio.timeout(FILE_SECONDS):
+            return await asyncio.to_thread(read_parent_file, path)
+    except TimeoutError:
+        raise Unavailable(
+            f"-o parent-file={path} could not be read within {FILE_SECONDS:g} s; is its mount there?"
+        ) from None

@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound
 from macvlan_global.kernel.ports import Kernel, LinkFact
 from macvlan_global.links.parent import Parent
@@ -20,10 +22,13 @@ log = logging.getLogger(__name__)
 class ParentLinks:
     """Makes, remakes and removes parents. Links that existed before are never touched."""
 
-    def __init__(self, kernel: Kernel, table: Table[LinkRecord], now: Callable[[], float] = time.time) -> None:
-        """`table` holds the links of this host only."""
+    def __init__(
+        self, kernel: Kernel, table: Table[LinkRecord], boot: str = "", now: Callable[[], float] = time.time
+    ) -> None:
+        """`table` holds the links of this host only; `boot` names this boot of it, which no link outlives."""
         self._kernel = kernel
         self._table = table
+        self._boot = boot
         self._now = now
         self._one_at_a_time = asyncio.Lock()
 
@@ -48,6 +53,7 @@ class ParentLinks:
                 kind=parent.kind,
                 master=parent.master,
                 vlan_id=parent.vlan_id,
+                boot=self._boot,
                 at=self._now(),
             )
             already_ours = await self._table.get(parent.name) is not None
@@ -71,7 +77,9 @@ class ParentLinks:
             found = await self._kernel.link(record.name)
             if found:
                 return await self._ensure_up(found)
-            await self._make(record)
+            again = msgspec.structs.replace(record, boot=self._boot, index=0)
+            await self._table.put(again, record.name)
+            await self._make(again)
             log.info("made %s again: it was gone", describe(record))
             return True
 
@@ -86,10 +94,10 @@ class ParentLinks:
                 return False
             link = await self._kernel.link(name)
             above = [each.name for each in await self._kernel.links() if link and each.lower == link.index]
-            if above:
+            if above and link and self._is_ours(link, row.record):
                 log.info("%s stays: %s stands on it", describe(row.record), above[0])
                 return False
-            if link and is_what_we_made(link, row.record):
+            if link and self._is_ours(link, row.record):
                 await self._kernel.delete(name)
                 log.info("removed %s: no network uses it any more", describe(row.record))
             await self._table.drop(name)
@@ -104,6 +112,8 @@ class ParentLinks:
                 await self._kernel.add_vlan(record.name, record.master, record.vlan_id)
             made = True
             await self._kernel.set_up(record.name)
+            link = await self._kernel.link(record.name)
+            await self._table.put(msgspec.structs.replace(record, index=link.index if link else 0), record.name)
         except MacvlanGlobalError as error:
             # without an answer it may have been made all the same; only a conflict tells that it is somebody else's
             if made or not isinstance(error, Conflict):
@@ -116,9 +126,18 @@ class ParentLinks:
             return False
         if not is_what_we_made(link, row.record):
             raise Conflict(f"{link.name} is not the link that we made ({describe(row.record)}); rename or delete it")
-        if not link.up:
+        if not self._is_ours(link, row.record):
+            log.info("%s was made anew by somebody else, and is left to them", link.name)
+            await self._table.drop(link.name)
+        elif not link.up:
             await self._kernel.set_up(link.name)
         return False
+
+    def _is_ours(self, link: LinkFact, record: LinkRecord) -> bool:
+        """Whether this is the very link that we made. Without an index in the record the driver died while it made it;
+        records of earlier versions have no boot."""
+        same_boot = record.boot in {"", self._boot}
+        return same_boot and record.index in {0, link.index} and is_what_we_made(link, record)
 
 
 def is_what_we_made(link: LinkFact, record: LinkRecord) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from macvlan_global.errors import Invalid
 from macvlan_global.kernel.ports import LinkFact, RouteFacts
-from macvlan_global.subnets import Subnet, overlap
+from macvlan_global.subnets import Subnet, is_within
 
 MAX_NAME = 15  # IFNAMSIZ (16) less the closing NUL, linux/if.h
 AUTO = "auto"
@@ -178,10 +178,19 @@ def _judge_auto(facts: HostFacts, subnets: tuple[Subnet, ...]) -> tuple[Parent |
 
 
 def _auto(facts: HostFacts, subnets: tuple[Subnet, ...]) -> tuple[str, str]:
-    for name, address in facts.routes.addresses:
-        if any(overlap(address.network, subnet) for subnet in subnets) and name != "lo":
-            return name, f"carries {address.network}"
+    carrying = [
+        (address.network.prefixlen, name, address.network)
+        for name, address in facts.routes.addresses
+        if any(is_within(subnet, address.network) for subnet in subnets) and _can_carry(facts.links.get(name))
+    ]
+    if carrying:  # the narrowest, as a route would be chosen
+        _, name, network = max(carrying, key=lambda each: each[0])
+        return name, f"carries {network}"
     return facts.routes.default_link, "has the default route"
+
+
+def _can_carry(link: LinkFact | None) -> bool:
+    return link is not None and link.up and not link.loopback
 
 
 def _no_name(entry: str) -> str:

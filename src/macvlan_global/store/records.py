@@ -109,12 +109,17 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
 
 
 class LinkRecord(Record, frozen=True, kw_only=True):
-    """A parent link that we made on this host and must take away again. Written before the link is made."""
+    """A parent link that we made on this host and must take away again. Written before the link is made.
+
+    `boot` and `index` tell the very link from one that somebody else gave the same name; no index yet means 0.
+    """
 
     name: str
     kind: Literal["vlan", "dummy"]
     master: str = ""
     vlan_id: int = 0
+    boot: str = ""
+    index: int = 0
     at: float
 
 

@@ -130,6 +130,10 @@ class FakeEngine:
         self._kernel.sandboxed.pop(container.sandbox, None)
         self._hide(container)
 
+    def forget_endpoint(self, name: str) -> None:
+        """The engine knows the container's leg no longer, and the container runs on."""
+        self._hide(self.containers[name])
+
     def forget_network(self, name: str) -> None:
         """The network goes without the driver being told, or with an error from it, which the engine ignores."""
         del self._networks[name], self._pools[name]

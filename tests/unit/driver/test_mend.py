@@ -49,6 +49,41 @@ async def test_a_lost_state_is_learnt_anew_from_the_engine() -> None:
     assert "192.168.1.9" not in {each.address for each in await again.driver.pools.addresses()}
 
 
+async def test_what_runs_is_left_alone_though_the_engine_does_not_know_it() -> None:
+    """Another engine behind the same socket, or one that answers in part: the kernel's word counts."""
+    rig = await _running()
+    before = await rig.snapshot()
+    rig.engine.forget_endpoint("c1")
+    assert await rig.mend() == []
+    rig.engine.forget_network("n1")
+    assert await rig.mend() == []
+    assert await rig.snapshot() == before
+
+
+async def test_a_sub_interface_that_an_operator_made_after_a_reboot_is_his() -> None:
+    """It was made anew under the name of ours, before the driver started: it stays when the network goes."""
+    rig = await _running()
+    kernel = FakeKernel("eth0")
+    await kernel.add_vlan("eth0.10", "eth0", 10)
+    await kernel.set_up("eth0.10")
+    later = await Rig.build(kernel=kernel, disk=rig.disk, clock=rig.clock, identity=Identity("a", "r2", "boot2"))
+    await later.mend(engine=False)
+    await later.driver.networks.delete(engine_id("n1"))
+    assert "eth0.10" in kernel.hosted
+    assert await later.driver.owned.owned() == {}
+
+
+async def test_a_sub_interface_that_was_made_anew_by_somebody_else_is_theirs() -> None:
+    """The same within one boot: another index is another link."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    await rig.kernel.delete("eth0.10")
+    await rig.kernel.add_vlan("eth0.10", "eth0", 10)
+    await rig.engine.remove_network("n1")
+    assert "eth0.10" in rig.kernel.hosted
+    assert await rig.driver.owned.owned() == {}
+
+
 async def test_after_a_reboot_parents_are_back_and_endpoints_gone() -> None:
     """Before the engine answers."""
     rig = await _running()

@@ -202,3 +202,21 @@ def test_routes_are_wanted_only_for_auto() -> None:
     assert wants_routes("eth0,auto", {})
     assert wants_routes("up.5", {"up": "auto"})
     assert not wants_routes("eth0,automat", {})
+
+
+def test_auto_takes_the_narrowest_network_that_holds_the_subnet() -> None:
+    """Not the first that overlaps: a tunnel with a wide network, or a bridge that is down."""
+    up = LINKS["eth0"]
+    links = {name: replace(up, name=name) for name in ("tun0", "eth1", "eth0")}
+    links["docker0"] = replace(up, name="docker0", up=False)
+    addresses = (
+        ("tun0", ip_interface("10.0.0.1/8")),
+        ("eth1", ip_interface("10.8.0.5/24")),
+        ("docker0", ip_interface("172.17.0.1/16")),
+    )
+    facts = HostFacts(links, RouteFacts(addresses=addresses, default_link="eth0"))
+    wanted = {"10.8.0.0/24": "eth1", "10.9.0.0/24": "tun0", "172.17.3.0/24": "eth0", "10.0.0.0/7": "eth0"}
+    for subnet, name in wanted.items():
+        choice = choose_parent("auto", facts, [ip_network(subnet)])
+        assert choice.parent is not None
+        assert choice.parent.name == name, subnet
