@@ -36,8 +36,8 @@ if [ -z "$state" ]; then
     mount -t tmpfs -o mode=755 lab "$state"
 fi
 for part in etc var/lib; do
-    mkdir -p "$state/$part" "$state/work/$part"
-    mount -t overlay -o "lowerdir=/$part,upperdir=$state/$part,workdir=$state/work/$part" lab "/$part"
+    mkdir -p "$state/$part" "$state/scratch/$part"
+    mount -t overlay -o "lowerdir=/$part,upperdir=$state/$part,workdir=$state/scratch/$part" lab "/$part"
 done
 mkdir -p "$state/docker" /var/lib/docker
 mount --bind "$state/docker" /var/lib/docker
