@@ -1,5 +1,6 @@
 """Driver and engine are stopped, killed and started in turn; containers, addresses and networks come through."""
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from lab import ENGINES, Host, Wire
-from lab.driver import Driver
+from lab.driver import SOCKET, Driver
 from lab.paths import BUILD
 from lab.process import wait_until
 from lab.site import Site
+from lab.unixhttp import ask
 
 NETWORK = ("--subnet=192.168.1.0/24", "--gateway=192.168.1.254", "-o", "parent=eth1")
 
@@ -24,11 +26,11 @@ def make_site(request: pytest.FixtureRequest) -> Iterator[MakeSite]:
     with Wire() as wire:
         made: list[Host] = []
 
-        def make(*, live_restore: bool = False, state: Path | None = None) -> Site:
+        def make(*flags: str, live_restore: bool = False, state: Path | None = None) -> Site:
             host = Host("restart", state=state)
             made.append(host)
             wire.plug(host)
-            driver = Driver(host)
+            driver = Driver(host, *flags)
             driver.start()
             host.start_engine(request.param, live_restore=live_restore)
             return Site(wire, host, driver, request.param)
@@ -140,6 +142,18 @@ def test_a_network_is_removed_while_the_driver_is_down(make_site: MakeSite) -> N
     assert [(each.action, each.subject) for each in corrections] == [("DeleteNetwork", "network mac")]
     assert held(site) == {}
     site.create("mac", *NETWORK)
+
+
+def test_what_was_asked_for_and_never_used_is_given_back_by_itself(make_site: MakeSite) -> None:
+    """The driver dies with an answer on its way: it is too young for the first repair, and found by the next one."""
+    site = make_site("--repair-grace=1")
+    site.create("mac", *NETWORK)
+    request = {"PoolID": "macvlan-global/192.168.1.0/24", "Address": "192.168.1.50"}
+    server = site.host.run_folder / SOCKET
+    assert ask(server, "POST", "/IpamDriver.RequestAddress", json.dumps(request).encode())[0] == 200
+    site.driver.kill()
+    site.driver.start()
+    wait_until(lambda: held(site) == {"192.168.1.254": "gateway"}, "address given back", seconds=20)
 
 
 def test_the_host_loses_power(make_site: MakeSite, disk: Path) -> None:
