@@ -90,6 +90,8 @@ class Booted:
             f"ExecStart={chosen.folder}/usr/sbin/dockerd --config-file=/run/daemon.json\n"
             "[Install]\nWantedBy=multi-user.target\n",
         )
+        # a machine that has the distribution's engine has a docker.service that systemd may have read already
+        self.run(["systemctl", "daemon-reload"])
         return chosen.search_path
 
     def _is_up(self) -> bool:
