@@ -1,10 +1,11 @@
-"""The port every store is behind.
+"""The ports every store is behind: `Store` for what one host keeps, `ClusterStore` for what hosts share.
 
 There is no lock and no transaction over several keys in it, on purpose: what must be exclusive is one key that is
 created if absent, and what must be given back is deleted only if it is still what we read. Losing such a race is an
 answer (None or False), not an error; errors mean that the store could not be asked.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,19 @@ class Entry:
     key: str
     value: bytes
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a watch saw, in the order in which it happened for each key.
+
+    `whole` says that `entries` is all there is below the prefix: whatever else the reader knew of is gone. Otherwise
+    `entries` were created or changed, and the keys of `gone` were deleted.
+    """
+
+    whole: bool
+    entries: tuple[Entry, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 class Store(Protocol):
@@ -47,4 +61,50 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was asked, then let go. Idempotent."""
+        ...
+
+
+class Lease(Protocol):
+    """Something that ends by itself unless it is renewed in time. Keys that were created with it go with it."""
+
+    async def renew(self) -> bool:
+        """Begin its time anew; False if it has ended, and its keys are gone or going.
+
+        Raises:
+            Unavailable: the store cannot be reached now.
+        """
+        ...
+
+    async def end(self) -> None:
+        """End it now, and with it its keys. Idempotent.
+
+        Raises:
+            Unavailable: the store cannot be reached now.
+        """
+        ...
+
+
+class ClusterStore(Store, Protocol):
+    """A store that several hosts use at once. Reads are linearizable: they see every write that was answered.
+
+    No method waits longer than a few seconds for a store that does not answer; then it raises.
+
+    Raises (each method):
+        Unavailable: the store cannot be reached or has no leader now.
+    """
+
+    async def lease(self, seconds: float) -> Lease:
+        """A new lease; it ends `seconds` (10 at least) after its last renewal, or up to twice that."""
+        ...
+
+    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+        """Create the key if it is absent, to go with the lease; None if it is there. `replace` keeps it so."""
+        ...
+
+    def watch(self, prefix: str) -> AsyncIterator[Batch]:
+        """What happens below a prefix: all that is there first, as one whole batch, then changes as they come.
+
+        A watch that lost its place (history compacted, store restored from an older copy) gives a whole batch again.
+        It never ends by itself, and raises when the store cannot be reached for a few seconds.
+        """
         ...

@@ -1,8 +1,8 @@
 """What is kept, and where: the records, their keys, and tables that turn entries into records and back.
 
 Values are JSON with a schema version `v`. A record of a newer version is left alone and reported, never guessed at.
-Shared facts (pools, addresses) and facts of this host (networks, endpoints, links) have tables of their own, so that
-the former can live in a cluster store while the latter stay on the host.
+Shared facts (pools, addresses, definitions of networks, names, hosts) and facts of this host (networks, endpoints,
+links) have tables of their own, so that the former can live in a cluster store while the latter stay on the host.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,14 @@ class PoolRecord(Record, frozen=True, kw_only=True):
 
     `network` is the id of the network that holds it, or "" while it is only reserved: a pool is reserved by
     RequestPool and claimed by CreateNetwork. `range` is the part that is handed out unasked, "" for all of it.
+    `host` is the id of the host that asked for it. In global scope `network` is the network's id in the cluster.
     """
 
     space: str
     subnet: str
     range: str = ""
     network: str = ""
+    host: str = ""
     at: float
     auto: bool = False
 
@@ -42,7 +44,8 @@ class AddressRecord(Record, frozen=True, kw_only=True):
 
     `kind` tells who: "reserved" (asked for, not used yet), "gateway" or "aux" (the network's), "endpoint".
     `asked` says that this very address was asked for; `label` is the name of an aux address.
-    `host` and `incarnation` tell which run of which host's driver wrote it.
+    `host` (its id) and `incarnation` tell which run of which host's driver wrote it. In global scope `network` is the
+    network's id in the cluster.
     """
 
     space: str
@@ -74,16 +77,25 @@ class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkRecord(Record, frozen=True, kw_only=True):
     """A network on this host. `options` are the user's `-o` as given; `parent` is the link chosen on this host.
 
-    `name` is learnt from the engine later and may be "".
+    `name` is learnt from the engine later and may be "". `cluster` is its id in the cluster, which is its id on the
+    host where it was created; "" in local scope, where nobody else knows it. `published` says that the cluster had
+    its definition once.
     """
 
     id: str
     name: str = ""
+    cluster: str = ""
+    published: bool = False
     options: dict[str, str]
     internal: bool = False
     subnets: list[SubnetRecord] = []
     parent: str = ""
     at: float
+
+    @property
+    def shared_id(self) -> str:
+        """What shared records call it."""
+        return self.cluster or self.id
 
 
 class EndpointRecord(Record, frozen=True, kw_only=True):
@@ -123,6 +135,109 @@ class LinkRecord(Record, frozen=True, kw_only=True):
     at: float
 
 
+class IdentityRecord(Record, frozen=True, kw_only=True):
+    """Who this host is, for good: a random id that survives restarts and changes of the host's name.
+
+    `machine` is what identified the machine when it was written: a copied state folder is then known for a copy.
+    `engine` is the id of the engine whose networks the state is about, "" while it is not known.
+    """
+
+    id: str
+    machine: str = ""
+    engine: str = ""
+
+
+class PendingRecord(Record, frozen=True, kw_only=True):
+    """Something to tell the cluster store as soon as it answers again.
+
+    `kind` "release": let go of `address` in `space` if `endpoint` of `network` has it still.
+    `kind` "removal": the network `network`, called `name`, was removed here by its operator.
+    """
+
+    kind: Literal["release", "removal"]
+    network: str
+    name: str = ""
+    space: str = ""
+    address: str = ""
+    endpoint: str = ""
+    at: float
+
+
+class DefinitionRecord(Record, frozen=True, kw_only=True):
+    """A network as every host of the cluster makes it. `id` is its id in the cluster; `host` who published it."""
+
+    id: str
+    name: str
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    internal: bool = False
+    attachable: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+    ipam_options: dict[str, str] = {}
+    subnets: list[SubnetRecord] = []
+    host: str
+    at: float
+
+
+class RemovedRecord(Record, frozen=True, kw_only=True):
+    """A network that an operator removed on `host`: each host lets go of it once nothing uses it there."""
+
+    id: str
+    name: str
+    host: str
+    at: float
+
+
+class HostRecord(Record, frozen=True, kw_only=True):
+    """A host of the cluster, living or not. `seen` is when it last wrote this, in seconds since the epoch."""
+
+    id: str
+    name: str
+    version: str = ""
+    engine: str = ""
+    networks: int = 0
+    endpoints: int = 0
+    seen: float
+
+
+class AliveRecord(Record, frozen=True, kw_only=True):
+    """A host that lives: this record goes with its lease. `boot` and `incarnation` tell which run of its driver."""
+
+    id: str
+    name: str
+    boot: str
+    incarnation: str
+    at: float
+
+
+class PortRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A port that a container exposes or publishes: number and "tcp", "udp" or "sctp"."""
+
+    port: int
+    protocol: str = "tcp"
+
+
+class NameRecord(Record, frozen=True, kw_only=True):
+    """What an endpoint is called on its network, and where it is. Written by its host `host`.
+
+    `names` are the container's name, aliases, short id and hostname, without repeats, in the engine's spelling, the
+    container's own name first. Addresses are bare, "" if none.
+    """
+
+    network: str
+    network_name: str
+    endpoint: str
+    container: str
+    names: list[str] = []
+    address: str = ""
+    address6: str = ""
+    mac: str = ""
+    ports: list[PortRecord] = []
+    host: str
+    at: float
+
+
 R = TypeVar("R", bound=Record)
 
 
@@ -143,6 +258,19 @@ class Table(Generic[R]):
         self._prefix = prefix
         self._decoder = msgspec.json.Decoder(kind)
         self._encoder = msgspec.json.Encoder()
+
+    @property
+    def prefix(self) -> str:
+        """What the key of every row of this table begins with, for a watch."""
+        return self._prefix + "/"
+
+    def read(self, entry: Entry) -> Row[R] | None:
+        """The row of an entry that a watch saw; None if a newer version wrote it.
+
+        Raises:
+            Internal: it cannot be read.
+        """
+        return self._row(entry) if _version(entry) <= VERSION else None
 
     async def get(self, *parts: str) -> Row[R] | None:
         """The row at this key, or None."""
@@ -221,17 +349,17 @@ class Tables:
         """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
         self.pools = Table(shared, "pools", PoolRecord)
         self.addresses = Table(shared, "addresses", AddressRecord)
+        self.definitions = Table(shared, "definitions", DefinitionRecord)  # by name
+        self.removed = Table(shared, "removed", RemovedRecord)  # by id in the cluster
+        self.names = Table(shared, "names", NameRecord)  # by host and endpoint
+        self.hosts = Table(shared, "hosts", HostRecord)  # by id
+        self.alive = Table(shared, "alive", AliveRecord)  # by id of the host
         self.networks = Table(local, "networks", NetworkRecord)
         self.endpoints = Table(local, "endpoints", EndpointRecord)
         self.links = Table(local, "links", LinkRecord)
+        self.identity = Table(local, "identity", IdentityRecord)  # one row, "this"
+        self.pending = Table(local, "pending", PendingRecord)
 
     async def foreign(self) -> list[str]:
         """Keys of records that a newer version wrote, which this one leaves alone."""
-        keys = [
-            await self.pools.foreign(),
-            await self.addresses.foreign(),
-            await self.networks.foreign(),
-            await self.endpoints.foreign(),
-            await self.links.foreign(),
-        ]
-        return [key for each in keys for key in each]
+        return [key for table in vars(self).values() for key in await table.foreign()]
