@@ -2,8 +2,9 @@
 
 The lab makes simulated machines on the one that it runs on. A `Host` has a
 network and a mount namespace of its own and may run a Docker Engine; a `Wire`
-joins hosts as a switch would; `guest_run` boots a user-mode kernel for what
-the running kernel lacks.
+joins hosts as a switch would; `EtcdCluster` and `ConsulCluster` are the stores
+that hosts share; `guest_run` boots a user-mode kernel for what the running
+kernel lacks.
 
 Rules of the place:
 
@@ -17,25 +18,32 @@ Rules of the place:
 It needs root and a Debian to take packages from.
 """
 
+from lab.consul import ConsulCluster
 from lab.errors import CommandError, DockerError, LabError
+from lab.etcd import EtcdCluster
 from lab.guest import GuestResult, guest_run, in_guest, kernel_has, make_disk
 from lab.hosts import Host
 from lab.image import image_archive, import_image
 from lab.leftovers import reap_leftovers
-from lab.packages import ENGINES, Engine, engine, ensure_engines, ensure_system_packages
+from lab.packages import ENGINES, Engine, engine, ensure_engines, ensure_stores, ensure_system_packages
+from lab.proxy import TcpProxy
 from lab.wire import Wire
 
 __all__ = [
     "ENGINES",
     "CommandError",
+    "ConsulCluster",
     "DockerError",
     "Engine",
+    "EtcdCluster",
     "GuestResult",
     "Host",
     "LabError",
+    "TcpProxy",
     "Wire",
     "engine",
     "ensure_engines",
+    "ensure_stores",
     "ensure_system_packages",
     "guest_run",
     "image_archive",

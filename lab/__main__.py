@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lab import ensure_engines, ensure_system_packages, guest_run, image_archive, reap_leftovers
+from lab import ensure_engines, ensure_stores, ensure_system_packages, guest_run, image_archive, reap_leftovers
 
 
 def main() -> int:
@@ -21,6 +21,7 @@ def main() -> int:
         print("\n".join(reap_leftovers()))
         return 0
     ensure_system_packages()
+    ensure_stores()
     print(f"engines {', '.join(engine.version for engine in ensure_engines())}; image {image_archive().name}")
     return 0
 

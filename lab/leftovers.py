@@ -4,7 +4,8 @@ An id is `mg-<pid of the maker>-<name>`. Network namespaces, folders and
 cgroups carry it as their name. A process belongs to a host if it is in the
 host's network namespace (daemons, shims) or in a cgroup below the host's
 (containers, also those whose shim is gone). It belongs to a guest kernel if it
-was started with the guest's folder: the kernel's helpers were, too.
+was started with the guest's folder: the kernel's helpers were, too. A member
+of a store, alike, was started with the folder that its data is in.
 """
 
 import contextlib
@@ -64,7 +65,7 @@ def processes(identity: str) -> list[int]:
     network = _inode(_NAMESPACES / identity)
     # Whole path segments only: mg-1-a is not mg-1-ab.
     name = re.escape(identity).encode() + rb"(?![\w-])"
-    cgroup, folder = re.compile(b"/" + name), re.compile(b"/guest/" + name)
+    cgroup, folder = re.compile(b"/" + name), re.compile(b"/guest/" + name + b"|/" + name + b"/member/")
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) in spared:

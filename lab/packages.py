@@ -1,6 +1,6 @@
-"""Takes what the lab needs from Debian: commands, and Docker Engines of two ages.
+"""Takes what the lab needs from Debian: commands, Docker Engines of two ages, and cluster stores.
 
-Commands are installed. Engines are only unpacked, under `build/lab/engines/`:
+Commands are installed. Engines and stores are only unpacked, under `build/lab/engines/`:
 an installed one would start a daemon, and would collide with the one that the
 machine may have. containerd and runc are unpacked beside them for that reason.
 """
@@ -31,11 +31,15 @@ _COMMANDS = {
     "systemd": "/usr/bin/systemd-analyze",
     "tcpdump": "/usr/bin/tcpdump",
     "user-mode-linux": "/usr/bin/linux.uml",
+    "openssl": "/usr/bin/openssl",
 }
 # What the unpacked binaries are linked with.
 _LIBRARIES = ("libdevmapper1.02.1", "libseccomp2", "libsystemd0")
 _MIRROR_VARIABLE = "MACVLAN_GLOBAL_DEBIAN_MIRROR"
 _ENGINES = BUILD / "engines"
+_STORES = BUILD / "stores"
+# Consul is not in bookworm; all of them are linked with nothing but the C library.
+_STORE_SOURCES = {"bookworm": ("etcd-server", "etcd-client"), "bullseye": ("consul",)}
 
 ENGINES = ("oldest", "newest")
 """Labels of the engines; a table of test cases can use them before any is unpacked."""
@@ -148,6 +152,29 @@ def _unpack(label: str) -> None:
         (scratch / "label").symlink_to(version)
         (scratch / "label").rename(_ENGINES / label)
     print(f"lab: engine {version} is unpacked", flush=True)
+
+
+def ensure_stores() -> Path:
+    """Unpack etcd and Consul unless they are; the folder of their programs (etcd, etcdctl, consul).
+
+    Not installed: their packages would start services.
+    """
+    programs = _STORES / "usr/bin"
+    if not programs.exists():
+        ensure_system_packages()
+        with locked("stores"):
+            if not programs.exists():
+                _unpack_stores()
+    return programs
+
+
+def _unpack_stores() -> None:
+    with scratch_folder(BUILD) as scratch:
+        for suite, packages in _STORE_SOURCES.items():
+            print(f"lab: fetching {', '.join(packages)} of {suite}", flush=True)
+            for archive in download(suite, packages, scratch / suite):
+                run(["dpkg", "-x", str(archive), str(scratch / "tree")])
+        (scratch / "tree").rename(_STORES)
 
 
 def _version(archive: Path) -> str:
