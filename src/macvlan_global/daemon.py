@@ -80,7 +80,7 @@ class Daemon:
         stack.push_async_callback(self._kernel.close)
         stack.push_async_callback(self._engine.close)
         identity = Identity(config.effective_host_name(), secrets.token_hex(8), await asyncio.to_thread(boot_id))
-        settings = Settings(config.effective_scope(), config.parents, config.pools())
+        settings = Settings(config.effective_scope(), aliases=config.parents, auto_pools=config.pools())
         driver = Driver.build(Tables(store, store), self._kernel, identity, settings)
         mender = Mender(driver, grace=config.repair_grace, our_ipam=DRIVER)
         await driver.pools.load()

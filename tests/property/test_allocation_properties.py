@@ -28,8 +28,11 @@ class _Nobody:
     async def network_name(self, network: str) -> str:
         return network
 
-    async def endpoint_name(self, _network: str, endpoint: str) -> str:
-        return endpoint
+    def host_name(self, host: str) -> str:
+        return host
+
+    async def endpoint_name(self, address: AddressRecord) -> str:
+        return address.endpoint
 
 
 class AddressBook(RuleBasedStateMachine):

@@ -99,8 +99,8 @@ class Views:
             NotFound: no such network.
         """
         await self._learn_names()
-        wanted = (await self._find(network)).id if network else ""
-        networks = {each.id: each for each in await self._driver.networks.all()}
+        wanted = (await self._find(network)).shared_id if network else ""
+        networks = {each.shared_id: each for each in await self._driver.networks.all()}
         endpoints = {each.id: each for each in await self._driver.endpoints.all()}
         return [
             _address_view(each, networks, endpoints)
@@ -171,7 +171,7 @@ class Views:
         self, network: NetworkRecord, *, made: bool, endpoints: list[EndpointRecord], pools: list[PoolRecord]
     ) -> a.NetworkView:
         link = await self._driver.kernel.link(network.parent)
-        usage = {pool.subnet: self._driver.pools.usage(pool) for pool in pools if pool.network == network.id}
+        usage = {pool.subnet: self._driver.pools.usage(pool) for pool in pools if pool.network == network.shared_id}
         subnets = []
         for each in network.subnets:
             used, size = usage.get(each.subnet, (0, 0))

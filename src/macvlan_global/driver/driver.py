@@ -7,6 +7,7 @@ from typing import Self
 
 from macvlan_global.driver.endpoints import Endpoints, describe_endpoint
 from macvlan_global.driver.networks import Networks
+from macvlan_global.driver.outbox import Outbox
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.ipam.holders import Identity
 from macvlan_global.ipam.pools import Pools
@@ -19,9 +20,11 @@ from macvlan_global.subnets import Subnet
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an operator may set about the driver. `aliases` are parent lists by name."""
+    """What an operator may set about the driver. `aliases` are parent lists by name; `shared` says that other hosts
+    use the store of the shared tables too."""
 
     scope: str = "local"
+    shared: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     auto_pools: Sequence[AutoPool] = DEFAULT_AUTO_POOLS
 
@@ -29,20 +32,38 @@ class Settings:
 class _Peers:
     """Answers the address book about holders; see `ipam.pools.Peers`."""
 
-    def __init__(self, tables: Tables, endpoints: Callable[[], Endpoints]) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        identity: Identity,
+        endpoints: Callable[[], Endpoints],
+        host_name: Callable[[str], str],
+    ) -> None:
         self._tables = tables
+        self._identity = identity
         self._endpoints = endpoints
+        self._host_name = host_name
 
     async def is_stale(self, address: AddressRecord) -> bool:
         return await self._endpoints().is_stale(address)
 
     async def network_name(self, network: str) -> str:
-        row = await self._tables.networks.get(network)
-        return row.record.name if row and row.record.name else network[:12]
+        local = [row.record.name for row in await self._tables.networks.scan() if row.record.shared_id == network]
+        if not any(local):
+            local = [row.record.name for row in await self._tables.definitions.scan() if row.record.id == network]
+        return next(filter(None, local), network[:12])
 
-    async def endpoint_name(self, network: str, endpoint: str) -> str:
-        row = await self._tables.endpoints.get(network, endpoint)
-        return describe_endpoint(row.record) if row else f"endpoint {endpoint[:12]}"
+    async def endpoint_name(self, address: AddressRecord) -> str:
+        if address.host != self._identity.host:
+            row = await self._tables.names.get(address.host, address.endpoint)
+            return f"container {row.record.container}" if row else f"endpoint {address.endpoint[:12]}"
+        found = await self._endpoints().find(address.endpoint)
+        return describe_endpoint(found) if found else f"endpoint {address.endpoint[:12]}"
+
+    def host_name(self, host: str) -> str:
+        if host == self._identity.host:
+            return self._identity.name or host
+        return self._host_name(host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +77,7 @@ class Driver:
     pools: Pools
     networks: Networks
     endpoints: Endpoints
+    outbox: Outbox | None = None
 
     @classmethod
     def build(
@@ -65,24 +87,29 @@ class Driver:
         identity: Identity,
         settings: Settings,
         *,
+        host_name: Callable[[str], str] = str,
         now: Callable[[], float] = time.time,
     ) -> Self:
-        """Wire the parts. Call `pools.load()` before the first request."""
+        """Wire the parts. Call `pools.load()` before the first request. `host_name` knows other hosts by their id."""
 
         async def routes() -> list[Subnet]:
             facts = await kernel.routes()
             return [*facts.destinations, *(address.network for _, address in facts.addresses)]
 
+        outbox = Outbox(tables, identity.host, now=now) if settings.shared else None
         pools = Pools(
             tables,
             identity,
             auto_pools=settings.auto_pools,
             routes=routes,
-            peers=_Peers(tables, lambda: endpoints),
+            peers=_Peers(tables, identity, lambda: endpoints, host_name),
+            later=outbox.add if outbox else None,
             now=now,
         )
+        if outbox:
+            outbox.attach(pools)
         owned = ParentLinks(kernel, tables.links, identity.boot, now=now)
         parents = HostParents(kernel, owned, settings.aliases, settings.scope)
-        networks = Networks(tables, pools, kernel, owned, parents, now=now)
+        networks = Networks(tables, pools, kernel, owned, parents, outbox=outbox, now=now)
         endpoints = Endpoints(tables, pools, kernel, networks, identity, now=now)
-        return cls(identity, tables, kernel, owned, pools, networks, endpoints)
+        return cls(identity, tables, kernel, owned, pools, networks, endpoints, outbox)

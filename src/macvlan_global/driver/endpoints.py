@@ -98,6 +98,7 @@ class Endpoints:
                     raise Conflict(f"endpoint {wanted.id[:12]} exists already, with other addresses or another MAC")
                 await self._claim(network, before.record)  # the first request may have been cut short before it
                 return before.record.mac
+            await self._networks.refuse_containers(network)
             options = parse_options(network.options, strict=False)
             record = EndpointRecord(
                 network=network.id,
@@ -208,6 +209,10 @@ class Endpoints:
         """Every endpoint of this host."""
         return [row.record for row in await self._table.scan()]
 
+    async def find(self, endpoint_id: str) -> EndpointRecord | None:
+        """The endpoint of this host with this id, in whichever network."""
+        return next((each for each in await self.all() if each.id == endpoint_id), None)
+
     async def name(self, endpoint: EndpointRecord, container: str) -> None:
         """Remember the name of the container that an endpoint belongs to."""
         row = await self._table.get(endpoint.network, endpoint.id)
@@ -233,10 +238,10 @@ class Endpoints:
         """Whether the endpoint that claims an address on this host is known to be dead."""
         if address.kind != "endpoint" or address.host != self._host:
             return False
-        row = await self._table.get(address.network, address.endpoint)
-        if row is None:
+        found = await self.find(address.endpoint)
+        if found is None:
             return abs(self._now() - address.at) >= YOUNG_SECONDS
-        return not await self.is_alive(row.record)
+        return not await self.is_alive(found)
 
     # ---------------------------------------------------------------- inside
 
@@ -299,10 +304,10 @@ class Endpoints:
                 )
             if subnet.space:
                 pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
-                await self._pools.claim(pool, address, Holder("endpoint", network.id, endpoint.id))
+                await self._pools.claim(pool, address, Holder("endpoint", network.shared_id, endpoint.id))
 
     async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
-        holder = Holder("endpoint", network.id, endpoint.id)
+        holder = Holder("endpoint", network.shared_id, endpoint.id)
         for address in filter(None, (endpoint.address, endpoint.address6)):
             subnet = _subnet_of(network, address)
             if subnet and subnet.space:

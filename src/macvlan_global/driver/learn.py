@@ -6,7 +6,7 @@ import logging
 
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.mend import Mender
-from macvlan_global.engine.ports import Engine
+from macvlan_global.engine.ports import Engine, NetworkEvent
 from macvlan_global.errors import Unavailable
 from macvlan_global.metrics import Metrics
 
@@ -65,7 +65,7 @@ class EngineFollower:
                         wait = FIRST_RETRY_SECONDS
                         self._metrics.corrected(len(await self._mender.mend(self.engine)))
                         self._came_back.set()
-                    elif event.action == "create":
+                    elif isinstance(event, NetworkEvent) and event.action == "create":
                         await self._driver.networks.name(event.network, event.name)
                     if event is None or event.action == "connect":
                         self._something_new.set()

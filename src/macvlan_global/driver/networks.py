@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from macvlan_global.driver.options import MIN_MTU_IPV6, NetworkOptions, parse_options
+from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.holders import Holder
@@ -47,7 +48,7 @@ class WantedNetwork:
 class Networks:
     """Networks of this host. Every method may be repeated and called by many at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of another owner
         self,
         tables: Tables,
         pools: Pools,
@@ -55,15 +56,19 @@ class Networks:
         owned: ParentLinks,
         parents: HostParents,
         *,
+        outbox: Outbox | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`owned` makes and removes parents, `parents` chooses them."""
+        """`owned` makes and removes parents, `parents` chooses them; an `outbox` makes networks the cluster's."""
         self._tables = tables
         self._pools = pools
         self._kernel = kernel
         self._owned = owned
         self._parents = parents
+        self._outbox = outbox
         self._now = now
+        self.objection: Callable[[NetworkRecord], str] = lambda _network: ""
+        """Why no container may start on a network now, in words that say what to do; "" if it may."""
         # who may use a parent is decided by comparing networks, so two decisions must not overlap
         self._deciding = asyncio.Lock()
 
@@ -80,32 +85,42 @@ class Networks:
         async with self._deciding, Undo(f"create network {wanted.id[:12]}") as undo:
             subnets = [parse_subnet(each.subnet, "--subnet") for each in wanted.subnets]
             before = await self._tables.networks.get(wanted.id)
+            joined = self._pools.joined([str(each) for each in subnets])
+            if self._outbox and strict:
+                _refuse_other_ipam(wanted)
             # a repeated request must not move the network, even if a better parent has come meanwhile
             kept = await self._usable(before.record.parent) if before else None
-            parent = kept or await self._choose(wanted.id, options, subnets)
-            await self._check(wanted.id, options, parent, subnets)
+            parent = kept or await self._first_parent(wanted.id, options, subnets, joined=bool(joined))
             record = NetworkRecord(
                 id=wanted.id,
                 name=before.record.name if before else "",
+                cluster=before.record.cluster if before else joined or (wanted.id if self._outbox else ""),
+                published=bool(before and before.record.published),
                 options=wanted.options,
                 internal=wanted.internal,
                 subnets=before.record.subnets if before else [],
-                parent=parent.name,
+                parent=parent.name if parent else "",
                 at=self._now(),
             )
             # the record comes first: whatever a crash leaves behind is then found by its network
             await self._tables.networks.put(record, wanted.id)
             if before is None:  # a repeated request must not take away what the first one made
                 undo.push("its record", lambda: self._tables.networks.drop(wanted.id))
-                undo.push("its addresses", lambda: self._pools.drop_network(wanted.id))
-            claimed = [await self._claim_subnet(wanted.id, each) for each in wanted.subnets]
-            if await self._owned.ensure(parent) and before is None:
+                if not joined:  # what is joined belongs to the cluster
+                    undo.push("its addresses", lambda: self._pools.drop_network(wanted.id))
+            claimed = [await self._claim_subnet(record.shared_id, each) for each in wanted.subnets]
+            if parent and await self._owned.ensure(parent) and before is None:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
             await self._tables.networks.put(msgspec.structs.replace(record, subnets=claimed), wanted.id)
-        log.info("network %s created on parent %s", wanted.id[:12], parent.name)
+            self._pools.end_joining(record.shared_id)
+        log.info("network %s created on parent %s", wanted.id[:12], parent.name if parent else "(none is usable now)")
 
-    async def delete(self, network_id: str) -> None:
-        """Delete a network and all that only it uses. Idempotent: an unknown id is a network that is gone."""
+    async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
+        """Delete a network and all that only it uses. Idempotent: an unknown id is a network that is gone.
+
+        If the cluster has it, the other hosts remove it too, each once nothing uses it there. With `everywhere=False`
+        it is only forgotten here.
+        """
         async with self._deciding:
             row = await self._tables.networks.get(network_id)
             if row is None:
@@ -113,7 +128,11 @@ class Networks:
             for endpoint in await self._tables.endpoints.scan(network_id):
                 await self._kernel.delete(endpoint.record.link)
                 await self._tables.endpoints.drop(network_id, endpoint.record.id)
-            await self._pools.drop_network(network_id)
+            if not row.record.published:
+                if row.record.shared_id == network_id:  # else it was to be a copy, and what it claims is the cluster's
+                    await self._pools.drop_network(network_id)
+            elif self._outbox and everywhere:
+                await self._outbox.remove_network(row.record.shared_id, row.record.name)
             # with the record in place still: a crash after this line is settled by the next delete or repair
             await self._leave_parent(row.record.parent, network_id)
             await self._tables.networks.drop(network_id)
@@ -132,6 +151,15 @@ class Networks:
                 "made by another driver: remove the network and create it again"
             )
         return row.record
+
+    async def refuse_containers(self, network: NetworkRecord) -> None:
+        """Let a network pass on which containers may start.
+
+        Raises:
+            Conflict: something is wrong with it; the text says what, and what to do.
+        """
+        if objection := self.objection(network):
+            raise Conflict(objection)
 
     async def all(self) -> list[NetworkRecord]:
         """Every network of this host."""
@@ -190,6 +218,20 @@ class Networks:
         """Every endpoint of a network on this host."""
         return [row.record for row in await self._tables.endpoints.scan(network_id)]
 
+    async def _first_parent(
+        self, network_id: str, options: NetworkOptions, subnets: list[Subnet], *, joined: bool
+    ) -> Parent | None:
+        """The parent that a new network gets here. A network of the cluster exists even where it has none."""
+        try:
+            parent = await self._choose(network_id, options, subnets)
+            await self._check(network_id, options, parent, subnets)
+        except (Invalid, Conflict) as error:
+            if not joined:
+                raise
+            log.warning("network %s: no container can start on it here: %s", network_id[:12], error)
+            return None
+        return parent
+
     async def _choose(self, network_id: str, options: NetworkOptions, subnets: list[Subnet]) -> Parent:
         choice = await self._parents.choose(network_id, options.parent, options.parent_file, subnets)
         if choice.parent is None:
@@ -200,12 +242,12 @@ class Networks:
 
     async def _usable(self, name: str) -> Parent | None:
         """The link of this name as a parent, if it is there and up."""
-        link = await self._kernel.link(name)
+        link = await self._kernel.link(name) if name else None
         return Parent("existing", link.name, mtu=link.mtu, mac=link.mac) if link and link.up else None
 
     async def _carries_containers(self, network: NetworkRecord) -> bool:
         """Whether the network's parent is there, though down, and containers have links on it."""
-        if await self._kernel.link(network.parent) is None:
+        if not network.parent or await self._kernel.link(network.parent) is None:
             return False
         for endpoint in await self.endpoints(network.id):
             if endpoint.sandbox and await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac):
@@ -242,17 +284,17 @@ class Networks:
                 return
             parent = record.master
 
-    async def _claim_subnet(self, network_id: str, wanted: WantedSubnet) -> SubnetRecord:
+    async def _claim_subnet(self, shared_id: str, wanted: WantedSubnet) -> SubnetRecord:
         subnet = parse_subnet(wanted.subnet, "--subnet")
         gateway = _address_in(subnet, wanted.gateway, "--gateway") if wanted.gateway else ""
         aux = {name: _address_in(subnet, text, "--aux-address") for name, text in wanted.aux.items()}
         if wanted.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
             return SubnetRecord(space="", subnet=wanted.subnet, gateway=gateway, aux=aux)
-        pool = await self._pools.claim_pool(str(subnet), network_id)  # as we write it, however the engine does
+        pool = await self._pools.claim_pool(str(subnet), shared_id)  # as we write it, however the engine does
         if gateway:
-            await self._pools.claim(pool, gateway, Holder("gateway", network_id))
+            await self._pools.claim(pool, gateway, Holder("gateway", shared_id))
         for name, address in aux.items():
-            await self._pools.claim(pool, address, Holder("aux", network_id, label=name))
+            await self._pools.claim(pool, address, Holder("aux", shared_id, label=name))
         return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
 
     async def _move(self, network: NetworkRecord, parent: Parent) -> None:
@@ -269,3 +311,24 @@ def _address_in(subnet: Subnet, text: str, what: str) -> str:
     if address not in subnet:
         raise Invalid(f"{what} {address} is not in the subnet {subnet}")
     return str(address)
+
+
+def _refuse_other_ipam(wanted: WantedNetwork) -> None:
+    """No other IPAM driver gives addresses that are unique in the cluster.
+
+    Raises:
+        Invalid: another one gave the pools; the text is the command that works.
+    """
+    if wanted.subnets and all(each.space == DEFAULT_SPACE for each in wanted.subnets):
+        return
+    words = ["docker network create -d macvlan-global --ipam-driver macvlan-global"]
+    for each in wanted.subnets:
+        words.append(f"--subnet={each.subnet}")
+        words += [f"--gateway={each.gateway.partition('/')[0]}"] if each.gateway else []
+        words += [f'--aux-address="{name}={text.partition("/")[0]}"' for name, text in each.aux.items()]
+    words += ["--internal"] if wanted.internal else []
+    words += [f'-o {key}="{value}"' for key, value in wanted.options.items()]
+    raise Invalid(
+        "in global scope addresses come from our own IPAM driver, for no other knows those of the other hosts; use: "
+        + " ".join([*words, "NAME"])
+    )

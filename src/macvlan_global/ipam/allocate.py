@@ -4,7 +4,9 @@ An `Occupancy` is what one process believes about one subnet. It is a hint, not 
 create-if-absent, and a candidate that turns out to be taken is simply marked and the next one asked for.
 """
 
+import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 
 from macvlan_global.ipam.intervals import IntervalSet
 
@@ -18,11 +20,26 @@ Neighbours on the wire remember the old holder's MAC for about that long (RFC 11
 class Occupancy:
     """Taken addresses of one subnet, as numbers, with a cursor that walks on and a queue of addresses cooling off."""
 
-    def __init__(self, taken: list[int], cursor: int | None = None) -> None:
-        """Start from what the store holds; `cursor` is the number handed out last, if known."""
+    def __init__(
+        self, taken: Iterable[int], cursor: int | None = None, *, spread: Iterator[float] | None = None
+    ) -> None:
+        """Start from what the store holds; `cursor` is the number handed out last, if known.
+
+        `spread` gives places to begin at, as fractions of a window from 0 to 1, which differ from host to host.
+        Without it a window is begun at its first number.
+        """
         self.taken = IntervalSet(taken)
         self._cooling: OrderedDict[int, float] = OrderedDict()
         self._cursor = cursor
+        self._spread = spread
+
+    def learn(self, taken: Iterable[int]) -> None:
+        """Believe what the store holds now. What cools off here is passed over as before."""
+        self.taken = IntervalSet([*taken, *self._cooling])
+
+    def jump(self) -> None:
+        """Somebody else allocates where we do: go on at another place."""
+        self._cursor = None
 
     def take(self, number: int) -> None:
         """Mark `number` as held."""
@@ -55,7 +72,10 @@ class Occupancy:
         return self.taken.held_in(first, stop) - cooling
 
     def _next(self, first: int, stop: int) -> int | None:
-        begin = first if self._cursor is None or not first <= self._cursor < stop else self._cursor + 1
+        if self._cursor is not None and first <= self._cursor < stop:
+            begin = self._cursor + 1
+        else:
+            begin = first + (int(next(self._spread) * (stop - first)) if self._spread else 0)
         found = self.taken.next_free(begin, stop)
         return self.taken.next_free(first, begin) if found is None else found
 
@@ -66,3 +86,12 @@ class Occupancy:
                 return
             del self._cooling[number]
             self.taken.discard(number)
+
+
+def places_of(host: str, subnet: str) -> Iterator[float]:
+    """Without end: fractions from 0 to 1, the same each time for a host and a subnet, and unlike those of others."""
+    number = 0
+    while True:
+        digest = hashlib.sha256(f"{host} {subnet} {number}".encode()).digest()
+        yield int.from_bytes(digest[:6]) / 2**48
+        number += 1

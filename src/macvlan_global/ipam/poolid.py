@@ -8,6 +8,9 @@ from macvlan_global.subnets import overlap, parse_subnet
 
 DEFAULT_SPACE = "macvlan-global"
 SPACE_OPTION = "space"
+NETWORK_OPTION = "network"
+"""The id in the cluster of the network that a pool belongs to; given by our own replication, not by people."""
+MAX_NETWORK = 64
 MAX_SPACE = 32
 
 
@@ -38,12 +41,27 @@ def space_of(options: Mapping[str, str]) -> str:
         Invalid: an unknown option, or a name that cannot be.
     """
     for key in options:
-        if key != SPACE_OPTION:
+        if key not in {SPACE_OPTION, NETWORK_OPTION}:
             raise Invalid(f"unknown option --ipam-opt {key}; known: {SPACE_OPTION}")
     space = options.get(SPACE_OPTION, DEFAULT_SPACE)
     if not 0 < len(space) <= MAX_SPACE or not all(x.isascii() and (x.isalnum() or x in "-_") for x in space):
         raise Invalid(f"--ipam-opt space={space} must be 1 to {MAX_SPACE} letters, digits, '-' or '_'")
     return space
+
+
+def network_of(options: Mapping[str, str]) -> str:
+    """The network of the cluster that `--ipam-opt network=` names, whose pool is to be joined; "" if none.
+
+    Raises:
+        Invalid: no such id can be.
+    """
+    network = options.get(NETWORK_OPTION, "")
+    if len(network) > MAX_NETWORK or not all(x in "0123456789abcdef" for x in network):
+        raise Invalid(
+            f"--ipam-opt {NETWORK_OPTION}={network[:MAX_NETWORK]} is not the id of a network of the cluster; leave it "
+            "out, macvlan-global sets it itself"
+        )
+    return network
 
 
 def overlaps(one: PoolRecord, other: PoolRecord) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.allocate import Occupancy
+from macvlan_global.ipam.allocate import Occupancy, places_of
 from macvlan_global.ipam.poolid import pool_id
 from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.subnets import Address, Subnet, dynamic_window, from_number, parse_address, parse_subnet, usable
@@ -38,18 +38,26 @@ class PoolView:
 class View:
     """Pools by id, and which addresses of each subnet are taken."""
 
-    def __init__(self, pools: Iterable[PoolRecord] = (), addresses: Iterable[AddressRecord] = ()) -> None:
-        """Begin with what the store holds."""
+    def __init__(
+        self, pools: Iterable[PoolRecord] = (), addresses: Iterable[AddressRecord] = (), *, host: str, shared: bool
+    ) -> None:
+        """Begin with what the store holds. If it is `shared`, each host begins elsewhere in a subnet."""
         self._pools: dict[str, PoolView] = {}
         self._occupied: dict[tuple[str, str], Occupancy] = {}
+        self._host = host
+        self._shared = shared
         for pool in pools:
             self.remember(pool)
         held: dict[tuple[str, str], list[AddressRecord]] = {}
         for record in addresses:
             held.setdefault((record.space, record.subnet), []).append(record)
         for key, records in held.items():
-            last = max(records, key=lambda record: record.at)
-            self._occupied[key] = Occupancy([number(record.address) for record in records], number(last.address))
+            last = max((each for each in records if each.host == host), key=lambda each: each.at, default=None)
+            self._occupied[key] = Occupancy(
+                [number(each.address) for each in records],
+                number(last.address) if last else None,
+                spread=self._places(key),
+            )
 
     def get(self, pool: str) -> PoolView | None:
         """The pool with this id, if it is known here."""
@@ -70,6 +78,10 @@ class View:
         """The subnet of each pool."""
         return (view.subnet for view in self._pools.values())
 
+    def records(self) -> Iterator[PoolRecord]:
+        """Each pool."""
+        return (view.record for view in self._pools.values())
+
     def shares_subnet(self, record: PoolRecord) -> bool:
         """Whether a pool that is known has this subnet in this space."""
         return any(
@@ -78,11 +90,21 @@ class View:
 
     def occupancy(self, record: PoolRecord | AddressRecord) -> Occupancy:
         """What is taken of the subnet of a pool or an address."""
-        return self._occupied.setdefault((record.space, record.subnet), Occupancy([]))
+        key = record.space, record.subnet
+        if key not in self._occupied:
+            self._occupied[key] = Occupancy([], spread=self._places(key))
+        return self._occupied[key]
+
+    def learn(self, record: PoolRecord, addresses: Iterable[AddressRecord]) -> None:
+        """Believe these addresses, which are all that the store has, about the subnet of a pool."""
+        self.occupancy(record).learn(number(each.address) for each in addresses if each.subnet == record.subnet)
 
     def forget_occupancy(self, record: PoolRecord) -> None:
         """Nobody has the subnet any more."""
         self._occupied.pop((record.space, record.subnet), None)
+
+    def _places(self, key: tuple[str, str]) -> Iterator[float] | None:
+        return places_of(self._host, " ".join(key)) if self._shared else None
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """How many addresses of a pool's window are held, and how many it has."""

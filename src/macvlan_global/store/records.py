@@ -155,7 +155,7 @@ class PendingRecord(Record, frozen=True, kw_only=True):
     """
 
     kind: Literal["release", "removal"]
-    network: str
+    network: str = ""
     name: str = ""
     space: str = ""
     address: str = ""

@@ -34,9 +34,13 @@ class FakePeers:
         """See `Peers.network_name`."""
         return f"net-{network}"
 
-    async def endpoint_name(self, network: str, endpoint: str) -> str:
+    async def endpoint_name(self, address: AddressRecord) -> str:
         """See `Peers.endpoint_name`."""
-        return f"container {endpoint}"
+        return f"container {address.endpoint}"
+
+    def host_name(self, host: str) -> str:
+        """See `Peers.host_name`."""
+        return host
 
 
 @dataclass
