@@ -9,20 +9,20 @@ from typing import Any
 
 import aiohttp
 
-from macvlan_global.engine.ports import (
-    EngineEndpoint,
-    EngineInfo,
-    EngineNetwork,
-    EngineSubnet,
-    NetworkEvent,
-)
-from macvlan_global.errors import Invalid, Unavailable
+from macvlan_global.engine.inspected import container, event, network, network_request
+from macvlan_global.engine.ports import EngineContainer, EngineEvent, EngineInfo, EngineNetwork, NewNetwork
+from macvlan_global.errors import Conflict, Invalid, Unavailable
 
 DRIVER = "macvlan-global"
 API = "v1.41"
+NO_IPV4_API = "v1.48"
+"""What a network without IPv4 takes: older versions pass over the wish, and the network gets an IPv4 subnet."""
 ANSWER = aiohttp.ClientTimeout(total=30)
 STREAM = aiohttp.ClientTimeout(total=None, connect=30)
 NOT_FOUND = 404
+IN_THE_WAY = {403, 409}  # containers are on it, and the name is taken
+REFUSED = 400
+ACTIONS = ("create", "destroy", "connect", "disconnect", "start", "die", "rename")
 DEFAULT_SOCKETS = {"/var/run/docker.sock", "/run/docker.sock"}
 PID_FILE = Path("/run/docker.pid")  # /var/run is a link to /run where systemd runs
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
@@ -31,8 +31,10 @@ SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 class DockerEngine:
     """See `macvlan_global.engine.ports.Engine`."""
 
-    def __init__(self, docker_host: str, driver: str = DRIVER) -> None:
+    def __init__(self, docker_host: str, driver: str = DRIVER, ipam_driver: str = DRIVER) -> None:
         """`docker_host` as Docker's own `-H`: `unix:///path` or `tcp://host:port`. The engine need not run yet.
+
+        Networks are made with `driver` and `ipam_driver`; other ones are for tests.
 
         Raises:
             Invalid: `docker_host` is neither.
@@ -42,19 +44,23 @@ class DockerEngine:
             raise Invalid(f"--docker-host {docker_host!r} is neither unix:///path nor tcp://host:port")
         self._docker_host = docker_host
         self._driver = driver
+        self._ipam_driver = ipam_driver
         self._socket = where if kind == "unix" else ""
-        self._base = f"http://{'docker' if kind == 'unix' else where}/{API}"
+        self._root = f"http://{'docker' if kind == 'unix' else where}"
         self._session: aiohttp.ClientSession | None = None
 
     async def info(self) -> EngineInfo:
         """See `Engine.info`."""
         found = await self._get("/info")
+        none = await self._get("/networks/none") or {}
         return EngineInfo(
             version=found.get("ServerVersion", ""),
             plugins=tuple((found.get("Plugins") or {}).get("Network") or ()),
             swarm=(found.get("Swarm") or {}).get("LocalNodeState") == "active",
             live_restore=bool(found.get("LiveRestoreEnabled")),
             labels=tuple(found.get("Labels") or ()),
+            # this network is made with the engine's data, and has its id as long as they last
+            id=none.get("Id", ""),
         )
 
     async def networks(self) -> list[EngineNetwork]:
@@ -62,26 +68,49 @@ class DockerEngine:
         listed = await self._get("/networks")
         ours = [each["Id"] for each in listed if each["Driver"] == self._driver]
         # one that went while we asked is None
-        found = [await self._get(f"/networks/{network}") for network in ours]
-        return [_network(each) for each in found if each]
+        found = [await self._get(f"/networks/{network_id}") for network_id in ours]
+        return [network(each) for each in found if each]
+
+    async def named(self, name: str) -> EngineNetwork | None:
+        """See `Engine.named`."""
+        # asked by filter: a name in the path could be taken for the beginning of an id
+        listed = await self._get("/networks", {"filters": json.dumps({"name": [name]})})
+        same = [each for each in listed if each["Name"] == name]  # the filter lets parts of names through
+        for each in sorted(same, key=lambda each: each["Driver"] != self._driver):
+            if found := await self._get(f"/networks/{each['Id']}"):
+                return network(found)
+        return None
+
+    async def add_network(self, wanted: NewNetwork) -> str:
+        """See `Engine.add_network`."""
+        body = network_request(wanted, self._driver, self._ipam_driver)
+        reply = await self._ask("POST", "/networks/create", body, API if wanted.ipv4 else await self._without_ipv4())
+        return str(reply["Id"])
+
+    async def delete_network(self, network_id: str) -> None:
+        """See `Engine.delete_network`."""
+        await self._ask("DELETE", f"/networks/{network_id}")
+
+    async def container(self, container_id: str) -> EngineContainer | None:
+        """See `Engine.container`."""
+        found = await self._get(f"/containers/{container_id}/json")
+        return container(found) if found else None
 
     async def sandbox(self, container_id: str) -> str:
         """See `Engine.sandbox`."""
         found = await self._get(f"/containers/{container_id}/json") or {}
         return str((found.get("NetworkSettings") or {}).get("SandboxKey", ""))
 
-    async def events(self) -> AsyncIterator[NetworkEvent | None]:
+    async def events(self) -> AsyncIterator[EngineEvent | None]:
         """See `Engine.events`."""
-        asked = {"filters": json.dumps({"type": ["network"]})}
+        asked = {"filters": json.dumps({"type": ["network", "container"], "event": ACTIONS})}
         with self._asking():
-            url = f"{self._base}/events"
+            url = f"{self._root}/{API}/events"
             async with self._open().get(url, params=asked, timeout=STREAM) as stream:
                 yield None
                 async for line in stream.content:
-                    event = json.loads(line)
-                    attributes = event["Actor"].get("Attributes") or {}
-                    if attributes.get("type") == self._driver:
-                        yield NetworkEvent(event["Action"], event["Actor"]["ID"], attributes.get("name", ""))
+                    if seen := event(json.loads(line), self._driver):
+                        yield seen
 
     async def close(self) -> None:
         """See `Engine.close`."""
@@ -95,14 +124,33 @@ class DockerEngine:
             self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
-    async def _get(self, path: str) -> Any:
+    async def _get(self, path: str, params: dict[str, str] | None = None) -> Any:
         """The JSON at this path, or None if there is none."""
         with self._asking():
-            async with self._open().get(self._base + path, timeout=ANSWER) as response:
+            async with self._open().get(f"{self._root}/{API}{path}", params=params, timeout=ANSWER) as response:
                 if response.status == NOT_FOUND:
                     return None
                 response.raise_for_status()
                 return await response.json()
+
+    async def _ask(self, method: str, path: str, body: Any = None, api: str = API) -> Any:
+        """Have something done; the JSON that is answered, None if there is none or nothing to do it to."""
+        with self._asking():
+            url = f"{self._root}/{api}{path}"
+            async with self._open().request(method, url, json=body, timeout=ANSWER) as response:
+                if response.status < REFUSED:
+                    return await response.json() if await response.read() else None
+                if response.status == NOT_FOUND and method == "DELETE":
+                    return None
+                text = str((await response.json(content_type=None)).get("message", "")).strip()
+        raise (Conflict if response.status in IN_THE_WAY else Invalid)(f"the Docker Engine refuses: {text}")
+
+    async def _without_ipv4(self) -> str:
+        """The version of the API for a network that has no IPv4."""
+        version = (await self._get("/version")).get("ApiVersion", "")
+        if _numbers(version) < _numbers(NO_IPV4_API):
+            raise Invalid("a network without IPv4 needs Docker Engine 28 or newer")
+        return NO_IPV4_API
 
     def _refuse_to_wake(self) -> None:
         """Where systemd listens for the engine (docker.socket), to connect is to start it: an operator who stopped it
@@ -121,37 +169,6 @@ class DockerEngine:
             raise Unavailable(f"the Docker Engine at {self._docker_host} does not answer: {text}") from error
 
 
-def _network(found: dict[str, Any]) -> EngineNetwork:
-    ipam = found.get("IPAM") or {}
-    containers = found.get("Containers") or {}
-    return EngineNetwork(
-        id=found["Id"],
-        name=found["Name"],
-        ipam_driver=ipam.get("Driver", ""),
-        internal=bool(found.get("Internal")),
-        options=dict(found.get("Options") or {}),
-        ipam_options=dict(ipam.get("Options") or {}),
-        subnets=tuple(_subnet(each) for each in ipam.get("Config") or ()),
-        endpoints=tuple(_endpoint(key, each) for key, each in containers.items()),
-    )
-
-
-def _endpoint(container_id: str, found: dict[str, Any]) -> EngineEndpoint:
-    return EngineEndpoint(
-        id=found.get("EndpointID", ""),
-        container=found.get("Name", ""),
-        mac=found.get("MacAddress", ""),
-        address=found.get("IPv4Address", "").partition("/")[0],
-        address6=found.get("IPv6Address", "").partition("/")[0],
-        # the engine's key for an endpoint of no container begins with "ep-"
-        container_id="" if container_id.startswith("ep-") else container_id,
-    )
-
-
-def _subnet(config: dict[str, Any]) -> EngineSubnet:
-    return EngineSubnet(
-        subnet=config.get("Subnet", ""),
-        range=config.get("IPRange", ""),
-        gateway=config.get("Gateway", ""),
-        aux=dict(config.get("AuxiliaryAddresses") or {}),
-    )
+def _numbers(version: str) -> tuple[int, ...]:
+    """Of "v1.48" (1, 48): versions are compared so."""
+    return tuple(int(part) for part in version.removeprefix("v").split(".") if part.isdecimal())

@@ -29,7 +29,11 @@ class EngineEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class EngineNetwork:
-    """A network of our driver as the engine has it."""
+    """A network as the engine has it.
+
+    `driver` is "" where it is known to be ours. `ipv4` and `ipv6` tell which families it was made with; engines
+    before 28 always have the former. `scope` is "swarm" for what the swarm's managers look after.
+    """
 
     id: str
     name: str
@@ -39,26 +43,107 @@ class EngineNetwork:
     ipam_options: dict[str, str] = field(default_factory=dict)
     subnets: tuple[EngineSubnet, ...] = ()
     endpoints: tuple[EngineEndpoint, ...] = ()
+    driver: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    attachable: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+    scope: str = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class NewNetwork:
+    """A network of our driver that the engine is to make. Subnets keep their order."""
+
+    name: str
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    internal: bool = False
+    attachable: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+    ipam_options: dict[str, str] = field(default_factory=dict)
+    subnets: tuple[EngineSubnet, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePort:
+    """A port of a container: its number, and "tcp", "udp" or "sctp"."""
+
+    port: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLeg:
+    """A container's leg in a network, seen from the container. Bare addresses; `endpoint` is "" if it does not run.
+
+    `names` are the aliases that the user gave and what the engine answers for, in the engine's order.
+    """
+
+    network: str
+    network_name: str
+    endpoint: str
+    address: str = ""
+    address6: str = ""
+    mac: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineContainer:
+    """A container, its legs in all its networks, and its ports: `exposed` to others, `published` on the host."""
+
+    id: str
+    name: str
+    hostname: str
+    running: bool
+    legs: tuple[EngineLeg, ...] = ()
+    exposed: tuple[EnginePort, ...] = ()
+    published: tuple[EnginePort, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """The engine itself."""
+    """The engine itself.
+
+    `id` tells its data about networks from any other: it is another one once these were lost, though the engine may
+    go by the same name then (`docker info` shows the same ID after /var/lib/docker was emptied, before engine 23).
+    """
 
     version: str
     plugins: tuple[str, ...]
     swarm: bool
     live_restore: bool
     labels: tuple[str, ...]
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkEvent:
-    """Something happened to a network of our driver: `action` is create, destroy, connect or disconnect."""
+    """Something happened to a network of our driver: `action` is create, destroy, connect or disconnect.
+
+    `name` is the network's; `container` is the id of the container that came or went, "" in the other actions.
+    """
 
     action: str
     network: str
     name: str
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEvent:
+    """Something happened to any container: `action` is start, die, rename or destroy. `name` is what it is called
+    now."""
+
+    action: str
+    container: str
+    name: str
+
+
+EngineEvent = NetworkEvent | ContainerEvent
 
 
 class Engine(Protocol):
@@ -80,8 +165,36 @@ class Engine(Protocol):
         """The path of a container's network namespace; "" if it has none or is gone."""
         ...
 
-    def events(self) -> AsyncIterator[NetworkEvent | None]:
-        """Events of our networks from now on; the first item is None: the stream is open."""
+    async def named(self, name: str) -> EngineNetwork | None:
+        """The network of this very name, whatever its driver, with its endpoints; ours if there are several."""
+        ...
+
+    async def add_network(self, wanted: NewNetwork) -> str:
+        """Have the engine make a network of our driver and our IPAM driver; its id.
+
+        The engine calls the driver meanwhile: never await this while it waits for an answer of ours.
+
+        Raises:
+            Conflict: it has a network of this name.
+            Invalid: it refuses; the text is the engine's.
+        """
+        ...
+
+    async def delete_network(self, network_id: str) -> None:
+        """Have the engine remove a network; one that is not there is no error. The engine calls the driver meanwhile.
+
+        Raises:
+            Conflict: containers are on it.
+            Invalid: it refuses; the text is the engine's.
+        """
+        ...
+
+    async def container(self, container_id: str) -> EngineContainer | None:
+        """The container with this id or name; None if there is none."""
+        ...
+
+    def events(self) -> AsyncIterator[EngineEvent | None]:
+        """Events of our networks and of containers from now on; the first item is None: the stream is open."""
         ...
 
     async def close(self) -> None:

@@ -9,13 +9,16 @@ from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import Joined, WantedEndpoint
 from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
 from macvlan_global.engine.ports import (
+    EngineContainer,
     EngineEndpoint,
+    EngineEvent,
     EngineInfo,
+    EngineLeg,
     EngineNetwork,
     EngineSubnet,
-    NetworkEvent,
+    NewNetwork,
 )
-from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.errors import Conflict, MacvlanGlobalError
 from macvlan_global.ipam.poolid import DEFAULT_SPACE
 from macvlan_global.subnets import parse_address, parse_subnet
 from macvlan_global.testing.fake_kernel import FakeKernel
@@ -156,7 +159,45 @@ class FakeEngine:
         """See `Engine.sandbox`."""
         return next((each.sandbox for each in self.containers.values() if engine_id(each.name) == container_id), "")
 
-    async def events(self) -> AsyncIterator[NetworkEvent | None]:
+    async def named(self, name: str) -> EngineNetwork | None:
+        """See `Engine.named`."""
+        return self._networks.get(name)
+
+    async def add_network(self, wanted: NewNetwork) -> str:
+        """See `Engine.add_network`."""
+        if wanted.name in self._networks:
+            raise Conflict(f"the Docker Engine refuses: network with name {wanted.name} already exists")
+        subnets = [
+            Subnet(each.subnet, each.range, each.gateway, each.aux, wanted.ipam_options) for each in wanted.subnets
+        ]
+        made = await self.create_network(wanted.name, *subnets, options=wanted.options, internal=wanted.internal)
+        self._networks[wanted.name] = replace(
+            self._networks[wanted.name],
+            labels=wanted.labels,
+            attachable=wanted.attachable,
+            ipam_options=wanted.ipam_options,
+            ipv4=wanted.ipv4,
+            ipv6=wanted.ipv6,
+        )
+        return made
+
+    async def delete_network(self, network_id: str) -> None:
+        """See `Engine.delete_network`."""
+        for network in [each for each in self._networks.values() if each.id == network_id]:
+            if network.endpoints:
+                raise Conflict(f"the Docker Engine refuses: network {network.name} has active endpoints")
+            await self.remove_network(network.name)
+
+    async def container(self, container_id: str) -> EngineContainer | None:
+        """See `Engine.container`."""
+        for each in self.containers.values():
+            if container_id in {each.name, engine_id(each.name)}:
+                network, address, address6 = engine_id(each.network), _bare(each.address), _bare(each.address6)
+                leg = EngineLeg(network, each.network, each.endpoint, address, address6, each.mac)
+                return EngineContainer(engine_id(each.name), each.name, engine_id(each.name)[:12], True, (leg,))
+        return None
+
+    async def events(self) -> AsyncIterator[EngineEvent | None]:
         """See `Engine.events`: the stream opens, and closes."""
         yield None
 

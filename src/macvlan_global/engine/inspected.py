@@ -1,0 +1,143 @@
+"""What the Docker API shows, in the port's words, and what it wants in its own. Pure."""
+
+from typing import Any
+
+from macvlan_global.engine.ports import (
+    ContainerEvent,
+    EngineContainer,
+    EngineEndpoint,
+    EngineEvent,
+    EngineLeg,
+    EngineNetwork,
+    EnginePort,
+    EngineSubnet,
+    NetworkEvent,
+    NewNetwork,
+)
+
+CONTAINER_ACTIONS = {"start", "die", "rename", "destroy"}
+
+
+def network(found: dict[str, Any]) -> EngineNetwork:
+    """A network from `GET /networks/ID`."""
+    ipam = found.get("IPAM") or {}
+    containers = found.get("Containers") or {}
+    return EngineNetwork(
+        id=found["Id"],
+        name=found["Name"],
+        ipam_driver=ipam.get("Driver", ""),
+        internal=bool(found.get("Internal")),
+        options=dict(found.get("Options") or {}),
+        ipam_options=dict(ipam.get("Options") or {}),
+        subnets=tuple(_subnet(each) for each in ipam.get("Config") or ()),
+        endpoints=tuple(_endpoint(key, each) for key, each in containers.items()),
+        driver=found.get("Driver", ""),
+        labels=dict(found.get("Labels") or {}),
+        attachable=bool(found.get("Attachable")),
+        ipv4=bool(found.get("EnableIPv4", True)),  # engines before 28 do not say
+        ipv6=bool(found.get("EnableIPv6")),
+        scope=found.get("Scope", "local"),
+    )
+
+
+def network_request(wanted: NewNetwork, driver: str, ipam_driver: str) -> dict[str, Any]:
+    """The body of `POST /networks/create`."""
+    body = {
+        "Name": wanted.name,
+        "CheckDuplicate": True,  # engines before 25 would make a second network of the name
+        "Driver": driver,
+        "Internal": wanted.internal,
+        "Attachable": wanted.attachable,
+        "EnableIPv6": wanted.ipv6,
+        "IPAM": {
+            "Driver": ipam_driver,
+            "Options": wanted.ipam_options,
+            "Config": [_config(each) for each in wanted.subnets],
+        },
+        "Options": wanted.options,
+        "Labels": wanted.labels,
+    }
+    return body if wanted.ipv4 else {**body, "EnableIPv4": False}
+
+
+def container(found: dict[str, Any]) -> EngineContainer:
+    """A container from `GET /containers/ID/json`."""
+    config = found.get("Config") or {}
+    networks = (found.get("NetworkSettings") or {}).get("Networks") or {}
+    return EngineContainer(
+        id=found["Id"],
+        name=found.get("Name", "").removeprefix("/"),
+        hostname=config.get("Hostname", ""),
+        running=bool((found.get("State") or {}).get("Running")),
+        legs=tuple(_leg(name, each) for name, each in networks.items()),
+        exposed=_ports(config.get("ExposedPorts")),
+        published=_ports((found.get("HostConfig") or {}).get("PortBindings")),
+        labels=dict(config.get("Labels") or {}),
+    )
+
+
+def event(seen: dict[str, Any], driver: str) -> EngineEvent | None:
+    """An item of `GET /events`; None if it is none of a network of `driver`, and none of a container."""
+    actor, action = seen["Actor"], seen["Action"]
+    attributes = actor.get("Attributes") or {}
+    name = attributes.get("name", "")
+    if seen["Type"] == "network" and attributes.get("type") == driver:
+        return NetworkEvent(action, actor["ID"], name, attributes.get("container", ""))
+    if seen["Type"] == "container" and action in CONTAINER_ACTIONS:
+        return ContainerEvent(action, actor["ID"], name)
+    return None
+
+
+def _endpoint(container_id: str, found: dict[str, Any]) -> EngineEndpoint:
+    return EngineEndpoint(
+        id=found.get("EndpointID", ""),
+        container=found.get("Name", ""),
+        mac=found.get("MacAddress", ""),
+        address=_bare(found.get("IPv4Address", "")),
+        address6=_bare(found.get("IPv6Address", "")),
+        # the engine's key for an endpoint of no container begins with "ep-"
+        container_id="" if container_id.startswith("ep-") else container_id,
+    )
+
+
+def _leg(network_name: str, found: dict[str, Any]) -> EngineLeg:
+    # DNSNames since engine 26, where the aliases are part of it
+    names = [*(found.get("Aliases") or ()), *(found.get("DNSNames") or ())]
+    return EngineLeg(
+        network=found.get("NetworkID", ""),
+        network_name=network_name,
+        endpoint=found.get("EndpointID", ""),
+        address=found.get("IPAddress", ""),
+        address6=found.get("GlobalIPv6Address", ""),
+        mac=found.get("MacAddress", ""),
+        names=tuple(dict.fromkeys(names)),
+    )
+
+
+def _ports(found: dict[str, Any] | None) -> tuple[EnginePort, ...]:
+    pairs = (key.partition("/") for key in found or ())
+    ports = (EnginePort(int(port), kind or "tcp") for port, _, kind in pairs if port.isdecimal())
+    return tuple(sorted(ports, key=_by_number))
+
+
+def _by_number(each: EnginePort) -> tuple[int, str]:
+    return each.port, each.protocol
+
+
+def _subnet(config: dict[str, Any]) -> EngineSubnet:
+    return EngineSubnet(
+        subnet=config.get("Subnet", ""),
+        range=config.get("IPRange", ""),
+        gateway=_bare(config.get("Gateway", "")),  # with its prefix if the pool was chosen by an IPAM driver
+        aux={name: _bare(each) for name, each in (config.get("AuxiliaryAddresses") or {}).items()},
+    )
+
+
+def _config(subnet: EngineSubnet) -> dict[str, Any]:
+    given = {"Subnet": subnet.subnet, "IPRange": subnet.range, "Gateway": subnet.gateway}
+    config: dict[str, Any] = {key: value for key, value in given.items() if value}
+    return {**config, "AuxiliaryAddresses": subnet.aux} if subnet.aux else config
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]
