@@ -142,7 +142,8 @@ class DockerEngine:
                     return await response.json() if await response.read() else None
                 if response.status == NOT_FOUND and method == "DELETE":
                     return None
-                text = str((await response.json(content_type=None)).get("message", "")).strip()
+                said = await response.json(content_type=None)
+        text = " ".join(str(said.get("message", "")).split())
         raise (Conflict if response.status in IN_THE_WAY else Invalid)(f"the Docker Engine refuses: {text}")
 
     async def _without_ipv4(self) -> str:
