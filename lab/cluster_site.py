@@ -101,6 +101,12 @@ class ClusterSite:
         ready = zip(machines, drivers, versions, strict=True)
         return at_once(partial(bring_up, *each) for each in ready)
 
+    def remove(self, site: Site) -> None:
+        """Take a host away that was added, as an operator does: everything on it stops first."""
+        site.host.stop_engine()
+        site.driver.stop()
+        site.host.close()
+
     def cut_off(self, site: Site) -> None:
         """Take the store away from a host, and nothing else, until `mend`."""
         self.management.cut(site.host, "eth0")

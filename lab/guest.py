@@ -23,7 +23,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.image import image_archive
-from lab.packages import ensure_engines, ensure_system_packages
+from lab.packages import ensure_engines, ensure_stores, ensure_system_packages
 from lab.paths import GUESTS, PREFIX, ROOT
 from lab.process import run
 
@@ -82,6 +82,7 @@ def guest_run(
     ensure_system_packages()
     # Made out here: what is made in the guest is gone with it.
     ensure_engines()
+    ensure_stores()
     image_archive()
     GUESTS.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=GUESTS))
