@@ -32,7 +32,12 @@ def fake() -> KernelRig:
     async def move(name: str) -> None:
         kernel.move(name, "/netns/box", name)
 
-    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move)
+    async def neighbour(address: str, vlan_id: int) -> None:
+        heard_on = [each.name for each in kernel.hosted.values() if each.vlan_id == vlan_id and each.name != "lo"]
+        for name in heard_on:
+            kernel.neighbours.setdefault(name, set()).add(address.partition("/")[0])
+
+    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +61,30 @@ async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
         command = ["ip", "-n", machine.namespace, "link", "set", name, "netns", box.namespace]
         await asyncio.to_thread(subprocess.run, command, check=True)
 
+    async def neighbour(address: str, vlan_id: int) -> None:
+        await asyncio.to_thread(_add_neighbour, machine, box, address, vlan_id)
+
     kernel = NetlinkKernel()
     with machine.in_network():
-        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move)
+        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move, neighbour)
         await kernel.close()
     machine.run(["ip", "link", "delete", "port0"])  # what stands on it goes too, wherever it is
+
+
+def _add_neighbour(machine: Host, box: Host, address: str, vlan_id: int) -> None:
+    """A container's link on the other end of the wire: a macvlan in a namespace of its own."""
+    on, name, flag = "peer0", "far4", ""
+    if ":" in address:
+        name, flag = "far6", " nodad"
+    if vlan_id:
+        on, made = f"peer0.{vlan_id}", f"link add link peer0 name peer0.{vlan_id} type vlan id {vlan_id}"
+        if machine.run(["ip", "link", "show", on], check=False).returncode:
+            machine.run(["ip", *made.split()])
+            machine.run(["ip", "link", "set", on, "up"])
+    machine.run(["ip", *f"link add link {on} name {name} type macvlan mode bridge".split()])
+    subprocess.run(["ip", "-n", machine.namespace, "link", "set", name, "netns", box.namespace], check=True)
+    for line in (f"link set {name} up", f"address add {address} dev {name}{flag}"):
+        box.run(["ip", *line.split()])
 
 
 def _names_in(folder: str) -> list[str]:

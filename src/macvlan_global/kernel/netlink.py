@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel import probe
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec, RouteFacts
 from macvlan_global.kernel.rtnl import RawLink, RouteSocket
 from macvlan_global.kernel.sandbox import Sandboxes
@@ -136,6 +138,14 @@ class NetlinkKernel:
         """See `Kernel.find_in_sandbox`."""
         return await self._sandboxes.has_macvlan(sandbox, mac)
 
+    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
+        """See `Kernel.answers`. What this host has itself it does not hear itself say."""
+        asked = ip_address(address)
+        with _asking("listing addresses"):
+            own = {each.interface.ip for each in self._socket().addresses()}
+        name = (await self._need(parent)).fact.name
+        return asked in own or await probe.answers(name, asked, tries=tries, wait=wait)
+
     async def close(self) -> None:
         """See `Kernel.close`."""
         self._sandboxes.close()
@@ -158,7 +168,10 @@ class NetlinkKernel:
             return None
 
     async def _index(self, name: str) -> int:
+        return (await self._need(name)).fact.index
+
+    async def _need(self, name: str) -> RawLink:
         found = await self._get(name)
         if found is None:
             raise NotFound(f"there is no interface {name} on this host")
-        return found.fact.index
+        return found

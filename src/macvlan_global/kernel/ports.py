@@ -108,6 +108,19 @@ class Kernel(Protocol):
         """
         ...
 
+    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
+        """Whether somebody on the wire of the link `parent` has the IPv4 or IPv6 address (bare text), or this host.
+
+        Asks up to `tries` times, and waits `wait` seconds for an answer each time. Links that stand on `parent`
+        themselves do not hear it (a macvlan and its parent do not see each other), so a container of this host does
+        not answer: whoever asks must know its own endpoints.
+
+        Raises:
+            NotFound: there is no such link.
+            Unavailable: it is down, has no carrier or is no Ethernet, so nobody knows.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of the sockets. Idempotent."""
         ...

@@ -18,7 +18,8 @@ class FakeKernel:
     """Links live in dicts: `hosted` in the host's namespace, `sandboxed` by namespace path.
 
     `failing` maps a method's name to the error its next call raises; `faults` numbers every step that changes
-    something, to try each that can fail. `altnames` are further names of links.
+    something, to try each that can fail. `altnames` are further names of links. `neighbours` are the addresses that
+    somebody has on the wire of a link, by its name; of a host they are `route_facts`.
     """
 
     def __init__(self, *names: str, routes: RouteFacts | None = None) -> None:
@@ -28,6 +29,8 @@ class FakeKernel:
         self.failing: dict[str, MacvlanGlobalError] = {}
         self.faults = Faults()
         self.altnames: dict[str, str] = {}
+        self.neighbours: dict[str, set[str]] = {}
+        self.asked: list[tuple[str, str]] = []
         self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
         self._last_index = 0
@@ -93,6 +96,10 @@ class FakeKernel:
     async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:
         """See `Kernel.find_in_sandbox`."""
         return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(sandbox, mac)))
+
+    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
+        """See `Kernel.answers`. Nobody is waited for; `asked` keeps what was asked."""
+        return await self._step("answers", lambda: self._answers(parent, address))
 
     async def close(self) -> None:
         """See `Kernel.close`."""
@@ -161,6 +168,15 @@ class FakeKernel:
             return False
         del self.sandboxed[sandbox][found[0]]
         return True
+
+    def _answers(self, parent: str, address: str) -> bool:
+        link = self._need(parent)
+        self.asked.append((link.name, address))
+        if any(str(each.ip) == address for _, each in self.route_facts.addresses):
+            return True
+        if not link.up:
+            raise Unavailable(f"nobody can be asked on {parent}: it is down (ip link set {parent} up)")
+        return address in self.neighbours.get(link.name, set())
 
     def _need(self, name: str) -> LinkFact:
         link = self._named(name)

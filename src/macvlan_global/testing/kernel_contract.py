@@ -16,13 +16,17 @@ OTHER_MAC = "02:00:00:00:00:bb"
 
 @dataclass(frozen=True, slots=True)
 class KernelRig:
-    """`device` is up, with MTU 1500, and has the alternative name `altname`; `move` puts a link into `sandbox`."""
+    """`device` is up, with MTU 1500, and has the alternative name `altname`; `move` puts a link into `sandbox`.
+
+    `neighbour` gives an address, with its prefix length, to somebody else on the device's wire, in a VLAN (0: none).
+    """
 
     kernel: Kernel
     device: str
     altname: str
     sandbox: str
     move: Callable[[str], Awaitable[None]]
+    neighbour: Callable[[str, int], Awaitable[None]]
 
 
 Check = Callable[[KernelRig], Awaitable[None]]
@@ -229,6 +233,45 @@ async def closing_twice_is_fine(rig: KernelRig) -> None:
     await rig.kernel.close()
 
 
+async def who_has_an_address_answers(rig: KernelRig) -> None:
+    """In both families, at the first question; the link may be named by its other name."""
+    await rig.neighbour("192.0.2.9/24", 0)
+    await rig.neighbour("2001:db8::9/64", 0)
+    for address in ("192.0.2.9", "2001:db8::9"):
+        assert await rig.kernel.answers(rig.device, address, wait=10)
+        assert await rig.kernel.answers(rig.altname, address, tries=1, wait=10)
+
+
+async def nobody_answers_for_an_address_that_nobody_has(rig: KernelRig) -> None:
+    """A neighbour has others, and a link that stands on the asking one is not asked."""
+    await rig.neighbour("192.0.2.9/24", 0)
+    await rig.neighbour("2001:db8::9/64", 0)
+    for address in ("192.0.2.8", "2001:db8::8", "2001:db8:0:1::9"):
+        assert not await rig.kernel.answers(rig.device, address, tries=2, wait=0.1)
+
+
+async def a_wire_that_cannot_be_asked_is_not_taken_for_silent(rig: KernelRig) -> None:
+    """No such link, or one that is down: nobody knows who has the address."""
+    await _refused(NotFound, rig.kernel.answers("nosuch", "192.0.2.9"))
+    await rig.kernel.set_down(rig.device)
+    for address in ("192.0.2.9", "2001:db8::9"):
+        await _refused(Unavailable, rig.kernel.answers(rig.device, address))
+
+
+async def who_has_an_address_in_another_vlan_does_not_answer(rig: KernelRig) -> None:
+    """The sub-interface asks in its VLAN alone, its master outside of all."""
+    await rig.kernel.add_vlan("blue", rig.device, 10)
+    await rig.kernel.add_vlan("red", rig.device, 11)
+    await rig.kernel.set_up("blue")
+    await rig.kernel.set_up("red")
+    await rig.neighbour("192.0.2.9/24", 10)
+    await rig.neighbour("2001:db8::9/64", 10)
+    for address in ("192.0.2.9", "2001:db8::9"):
+        assert await rig.kernel.answers("blue", address, wait=10)
+        assert not await rig.kernel.answers("red", address, tries=2, wait=0.1)
+        assert not await rig.kernel.answers(rig.device, address, tries=2, wait=0.1)
+
+
 async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
     """With its VLAN id, the master's MAC and MTU; its name need not tell the id."""
     await rig.kernel.add_vlan("blue", rig.device, 4094)
@@ -299,11 +342,15 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     a_mac_in_a_container_counts_on_the_parent,
     many_requests_at_once_are_all_answered,
     closing_twice_is_fine,
+    who_has_an_address_answers,
+    nobody_answers_for_an_address_that_nobody_has,
+    a_wire_that_cannot_be_asked_is_not_taken_for_silent,
 )
 VLAN_CONTRACT: tuple[Check, ...] = (
     a_sub_interface_is_made_down_on_its_master,
     a_vlan_is_made_once_on_a_master,
     a_sub_interface_is_not_set_up_on_a_master_that_is_down,
     what_stands_on_a_link_goes_with_it,
+    who_has_an_address_in_another_vlan_does_not_answer,
 )
 DUMMY_CONTRACT: tuple[Check, ...] = (a_dummy_is_made_down_and_carries_links,)

@@ -1,0 +1,121 @@
+"""Asking a wire who has an address: two machines on one switch, a container on the far one."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from lab import Host, Wire
+from macvlan_global.errors import Unavailable
+from macvlan_global.kernel.netlink import NetlinkKernel
+from macvlan_global.kernel.ports import MacvlanSpec
+
+FOUR, SIX = "192.0.2.9", "2001:db8::9"
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Wire]:
+    """A switch."""
+    with Wire() as wire:
+        yield wire
+
+
+@pytest.fixture(scope="module")
+def near(wire: Wire) -> Iterator[Host]:
+    """The machine that asks. Its interface has no address, as a parent may."""
+    with Host("near") as near:
+        near.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"])
+        wire.plug(near)
+        yield near
+
+
+@pytest.fixture(scope="module")
+def far(wire: Wire) -> Iterator[Host]:
+    """The machine whose driver is dead and whose container is not: a macvlan in a namespace of its own."""
+    with Host("far") as far, Host("box") as box:
+        wire.plug(far)
+        far.run(["ip", "link", "add", "link", "eth1", "name", "c0", "type", "macvlan", "mode", "bridge"])
+        subprocess.run(["ip", "-n", far.namespace, "link", "set", "c0", "netns", box.namespace], check=True)
+        for line in ("link set c0 up", f"address add {FOUR}/24 dev c0", f"address add {SIX}/64 dev c0 nodad"):
+            box.run(["ip", *line.split()])
+        yield far
+
+
+@pytest.fixture
+async def kernel(near: Host) -> AsyncIterator[NetlinkKernel]:
+    """The asking machine's."""
+    kernel = NetlinkKernel()
+    with near.in_network():
+        yield kernel
+        await kernel.close()
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_container_on_another_machine_answers(kernel: NetlinkKernel) -> None:
+    """For its addresses alone, and however many ask at once; the asking parent has no address and no IPv6."""
+    asked = [FOUR, SIX, "192.0.2.10", "2001:db8::10"] * 8
+    found = await asyncio.gather(*(kernel.answers("eth1", each, tries=3, wait=0.5) for each in asked))
+    assert found == [True, True, False, False] * 8
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_parent_that_carries_a_passthru_link_hears_answers(kernel: NetlinkKernel, near: Host) -> None:
+    """Although that link takes every frame for itself."""
+    await kernel.add_macvlan(MacvlanSpec("m0", "eth1", "passthru", ""))
+    await kernel.set_up("m0")
+    try:
+        assert await kernel.answers("eth1", FOUR, wait=5)
+        assert await kernel.answers("eth1", SIX, wait=5)
+    finally:
+        near.run(["ip", "link", "delete", "m0"])
+
+
+@pytest.mark.usefixtures("far")
+async def test_what_this_machine_has_itself_is_taken(kernel: NetlinkKernel, near: Host) -> None:
+    """It does not hear itself, so it looks."""
+    near.run(["ip", "address", "add", "192.0.2.77/32", "dev", "lo"])
+    assert await kernel.answers("eth1", "192.0.2.77", tries=1, wait=0.1)
+
+
+async def test_a_wire_without_a_carrier_is_not_silent(kernel: NetlinkKernel, near: Host, wire: Wire) -> None:
+    """Nobody answers because nobody hears; the error says why nobody knows."""
+    wire.cut(near)
+    try:
+        with pytest.raises(Unavailable, match="nobody can be asked on eth1: it has no carrier"):
+            await kernel.answers("eth1", FOUR)
+    finally:
+        wire.mend(near)
+
+
+async def test_a_carrier_lost_while_waiting_is_not_silence(kernel: NetlinkKernel, near: Host, wire: Wire) -> None:
+    """What was not heard while the plug was out says nothing."""
+    asking = asyncio.gather(kernel.answers("eth1", "192.0.2.10", tries=1, wait=1), return_exceptions=True)
+    await asyncio.sleep(0)  # the question is out
+    wire.cut(near)
+    try:
+        (found,) = await asking
+        assert isinstance(found, Unavailable)
+    finally:
+        wire.mend(near)
+
+
+async def test_what_is_no_ethernet_cannot_be_asked(kernel: NetlinkKernel, near: Host) -> None:
+    """A tunnel, say."""
+    near.run(["ip", "link", "add", "gre9", "type", "gretap", "local", "192.0.2.1", "remote", "192.0.2.2"], check=False)
+    near.run(["ip", "tuntap", "add", "dev", "tun9", "mode", "tun"])
+    near.run(["ip", "link", "set", "tun9", "up"])
+    with pytest.raises(Unavailable, match="it is not an Ethernet link"):
+        await kernel.answers("tun9", FOUR)
+
+
+def test_without_the_right_to_ask_the_error_says_which_is_missing(near: Host) -> None:
+    """A unit file of an older version lacks it."""
+    program = (
+        "import asyncio, macvlan_global.kernel.netlink as n;"
+        "asyncio.run(n.NetlinkKernel().answers('eth1', '192.0.2.9', tries=1, wait=0.1))"
+    )
+    command = [*near.enter, "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Unavailable: nobody on the wire can be asked for an address: CAP_NET_RAW is missing" in done.stderr
