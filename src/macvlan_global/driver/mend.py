@@ -33,6 +33,8 @@ class Mender:
         self.grace = grace
         self._our_ipam = our_ipam
         self._now = now
+        self.problems: list[str] = []
+        """What the last repair could not put right, in words."""
 
     async def look(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
         """What would be corrected. Without an engine, or if it does not answer, only what the kernel proves.
@@ -52,21 +54,23 @@ class Mender:
     async def mend(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
         """Correct, and say what was corrected. One that fails is logged and the others go on."""
         done = []
+        problems = []
         for correction in await self.look(engine, grace):
             try:
                 await self._apply(correction, engine)
             except MacvlanGlobalError as error:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
+                problems.append(f"{correction.subject} ({correction.reason}): {error}")
             else:
                 log.info("repair: %s %s: %s", type(correction).__name__, correction.subject, correction.reason)
                 done.append(correction)
+        self.problems = problems
         return done
 
     async def _facts(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], r.Facts]:
         now = self._now()
         # what is held is read before who holds it: who comes in between is then never taken for missing
-        addresses = tuple(await self._driver.pools.addresses())
-        pools = tuple(await self._driver.pools.pools())
+        shared = await self._shared()
         owned = tuple((await self._driver.owned.owned()).values())
         links = {link.name: link for link in await self._driver.kernel.links()}
         endpoints = tuple(await self._driver.endpoints.all())
@@ -79,11 +83,23 @@ class Mender:
             networks=networks,
             endpoints=endpoints,
             owned=owned,
-            pools=pools,
-            addresses=addresses,
+            shared=shared,
             links=links,
             engine=engine,
         )
+
+    async def _shared(self) -> r.Shared | None:
+        tables = self._driver.tables
+        try:
+            return r.Shared(
+                addresses=tuple(await self._driver.pools.addresses()),
+                pools=tuple(await self._driver.pools.pools()),
+                removed=frozenset(row.record.id for row in await tables.removed.scan()),
+                defined=frozenset(row.record.id for row in await tables.definitions.scan()),
+            )
+        except Unavailable as error:
+            log.info("repair goes without the store: %s", error)
+            return None
 
     async def _refuse_if_in_use(self, endpoint: EndpointRecord) -> None:
         """The engine may be another one, or know less than it should: what the kernel shows in use is left alone."""
@@ -126,6 +142,18 @@ class Mender:
     @_apply.register
     async def _(self, correction: r.GiveBackPool, _engine: Engine | None) -> None:
         await self._driver.pools.give_back_pool(correction.pool)
+
+    @_apply.register
+    async def _(self, correction: r.ForgetNetwork, _engine: Engine | None) -> None:
+        await self._driver.pools.drop_network(correction.network, if_empty=True)
+
+    @_apply.register
+    async def _(self, correction: r.RestorePool, _engine: Engine | None) -> None:
+        await self._driver.pools.restore_pool(correction.pool)
+
+    @_apply.register
+    async def _(self, correction: r.ClaimAddress, _engine: Engine | None) -> None:
+        await self._driver.pools.claim(correction.pool, correction.address, correction.holder)
 
     @_apply.register
     async def _(self, correction: r.AdoptNetwork, _engine: Engine | None) -> None:

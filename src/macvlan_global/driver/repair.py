@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
+from macvlan_global.ipam.holders import Holder
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.links.owned import describe, is_what_we_made
 from macvlan_global.store.records import (
@@ -18,14 +19,28 @@ from macvlan_global.store.records import (
     LinkRecord,
     NetworkRecord,
     PoolRecord,
+    SubnetRecord,
 )
+from macvlan_global.subnets import parse_address, parse_subnet
 
 _OUR_LINK = re.compile(r"mg-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """What the hosts of a cluster share; a host alone has pools and addresses of its own. `defined` and `removed` are
+    ids in the cluster of networks that it has, and that were removed."""
+
+    pools: tuple[PoolRecord, ...] = ()
+    addresses: tuple[AddressRecord, ...] = ()
+    defined: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """All that a repair rests on. `engine` is None if it did not answer; times are seconds since the epoch."""
+    """All that a repair rests on. `engine` is None if it did not answer, `shared` if the store did not; times are
+    seconds since the epoch."""
 
     host: str
     boot: str
@@ -34,8 +49,7 @@ class Facts:
     networks: tuple[NetworkRecord, ...] = ()
     endpoints: tuple[EndpointRecord, ...] = ()
     owned: tuple[LinkRecord, ...] = ()
-    pools: tuple[PoolRecord, ...] = ()
-    addresses: tuple[AddressRecord, ...] = ()
+    shared: Shared | None = None
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     engine: tuple[EngineNetwork, ...] | None = None
 
@@ -44,8 +58,11 @@ class Facts:
         return abs(self.now - at) >= self.grace  # the clock may have been ahead when it was written
 
     def living_networks(self, deleted: set[str]) -> set[str]:
-        """The ids of networks that the state or the engine has, and that are not about to be deleted."""
-        return ({each.id for each in self.networks} | {each.id for each in self.engine or ()}) - deleted
+        """The ids, here and in the cluster, of networks that the state, the engine or the cluster has, and that are
+        not about to be deleted."""
+        here = {each.id for each in self.networks} | {each.shared_id for each in self.networks}
+        defined = self.shared.defined if self.shared else frozenset()
+        return (here | {each.id for each in self.engine or ()}) - deleted | defined
 
     def engine_endpoints(self) -> dict[str, EngineEndpoint]:
         """Every endpoint that the engine has, by id."""
@@ -111,6 +128,29 @@ class GiveBackPool(Correction):
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetNetwork(Correction):
+    """Let go of the pools and addresses of a network that was removed from the cluster."""
+
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePool(Correction):
+    """Write down a pool that a network of this host has and the store lost."""
+
+    pool: PoolRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAddress(Correction):
+    """Claim an address that this host uses and the store does not say so."""
+
+    pool: PoolRecord
+    address: str
+    holder: Holder
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptNetwork(Correction):
     """Write down a network that the engine has and our state lost."""
 
@@ -128,15 +168,21 @@ class AdoptEndpoint(Correction):
 def plan(facts: Facts) -> list[Correction]:
     """Every correction, in an order in which they can be applied."""
     deleted = {each.network for each in _networks(facts)}
-    return [
+    endpoints = list(_endpoints(facts, deleted))
+    corrections: list[Correction] = [
         *_networks(facts),
         *_adoptions(facts),
-        *_endpoints(facts, deleted),
+        *endpoints,
         *_strays(facts),
         *_parents(facts, deleted),
-        *_addresses(facts, deleted),
-        *_pools(facts, deleted),
     ]
+    if facts.shared:
+        ended = {each.endpoint for each in endpoints}
+        corrections += _lost(facts, facts.shared, deleted, ended)
+        corrections += _addresses(facts, facts.shared, deleted)
+        corrections += _pools(facts, facts.shared, deleted)
+        corrections += _forgotten(facts.shared)
+    return corrections
 
 
 def _networks(facts: Facts) -> list[DeleteNetwork]:
@@ -148,7 +194,8 @@ def _networks(facts: Facts) -> list[DeleteNetwork]:
             f"network {each.name or each.id[:12]}", "the engine has no such network: it was removed unseen", each.id
         )
         for each in facts.networks
-        if each.id not in known and facts.is_old(each.at)
+        # what the cluster has is looked after by replication: the engine may only have lost it
+        if each.id not in known and facts.is_old(each.at) and not each.published
     ]
 
 
@@ -226,14 +273,75 @@ def _users(facts: Facts, deleted: set[str]) -> dict[str, tuple[int, str]]:
     return users
 
 
-def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:
+def _lost(facts: Facts, shared: Shared, deleted: set[str], ended: set[str]) -> Iterator[Correction]:
+    """What this host has and the store does not know: a store that was restored from a copy is older than we are."""
+    pools = {(each.space, each.subnet, each.range) for each in shared.pools}
+    held = {(each.space, each.address): each for each in shared.addresses}
+    for network in facts.networks:
+        if network.id in deleted or not facts.is_old(network.at):
+            continue
+        name = network.name or network.id[:12]
+        for subnet in (each for each in network.subnets if each.space):
+            pool = PoolRecord(
+                space=subnet.space,
+                subnet=subnet.subnet,
+                range=subnet.range,
+                network=network.shared_id,
+                host=facts.host,
+                at=facts.now,
+            )
+            if (pool.space, pool.subnet, pool.range) not in pools and network.shared_id not in shared.removed:
+                yield RestorePool(f"pool {pool.subnet}", f"network {name} has it, and the store does not know", pool)
+            yield from _unclaimed(network, pool, subnet, held)
+            for endpoint in facts.endpoints:
+                if endpoint.network == network.id and endpoint.id not in ended and facts.is_old(endpoint.at):
+                    yield from _unclaimed_by(endpoint, network, pool, subnet, held, facts.host)
+
+
+def _unclaimed(
+    network: NetworkRecord, pool: PoolRecord, subnet: SubnetRecord, held: Mapping[tuple[str, str], AddressRecord]
+) -> Iterator[ClaimAddress]:
+    """The gateway and the aux addresses of a subnet that the store does not say the network has."""
+    wanted = [(subnet.gateway, Holder("gateway", network.shared_id))] if subnet.gateway else []
+    wanted += [(address, Holder("aux", network.shared_id, label=label)) for label, address in subnet.aux.items()]
+    for address, holder in wanted:
+        record = held.get((pool.space, address))
+        if record is None or not (holder.holds(record) or holder.shares(record)):
+            name = network.name or network.id[:12]
+            reason = f"it is the {holder.kind} address of network {name}, and the store does not say so"
+            yield ClaimAddress(f"address {address}", reason, pool, address, holder)
+
+
+def _unclaimed_by(
+    endpoint: EndpointRecord,
+    network: NetworkRecord,
+    pool: PoolRecord,
+    subnet: SubnetRecord,
+    held: Mapping[tuple[str, str], AddressRecord],
+    host: str,
+) -> Iterator[ClaimAddress]:
+    """The addresses that an endpoint has in a subnet, and that the store does not say it has."""
+    inside = parse_subnet(subnet.subnet, "subnet")
+    holder = Holder("endpoint", network.shared_id, endpoint.id)
+    for address in (endpoint.address, endpoint.address6):
+        if not address or parse_address(address, "address") not in inside:
+            continue
+        record = held.get((pool.space, address))
+        if record is None or not holder.holds(record) or record.host != host:
+            who = endpoint.container or endpoint.id[:12]
+            yield ClaimAddress(
+                f"address {address}", f"{who} uses it, and the store does not say so", pool, address, holder
+            )
+
+
+def _addresses(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackAddress]:
     if facts.engine is None:
         return
     networks = facts.living_networks(deleted)
     endpoints = {each.id for each in facts.endpoints}
     in_engine = facts.engine_endpoints()
     used = {address for each in in_engine.values() for address in (each.address, each.address6) if address}
-    for each in facts.addresses:
+    for each in shared.addresses:
         if each.host != facts.host or not facts.is_old(each.at) or each.network in deleted:
             continue
         if each.kind == "reserved":
@@ -243,19 +351,26 @@ def _addresses(facts: Facts, deleted: set[str]) -> Iterator[GiveBackAddress]:
                 )
         elif each.kind == "endpoint" and each.endpoint not in endpoints and each.endpoint not in in_engine:
             yield GiveBackAddress(f"address {each.address}", "its endpoint is gone", each)
-        elif each.network not in networks and each.kind != "endpoint":
+        elif each.network not in networks | shared.removed and each.kind != "endpoint":
             yield GiveBackAddress(f"address {each.address}", "its network is gone", each)
 
 
-def _pools(facts: Facts, deleted: set[str]) -> Iterator[GiveBackPool]:
+def _forgotten(shared: Shared) -> Iterator[ForgetNetwork]:
+    """Networks that were removed, and whose last endpoint is gone on every host."""
+    in_use = {each.network for each in shared.addresses if each.kind == "endpoint"}
+    for network in sorted({each.network for each in shared.pools} & shared.removed - in_use):
+        yield ForgetNetwork(f"network {network[:12]}", "it was removed, and its last endpoint is gone", network)
+
+
+def _pools(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackPool]:
     if facts.engine is None:
         return
     networks = facts.living_networks(deleted)
     subnets = {subnet.subnet for each in facts.engine for subnet in each.subnets}
-    for pool in facts.pools:
-        if not facts.is_old(pool.at) or pool.network in networks:
+    for pool in shared.pools:
+        if not facts.is_old(pool.at) or pool.network in networks or pool.host not in {"", facts.host}:
             continue
-        if pool.network in deleted:
+        if pool.network in deleted | shared.removed:
             continue  # it goes with its network
         if pool.network:
             yield GiveBackPool(f"pool {pool.subnet}", "its network is gone", pool)

@@ -155,6 +155,17 @@ class Pools(Addresses):
             return False
         return await self._drop_pool(row)
 
+    async def restore_pool(self, record: PoolRecord) -> None:
+        """Write a pool of a network anew that the store lost. Idempotent.
+
+        Raises:
+            Conflict: another network has it, or one that it overlaps with.
+        """
+        if not await self._create_pool(record):
+            row = await self._pools.get(*key_of(pool_id(record)))
+            if row and row.record.network != record.network:
+                raise Conflict(await describe_overlap(self._peers, record, row.record))
+
     # ---------------------------------------------------------------- inside
 
     async def _reserve(self, record: PoolRecord) -> None:
