@@ -1,7 +1,6 @@
 """Configuration: defaults, then the file, then the environment, then the command line, as one frozen value."""
 
 import difflib
-import math
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")
 ENVIRONMENT_PREFIX = "MACVLAN_GLOBAL_"
+CLUSTER_STORES = ("consul", "etcd")
+MOST_SECONDS = 2**31
 
 
 class AutoPoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,9 +26,23 @@ class AutoPoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
 
 
+class StoreAccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[store_access]`: how this host shows a cluster store who it is. Paths of files; secrets are in files of their
+    own, or in the environment (`MACVLAN_GLOBAL_STORE_TOKEN`, `MACVLAN_GLOBAL_STORE_PASSWORD`), never in here."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    token_file: str = ""
+    user: str = ""
+    password_file: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set. `scope` "" means what fits the store; `metrics` is `HOST:PORT`, "" for none;
-    `repair_grace` in seconds is how old a thing must be before repair takes it for abandoned."""
+    `repair_grace` in seconds is how old a thing must be before repair takes it for abandoned. `dns` is where the
+    resolver of a cluster listens, `HOST:PORT` or "" for nowhere, and `dns_ttl` in seconds how long its answers may be
+    remembered. `host_grace` in seconds is how long a host must be gone before its addresses may be given back."""
 
     scope: Literal["", "local", "global"] = ""
     store: str = "sqlite"
@@ -40,12 +55,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_format: Literal["text", "json"] = "text"
     metrics: str = ""
     repair_grace: float = 60.0
+    dns: str = "127.0.0.153:53"
+    dns_ttl: int = 5
+    host_grace: float = 600.0
+    store_access: StoreAccessConfig = StoreAccessConfig()
     parents: dict[str, str] = {}
     auto_pools: list[AutoPoolConfig] = []
 
     def effective_scope(self) -> str:
-        """`local` unless said otherwise."""
-        return self.scope or "local"
+        """What is said, else `global` with a cluster store and `local` without one."""
+        return self.scope or ("global" if is_cluster(self.store) else "local")
+
+    def is_shared(self) -> bool:
+        """Whether this host shares networks and addresses with others: in global scope, on a cluster store."""
+        return is_cluster(self.store) and self.effective_scope() == "global"
 
     def effective_host_name(self) -> str:
         """The name of this host."""
@@ -58,8 +81,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return tuple(AutoPool(ip_network(each.base), each.size) for each in self.auto_pools)
 
 
-SCALARS = tuple(name for name in Config.__struct_fields__ if name not in {"parents", "auto_pools"})
+SCALARS = tuple(name for name in Config.__struct_fields__ if name not in {"parents", "auto_pools", "store_access"})
 """Keys that the environment and the command line can set too."""
+
+
+def is_cluster(store: str) -> bool:
+    """Whether `--store` names a store that several hosts share."""
+    return store.partition("://")[0].partition("+")[0] in CLUSTER_STORES
 
 
 def load_config(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Config:
@@ -116,9 +144,15 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
     config = msgspec.convert(values, Config, strict=False)
     for each in config.auto_pools:
         _check_auto_pool(each)
-    _check_metrics(config.metrics)
-    if not 0 <= config.repair_grace < math.inf:
-        raise Invalid(f"repair_grace = {config.repair_grace} is not a number of seconds; use for example 60")
+    _check_listen_address("metrics", config.metrics, "127.0.0.1:9477")
+    _check_listen_address("dns", config.dns, "127.0.0.153:53")
+    for name, seconds, usual in (
+        ("repair_grace", config.repair_grace, 60),
+        ("dns_ttl", config.dns_ttl, 5),
+        ("host_grace", config.host_grace, 600),
+    ):
+        if not 0 <= seconds < MOST_SECONDS:
+            raise Invalid(f"{name} = {seconds} is not a number of seconds; use for example {usual}")
     return config
 
 
@@ -134,7 +168,7 @@ def _check_auto_pool(pool: AutoPoolConfig) -> None:
         )
 
 
-def _check_metrics(address: str) -> None:
+def _check_listen_address(key: str, address: str, usual: str) -> None:
     host, _, port = address.rpartition(":")
     if address and not (host and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise Invalid(f"metrics = {address!r} is not HOST:PORT; use for example 127.0.0.1:9477")
+        raise Invalid(f"{key} = {address!r} is not HOST:PORT; use for example {usual}")

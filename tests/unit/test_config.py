@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -36,9 +37,11 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
 @pytest.mark.parametrize("key", SCALARS)
 def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
-    value = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477"}.get(key, "7")
-    expected = 7.0 if key == "repair_grace" else value
-    written = value if key == "repair_grace" else f'"{value}"'
+    words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}
+    value = words.get(key, "7")
+    is_number = key in {"repair_grace", "dns_ttl", "host_grace"}
+    expected = 7.0 if is_number else value
+    written = value if is_number else f'"{value}"'
     from_file = load_config(_file(tmp_path, f"{key} = {written}"), {}, {})
     from_environment = load_config(_file(tmp_path, ""), {f"MACVLAN_GLOBAL_{key.upper()}": value}, {})
     from_flag = load_config(_file(tmp_path, ""), {}, {key: value})
@@ -65,6 +68,9 @@ def test_aliases_and_auto_pools_come_from_the_file(tmp_path: Path) -> None:
         ("repair_grace = -1", "repair_grace"),
         ("repair_grace = nan", "repair_grace"),
         ("repair_grace = inf", "repair_grace"),
+        ("dns_ttl = -1", "dns_ttl"),
+        ("host_grace = inf", "host_grace"),
+        ('dns = "127.0.0.153"', "HOST:PORT"),
         ('metrics = "9477"', "HOST:PORT"),
         ('metrics = "127.0.0.1:0"', "HOST:PORT"),
         ('metrics = "127.0.0.1:65536"', "HOST:PORT"),
@@ -101,3 +107,21 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, words in (("nosuch", "cannot be read"), ("", "cannot be read"), ("binary", "is not TOML")):
         with pytest.raises(Invalid, match=words):
             load_config(tmp_path / name, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("store", "scope", "expected", "shared"),
+    [
+        ("sqlite", "", "local", False),
+        ("sqlite", "global", "global", False),
+        ("consul://10.0.0.1:8500", "", "global", True),
+        ("etcd+https://10.0.0.1:2379", "", "global", True),
+        ("etcd://10.0.0.1:2379", "local", "local", False),
+    ],
+)
+def test_the_scope_is_what_fits_the_store(
+    store: str, scope: Literal["", "local", "global"], expected: str, shared: bool
+) -> None:
+    """Unless it is given; a host that is local by wish shares nothing."""
+    config = Config(store=store, scope=scope)
+    assert (config.effective_scope(), config.is_shared()) == (expected, shared)

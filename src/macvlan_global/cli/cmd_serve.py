@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads them from the signature
     config: Annotated[Path | None, typer.Option(help="TOML file [/etc/macvlan-global/config.toml]")] = None,
     scope: Annotated[str | None, typer.Option(help="local or global")] = None,
-    store: Annotated[str | None, typer.Option(help="sqlite, sqlite:///PATH or memory:")] = None,
+    store: Annotated[str | None, typer.Option(help="sqlite, consul://HOST:PORT,… or etcd://HOST:PORT,…")] = None,
     socket: Annotated[str | None, typer.Option(help="plugin socket that the engine calls")] = None,
     admin_socket: Annotated[str | None, typer.Option(help="socket that the other commands ask")] = None,
     state_dir: Annotated[str | None, typer.Option(help="folder of the state file")] = None,
@@ -30,6 +30,11 @@ def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads 
     metrics: Annotated[str | None, typer.Option(help="serve Prometheus metrics on HOST:PORT")] = None,
     repair_grace: Annotated[
         str | None, typer.Option(help="seconds before an unused reservation counts as abandoned")
+    ] = None,
+    dns: Annotated[str | None, typer.Option(help="the resolver listens on HOST:PORT [127.0.0.153:53]")] = None,
+    dns_ttl: Annotated[str | None, typer.Option(help="seconds that its answers may be remembered")] = None,
+    host_grace: Annotated[
+        str | None, typer.Option(help="seconds before addresses of a host that is gone may be given back")
     ] = None,
 ) -> None:
     """Run the driver in the foreground.

@@ -40,8 +40,8 @@ def run_driver(config: Path | None, flags: Mapping[str, str | None]) -> None:
     """
     loaded = load_config(config, os.environ, flags)
     set_up_logging(loaded.log_level, loaded.log_format)
-    # neither these stores nor a plain docker_host speak TLS
-    with loading(certificates=not loaded.store.startswith(("sqlite", "memory"))):
+    # no other store speaks TLS, nor does a plain docker_host
+    with loading(certificates="+https://" in loaded.store):
         # imported here so that a mistake in the configuration is told at once, and other commands do not pay
         import asyncio  # noqa: PLC0415
 
