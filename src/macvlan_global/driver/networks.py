@@ -174,12 +174,18 @@ class Networks:
     async def ready_parent(self, network: NetworkRecord) -> Parent:
         """Have the network's parent there and up, choosing again if the one it has is gone and nothing runs on it.
 
+        A copy of another host's network chooses for each container that is the first to run: nobody typed a command
+        here that found the host as it was then.
+
         Raises:
             Unavailable: no entry is usable now; the text names each and why.
         """
-        if current := await self._usable(network.parent):
+        if (current := await self._usable(network.parent)) and await self._stays(network):
             return current
         async with self._deciding:
+            network = await self.get(network.id)  # another container may have moved it meanwhile
+            if (current := await self._usable(network.parent)) and await self._stays(network):
+                return current
             choice = await self.explain(network)
             options = parse_options(network.options, strict=False)
             if choice.parent is None:
@@ -245,8 +251,12 @@ class Networks:
         link = await self._kernel.link(name) if name else None
         return Parent("existing", link.name, mtu=link.mtu, mac=link.mac) if link and link.up else None
 
+    async def _stays(self, network: NetworkRecord) -> bool:
+        """Whether a network keeps a parent that is usable, even if a better one has come."""
+        return network.shared_id == network.id or await self._carries_containers(network)
+
     async def _carries_containers(self, network: NetworkRecord) -> bool:
-        """Whether the network's parent is there, though down, and containers have links on it."""
+        """Whether the network's parent is there, up or down, and containers have links on it."""
         if not network.parent or await self._kernel.link(network.parent) is None:
             return False
         for endpoint in await self.endpoints(network.id):
