@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
@@ -280,6 +281,27 @@ async def test_a_parent_that_is_down_keeps_its_containers_together() -> None:
     await rig.engine.stop("c1")
     await rig.engine.run("c2", "n1")
     assert (await rig.driver.networks.get(N1)).parent == "eth1"
+
+
+async def test_a_copy_chooses_for_the_first_container_that_runs() -> None:
+    """The network of another host moves to a better parent while nobody is on it; where it was created, it stays."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "foo.10,eth0.20,bar"})
+    rig.kernel.add_device("foo")
+    await rig.engine.run("c1", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth0.20"
+
+    row = await rig.driver.tables.networks.get(N1)
+    assert row
+    copied = msgspec.structs.replace(row.record, cluster=engine_id("elsewhere"))
+    await rig.driver.tables.networks.replace(row, copied)
+    await rig.engine.run("c2", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth0.20"
+    await rig.engine.stop("c1")
+    await rig.engine.stop("c2")
+    await asyncio.gather(*(rig.engine.run(name, "n1") for name in ("c3", "c4")))
+    assert (await rig.driver.networks.get(N1)).parent == "foo.10"
+    assert "eth0.20" not in rig.kernel.hosted
 
 
 async def test_a_lost_sub_interface_of_ours_is_made_again_when_it_is_needed() -> None:
