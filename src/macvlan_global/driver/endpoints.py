@@ -77,6 +77,8 @@ class Endpoints:
         self._host = identity.host
         self._boot = identity.boot
         self._now = now
+        self.on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None
+        """Told of each endpoint that is gone. It must be quick: the engine waits."""
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
         self._comparing = asyncio.Lock()
         self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -167,6 +169,7 @@ class Endpoints:
             if network := networks.get(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)
             await self._table.drop(network_id, endpoint_id)
+            self.on_deleted(row.record)
 
     async def adopt(self, wanted: WantedEndpoint, *, sandbox: str, container: str) -> None:
         """Write down an endpoint that the engine has and the state lost, and claim its addresses.

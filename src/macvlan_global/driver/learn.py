@@ -1,4 +1,4 @@
-"""Names that only the engine knows, learnt on tasks of our own: what a network and a container are called."""
+"""What only the engine knows, learnt on tasks of our own: what a network and a container are called."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,10 @@ SETTLE_SECONDS = 0.5
 """Containers often start in bursts: names are learnt once the events have been still for so long."""
 
 
+Listener = Callable[[EngineEvent | None], Awaitable[None]]
+"""Told of each event, and of None when the engine came (back). It hands over to a task of its own: others wait."""
+
+
 async def learn_names(driver: Driver, engine: Engine) -> None:
     """Write down the names of our networks and of the containers on them.
 
@@ -37,12 +41,13 @@ async def learn_names(driver: Driver, engine: Engine) -> None:
 class EngineFollower:
     """Repairs whenever the engine comes (back), and learns names from its events."""
 
-    def __init__(self, driver: Driver, engine: Engine, mender: Mender, metrics: Metrics) -> None:
-        """`run` does the work."""
+    def __init__(self, driver: Driver, engine: Engine, mender: Mender, metrics: Metrics, *listeners: Listener) -> None:
+        """`run` does the work, and tells the listeners."""
         self._driver = driver
         self.engine = engine
         self._mender = mender
         self._metrics = metrics
+        self._listeners = listeners
         self._something_new = asyncio.Event()
         self._came_back = asyncio.Event()
         self.following = False
@@ -77,6 +82,14 @@ class EngineFollower:
             self.following = False
             await asyncio.sleep(wait)
             wait = min(wait * 2, LAST_RETRY_SECONDS)
+
+    async def _take(self, event: EngineEvent | None) -> None:
+        if event is None or event.action in {"connect", "rename"}:
+            self._something_new.set()
+        elif event.action == "create" and not isinstance(event, ContainerEvent):
+            await self._driver.networks.name(event.network, event.name)
+        for listener in self._listeners:
+            await listener(event)
 
     async def _mend_again(self) -> None:
         """What was too young when the engine came is looked at once it is not, and then from time to time."""
