@@ -51,6 +51,7 @@ async def test_a_network_is_made_as_it_is_described(engine: DockerEngine) -> Non
     assert (seen.options, seen.labels, seen.ipam_options) == (LAN.options, LAN.labels, LAN.ipam_options)
     assert (seen.internal, seen.attachable, seen.ipv4, seen.ipv6, seen.scope) == (False, True, True, True, "local")
     assert seen.subnets == LAN.subnets
+    assert {each.name: each for each in await engine.every_network() if each.driver == "bridge"} == {"lan": seen}
 
 
 async def test_a_name_is_given_once(engine: DockerEngine) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ class DockerEngine:
         # one that went while we asked is None
         found = [await self._get(f"/networks/{network_id}") for network_id in ours]
         return [network(each) for each in found if each]
+
+    async def every_network(self) -> list[EngineNetwork]:
+        """See `Engine.every_network`."""
+        return [replace(network(each), endpoints=()) for each in await self._get("/networks")]
 
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""

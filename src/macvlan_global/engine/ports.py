@@ -165,6 +165,10 @@ class Engine(Protocol):
         """The path of a container's network namespace; "" if it has none or is gone."""
         ...
 
+    async def every_network(self) -> list[EngineNetwork]:
+        """Every network of any driver, without its endpoints: one question, however many there are."""
+        ...
+
     async def named(self, name: str) -> EngineNetwork | None:
         """The network of this very name, whatever its driver, with its endpoints; ours if there are several."""
         ...

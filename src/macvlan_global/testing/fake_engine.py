@@ -159,6 +159,10 @@ class FakeEngine:
         """See `Engine.sandbox`."""
         return next((each.sandbox for each in self.containers.values() if engine_id(each.name) == container_id), "")
 
+    async def every_network(self) -> list[EngineNetwork]:
+        """See `Engine.every_network`."""
+        return [replace(each, endpoints=()) for each in self._networks.values()]
+
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
         return self._networks.get(name)
