@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.mend import Mender
-from macvlan_global.engine.ports import Engine, NetworkEvent
+from macvlan_global.engine.ports import Engine, EngineEvent, NetworkEvent
 from macvlan_global.errors import Unavailable
 from macvlan_global.metrics import Metrics
 
@@ -70,10 +71,7 @@ class EngineFollower:
                         wait = FIRST_RETRY_SECONDS
                         self._metrics.corrected(len(await self._mender.mend(self.engine)))
                         self._came_back.set()
-                    elif isinstance(event, NetworkEvent) and event.action == "create":
-                        await self._driver.networks.name(event.network, event.name)
-                    if event is None or event.action == "connect":
-                        self._something_new.set()
+                    await self._take(event)
                 log.info("the engine closed its stream of events")
             except Unavailable as error:
                 log.debug("waiting for the engine: %s", error)
@@ -86,7 +84,7 @@ class EngineFollower:
     async def _take(self, event: EngineEvent | None) -> None:
         if event is None or event.action in {"connect", "rename"}:
             self._something_new.set()
-        elif event.action == "create" and not isinstance(event, ContainerEvent):
+        elif isinstance(event, NetworkEvent) and event.action == "create":
             await self._driver.networks.name(event.network, event.name)
         for listener in self._listeners:
             await listener(event)
