@@ -1,0 +1,37 @@
+"""Which process has a port, for the operator who must decide between it and us."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_TABLES = ("udp", "udp6", "tcp", "tcp6")
+_LISTENING = "0A"
+
+
+def who_listens(port: int, proc: Path = Path("/proc")) -> str:
+    """The processes that have `port`, as in `dnsmasq (pid 812)`; "" if none can be told. Needs root."""
+    sockets = {inode for table in _TABLES for inode in _inodes(proc / "self/net" / table, port)}
+    found = {}
+    for folder in proc.iterdir() if sockets else ():
+        if folder.name.isdigit() and int(folder.name) != os.getpid() and sockets & _sockets(folder / "fd"):
+            with contextlib.suppress(OSError):
+                found[int(folder.name)] = (folder / "comm").read_text().strip()
+    return ", ".join(f"{name} (pid {pid})" for pid, name in sorted(found.items()))
+
+
+def _inodes(table: Path, port: int) -> Iterator[str]:
+    """Of proc_net_tcp(5) and its like: each line has the local address, the state and the socket's inode."""
+    with contextlib.suppress(OSError):
+        for line in table.read_text().splitlines()[1:]:
+            words = line.split()
+            wanted = table.name.startswith("udp") or words[3] == _LISTENING
+            if wanted and int(words[1].rpartition(":")[2], 16) == port:
+                yield f"socket:[{words[9]}]"
+
+
+def _sockets(folder: Path) -> set[str]:
+    try:
+        return {str(each.readlink()) for each in folder.iterdir()}
+    except OSError:  # it has ended
+        return set()

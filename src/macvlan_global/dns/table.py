@@ -1,0 +1,235 @@
+"""Who is called what: the names of the cluster's endpoints, and what each name stands for. Pure.
+
+A name is a key of bytes: ASCII letters in lower case, labels with dots between, no dot at the end. An endpoint is found
+under each of its names, under `NAME.NETWORK` for each, and under the reverse names of its addresses. `_PORT._PROTOCOL`
+before a name asks for a port of those who have that name.
+
+Every change answers with the names whose answers it may change, so that what was made ready for others can stay.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from macvlan_global.store.records import NameRecord
+
+LONGEST_LABEL = 63
+LONGEST_NAME = 253
+LOCAL = b"localhost"
+"""Never anybody's but the asker's own (RFC 6761), whatever a container calls itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One endpoint: its names as they are spelled, the container's own first, and its network's name.
+
+    `key` is its record's in the store; `ports` are (number, protocol); addresses are bare, "" if none.
+    """
+
+    key: str
+    names: tuple[bytes, ...]
+    network: bytes
+    short_id: bytes
+    address: str
+    address6: str
+    ports: tuple[tuple[int, bytes], ...]
+
+    @property
+    def target(self) -> bytes:
+        """The one name that is this endpoint's alone: its container's short id on its network."""
+        return _joined(self.short_id or self.names[0], self.network)
+
+    @property
+    def full_name(self) -> bytes:
+        """The container's own name on its network."""
+        return _joined(self.names[0], self.network)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a name stands for. `key` is the name whose change would change it.
+
+    `rows` have the name itself; `reverse` have the address that it spells; `port` is what was asked before the name,
+    None if nothing was. A name that is nobody's has neither rows nor reverse.
+    """
+
+    key: bytes
+    rows: tuple[Row, ...] = ()
+    reverse: tuple[Row, ...] = ()
+    port: tuple[int, bytes] | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Whether somebody has it."""
+        return bool(self.rows or self.reverse)
+
+
+@dataclass(slots=True)
+class NameTable:
+    """Every endpoint of the cluster by its names. `known` is false until the store was read once."""
+
+    known: bool = False
+    _rows: dict[str, Row] = field(default_factory=dict)
+    _by_name: "_Index" = field(default_factory=dict)
+    _by_reverse: "_Index" = field(default_factory=dict)
+    _networks: dict[bytes, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """How many endpoints there are."""
+        return len(self._rows)
+
+    def keys(self) -> set[str]:
+        """The store's keys of all that is in it."""
+        return set(self._rows)
+
+    def put(self, key: str, record: NameRecord) -> set[bytes]:
+        """Take a record in, instead of the one that had this key; the names whose answers may change."""
+        new = _row(key, record)
+        old = self._rows.get(key)
+        if new == old:
+            return set()
+        changed = self.remove(key)
+        if not new.names:
+            return changed
+        self._rows[key] = new
+        folded = fold(new.network)
+        self._networks[folded] = self._networks.get(folded, 0) + 1
+        for name in _folded_names(new):
+            _add(self._by_name, name, new)
+        for name in _reverse_names(new):
+            _add(self._by_reverse, name, new)
+        return changed | _touched(new)
+
+    def remove(self, key: str) -> set[bytes]:
+        """Forget the record of this key, if there is one; the names whose answers may change."""
+        old = self._rows.pop(key, None)
+        if old is None:
+            return set()
+        folded = fold(old.network)
+        self._networks[folded] -= 1
+        if not self._networks[folded]:
+            del self._networks[folded]
+        for name in _folded_names(old):
+            _drop(self._by_name, name, old)
+        for name in _reverse_names(old):
+            _drop(self._by_reverse, name, old)
+        return _touched(old)
+
+    def find(self, name: bytes) -> Found:
+        """What a name stands for, whatever its case and whether or not it ends in a dot."""
+        folded = fold(name)
+        port, rest = _port_of(folded)
+        reverse = _at(self._by_reverse, rest) if rest.endswith(b".arpa") else ()
+        return Found(rest, self._having(rest), tuple(reverse), port)
+
+    def _having(self, name: bytes) -> tuple[Row, ...]:
+        found = {row.key: row for row in _at(self._by_name, name)}
+        at = name.find(b".")
+        while at >= 0:  # a container may be called `a.b`, and another `a` on network `b`
+            network = name[at + 1 :]
+            if network in self._networks:
+                having = _at(self._by_name, name[:at])
+                found |= {row.key: row for row in having if fold(row.network) == network}
+            at = name.find(b".", at + 1)
+        return tuple(found.values())
+
+
+def fold(name: bytes) -> bytes:
+    """The key of a name: ASCII in lower case (RFC 4343), without the dot at the end."""
+    return name.lower().removesuffix(b".")
+
+
+def spelled(text: str) -> bytes | None:
+    """A name as the DNS can carry it, or None if it cannot: a label is too long or empty, or it is not a name."""
+    try:
+        name = text.strip().removesuffix(".").encode()
+    except UnicodeEncodeError:
+        return None
+    labels = name.split(b".")
+    fits = len(name) <= LONGEST_NAME and all(0 < len(label) <= LONGEST_LABEL for label in labels)
+    return name if fits and fold(labels[-1]) != LOCAL else None
+
+
+_Index = dict[bytes, Row | dict[str, Row]]
+"""Rows by name. Most names are one endpoint's, and then there is no dictionary for it: at 100,000 it counts."""
+
+
+def _at(index: _Index, name: bytes) -> Iterable[Row]:
+    have = index.get(name)
+    if have is None:
+        return ()
+    return (have,) if isinstance(have, Row) else have.values()
+
+
+def _add(index: _Index, name: bytes, row: Row) -> None:
+    have = index.get(name)
+    if have is None:
+        index[name] = row
+    elif isinstance(have, Row):
+        index[name] = {have.key: have, row.key: row}
+    else:
+        have[row.key] = row
+
+
+def _drop(index: _Index, name: bytes, row: Row) -> None:
+    have = index[name]
+    if isinstance(have, dict):
+        del have[row.key]
+    if isinstance(have, Row) or not have:
+        del index[name]
+
+
+def _row(key: str, record: NameRecord) -> Row:
+    network = spelled(record.network_name) or b""
+    names: dict[bytes, bytes] = {}
+    for text in record.names:
+        name = spelled(text)
+        if name and len(name) + 1 + len(network) <= LONGEST_NAME:
+            names.setdefault(fold(name), name)
+    short = record.container[:12].encode()
+    return Row(
+        key,
+        # a name in lower case is its own key: one object for both
+        tuple(folded if folded == name else name for folded, name in names.items()),
+        network,
+        short if short in names else b"",
+        _address(record.address, 4),
+        _address(record.address6, 6),
+        tuple((port.port, b"_" + port.protocol.encode()) for port in record.ports),
+    )
+
+
+def _address(text: str, version: int) -> str:
+    try:
+        address = ip_address(text)
+    except ValueError:  # none, or a mistake: the name still has its other address
+        return ""
+    return str(address) if address.version == version else ""
+
+
+def _joined(name: bytes, network: bytes) -> bytes:
+    return b"%s.%s" % (name, network) if network else name
+
+
+def _folded_names(row: Row) -> Iterable[bytes]:
+    return [fold(name) for name in row.names]
+
+
+def _reverse_names(row: Row) -> Iterable[bytes]:
+    return [ip_address(each).reverse_pointer.encode() for each in (row.address, row.address6) if each]
+
+
+def _touched(row: Row) -> set[bytes]:
+    names = _folded_names(row)
+    network = fold(row.network)
+    return {*names, *(_joined(name, network) for name in names), *_reverse_names(row)}
+
+
+def _port_of(name: bytes) -> tuple[tuple[int, bytes] | None, bytes]:
+    """The port and protocol that a name such as `_80._tcp.web` asks for, and the rest; None if it asks for none."""
+    labels = name.split(b".", 2)
+    if len(labels) == 3 and labels[0][:1] == b"_" and labels[1] in {b"_tcp", b"_udp", b"_sctp"}:
+        digits = labels[0][1:]
+        if digits.isdigit() and len(digits) <= 5:
+            return (int(digits), labels[1]), labels[2]
+    return None, name
