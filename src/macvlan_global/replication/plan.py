@@ -19,6 +19,7 @@ from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.replication.definition import cluster_id, definition_of, differs
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord
 
+OUR_DRIVER = "macvlan-global"
 GRACE_SECONDS = 60.0
 
 
@@ -34,7 +35,6 @@ class Facts:
 
     name: str
     host: str
-    driver: str
     now: float
     definition: DefinitionRecord | None = None
     removed: AbstractSet[str] = frozenset()
@@ -203,14 +203,14 @@ def _let_go(found: EngineNetwork) -> Action:
 
 def _is_foreign(facts: Facts, found: EngineNetwork) -> bool:
     """Whether it is none of those that the cluster shares: another driver's, the swarm's, or made for this host."""
-    ours = found.driver in {"", facts.driver} and found.ipam_driver == facts.driver and found.scope == "local"
+    ours = found.driver in {"", OUR_DRIVER} and found.ipam_driver == OUR_DRIVER and found.scope == "local"
     return not ours or (facts.record is not None and not facts.record.cluster)
 
 
 def _beside_foreign(facts: Facts, found: EngineNetwork) -> Action:
     if facts.definition is None:
         return Settled("it is this host's own")
-    what = f"of driver {found.driver}" if found.driver not in {"", facts.driver} else "of this host only"
+    what = f"of driver {found.driver}" if found.driver not in {"", OUR_DRIVER} else "of this host only"
     where = _host(facts, facts.definition)
     return InConflict(
         found.id,
