@@ -1,0 +1,55 @@
+"""Who this host is: an id of its own, for good, kept in its state folder."""
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from macvlan_global.store.records import IdentityRecord, Table
+
+log = logging.getLogger(__name__)
+
+MACHINE_ID = Path("/etc/machine-id")
+ROW = "this"
+
+
+def machine_fingerprint(path: Path = MACHINE_ID) -> str:
+    """What tells this machine from others, "" if nothing does.
+
+    Not the id itself: machine-id(5) wants that kept on the machine.
+    """
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(b"macvlan-global " + text.encode()).hexdigest()[:32] if text else ""
+
+
+async def load_identity(
+    table: Table[IdentityRecord], machine: str, *, draw: Callable[[], str] = lambda: secrets.token_hex(16)
+) -> IdentityRecord:
+    """The identity in this state folder, made if there is none. It survives restarts, reboots and new names.
+
+    `machine` is this machine's fingerprint. If the identity was made on another machine, the folder is a copy (a cloned
+    disk, a golden image): two hosts must not have one id, so this one gets an id of its own.
+    """
+    row = await table.get(ROW)
+    if row is None:
+        made = IdentityRecord(id=draw(), machine=machine)
+        log.info("this host gets the id %s", made.id[:12])
+        return (await table.put(made, ROW)).record
+    found = row.record
+    if not machine or found.machine == machine:
+        return found
+    if not found.machine:
+        return (await table.put(msgspec.structs.replace(found, machine=machine), ROW)).record
+    made = IdentityRecord(id=draw(), machine=machine)
+    log.warning(
+        "the state folder was made on another machine, as host %s: it is a copy, and this host gets the id %s",
+        found.id[:12],
+        made.id[:12],
+    )
+    return (await table.put(made, ROW)).record

@@ -1,0 +1,88 @@
+"""What dead hosts held, and what must be asked before it is given back. Pure.
+
+An address is never taken from a host that only looks dead. So the host must have been gone for the whole grace period
+as this process saw it, and nobody on the wire of the network may answer for the address. Hosts do this side by side and
+need not agree: each deletes exactly the record that it read. Who begins is chosen by a hash, to spare the wire.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
+
+MOST_TURNS = 8
+"""How many turns a host waits at most for others to give back what a dead one held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Addresses that one holder of a dead host has, and the parents on whose wires somebody may answer for them.
+
+    They go together: a container that answers for one of its addresses has them all. `out_of_reach` says why this host
+    cannot ask, "" if it can; without a parent to ask on there is nobody to ask, and nothing in the way.
+    """
+
+    records: tuple[AddressRecord, ...]
+    parents: tuple[str, ...] = ()
+    out_of_reach: str = ""
+
+
+def turn(host: str, dead: str, live: Collection[str]) -> int:
+    """When it is `host`'s turn to give back what `dead` held: 0 for the first of the living, and so on."""
+
+    def place(each: str) -> bytes:
+        return hashlib.sha256(f"{each} {dead}".encode()).digest()
+
+    own = place(host)
+    return min(MOST_TURNS, sum(1 for each in live if each != host and place(each) < own))
+
+
+def due(gone: Mapping[str, float], grace: float, host: str, live: Collection[str]) -> set[str]:
+    """The hosts whose things `host` may give back now. `gone` says for how many seconds each has been gone.
+
+    Each turn is a tenth of the grace period: if those before `host` have not the parent, it does what they could not.
+    """
+    return {dead for dead, seconds in gone.items() if seconds >= grace + turn(host, dead, live) * grace / 10}
+
+
+def plan(
+    dead: Collection[str],
+    addresses: Sequence[AddressRecord],
+    pools: Sequence[PoolRecord],
+    networks: Sequence[NetworkRecord],
+) -> list[Claim]:
+    """What the dead hosts' endpoints hold and what was reserved there; gateways and aux addresses are the network's.
+
+    `networks` are those of this host, with their parents here; the rest is the cluster's.
+    """
+    parents = {network.shared_id: network.parent for network in networks if network.parent}
+    owners: dict[tuple[str, str], set[str]] = {}
+    for pool in pools:
+        if pool.network:
+            owners.setdefault((pool.space, pool.subnet), set()).add(pool.network)
+    holders: dict[tuple[str, ...], list[AddressRecord]] = {}
+    for record in addresses:
+        if record.host in dead and record.kind == "endpoint":
+            holders.setdefault((record.host, record.network, record.endpoint), []).append(record)
+        elif record.host in dead and record.kind == "reserved":
+            holders.setdefault((record.host, record.space, record.address, "reserved"), []).append(record)
+    claims = []
+    for records in holders.values():
+        first = records[0]
+        # a reservation does not say for which network it is; a subnet that no network has is on no wire
+        wanted = {first.network} if first.network else owners.get((first.space, first.subnet), set())
+        claims.append(_claim(tuple(records), wanted, parents))
+    return claims
+
+
+def _claim(records: tuple[AddressRecord, ...], networks: set[str], parents: Mapping[str, str]) -> Claim:
+    missing = sorted(network for network in networks if network not in parents)
+    if missing:
+        return Claim(records, out_of_reach=f"network {missing[0][:12]} has no parent on this host to ask on")
+    return Claim(records, tuple(sorted({parents[network] for network in networks})))
+
+
+def reserved_pools(dead: Collection[str], pools: Sequence[PoolRecord]) -> list[PoolRecord]:
+    """Subnets that dead hosts asked for and no network ever claimed: the network was never created."""
+    return [pool for pool in pools if pool.host in dead and not pool.network]

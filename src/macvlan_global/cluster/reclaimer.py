@@ -1,0 +1,214 @@
+"""Gives back what dead hosts held: after the grace period, or when an operator says that a host is gone for good."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from macvlan_global.cluster.hosts import Hosts
+from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools
+from macvlan_global.cluster.roster import RosterLine, find_dead, read_roster
+from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.ipam.pools import Pools
+from macvlan_global.kernel.ports import Kernel
+from macvlan_global.store.records import AddressRecord, HostRecord, Tables
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 600.0
+AT_ONCE = 16
+"""How many claims are asked for at a time: each takes some seconds, and three frames on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An address that was not given back, and why."""
+
+    record: AddressRecord
+    reason: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was given back and what was not."""
+
+    given: list[AddressRecord] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    names: int = 0
+    pools: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of a host that an operator removed. `forgotten` if nothing of it is left."""
+
+    host: HostRecord
+    outcome: Outcome
+    forgotten: bool
+
+
+class Reclaimer:
+    """One per process, beside those of other hosts."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        tables: Tables,
+        pools: Pools,
+        kernel: Kernel,
+        *,
+        grace: float = GRACE_SECONDS,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`grace` in seconds is how long a host must be gone; `steady` is a clock that is never set."""
+        self._hosts = hosts
+        self._tables = tables
+        self._pools = pools
+        self._kernel = kernel
+        self._grace = grace
+        self._steady = steady
+        self._next: dict[str, float | None] = {}
+
+    async def run(self) -> NoReturn:
+        """Look for dead hosts from time to time, until cancelled."""
+        while True:
+            await asyncio.sleep(max(1.0, min(30.0, self._grace / 20)))
+            try:
+                await self.look()
+            except MacvlanGlobalError as error:
+                log.warning("what dead hosts held could not be given back now: %s", error)
+
+    async def look(self) -> Outcome:
+        """Give back what may be given back now. Costs nothing while no host is dead.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        gone = {host: self._hosts.gone_for(host) for host in self._hosts.known()}
+        long_gone = {host: seconds for host, seconds in gone.items() if seconds is not None}
+        self._next = {host: when for host, when in self._next.items() if host in long_gone}
+        dead = due(long_gone, self._grace, self._hosts.member.id, self._hosts.live())
+        dead = {host for host in dead if self._is_due(host)}
+        if not dead:
+            return Outcome()
+        outcome = await self._give_back(dead, ask=True)
+        left = {each.record.host for each in outcome.kept}
+        again = self._steady() + self._grace
+        self._next |= {host: again if host in left else None for host in dead}
+        return outcome
+
+    async def roster(self) -> list[RosterLine]:
+        """Every host of the cluster, by name.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        return await read_roster(self._tables)
+
+    async def remove(self, name: str, *, force: bool = False) -> Removal:
+        """Give back at once what a host held that is gone for good, and forget it if nothing is left.
+
+        What somebody on the wire answers for is kept; with `force` nobody is asked.
+
+        Raises:
+            NotFound: no such host.
+            Conflict: it is alive, or several are meant.
+            Unavailable: the store cannot be reached.
+        """
+        host = find_dead(await self.roster(), name)
+        outcome = await self._give_back({host.id}, ask=not force)
+        forgotten = not outcome.kept and await self._still_dead(host.id)
+        if forgotten:
+            await self._tables.hosts.drop(host.id)
+            log.info("host %s (%s) was removed by an operator", host.name, host.id[:12])
+        return Removal(host, outcome, forgotten)
+
+    def _is_due(self, host: str) -> bool:
+        when = self._next.get(host, 0.0)  # None: nothing of it is left
+        return when is not None and self._steady() >= when
+
+    async def _give_back(self, dead: Collection[str], *, ask: bool) -> Outcome:
+        # what is held is read before what is here: an endpoint that comes meanwhile is then seen
+        addresses = [row.record for row in await self._tables.addresses.scan()]
+        pools = [row.record for row in await self._tables.pools.scan()]
+        networks = [row.record for row in await self._tables.networks.scan()]
+        outcome = Outcome()
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def settle(claim: Claim) -> None:
+            async with free:
+                await self._settle(claim, outcome, ask=ask)
+
+        async with asyncio.TaskGroup() as tasks:
+            for claim in plan(dead, addresses, pools, networks):
+                tasks.create_task(settle(claim))
+        for pool in reserved_pools(dead, pools):
+            if await self._still_dead(pool.host) and await self._pools.give_back_pool(pool):
+                log.info("subnet %s, asked for on dead host %s, given back", pool.subnet, self._name(pool.host))
+                outcome.pools += 1
+        await self._drop_names(dead, outcome)
+        return outcome
+
+    async def _obstacle(self, claim: Claim) -> str:
+        """Why the addresses must stay, "" if nothing is in the way."""
+        if claim.out_of_reach:
+            return claim.out_of_reach
+        try:
+            for record in claim.records:
+                if await self._is_here(record):
+                    return "a container of this host has it"
+                for parent in claim.parents:
+                    if await self._kernel.answers(parent, record.address):
+                        return f"somebody answers for {record.address} on {parent}"
+        except MacvlanGlobalError as error:  # nobody knows, then
+            return str(error)
+        return ""
+
+    async def _is_here(self, record: AddressRecord) -> bool:
+        """Whether a container of this host has the address: from the parent it cannot be heard."""
+        endpoints = [row.record for row in await self._tables.endpoints.scan()]
+        networks = {row.record.id: row.record for row in await self._tables.networks.scan()}
+        here = [networks.get(each.network) for each in endpoints if record.address in {each.address, each.address6}]
+        return any(subnet.space == record.space for network in here if network for subnet in network.subnets)
+
+    async def _settle(self, claim: Claim, outcome: Outcome, *, ask: bool) -> None:
+        obstacle = await self._obstacle(claim) if ask else ""
+        for record in claim.records:  # what is in the way of one is in the way of all
+            try:
+                reason = obstacle or await self._let_go(record, outcome)
+            except MacvlanGlobalError as error:
+                reason = str(error)
+            if reason:
+                log.info("address %s of dead host %s stays: %s", record.address, self._name(record.host), reason)
+                outcome.kept.append(Kept(record, reason))
+
+    async def _let_go(self, record: AddressRecord, outcome: Outcome) -> str:
+        """Give an address back; why it stays, "" if the host has it no more."""
+        if not await self._still_dead(record.host):
+            return "its host is back"
+        if await self._pools.give_back(record):
+            log.info("address %s of dead host %s given back", record.address, self._name(record.host))
+            outcome.given.append(record)
+            return ""
+        row = await self._tables.addresses.get(record.space, record.address)
+        return "it was written anew just now" if row and row.record.host == record.host else ""
+
+    async def _drop_names(self, dead: Collection[str], outcome: Outcome) -> None:
+        """Names go once their endpoint holds no address any more."""
+        holding = {(each.record.host, each.record.network, each.record.endpoint) for each in outcome.kept}
+        for host in dead:
+            for row in await self._tables.names.scan(host):
+                record = row.record
+                if (host, record.network, record.endpoint) in holding or not await self._still_dead(host):
+                    continue
+                if await self._tables.names.delete(row):
+                    outcome.names += 1
+
+    async def _still_dead(self, host: str) -> bool:
+        """Asks the store: what was seen may be old news if this process was held up."""
+        return await self._tables.alive.get(host) is None
+
+    def _name(self, host: str) -> str:
+        return self._hosts.name_of(host)
