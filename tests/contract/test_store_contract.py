@@ -1,4 +1,4 @@
-"""Every store keeps the store's promises."""
+"""Every store that needs no other program keeps the promises; test_cluster_stores.py has the others."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.ports import Store
+from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
+from macvlan_global.testing import cluster_contract
 from macvlan_global.testing.faults import FaultyStore
 from macvlan_global.testing.store_contract import STORE_CONTRACT, Check
 
@@ -25,3 +26,20 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def test_contract(check: Check, store: Store) -> None:
     """One promise, kept by one store; each says in its docstring what it is."""
     await check(store)
+
+
+@pytest.fixture(params=["memory", "faulty"])
+async def clients(request: pytest.FixtureRequest) -> AsyncIterator[tuple[ClusterStore, ClusterStore]]:
+    """Two clients of one empty store in memory."""
+    store = MemoryStore()
+    plain = (store.client(), store.client())
+    one, two = plain if request.param == "memory" else (FaultyStore(plain[0]), FaultyStore(plain[1]))
+    yield one, two
+    for client in (one, two):
+        await client.close()
+
+
+@pytest.mark.parametrize("check", cluster_contract.CLUSTER_CONTRACT, ids=lambda check: check.__name__)
+async def test_cluster_contract(check: cluster_contract.Check, clients: tuple[ClusterStore, ClusterStore]) -> None:
+    """One promise of a cluster store, kept by the one in memory."""
+    await check(*clients)

@@ -1,59 +1,266 @@
-"""A store in memory, held to the same contract suite as the real ones."""
+"""A store in memory, local or shared by several hosts of one process, held to the same contract suites as the rest."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.store.ports import Entry
+from macvlan_global.store.ports import Batch, Entry, Lease
+
+
+@dataclass(slots=True, eq=False)
+class _Watcher:
+    """What happened below a prefix since its reader last looked. `whole` says that he must read everything anew."""
+
+    prefix: str
+    seen: dict[str, Entry | None] = field(default_factory=dict)
+    whole: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class _Term:
+    """One lease: until when it lasts, and what goes with it."""
+
+    seconds: float
+    until: float
+    keys: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The contents of a store at one time, to be put back with `restore`."""
+
+    entries: dict[str, Entry]
+    revision: int
+    leased: dict[str, "MemoryLease"]
+
+
+class _Contents:
+    """What all clients of one store share."""
+
+    def __init__(self, now: Callable[[], float] | None) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.leased: dict[str, MemoryLease] = {}
+        self.terms: dict[MemoryLease, _Term] = {}
+        self.revision = 0
+        self.watchers: list[_Watcher] = []
+        self._now = now
+
+    def now(self) -> float:
+        return self._now() if self._now else asyncio.get_running_loop().time()
+
+    def write(self, key: str, value: bytes) -> Entry:
+        self.revision += 1
+        self.entries[key] = entry = Entry(key, value, self.revision)
+        self._tell(key, entry)
+        return entry
+
+    def remove(self, key: str) -> None:
+        del self.entries[key]
+        self.revision += 1
+        lease = self.leased.pop(key, None)
+        if lease is not None and (term := self.terms.get(lease)):
+            term.keys.discard(key)
+        self._tell(key, None)
+
+    def _tell(self, key: str, entry: Entry | None) -> None:
+        for watcher in self.watchers:
+            if key.startswith(watcher.prefix):
+                watcher.seen.pop(key, None)  # what happened last comes last
+                watcher.seen[key] = entry
+                watcher.news.set()
+
+    def below(self, prefix: str) -> list[Entry]:
+        return [self.entries[key] for key in sorted(self.entries) if key.startswith(prefix)]
+
+    # --- leases
+
+    def begin(self, lease: "MemoryLease", seconds: float) -> None:
+        self.terms[lease] = _Term(seconds, self.now() + seconds)
+        self._wake_at_end(lease)
+
+    def renew(self, lease: "MemoryLease") -> bool:
+        term = self.terms.get(lease)
+        if term is not None:
+            term.until = self.now() + term.seconds
+        return term is not None
+
+    def end(self, lease: "MemoryLease") -> None:
+        term = self.terms.pop(lease, None)
+        for key in sorted(term.keys) if term else ():
+            self.remove(key)
+
+    def lapse(self) -> None:
+        now = self.now()
+        for lease in [lease for lease, term in self.terms.items() if term.until <= now]:
+            self.end(lease)
+
+    def _wake_at_end(self, lease: "MemoryLease") -> None:
+        """On the loop's own clock leases end by themselves; somebody else's clock cannot be waited for."""
+        term = self.terms.get(lease)
+        if self._now is not None or term is None:
+            return
+        loop = asyncio.get_running_loop()
+        if term.until <= loop.time():
+            self.end(lease)
+        else:
+            loop.call_at(term.until, self._wake_at_end, lease)
 
 
 class MemoryStore:
-    """Forgets everything with the process."""
+    """Forgets everything with the process. A local store, or the cluster's if hosts get a `client` each."""
 
-    def __init__(self) -> None:
-        """Start empty."""
-        self._entries: dict[str, Entry] = {}
-        self._revision = 0
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        """Start empty.
+
+        Args:
+            now: seconds on a clock that leases go by. The loop's own by default. With another one, leases end at the
+                first request after their time, or when whoever moves the clock calls `lapse`.
+        """
+        self._contents = _Contents(now)
         self._closed = False
+        self._closing: list[_Watcher] = []
+
+    def client(self) -> "MemoryStore":
+        """The same store for another host: closing one leaves the others open."""
+        other = MemoryStore()
+        other._contents = self._contents
+        return other
+
+    def lapse(self) -> None:
+        """End the leases whose time is over."""
+        self._contents.lapse()
+
+    def save(self) -> Saved:
+        """A snapshot, as an operator takes one."""
+        contents = self._contents
+        return Saved(dict(contents.entries), contents.revision, dict(contents.leased))
+
+    def restore(self, saved: Saved) -> None:
+        """Put a snapshot back: what was written since is lost, and revisions begin again where they were then."""
+        contents = self._contents
+        contents.entries, contents.revision, contents.leased = dict(saved.entries), saved.revision, {}
+        for term in contents.terms.values():
+            term.keys.clear()
+        for key, lease in saved.leased.items():
+            if (known := contents.terms.get(lease)) is None:
+                del contents.entries[key]  # its lease ended meanwhile; a real store ends it a little later
+            else:
+                contents.leased[key] = lease
+                known.keys.add(key)
+        for watcher in contents.watchers:
+            watcher.whole = True
+            watcher.news.set()
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
-        self._check_open()
-        return self._entries.get(key)
+        self._begin()
+        return self._contents.entries.get(key)
 
     async def scan(self, prefix: str) -> list[Entry]:
         """See `Store.scan`."""
-        self._check_open()
-        return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
+        self._begin()
+        return self._contents.below(prefix)
 
     async def create(self, key: str, value: bytes) -> Entry | None:
         """See `Store.create`."""
-        self._check_open()
-        return None if key in self._entries else self._write(key, value)
+        self._begin()
+        return None if key in self._contents.entries else self._contents.write(key, value)
 
     async def replace(self, entry: Entry, value: bytes) -> Entry | None:
         """See `Store.replace`."""
-        self._check_open()
-        return self._write(entry.key, value) if self._is_current(entry) else None
+        self._begin()
+        return self._contents.write(entry.key, value) if self._is_current(entry) else None
 
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
-        self._check_open()
+        self._begin()
         if not self._is_current(entry):
             return False
-        del self._entries[entry.key]
+        self._contents.remove(entry.key)
         return True
+
+    async def lease(self, seconds: float) -> Lease:
+        """See `ClusterStore.lease`."""
+        self._begin()
+        lease = MemoryLease(self)
+        self._contents.begin(lease, seconds)
+        return lease
+
+    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+        """See `ClusterStore.create_with`."""
+        self._begin()
+        if key in self._contents.entries:
+            return None
+        if not isinstance(lease, MemoryLease) or lease not in self._contents.terms:
+            raise Unavailable("the lease has ended")
+        self._contents.leased[key] = lease
+        self._contents.terms[lease].keys.add(key)
+        return self._contents.write(key, value)
+
+    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+        """See `ClusterStore.watch`."""
+        self._begin()
+        watcher = _Watcher(prefix, whole=True)
+        watcher.news.set()
+        self._contents.watchers.append(watcher)
+        self._closing.append(watcher)
+        try:
+            while True:
+                await watcher.news.wait()
+                self._begin()
+                yield self._news(watcher)
+        finally:
+            self._contents.watchers.remove(watcher)
+            self._closing.remove(watcher)
+
+    def _news(self, watcher: _Watcher) -> Batch:
+        seen, whole = watcher.seen, watcher.whole
+        watcher.seen, watcher.whole = {}, False
+        watcher.news.clear()
+        if whole:
+            return Batch(True, tuple(self._contents.below(watcher.prefix)))
+        changed = tuple(entry for entry in seen.values() if entry is not None)
+        return Batch(False, changed, tuple(key for key, entry in seen.items() if entry is None))
 
     async def close(self) -> None:
         """See `Store.close`."""
         self._closed = True
+        for watcher in self._closing:
+            watcher.news.set()
 
-    def _check_open(self) -> None:
+    def _begin(self) -> None:
         if self._closed:
             raise Unavailable("the store is closed: the driver is stopping")
-
-    def _write(self, key: str, value: bytes) -> Entry:
-        self._revision += 1
-        self._entries[key] = Entry(key, value, self._revision)
-        return self._entries[key]
+        self._contents.lapse()
 
     def _is_current(self, entry: Entry) -> bool:
-        current = self._entries.get(entry.key)
+        current = self._contents.entries.get(entry.key)
         return current is not None and current.revision == entry.revision
+
+    async def renew(self, lease: "MemoryLease") -> bool:
+        """For `MemoryLease`."""
+        self._begin()
+        return self._contents.renew(lease)
+
+    async def end(self, lease: "MemoryLease") -> None:
+        """For `MemoryLease`."""
+        self._begin()
+        self._contents.end(lease)
+
+
+class MemoryLease:
+    """See `macvlan_global.store.ports.Lease`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        """Made by `MemoryStore.lease`."""
+        self._store = store
+
+    async def renew(self) -> bool:
+        """See `Lease.renew`."""
+        return await self._store.renew(self)
+
+    async def end(self) -> None:
+        """See `Lease.end`."""
+        await self._store.end(self)

@@ -5,11 +5,12 @@ done changed something, and only the answer was lost.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol, TypeVar, cast
 
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
-from macvlan_global.store.ports import Entry, Store
+from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease, Store
 
 T = TypeVar("T")
 
@@ -43,7 +44,10 @@ class Faults:
 
 
 class FaultyStore:
-    """A store in front of another one. Lets other tasks run before each operation, as a real one does."""
+    """A store in front of another one. Lets other tasks run before each operation, as a real one does.
+
+    In front of a cluster store it is one, too. Each batch of a watch is a step: a watch whose step fails is broken.
+    """
 
     def __init__(self, inner: Store, faults: Faults | None = None) -> None:
         """Without `faults` nothing fails."""
@@ -73,6 +77,29 @@ class FaultyStore:
         """See `Store.delete`."""
         return await self._step(f"delete {entry.key}", lambda: self._inner.delete(entry))
 
+    async def lease(self, seconds: float) -> Lease:
+        """See `ClusterStore.lease`."""
+        inner = await self._step("lease", lambda: self._cluster.lease(seconds))
+        return FaultyLease(inner, self._step)
+
+    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+        """See `ClusterStore.create_with`."""
+        inner = lease.inner if isinstance(lease, FaultyLease) else lease
+        return await self._step(f"create_with {key}", lambda: self._cluster.create_with(inner, key, value))
+
+    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+        """See `ClusterStore.watch`."""
+        batches = cast("AsyncGenerator[Batch, None]", self._cluster.watch(prefix))
+        async with contextlib.aclosing(batches):
+            async for batch in batches:
+                # not a step under way: a watch waits for long, and closing does not wait for it
+                self._faults.end(self._faults.begin(f"watch {prefix}"))
+                yield batch
+
+    @property
+    def _cluster(self) -> ClusterStore:
+        return cast("ClusterStore", self._inner)  # who calls this gave us one
+
     async def close(self) -> None:
         """See `Store.close`."""
         await self._idle.wait()
@@ -91,3 +118,24 @@ class FaultyStore:
             if not self._under_way:
                 self._idle.set()
         return result
+
+
+class _Step(Protocol):
+    async def __call__(self, name: str, work: Callable[[], Awaitable[T]]) -> T: ...
+
+
+class FaultyLease:
+    """A lease whose operations are steps of the store it is of."""
+
+    def __init__(self, inner: Lease, step: _Step) -> None:
+        """Made by `FaultyStore.lease`."""
+        self.inner = inner
+        self._step = step
+
+    async def renew(self) -> bool:
+        """See `Lease.renew`."""
+        return await self._step("renew", self.inner.renew)
+
+    async def end(self) -> None:
+        """See `Lease.end`."""
+        await self._step("end", self.inner.end)
