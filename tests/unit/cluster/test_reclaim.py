@@ -1,0 +1,86 @@
+"""What dead hosts held, and what is to be asked first."""
+
+from typing import Literal
+
+from macvlan_global.cluster.reclaim import MOST_TURNS, Claim, due, plan, reserved_pools, turn
+from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
+
+Kind = Literal["reserved", "gateway", "aux", "endpoint"]
+SUBNET = "10.8.0.0/24"
+POOL = PoolRecord(space="s", subnet=SUBNET, network="lan", host="b", at=0)
+LAN = NetworkRecord(id="own", cluster="lan", options={}, parent="eth1", at=0)
+
+
+def _address(
+    address: str, host: str = "b", kind: Kind = "endpoint", network: str = "lan", endpoint: str = "e1"
+) -> AddressRecord:
+    return AddressRecord(
+        space="s",
+        subnet=SUBNET,
+        address=address,
+        kind=kind,
+        network="" if kind == "reserved" else network,
+        endpoint=endpoint if kind == "endpoint" else "",
+        host=host,
+        incarnation="i",
+        at=0,
+    )
+
+
+def test_a_containers_addresses_go_together() -> None:
+    """Both families of one endpoint are one claim, asked on the parent that this host has."""
+    four, six, other = _address("10.8.0.2"), _address("fd18::2"), _address("10.8.0.3", endpoint="e2")
+    assert plan({"b"}, [four, six, other], [POOL], [LAN]) == [Claim((four, six), ("eth1",)), Claim((other,), ("eth1",))]
+
+
+def test_what_living_hosts_and_networks_hold_is_not_touched() -> None:
+    """Gateways and aux addresses belong to the network, whoever wrote them."""
+    records = [_address("10.8.0.2", host="a"), _address("10.8.0.1", kind="gateway"), _address("10.8.0.9", kind="aux")]
+    assert plan({"b"}, records, [POOL], [LAN]) == []
+
+
+def test_without_a_parent_here_nobody_can_be_asked() -> None:
+    """Another host may be able to."""
+    record = _address("10.8.0.2")
+    for networks in ([], [NetworkRecord(id="own", cluster="lan", options={}, parent="", at=0)]):
+        (claim,) = plan({"b"}, [record], [POOL], networks)
+        assert claim.out_of_reach == "network lan has no parent on this host to ask on"
+
+
+def test_a_reserved_address_is_asked_for_where_its_subnet_is() -> None:
+    """It does not say for which network it was; two networks may share a subnet."""
+    record = _address("10.8.0.2", kind="reserved")
+    other_pool = PoolRecord(space="s", subnet=SUBNET, range="10.8.0.128/25", network="wan", at=0)
+    wan = NetworkRecord(id="wan", options={}, parent="eth2", at=0)
+    assert plan({"b"}, [record], [POOL], [LAN]) == [Claim((record,), ("eth1",))]
+    assert plan({"b"}, [record], [POOL, other_pool], [LAN, wan]) == [Claim((record,), ("eth1", "eth2"))]
+    (claim,) = plan({"b"}, [record], [POOL, other_pool], [LAN])
+    assert "network wan has no parent" in claim.out_of_reach
+
+
+def test_a_reserved_address_of_no_network_is_on_no_wire() -> None:
+    """Its network was never created, so there is nobody to ask."""
+    record = _address("10.8.0.2", kind="reserved")
+    unclaimed = PoolRecord(space="s", subnet=SUBNET, host="b", at=0)
+    assert plan({"b"}, [record], [unclaimed], []) == [Claim((record,))]
+    assert reserved_pools({"b"}, [unclaimed, POOL, PoolRecord(space="s", subnet=SUBNET, host="a", at=0)]) == [unclaimed]
+
+
+def test_hosts_take_turns_without_talking() -> None:
+    """Each living host has its place for each dead one, and it is not the same host that begins for all."""
+    live = [f"h{number}" for number in range(MOST_TURNS)]
+    for dead in ("x", "y", "z"):
+        assert sorted(turn(host, dead, live) for host in live) == list(range(MOST_TURNS))
+    firsts = {min(live, key=lambda host: turn(host, f"d{number}", live)) for number in range(50)}
+    assert len(firsts) > 4
+    many = [f"h{number}" for number in range(1000)]
+    assert max(turn(host, "x", many) for host in many) == MOST_TURNS
+
+
+def test_nothing_is_due_before_the_grace_period() -> None:
+    """And a later turn comes a tenth of it later."""
+    first, second = sorted(["a", "c"], key=lambda host: turn(host, "b", ["a", "c"]))
+    assert due({"b": 599.9}, 600, first, ["a", "c"]) == set()
+    assert due({"b": 600.0}, 600, first, ["a", "c"]) == {"b"}
+    assert due({"b": 659.9}, 600, second, ["a", "c"]) == set()
+    assert due({"b": 660.0}, 600, second, ["a", "c"]) == {"b"}
