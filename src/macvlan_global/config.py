@@ -3,7 +3,7 @@
 import difflib
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,16 @@ import msgspec
 
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
+from macvlan_global.store.access import StoreAccess, is_cluster
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")
 ENVIRONMENT_PREFIX = "MACVLAN_GLOBAL_"
-CLUSTER_STORES = ("consul", "etcd")
 MOST_SECONDS = 2**31
+SCOPE_LABELS = (
+    "macvlan-global.scope",
+    "com.docker.network.driver.macvlan",
+    "com.docker.network.driver.macvlan.scope",
+)
 
 
 class AutoPoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,9 +90,16 @@ SCALARS = tuple(name for name in Config.__struct_fields__ if name not in {"paren
 """Keys that the environment and the command line can set too."""
 
 
-def is_cluster(store: str) -> bool:
-    """Whether `--store` names a store that several hosts share."""
-    return store.partition("://")[0].partition("+")[0] in CLUSTER_STORES
+def scope_of_labels(labels: Iterable[str]) -> Literal["", "local", "global"]:
+    """The scope that the labels of an engine ask for, "" if they ask for none. Newer engines keep names that begin
+    with com.docker to themselves; older ones may carry those of the experimental driver."""
+    for label in labels:
+        key, _, value = label.partition("=")
+        if key in SCOPE_LABELS and value == "local":
+            return "local"
+        if key in SCOPE_LABELS and value == "global":
+            return "global"
+    return ""
 
 
 def load_config(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Config:
@@ -115,6 +127,36 @@ def load_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
         if flag is not None:
             take(key, flag, "--" + key.replace("_", "-"))
     return _checked(values, where)
+
+
+def load_access(given: StoreAccessConfig, environment: Mapping[str, str]) -> StoreAccess:
+    """Who this host is to a cluster store. The environment's secrets win over those in files.
+
+    Raises:
+        Invalid: a file of a secret cannot be read, or is empty.
+    """
+    return StoreAccess(
+        ca=Path(given.ca) if given.ca else None,
+        certificate=Path(given.certificate) if given.certificate else None,
+        key=Path(given.key) if given.key else None,
+        token=environment.get(ENVIRONMENT_PREFIX + "STORE_TOKEN") or _secret("token_file", given.token_file),
+        user=given.user,
+        password=environment.get(ENVIRONMENT_PREFIX + "STORE_PASSWORD")
+        or _secret("password_file", given.password_file),
+    )
+
+
+def _secret(key: str, path: str) -> str:
+    if not path:
+        return ""
+    try:
+        secret = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise Invalid(f"[store_access] {key} = {path!r} cannot be read: {reason}") from error
+    if not secret:
+        raise Invalid(f"[store_access] {key} = {path!r} is empty")
+    return secret
 
 
 def _read(path: Path) -> dict[str, Any]:

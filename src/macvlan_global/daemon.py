@@ -11,16 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
 from macvlan_global import __version__
 from macvlan_global.admin.server import AdminServer, MetricsServer
 from macvlan_global.admin.views import Views
-from macvlan_global.config import Config
-from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.cluster.identity import load_identity, machine_fingerprint
+from macvlan_global.cluster.label import ScopeLabel
+from macvlan_global.config import Config, load_access
+from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.learn import EngineFollower
 from macvlan_global.driver.mend import Mender
 from macvlan_global.engine.docker import DRIVER, DockerEngine
 from macvlan_global.engine.ports import Engine
-from macvlan_global.errors import Unavailable
+from macvlan_global.errors import MacvlanGlobalError, Unavailable
+from macvlan_global.global_scope import driver_settings, join_cluster
 from macvlan_global.ipam.holders import Identity
 from macvlan_global.kernel.netlink import NetlinkKernel
 from macvlan_global.kernel.ports import Kernel
@@ -28,13 +33,20 @@ from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.listening import handed_over, listen, tell_systemd
 from macvlan_global.metrics import Metrics
+from macvlan_global.store.access import StoreAccess, is_cluster
 from macvlan_global.store.open import open_store
-from macvlan_global.store.ports import Store
+from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.records import Tables
 
 log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def open_cluster_store(url: str, access: StoreAccess) -> ClusterStore:
+    from macvlan_global.store import open as door
+
+    return door.open_cluster_store(url, access)  # type: ignore
 
 
 class Daemon:
@@ -47,12 +59,14 @@ class Daemon:
         kernel: Kernel | None = None,
         engine: Engine | None = None,
         open_store: Callable[[str, Path], Store] = open_store,
+        open_cluster_store: Callable[[str, StoreAccess], ClusterStore] = open_cluster_store,
     ) -> None:
         """Other kernels, engines and stores are for tests; nothing is opened yet."""
         self._config = config
         self._kernel: Kernel = kernel or NetlinkKernel()
         self._engine: Engine = engine or DockerEngine(config.docker_host)
         self._open_store = open_store
+        self._open_cluster_store = open_cluster_store
         self._metrics = Metrics()
         self._stack = contextlib.AsyncExitStack()
 
@@ -72,23 +86,39 @@ class Daemon:
         await self._stack.aclose()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        config = self._config
-        state_dir = Path(config.state_dir)
+        state_dir = Path(self._config.state_dir)
         lock_state(state_dir, stack)
-        store = self._open_store(config.store, state_dir)
-        stack.push_async_callback(store.close)
         stack.push_async_callback(self._kernel.close)
         stack.push_async_callback(self._engine.close)
-        identity = Identity(config.effective_host_name(), secrets.token_hex(8), await asyncio.to_thread(boot_id))
-        settings = Settings(config.effective_scope(), aliases=config.parents, auto_pools=config.pools())
-        driver = Driver.build(Tables(store, store), self._kernel, identity, settings)
+        local = self._open_store("sqlite" if is_cluster(self._config.store) else self._config.store, state_dir)
+        stack.push_async_callback(local.close)
+        alone = Tables(local, local)
+        own = await load_identity(alone.identity, await asyncio.to_thread(machine_fingerprint))
+        label = ScopeLabel(alone.identity, self._engine)
+        config = self._config
+        if not config.scope:
+            config = msgspec.structs.replace(config, scope=await label.ask() or config.effective_scope())
+        boot = await asyncio.to_thread(boot_id)
+        identity = Identity(own.id, secrets.token_hex(8), boot, config.effective_host_name())
+        if config.is_shared():
+            shared = self._open_cluster_store(config.store, load_access(config.store_access, os.environ))
+            stack.push_async_callback(shared.close)
+            driver, scope = join_cluster(config, shared, local, self._kernel, self._engine, identity)
+            await scope.hosts.announce()
+            stack.push_async_callback(scope.hosts.leave)
+        else:
+            driver, scope = Driver.build(alone, self._kernel, identity, driver_settings(config)), None
+        with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
+            await driver.pools.load()
         mender = Mender(driver, grace=config.repair_grace, our_ipam=DRIVER)
-        await driver.pools.load()
         await mender.mend(None)
-        follower = EngineFollower(driver, self._engine, mender, self._metrics)
-        await self._serve(stack, driver, Views(config, driver, follower, mender, self._metrics))
+        listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
+        follower = EngineFollower(driver, self._engine, mender, self._metrics, *listeners)
+        await self._serve(stack, driver, Views(config, driver, follower, mender, self._metrics, scope))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(group.create_task(follower.run()).cancel)
+        if scope:
+            stack.callback(group.create_task(scope.run()).cancel)
 
     async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:
         config = self._config
@@ -138,13 +168,25 @@ async def serve(daemon: Daemon) -> None:
 
     Raises:
         Unavailable: see `Daemon`.
+        Conflict: a living host of the cluster has this one's name or identity.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with daemon:
-        tell_systemd("READY=1")
-        await stop.wait()
-        tell_systemd("STOPPING=1")
-        log.info("stopping (pid %s)", os.getpid())
+    try:
+        async with daemon:
+            tell_systemd("READY=1")
+            await stop.wait()
+            tell_systemd("STOPPING=1")
+            log.info("stopping (pid %s)", os.getpid())
+    except BaseExceptionGroup as group:
+        raise _what_stopped(group) from group
+
+
+def _what_stopped(group: BaseExceptionGroup) -> BaseException:
+    """The one error that made a task end and with it the driver; the group itself if it is none of ours."""
+    refused: BaseException | None = group.subgroup(MacvlanGlobalError)
+    while isinstance(refused, BaseExceptionGroup):
+        refused = refused.exceptions[0]
+    return refused or group

@@ -3,9 +3,25 @@
 import msgspec
 
 
+class ResolverView(msgspec.Struct, frozen=True, kw_only=True):
+    """The resolver of this host. `names` counts endpoints whose names it knows, of all hosts; before `known` it knows
+    nothing yet. `problem` says why it does not listen, "" if it does."""
+
+    address: str
+    listening: bool
+    known: bool
+    names: int
+    queries: int
+    problem: str = ""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The driver in one view. `engine` is the engine's version, or "" if it does not answer (`engine_problem`);
-    `engine_followed` says that its events are being received, from which names are learnt."""
+    `engine_followed` says that its events are being received, from which names are learnt.
+
+    `addresses` is None if the store does not answer (`store_problem`); `waiting` counts what it must be told when it
+    does. `problems` are those of networks and of the last repair, in words. `hosts` are names of living hosts of the
+    cluster, and `resolver` is None in local scope."""
 
     version: str
     pid: int
@@ -23,8 +39,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     live_restore: bool = False
     networks: int = 0
     endpoints: int = 0
-    addresses: int = 0
+    addresses: int | None = 0
     foreign_records: list[str] = []
+    host_id: str = ""
+    store_problem: str = ""
+    waiting: int = 0
+    problems: list[str] = []
+    hosts: list[str] = []
+    resolver: ResolverView | None = None
 
 
 class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +62,8 @@ class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A network. `parent_state` is up, down or missing; `parent_made` says that we made the parent."""
+    """A network. `parent_state` is up, down or missing; `parent_made` says that we made the parent. `cluster` is its
+    id in the cluster, "" in local scope; `problem` is what is wrong with it, and what to do."""
 
     id: str
     name: str
@@ -52,6 +75,8 @@ class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str]
     subnets: list[SubnetView]
     endpoints: int
+    cluster: str = ""
+    problem: str = ""
 
 
 class AddressView(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
+from typing import Any
 
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
@@ -15,8 +16,9 @@ from macvlan_global.driver.options import parse_options
 from macvlan_global.driver.repair import Correction
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import NotFound, Unavailable
+from macvlan_global.global_scope import GlobalScope
 from macvlan_global.metrics import Metrics
-from macvlan_global.store.records import AddressRecord, EndpointRecord, NetworkRecord, PoolRecord
+from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
 
 ENGINE_SECONDS = 3.0
 """How long an operator waits for what only the engine knows."""
@@ -26,15 +28,22 @@ class Views:
     """Reads everything, changes nothing but by `repair`."""
 
     def __init__(
-        self, config: Config, driver: Driver, follower: EngineFollower, mender: Mender, metrics: Metrics
+        self,
+        config: Config,
+        driver: Driver,
+        follower: EngineFollower,
+        mender: Mender,
+        metrics: Metrics,
+        scope: GlobalScope | None = None,
     ) -> None:
-        """All of these are the running driver's."""
+        """All of these are the running driver's; `scope` is None in local scope."""
         self._config = config
         self._driver = driver
         self._engine = follower.engine
         self._follower = follower
         self._mender = mender
         self._metrics = metrics
+        self._scope = scope
         self._started = time.monotonic()
 
     async def status(self) -> a.Status:
@@ -66,27 +75,59 @@ class Views:
             engine_followed=self._follower.following,
             swarm=swarm,
             live_restore=live_restore,
-            foreign_records=await self._driver.tables.foreign(),
+            host_id=self._driver.identity.host,
+            problems=[*self._mender.problems, *self._network_problems()],
+            waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
+            hosts=sorted(each.name for each in self._scope.hosts.live().values()) if self._scope else [],
+            resolver=self._resolver(),
             **counts,
         )
 
-    async def count(self) -> dict[str, int]:
-        """How many networks, endpoints and addresses there are; the metrics learn it too."""
+    async def count(self) -> dict[str, Any]:
+        """How many networks, endpoints and addresses there are; the metrics learn it too.
+
+        Addresses are shared: they are None while the store does not answer, and `store_problem` says so.
+        """
         counts = {
             "networks": len(await self._driver.networks.all()),
             "endpoints": len(await self._driver.endpoints.all()),
-            "addresses": len(await self._driver.pools.addresses()),
         }
+        found: dict[str, Any] = {"addresses": None}
+        try:
+            counts["addresses"] = len(await self._driver.pools.addresses())
+            found["foreign_records"] = await self._driver.tables.foreign()
+        except Unavailable as error:
+            found["store_problem"] = str(error)
         for what, count in counts.items():
             self._metrics.hold(what, count)
-        return counts
+        return {**found, **counts}
+
+    def _network_problems(self) -> list[str]:
+        problems = self._scope.replicator.problems() if self._scope else []
+        return [f"{each.reason}; {each.next_step}" for each in problems]
+
+    def _resolver(self) -> a.ResolverView | None:
+        if self._scope is None or self._scope.resolver is None:
+            return None
+        state = self._scope.resolver.state()
+        return a.ResolverView(
+            address=state.address,
+            listening=state.listening,
+            known=state.known,
+            names=state.names,
+            queries=state.queries,
+            problem=state.problem,
+        )
 
     async def networks(self) -> list[a.NetworkView]:
         """Every network of this host."""
         await self._learn_names()
         owned = await self._driver.owned.owned()
         endpoints = await self._driver.endpoints.all()
-        pools = await self._driver.pools.pools()
+        try:
+            pools = await self._driver.pools.pools()
+        except Unavailable:  # how full they are is then not known
+            pools = []
         return [
             await self._network_view(each, made=each.parent in owned, endpoints=endpoints, pools=pools)
             for each in await self._driver.networks.all()
@@ -102,11 +143,20 @@ class Views:
         wanted = (await self._find(network)).shared_id if network else ""
         networks = {each.shared_id: each for each in await self._driver.networks.all()}
         endpoints = {each.id: each for each in await self._driver.endpoints.all()}
+        names = {row.record.endpoint: row.record for row in await self._driver.tables.names.scan()}
         return [
-            _address_view(each, networks, endpoints)
+            _address_view(
+                each, networks, endpoints.get(each.endpoint) or names.get(each.endpoint), self._host(each.host)
+            )
             for each in await self._driver.pools.addresses()
             if not wanted or each.network == wanted
         ]
+
+    def _host(self, host: str) -> str:
+        """What the host with this id is called."""
+        if host == self._driver.identity.host:
+            return self._driver.identity.name
+        return self._scope.hosts.name_of(host) if self._scope else host
 
     async def parents(self, network: str) -> a.ChoiceView:
         """How the parent of a network would be chosen now.
@@ -197,15 +247,21 @@ class Views:
             options=network.options,
             subnets=subnets,
             endpoints=sum(1 for each in endpoints if each.network == network.id),
+            cluster=network.cluster,
+            problem=self._problem_of(network),
         )
+
+    def _problem_of(self, network: NetworkRecord) -> str:
+        problems = self._scope.replicator.problems() if self._scope else []
+        return next((f"{each.reason}; {each.next_step}" for each in problems if each.id == network.id), "")
 
 
 def _address_view(
-    record: AddressRecord, networks: dict[str, NetworkRecord], endpoints: dict[str, EndpointRecord]
+    record: AddressRecord, networks: dict[str, NetworkRecord], endpoint: EndpointRecord | NameRecord | None, host: str
 ) -> a.AddressView:
     network = networks.get(record.network)
-    endpoint = endpoints.get(record.endpoint)
-    holder = record.label or (endpoint.container if endpoint else "") or record.endpoint[:12]
+    name = endpoint.names[0] if isinstance(endpoint, NameRecord) else endpoint.container if endpoint else ""
+    holder = record.label or name or record.endpoint[:12]
     return a.AddressView(
         address=record.address,
         subnet=record.subnet,
@@ -213,7 +269,7 @@ def _address_view(
         kind=record.kind,
         network=(network.name if network else "") or record.network[:12],
         holder=holder,
-        host=record.host,
+        host=host,
         mac=endpoint.mac if endpoint else "",
         at=record.at,
     )

@@ -2,7 +2,7 @@
 
 import typer
 
-from macvlan_global.admin.messages import Status
+from macvlan_global.admin.messages import ResolverView, Status
 from macvlan_global.cli.cells import BAD, WARN, Cell
 from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, driver_at, example
 from macvlan_global.cli.times import duration
@@ -36,10 +36,23 @@ def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, conf
             ("Engine", _engine(found)),
             ("Networks", str(found.networks)),
             ("Endpoints", str(found.endpoints)),
-            ("Addresses", str(found.addresses)),
+            ("Addresses", "unknown" if found.addresses is None else str(found.addresses)),
+            *([("Hosts", ", ".join(found.hosts))] if found.hosts else []),
+            *([("Resolver", _resolver(found.resolver))] if found.resolver else []),
+            *([("Store", (found.store_problem, BAD))] if found.store_problem else []),
+            *([("Waiting", (f"{found.waiting} for the store to answer", WARN))] if found.waiting else []),
+            *(("Problem", (problem, WARN)) for problem in found.problems),
             *(("Left alone", (f"{key} (written by a newer version)", WARN)) for key in found.foreign_records),
         ]
     )
+
+
+def _resolver(found: ResolverView) -> Cell:
+    if not found.listening:
+        return found.problem, BAD
+    if not found.known:
+        return f"{found.address}, knows no names yet", WARN
+    return f"{found.address}, {found.names} endpoints known"
 
 
 def _engine(found: Status) -> Cell:

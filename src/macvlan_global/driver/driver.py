@@ -56,7 +56,8 @@ class _Peers:
     async def endpoint_name(self, address: AddressRecord) -> str:
         if address.host != self._identity.host:
             row = await self._tables.names.get(address.host, address.endpoint)
-            return f"container {row.record.container}" if row else f"endpoint {address.endpoint[:12]}"
+            names = row.record.names if row else []
+            return f"container {names[0]}" if names else f"endpoint {address.endpoint[:12]}"
         found = await self._endpoints().find(address.endpoint)
         return describe_endpoint(found) if found else f"endpoint {address.endpoint[:12]}"
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.mend import Mender
 from macvlan_global.engine.ports import Engine, EngineEvent, NetworkEvent
-from macvlan_global.errors import Unavailable
+from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ class EngineFollower:
                 log.info("the engine closed its stream of events")
             except Unavailable as error:
                 log.debug("waiting for the engine: %s", error)
+            except Conflict:  # the driver must not go on as it is
+                raise
             except Exception:  # a bug on this side task must not stop the driver that containers rely on
                 log.exception("following the engine failed; it is tried again")
             self.following = False

@@ -139,12 +139,14 @@ class IdentityRecord(Record, frozen=True, kw_only=True):
     """Who this host is, for good: a random id that survives restarts and changes of the host's name.
 
     `machine` is what identified the machine when it was written: a copied state folder is then known for a copy.
-    `engine` is the id of the engine whose networks the state is about, "" while it is not known.
+    `engine` is the id of the engine whose networks the state is about, "" while it is not known; `label` is the scope
+    that a label of that engine asked for, "" if none did.
     """
 
     id: str
     machine: str = ""
     engine: str = ""
+    label: str = ""
 
 
 class PendingRecord(Record, frozen=True, kw_only=True):

@@ -1,0 +1,129 @@
+"""What a driver has besides in global scope: its place among the hosts, the networks of all, and names.
+
+Part of the composition root: `daemon` builds it, hands it the engine's events, and runs it.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Self
+
+from macvlan_global import __version__
+from macvlan_global.cluster.hosts import HostFacts, Hosts, Member
+from macvlan_global.config import Config
+from macvlan_global.dns.feed import Feed
+from macvlan_global.dns.learn import NamesHere
+from macvlan_global.dns.publish import Publisher
+from macvlan_global.dns.ready import Answers
+from macvlan_global.dns.server import Resolver, read_address
+from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.engine.ports import ContainerEvent, Engine, EngineEvent
+from macvlan_global.errors import Unavailable
+from macvlan_global.ipam.holders import Identity
+from macvlan_global.kernel.ports import Kernel
+from macvlan_global.replication.replicator import Replicator
+from macvlan_global.store.ports import ClusterStore, Store
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, Tables
+
+log = logging.getLogger(__name__)
+
+ENGINE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalScope:
+    """The parts. `resolver` is None if none is wanted."""
+
+    hosts: Hosts
+    replicator: Replicator
+    names: NamesHere
+    feed: Feed
+    resolver: Resolver | None
+    driver: Driver
+
+    @classmethod
+    def build(cls, config: Config, store: ClusterStore, driver: Driver, engine: Engine, hosts: Hosts) -> Self:
+        """Wire the parts to each other and to the driver.
+
+        Raises:
+            Invalid: `dns` in the configuration is no address.
+        """
+        host = driver.identity.host
+        replicator = Replicator(store, driver.tables, engine, driver.networks, host)
+        names = NamesHere(engine, lambda: shared_ids(driver), Publisher(driver.tables.names, host), host)
+        answers = Answers(config.dns_ttl)
+        resolver = Resolver(answers, read_address(config.dns)) if config.dns else None
+        scope = cls(hosts, replicator, names, Feed(store, driver.tables.names, answers), resolver, driver)
+        driver.networks.objection = scope.objection
+        driver.endpoints.on_deleted = scope.endpoint_gone
+        return scope
+
+    async def run(self) -> None:
+        """Never returns.
+
+        Raises:
+            Conflict: a living host has this one's name or identity.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.hosts.run())
+            tasks.create_task(self.replicator.run())
+            tasks.create_task(self.names.run())
+            tasks.create_task(self.feed.run())
+            if self.resolver:
+                tasks.create_task(self.resolver.run())
+            if self.driver.outbox:
+                tasks.create_task(self.driver.outbox.run())
+
+    async def hear(self, event: EngineEvent | None) -> None:
+        """Hear what happened in the engine; None if it came (back)."""
+        if event is None:
+            await self.replicator.engine_came()
+        elif not isinstance(event, ContainerEvent):
+            self.replicator.network_event(event)
+        await self.names.hear(event)
+
+    def endpoint_gone(self, endpoint: EndpointRecord) -> None:
+        """Hear that an endpoint of this host was deleted."""
+        self.names.endpoint_gone(endpoint)
+
+    def objection(self, network: NetworkRecord) -> str:
+        """Why no container may start on a network here, and what to do; "" if it may."""
+        return self.replicator.conflict_of(network.id)
+
+
+def driver_settings(config: Config) -> Settings:
+    """What of the configuration is the driver's."""
+    return Settings(
+        config.effective_scope(), shared=config.is_shared(), aliases=config.parents, auto_pools=config.pools()
+    )
+
+
+def join_cluster(
+    config: Config, shared: ClusterStore, local: Store, kernel: Kernel, engine: Engine, identity: Identity
+) -> tuple[Driver, GlobalScope]:
+    """A driver whose networks and addresses are those of a cluster, and what it has besides; nothing runs yet.
+
+    Raises:
+        Invalid: `dns` in the configuration is no address.
+    """
+    tables = Tables(shared, local)
+    member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
+    hosts = Hosts(shared, tables, member, lambda: host_facts(driver, engine))
+    driver = Driver.build(tables, kernel, identity, driver_settings(config), host_name=hosts.name_of)
+    return driver, GlobalScope.build(config, shared, driver, engine, hosts)
+
+
+async def shared_ids(driver: Driver) -> dict[str, str]:
+    """The networks of the cluster that this host has: their ids in the cluster by the engine's ids."""
+    return {each.id: each.shared_id for each in await driver.networks.all() if each.cluster}
+
+
+async def host_facts(driver: Driver, engine: Engine) -> HostFacts:
+    """What this host tells the others about itself."""
+    version = ""
+    try:
+        async with asyncio.timeout(ENGINE_SECONDS):
+            version = (await engine.info()).version
+    except (Unavailable, TimeoutError):
+        log.debug("the engine does not say its version now")
+    return HostFacts(version, len(await driver.networks.all()), len(await driver.endpoints.all()))
