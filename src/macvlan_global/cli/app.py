@@ -4,6 +4,7 @@ import typer
 
 from macvlan_global.cli import (
     cmd_addresses,
+    cmd_dns,
     cmd_doctor,
     cmd_install,
     cmd_networks,
@@ -32,6 +33,7 @@ for command in (
     cmd_parents,
     cmd_repair,
     cmd_doctor,
+    cmd_dns,
     cmd_install,
     cmd_version,
 ):

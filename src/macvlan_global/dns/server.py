@@ -3,39 +3,20 @@
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 import socket
 from dataclasses import dataclass
 
+from macvlan_global.dns.address import Address
 from macvlan_global.dns.listener import who_listens
 from macvlan_global.dns.ready import Answers
 from macvlan_global.dns.tcp import TcpServer
 from macvlan_global.dns.udp import RECEIVE_BUFFER, UdpServer
-from macvlan_global.errors import Invalid, Unavailable
+from macvlan_global.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-DEFAULT_ADDRESS = "127.0.0.153"
-PORT = 53
 RETRY_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the resolver listens: one IP address and a port."""
-
-    ip: str
-    port: int = PORT
-
-    def __str__(self) -> str:
-        """As in `127.0.0.153:53`."""
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
-
-    @property
-    def family(self) -> socket.AddressFamily:
-        """Of its sockets."""
-        return socket.AF_INET6 if ":" in self.ip else socket.AF_INET
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +30,6 @@ class ResolverState:
     names: int
     queries: int
     problem: str = ""
-
-
-def read_address(text: str) -> Address:
-    """The address that `dns` in the configuration names: `IP` or `IP:PORT`, IPv6 in brackets if a port follows.
-
-    Raises:
-        Invalid: it is not one address of one host.
-    """
-    ip, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", str(PORT))
-    try:
-        address = ipaddress.ip_address(ip.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        raise Invalid(f"dns = {text!r} is not an address; use for example {DEFAULT_ADDRESS}") from None
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise Invalid(f"dns = {text!r} is not an address with a port; use for example {DEFAULT_ADDRESS}:53")
-    if address.is_unspecified or address.is_multicast:
-        raise Invalid(f"dns = {text!r} is not the address of one host; use for example {DEFAULT_ADDRESS}")
-    return Address(str(address), int(port))
 
 
 class Resolver:

@@ -1,0 +1,181 @@
+"""`macvlan-global dns`: the resolver first for the engine, or not any more."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from macvlan_global.cli.cells import BAD, GOOD, WARN, Cell
+from macvlan_global.cli.options import ConfigFlag, JsonFlag, example
+from macvlan_global.cli.waiting import Waiting
+from macvlan_global.config import load_config
+from macvlan_global.dns.address import PORT, Address, read_address
+from macvlan_global.dns.install import Change, ResolvConf
+from macvlan_global.dns.probe import Verdict, ask
+from macvlan_global.dns.resolvconf import find_ours, nameservers, warnings
+from macvlan_global.errors import Invalid
+
+STATUS_EXAMPLE = example("macvlan-global dns status")
+INSTALL_EXAMPLE = example("macvlan-global dns install --dry-run", "sudo macvlan-global dns install")
+REMOVE_EXAMPLE = example("sudo macvlan-global dns remove")
+THEN = "Containers that are started from now on use it; restart those that run. The engine needs no restart."
+
+DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="change nothing; say what would be changed")]
+RootFlag = Annotated[Path, typer.Option("--root", help="work on /etc/resolv.conf below this folder, for an image")]
+
+
+class DnsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands. `nameservers` are those of the file at `path`, in order; `link` where it leads if it is one."""
+
+    address: str
+    resolver: Verdict
+    path: str
+    link: str
+    installed: bool
+    nameservers: list[str]
+    warnings: list[str]
+
+
+class DnsChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What was changed, or would be: `diff` has the lines, `link` where the file leads after it."""
+
+    path: str
+    dry_run: bool
+    changed: bool
+    diff: list[str]
+    link: str
+    warnings: list[str]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    group = typer.Typer(name="dns", help="Show, install or remove the resolver for containers' names.")
+    group.command("status", epilog=STATUS_EXAMPLE)(status)
+    group.command("install", epilog=INSTALL_EXAMPLE)(install)
+    group.command("remove", epilog=REMOVE_EXAMPLE)(remove)
+    app.add_typer(group, rich_help_panel=None)
+
+
+def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonFlag = False) -> None:
+    """Show whether the resolver answers, and whether engines ask it first.
+
+    Engines read /etc/resolv.conf when a container starts, and so do programs on the host.
+    """
+    address, file = _address(config), ResolvConf(root.absolute())
+    text, link = file.read()
+    ours = find_ours(text or "")
+    with Waiting("asking the resolver"):
+        verdict = ask(address)
+    found = DnsStatus(
+        address=str(address),
+        resolver=verdict,
+        path=str(file.path),
+        link=link,
+        installed=ours is not None,
+        nameservers=nameservers(text or ""),
+        warnings=_advice(text or "", address),
+    )
+    # imported here: rich costs a quarter of the start, and an error needs none of it
+    from macvlan_global.cli import render  # noqa: PLC0415
+
+    if json:
+        render.print_json(found)
+        return
+    installed: Cell = ("yes", GOOD) if found.installed else ("no; run `macvlan-global dns install`", WARN)
+    render.print_pairs(
+        [
+            ("Resolver", found.address),
+            ("State", (found.resolver, GOOD if found.resolver == "answers" else BAD)),
+            ("File", found.path + (f" (a link to {found.link})" if found.link else "")),
+            ("Installed", installed),
+            ("Nameservers", ", ".join(found.nameservers) or "none"),
+            *(("Warning", (each, WARN)) for each in found.warnings),
+        ]
+    )
+
+
+def install(
+    *,
+    dry_run: DryRunFlag = False,
+    root: RootFlag = Path("/"),
+    config: ConfigFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Put the resolver first in /etc/resolv.conf.
+
+    The other nameservers stay behind it: names that are no container's go on to them. A file is given a marked block
+    at its top. A link of systemd-resolved becomes a file that names our resolver and then systemd-resolved. Repeatable.
+    """
+    address, file = _address(config), ResolvConf(root.absolute())
+    if address.port != PORT:
+        raise Invalid(f"dns = {str(address)!r}: engines ask port {PORT} only; choose an address with that port")
+    change = file.install(address.ip)
+    _carry_out(file, change, dry_run=dry_run, json=json, advice=_advice(change.after or "", address))
+
+
+def remove(*, dry_run: DryRunFlag = False, root: RootFlag = Path("/"), json: JsonFlag = False) -> None:
+    """Take the resolver out of /etc/resolv.conf again.
+
+    The file is then what it was, byte for byte, and what was changed beside our lines stays. A link comes back; if the
+    file was changed since it took the link's place, nothing is done.
+    """
+    file = ResolvConf(root.absolute())
+    _carry_out(file, file.remove(), dry_run=dry_run, json=json, advice=[])
+
+
+def _address(config: Path | None) -> Address:
+    text = load_config(config, os.environ, {}).dns
+    if not text:
+        raise Invalid('dns = "" in the configuration: the resolver is off on this host; set it to 127.0.0.153:53')
+    return read_address(text)
+
+
+def _advice(text: str, address: Address) -> list[str]:
+    found = list(warnings(text)) if find_ours(text) else []
+    ours = find_ours(text)
+    if ours and ours.address != address.ip:
+        found.append(f"{ours.address} is installed, and the resolver is on {address.ip}; run install again")
+    return found
+
+
+def _carry_out(file: ResolvConf, change: Change, *, dry_run: bool, json: bool, advice: list[str]) -> None:
+    if change.needed and not dry_run:
+        file.carry_out(change)
+    found = DnsChange(
+        path=str(change.path),
+        dry_run=dry_run,
+        changed=change.needed,
+        diff=_diff(change),
+        link=change.link,
+        warnings=advice,
+    )
+    if json:
+        # imported here: rich is needed for nothing else
+        from macvlan_global.cli import render  # noqa: PLC0415
+
+        render.print_json(found)
+        return
+    if not found.changed:
+        print(f"{found.path} is right already")
+    else:
+        print(f"{'would change' if dry_run else 'changed'}: {found.path}")
+        for line in found.diff:
+            print(f"  {line}")
+    for each in found.warnings:
+        print(f"warning: {each}")
+    if found.changed and not dry_run:
+        print(THEN)
+
+
+def _diff(change: Change) -> list[str]:
+    """What goes and what comes, a line each. A link is told as a link."""
+    if change.was_link and not change.link:
+        head = [f"- a link to {change.was_link}"]
+        return [*head, *(f"+ {line}" for line in (change.after or "").splitlines())]
+    if change.link and not change.was_link:
+        return [*(f"- {line}" for line in (change.before or "").splitlines()), f"+ a link to {change.link}"]
+    lines = difflib.ndiff((change.before or "").splitlines(), (change.after or "").splitlines())
+    return [line for line in lines if not line.startswith("?")]

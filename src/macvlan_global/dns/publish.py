@@ -1,0 +1,204 @@
+"""What this host tells the others about its containers' names."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from macvlan_global.errors import Internal, Unavailable
+from macvlan_global.store.records import NameRecord, PortRecord, Row, Table
+
+log = logging.getLogger(__name__)
+
+SHORT_ID = 12
+AT_ONCE = 16
+"""How many records are written at once when many are due."""
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A container's endpoint on one of our networks, as its engine tells it.
+
+    `network` is the network's id in the cluster. Addresses are bare, "" if none; `aliases` may hold names that the
+    container has anyway.
+    """
+
+    network: str
+    network_name: str
+    endpoint: str
+    address: str = ""
+    address6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+def names_of(container_id: str, name: str, hostname: str, aliases: Iterable[str]) -> list[str]:
+    """What a container is called on a network: its name, aliases, short id and hostname, without repeats."""
+    found: dict[str, str] = {}
+    for each in (name.removeprefix("/"), *aliases, container_id[:SHORT_ID], hostname):
+        if each:
+            found.setdefault(each.lower(), each)
+    return list(found.values())
+
+
+def records_of(  # noqa: PLR0913  # what an engine says of a container
+    container_id: str,
+    name: str,
+    hostname: str,
+    legs: Sequence[Leg],
+    ports: Sequence[PortRecord],
+    *,
+    host: str,
+    at: float,
+) -> list[NameRecord]:
+    """The records of a running container, one for each leg. `host` is this host's id, `at` the time."""
+    return [
+        NameRecord(
+            network=leg.network,
+            network_name=leg.network_name,
+            endpoint=leg.endpoint,
+            container=container_id,
+            names=names_of(container_id, name, hostname, leg.aliases),
+            address=leg.address,
+            address6=leg.address6,
+            mac=leg.mac,
+            ports=sorted(ports, key=lambda port: (port.port, port.protocol)),
+            host=host,
+            at=at,
+        )
+        for leg in legs
+    ]
+
+
+Read = Callable[[], Awaitable[Iterable[NameRecord]]]
+"""Asks the engine for the records of every container that runs now."""
+
+
+class Publisher:
+    """Writes this host's names into the store. A store that is away is no error: a comparison is due then."""
+
+    def __init__(self, names: Table[NameRecord], host: str) -> None:
+        """`host` is this host's id; nobody else writes below it."""
+        self._names = names
+        self._host = host
+        self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._comparing = asyncio.Lock()
+        self._touched: set[str] | None = None  # since a comparison began; None while there is none
+        self._due = asyncio.Event()
+        self._due.set()  # a driver that starts does not know what happened before
+
+    @property
+    def due(self) -> bool:
+        """Whether the store may differ from what was published, so that `compare` is needed."""
+        return self._due.is_set()
+
+    def miss(self) -> None:
+        """Something may have been missed (a gap in the engine's events): a comparison is due."""
+        self._due.set()
+
+    async def publish(self, records: Iterable[NameRecord]) -> bool:
+        """Write the records of endpoints that are there now; whether all are in the store."""
+        return all(await asyncio.gather(*(self._publish(record) for record in records)))
+
+    async def withdraw(self, endpoint: str) -> bool:
+        """Take away the name of an endpoint that is gone; whether it is gone from the store."""
+        async with self._turn(endpoint):
+            self._touch(endpoint)
+            return await self._try(self._names.drop(self._host, endpoint))
+
+    async def compare(self, read: Read) -> bool:
+        """Make the store have what `read` says and nothing else of this host; whether that was done.
+
+        What is published or withdrawn meanwhile is newer than what `read` saw, and is left alone.
+        """
+        async with self._comparing:
+            self._due.clear()
+            self._touched = set()
+            done = False
+            try:
+                done = await self._compare(read)
+            except (Unavailable, Internal) as error:
+                log.warning("names are not compared now, it is tried again: %s", error)
+            finally:
+                self._touched = None
+                if not done:
+                    self._due.set()
+            return done
+
+    async def run(self, read: Read) -> None:
+        """Compare whenever that is due, until it is done. Never returns."""
+        wait = FIRST_RETRY_SECONDS
+        while True:
+            await self._due.wait()
+            try:
+                done = await self.compare(read)
+            except Exception:  # a bug on this side task must not stop the driver that containers rely on
+                log.exception("comparing names failed; it is tried again")
+                done = False
+            if done:
+                wait = FIRST_RETRY_SECONDS
+            else:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LAST_RETRY_SECONDS)
+
+    async def _compare(self, read: Read) -> bool:
+        wanted = {record.endpoint: record for record in await read()}
+        have = {row.record.endpoint: row for row in await self._names.scan(self._host)}
+        slots = asyncio.Semaphore(AT_ONCE)
+        endpoints = wanted.keys() | have.keys()
+        settled = (self._settle(slots, each, have.get(each), wanted.get(each)) for each in endpoints)
+        return all(await asyncio.gather(*settled))
+
+    def _touch(self, endpoint: str) -> None:
+        if self._touched is not None:
+            self._touched.add(endpoint)
+
+    async def _publish(self, record: NameRecord) -> bool:
+        async with self._turn(record.endpoint):
+            self._touch(record.endpoint)
+            return await self._try(self._names.put(record, self._host, record.endpoint))
+
+    async def _settle(
+        self, slots: asyncio.Semaphore, endpoint: str, have: Row[NameRecord] | None, wanted: NameRecord | None
+    ) -> bool:
+        async with slots, self._turn(endpoint):
+            if endpoint in (self._touched or ()) or (have and wanted and _same(have.record, wanted)):
+                return True
+            if wanted:
+                return await self._try(self._names.put(wanted, self._host, endpoint))
+            return await self._try(self._names.drop(self._host, endpoint))
+
+    async def _try(self, write: Awaitable[object]) -> bool:
+        try:
+            await write
+        except Unavailable as error:
+            if not self.due:
+                log.warning("a name is written once the store is back: %s", error)
+            self._due.set()
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _turn(self, endpoint: str) -> AsyncIterator[None]:
+        """What is written about one endpoint is written in the order in which it was asked for."""
+        lock, waiting = self._busy.get(endpoint, (asyncio.Lock(), 0))
+        self._busy[endpoint] = lock, waiting + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._busy[endpoint]
+            if waiting == 1:
+                del self._busy[endpoint]
+            else:
+                self._busy[endpoint] = lock, waiting - 1
+
+
+def _same(a: NameRecord, b: NameRecord) -> bool:
+    """Whether two records say the same; when they were written is no matter."""
+    return msgspec.structs.replace(a, at=0.0) == msgspec.structs.replace(b, at=0.0)
