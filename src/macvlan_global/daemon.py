@@ -19,13 +19,12 @@ from macvlan_global.admin.views import Views
 from macvlan_global.cluster.identity import load_identity, machine_fingerprint
 from macvlan_global.cluster.label import ScopeLabel
 from macvlan_global.config import Config, load_access
-from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.driver.learn import EngineFollower
 from macvlan_global.driver.mend import Mender
 from macvlan_global.engine.docker import DRIVER, DockerEngine
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
-from macvlan_global.global_scope import driver_settings, join_cluster
 from macvlan_global.ipam.holders import Identity
 from macvlan_global.kernel.netlink import NetlinkKernel
 from macvlan_global.kernel.ports import Kernel
@@ -100,14 +99,22 @@ class Daemon:
             config = msgspec.structs.replace(config, scope=await label.ask() or config.effective_scope())
         boot = await asyncio.to_thread(boot_id)
         identity = Identity(own.id, secrets.token_hex(8), boot, config.effective_host_name())
+        settings = Settings(
+            config.effective_scope(), shared=config.is_shared(), aliases=config.parents, auto_pools=config.pools()
+        )
         if config.is_shared():
             shared = self._open_cluster_store(config.store, load_access(config.store_access, os.environ))
             stack.push_async_callback(shared.close)
-            driver, scope = join_cluster(config, shared, local, self._kernel, self._engine, identity)
+            # imported here: a host alone needs no resolver, and its start is not to pay for one
+            from macvlan_global.global_scope import join_cluster  # noqa: PLC0415
+
+            driver, scope = join_cluster(
+                config, settings, Tables(shared, local), shared, self._kernel, self._engine, identity
+            )
             await scope.hosts.announce()
             stack.push_async_callback(scope.hosts.leave)
         else:
-            driver, scope = Driver.build(alone, self._kernel, identity, driver_settings(config)), None
+            driver, scope = Driver.build(alone, self._kernel, identity, settings), None
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await driver.pools.load()
         mender = Mender(driver, grace=config.repair_grace, our_ipam=DRIVER)

@@ -11,18 +11,19 @@ from typing import Self
 from macvlan_global import __version__
 from macvlan_global.cluster.hosts import HostFacts, Hosts, Member
 from macvlan_global.config import Config
+from macvlan_global.dns.address import read_address
 from macvlan_global.dns.feed import Feed
 from macvlan_global.dns.learn import NamesHere
 from macvlan_global.dns.publish import Publisher
 from macvlan_global.dns.ready import Answers
-from macvlan_global.dns.server import Resolver, read_address
+from macvlan_global.dns.server import Resolver
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineEvent
 from macvlan_global.errors import Unavailable
 from macvlan_global.ipam.holders import Identity
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.replication.replicator import Replicator
-from macvlan_global.store.ports import ClusterStore, Store
+from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, Tables
 
 log = logging.getLogger(__name__)
@@ -91,25 +92,23 @@ class GlobalScope:
         return self.replicator.conflict_of(network.id)
 
 
-def driver_settings(config: Config) -> Settings:
-    """What of the configuration is the driver's."""
-    return Settings(
-        config.effective_scope(), shared=config.is_shared(), aliases=config.parents, auto_pools=config.pools()
-    )
-
-
-def join_cluster(
-    config: Config, shared: ClusterStore, local: Store, kernel: Kernel, engine: Engine, identity: Identity
+def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
+    config: Config,
+    settings: Settings,
+    tables: Tables,
+    shared: ClusterStore,
+    kernel: Kernel,
+    engine: Engine,
+    identity: Identity,
 ) -> tuple[Driver, GlobalScope]:
     """A driver whose networks and addresses are those of a cluster, and what it has besides; nothing runs yet.
 
     Raises:
         Invalid: `dns` in the configuration is no address.
     """
-    tables = Tables(shared, local)
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
     hosts = Hosts(shared, tables, member, lambda: host_facts(driver, engine))
-    driver = Driver.build(tables, kernel, identity, driver_settings(config), host_name=hosts.name_of)
+    driver = Driver.build(tables, kernel, identity, settings, host_name=hosts.name_of)
     return driver, GlobalScope.build(config, shared, driver, engine, hosts)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
@@ -16,9 +16,11 @@ from macvlan_global.driver.options import parse_options
 from macvlan_global.driver.repair import Correction
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import NotFound, Unavailable
-from macvlan_global.global_scope import GlobalScope
 from macvlan_global.metrics import Metrics
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
+
+if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay for one
+    from macvlan_global.global_scope import GlobalScope
 
 ENGINE_SECONDS = 3.0
 """How long an operator waits for what only the engine knows."""
@@ -34,7 +36,7 @@ class Views:
         follower: EngineFollower,
         mender: Mender,
         metrics: Metrics,
-        scope: GlobalScope | None = None,
+        scope: "GlobalScope | None" = None,
     ) -> None:
         """All of these are the running driver's; `scope` is None in local scope."""
         self._config = config
