@@ -256,14 +256,12 @@ class Hosts:
 
     async def _tell(self) -> None:
         while True:
-            await asyncio.sleep(self.ttl / 3)
+            await asyncio.sleep(self.ttl)
             facts = await self._gather()
-            now = self._clocks.steady()
-            due = self._told_at is None or now - self._told_at >= ROW_SECONDS
-            if due or (facts != self._told and now - (self._told_at or 0) >= self.ttl):
+            due = self._told_at is None or self._clocks.steady() - self._told_at >= ROW_SECONDS
+            if self._was_in and (due or facts != self._told):
                 with contextlib.suppress(Unavailable, Internal):  # told by the task that renews the lease
-                    if self._was_in:
-                        await self._write_row(facts)
+                    await self._write_row(facts)
 
     async def _gather(self) -> HostFacts:
         try:

@@ -312,7 +312,6 @@ async def test_the_row_tells_what_is_on_the_host(site: Site) -> None:
     assert (row.record.name, row.record.version, row.record.engine) == ("anna", "9.9", "28.5.2")
     assert (row.record.networks, row.record.endpoints, row.record.seen) == (1, 2, 1_000_000.0)
     site.facts = HostFacts("28.5.2", 1, 3)
-    site.clock.advance(TTL)
 
     async def three_endpoints() -> bool:
         found = await site.tables.hosts.get(A.id)

@@ -1,0 +1,318 @@
+"""Giving back what a dead host held: after the grace period, and by an operator."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from macvlan_global.cluster.hosts import Clocks, HostFacts, Hosts, Member
+from macvlan_global.cluster.reclaimer import Reclaimer
+from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.errors import Conflict, NotFound, Unavailable
+from macvlan_global.ipam.holders import Identity
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import (
+    AddressRecord,
+    AliveRecord,
+    EndpointRecord,
+    HostRecord,
+    NameRecord,
+    NetworkRecord,
+    PoolRecord,
+    SubnetRecord,
+    Tables,
+)
+from macvlan_global.testing.fake_clock import FakeClock
+from macvlan_global.testing.fake_kernel import FakeKernel
+
+OWN, DEAD, THIRD = "a" * 32, "b" * 32, "c" * 32
+SPACE, SUBNET = "s", "10.8.0.0/24"
+GRACE = 600.0
+
+
+class SlowKernel(FakeKernel):
+    """Something happens while the wire is asked."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
+        """See `Kernel.answers`."""
+        if self.meanwhile:
+            await self.meanwhile()
+        return await super().answers(parent, address, tries=tries, wait=wait)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let other tasks run until something is so."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
+
+
+@dataclass
+class Site:
+    """A host that lives, with a network on eth1, and what the store says of the dead one."""
+
+    tables: Tables
+    kernel: SlowKernel
+    hosts: Hosts
+    reclaimer: Reclaimer
+    clock: FakeClock
+    running: "asyncio.Task[None]"
+
+    async def hold(self, address: str, endpoint: str = "e1", **other: object) -> AddressRecord:
+        """An address of the dead host's."""
+        facts = {"kind": "endpoint", "network": "lan", "endpoint": endpoint, "host": DEAD, "at": 0, **other}
+        record = AddressRecord(space=SPACE, subnet=SUBNET, address=address, incarnation="i", **facts)  # type: ignore[arg-type]  # fields by name
+        await self.tables.addresses.put(record, SPACE, address)
+        return record
+
+    async def name(self, endpoint: str, address: str) -> None:
+        """A name of the dead host's."""
+        record = NameRecord(
+            network="lan", network_name="lan", endpoint=endpoint, container="c", names=["web"], host=DEAD, at=0
+        )
+        await self.tables.names.put(record, DEAD, endpoint)
+
+    async def held(self) -> list[str]:
+        """The addresses that are held."""
+        return [row.record.address for row in await self.tables.addresses.scan()]
+
+    async def names(self) -> list[str]:
+        """The endpoints that have names."""
+        return [row.record.endpoint for row in await self.tables.names.scan()]
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """The dead host has a row, and no key."""
+    shared, clock, kernel = MemoryStore(), FakeClock(0), SlowKernel("eth1")
+    tables = Tables(shared, MemoryStore())
+    driver = Driver.build(tables, kernel, Identity(OWN, "run1", "boot1", "anna"), Settings("global", shared=True))
+
+    async def facts() -> HostFacts:
+        return HostFacts()
+
+    hosts = Hosts(shared, tables, Member(OWN, "anna", "boot1", "run1"), facts, clocks=Clocks(steady=clock))
+    await tables.hosts.put(HostRecord(id=DEAD, name="bert", version="1", seen=5), DEAD)
+    await tables.pools.put(PoolRecord(space=SPACE, subnet=SUBNET, network="lan", at=0), SPACE, SUBNET)
+    subnet = SubnetRecord(space=SPACE, subnet=SUBNET)
+    await tables.networks.put(
+        NetworkRecord(id="own", cluster="lan", options={}, subnets=[subnet], parent="eth1", at=0), "own"
+    )
+    await hosts.announce()
+    running: asyncio.Task[None] = asyncio.ensure_future(hosts.run())
+    await until(lambda: OWN in hosts.live())
+    reclaimer = Reclaimer(hosts, tables, driver.pools, kernel, grace=GRACE, steady=clock)
+    yield Site(tables, kernel, hosts, reclaimer, clock, running)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def _see(site: Site, *, alive: bool) -> None:
+    """The dead host comes back, or goes again."""
+    if alive:
+        await site.tables.alive.put(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0), DEAD)
+    else:
+        await site.tables.alive.drop(DEAD)
+    await until(lambda: (DEAD in site.hosts.live()) == alive)
+
+
+async def test_nothing_is_taken_before_the_grace_period(site: Site) -> None:
+    """Not a second; nobody is even asked."""
+    await site.hold("10.8.0.2")
+    site.clock.advance(GRACE - 1)
+    await site.reclaimer.look()
+    assert (await site.held(), site.kernel.asked) == (["10.8.0.2"], [])
+    site.clock.advance(1)
+    await site.reclaimer.look()
+    assert (await site.held(), site.kernel.asked) == ([], [("eth1", "10.8.0.2")])
+
+
+async def test_who_answers_keeps_his_address_and_his_name(site: Site) -> None:
+    """The host only looks dead; it is asked again a grace period later, and not before."""
+    await site.hold("10.8.0.2")
+    await site.hold("fd18::2")
+    await site.name("e1", "10.8.0.2")
+    await site.hold("10.8.0.3", "e2")
+    await site.name("e2", "10.8.0.3")
+    site.kernel.neighbours["eth1"] = {"fd18::2"}
+    site.clock.advance(GRACE)
+    outcome = await site.reclaimer.look()
+    assert {each.record.address: each.reason for each in outcome.kept} == {
+        "10.8.0.2": "somebody answers for fd18::2 on eth1",
+        "fd18::2": "somebody answers for fd18::2 on eth1",
+    }
+    assert [each.address for each in outcome.given] == ["10.8.0.3"]
+    assert await site.held() == ["10.8.0.2", "fd18::2"]
+    assert await site.names() == ["e1"]
+    site.kernel.neighbours.clear()
+    site.clock.advance(GRACE - 1)
+    assert not (await site.reclaimer.look()).given
+    site.clock.advance(1)
+    await site.reclaimer.look()
+    assert (await site.held(), await site.names()) == ([], [])
+
+
+async def test_a_host_that_comes_back_keeps_everything(site: Site) -> None:
+    """And the next time it goes the grace period begins anew."""
+    await site.hold("10.8.0.2")
+    site.clock.advance(GRACE - 1)
+    await _see(site, alive=True)
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    await _see(site, alive=False)
+    site.clock.advance(GRACE - 1)
+    await site.reclaimer.look()
+    assert await site.held() == ["10.8.0.2"]
+    site.clock.advance(1)
+    await site.reclaimer.look()
+    assert await site.held() == []
+
+
+async def test_what_was_seen_is_checked_before_anything_goes(site: Site) -> None:
+    """A process that was held up may not have heard yet that the host is back; the store is asked."""
+    await site.hold("10.8.0.2")
+    await site.name("e1", "10.8.0.2")
+    await site.tables.pools.put(PoolRecord(space=SPACE, subnet="10.9.0.0/24", host=DEAD, at=0), SPACE, "10.9.0.0/24")
+    site.clock.advance(GRACE)
+    await site.tables.alive.put(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0), DEAD)
+    outcome = await site.reclaimer.look()
+    assert [each.reason for each in outcome.kept] == ["its host is back"]
+    assert (await site.held(), await site.names()) == (["10.8.0.2"], ["e1"])
+    assert await site.tables.pools.get(SPACE, "10.9.0.0/24") is not None
+
+
+async def test_a_record_that_changes_while_the_wire_is_asked_is_left(site: Site) -> None:
+    """Whoever wrote it anew has it: the host itself, or a third one that took it."""
+    own, third = await site.hold("10.8.0.2"), await site.hold("10.8.0.3", "e2")
+    site.clock.advance(GRACE)
+
+    async def write_anew() -> None:
+        await site.hold(own.address, at=7)
+        await site.hold(third.address, "e9", host=THIRD)
+
+    site.kernel.meanwhile = write_anew
+    outcome = await site.reclaimer.look()
+    assert [(each.record.address, each.reason) for each in outcome.kept] == [
+        ("10.8.0.2", "it was written anew just now")
+    ]
+    assert outcome.given == []
+    assert await site.held() == ["10.8.0.2", "10.8.0.3"]
+
+
+async def test_what_cannot_be_asked_is_not_given_back(site: Site) -> None:
+    """The parent is down, or the network is not here, or a container of this host has the address."""
+    await site.hold("10.8.0.2", "e1")
+    await site.hold("10.8.0.3", "e2", network="elsewhere")
+    await site.hold("10.8.0.4", "e3")
+    endpoint = EndpointRecord(network="own", id="x", address="10.8.0.4", mac="m", link="l", boot="boot1", at=0)
+    await site.tables.endpoints.put(endpoint, "own", "x")
+    await site.kernel.set_down("eth1")
+    site.clock.advance(GRACE)
+    outcome = await site.reclaimer.look()
+    assert {each.record.address: each.reason for each in outcome.kept} == {
+        "10.8.0.2": "nobody can be asked on eth1: it is down (ip link set eth1 up)",
+        "10.8.0.3": "network elsewhere has no parent on this host to ask on",
+        "10.8.0.4": "a container of this host has it",
+    }
+
+
+async def test_what_networks_hold_stays(site: Site) -> None:
+    """Whoever wrote it: gateway and aux addresses outlive the host. What was only reserved goes, its pool too."""
+    await site.hold("10.8.0.1", "", kind="gateway")
+    await site.hold("10.8.0.9", "", kind="aux", label="printer")
+    await site.hold("10.8.0.5", "", kind="reserved", network="")
+    await site.tables.pools.put(PoolRecord(space=SPACE, subnet="10.9.0.0/24", host=DEAD, at=0), SPACE, "10.9.0.0/24")
+    site.clock.advance(GRACE)
+    outcome = await site.reclaimer.look()
+    assert (await site.held(), outcome.pools) == (["10.8.0.1", "10.8.0.9"], 1)
+    assert [row.record.subnet for row in await site.tables.pools.scan()] == [SUBNET]
+
+
+async def test_a_store_that_goes_away_costs_nothing(site: Site) -> None:
+    """What could not be given back is kept, with the reason, and tried again later."""
+    await site.hold("10.8.0.2")
+    site.clock.advance(GRACE)
+    site.kernel.failing["answers"] = Unavailable("on purpose")
+    outcome = await site.reclaimer.look()
+    assert [each.reason for each in outcome.kept] == ["on purpose"]
+    assert await site.held() == ["10.8.0.2"]
+
+
+async def test_two_hosts_at_once_give_back_once(site: Site) -> None:
+    """Each deletes exactly the record that it read."""
+    for number in range(2, 40):
+        await site.hold(f"10.8.0.{number}", f"e{number}")
+    other = Reclaimer(site.hosts, site.tables, site.reclaimer._pools, site.kernel, grace=GRACE, steady=site.clock)
+    site.clock.advance(GRACE)
+    one, two = await asyncio.gather(site.reclaimer.look(), other.look())
+    assert sorted(each.address for each in one.given + two.given) == sorted(f"10.8.0.{each}" for each in range(2, 40))
+    assert one.kept + two.kept == []
+    assert await site.held() == []
+
+
+async def test_a_host_with_nothing_left_is_looked_at_once(site: Site) -> None:
+    """Until it has been back: a dead host must not cost a scan every half minute for ever."""
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    await site.hold("10.8.0.2")
+    site.clock.advance(10 * GRACE)
+    await site.reclaimer.look()
+    assert await site.held() == ["10.8.0.2"]
+    await _see(site, alive=True)
+    await site.reclaimer.look()
+    await _see(site, alive=False)
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    assert await site.held() == []
+
+
+async def test_an_operator_removes_a_host_at_once(site: Site) -> None:
+    """By name or by the beginning of its id; nothing of it is left."""
+    await site.hold("10.8.0.2")
+    await site.name("e1", "10.8.0.2")
+    removal = await site.reclaimer.remove("bert")
+    assert (removal.forgotten, [each.address for each in removal.outcome.given]) == (True, ["10.8.0.2"])
+    assert (removal.outcome.names, site.kernel.asked) == (1, [("eth1", "10.8.0.2")])
+    assert [line.record.name for line in await site.reclaimer.roster()] == ["anna"]
+    with pytest.raises(NotFound, match="there is no host 'bert' in the cluster; there is: anna"):
+        await site.reclaimer.remove("bert")
+
+
+async def test_an_operator_does_not_take_what_answers_unless_he_forces_it(site: Site) -> None:
+    """The host stays known while an address of it is kept."""
+    await site.hold("10.8.0.2")
+    site.kernel.neighbours["eth1"] = {"10.8.0.2"}
+    removal = await site.reclaimer.remove(DEAD[:8])
+    assert (removal.forgotten, await site.held()) == (False, ["10.8.0.2"])
+    assert [each.reason for each in removal.outcome.kept] == ["somebody answers for 10.8.0.2 on eth1"]
+    assert (await site.reclaimer.remove("bert", force=True)).forgotten
+    assert (await site.held(), len(site.kernel.asked)) == ([], 1)
+
+
+async def test_a_living_host_is_not_removed(site: Site) -> None:
+    """Nor is one of several that are meant."""
+    with pytest.raises(Conflict, match="host anna is alive; stop its containers and its driver first"):
+        await site.reclaimer.remove("anna", force=True)
+    await site.tables.hosts.put(HostRecord(id=THIRD, name="bert", seen=1), THIRD)
+    with pytest.raises(Conflict, match=f"several hosts that are down are meant by 'bert'.*{DEAD[:12]}, {THIRD[:12]}"):
+        await site.reclaimer.remove("bert")
+    await site.tables.hosts.put(HostRecord(id=THIRD, name="anna", seen=1), THIRD)
+    assert (await site.reclaimer.remove("anna")).host.id == THIRD  # the one that is down: the machine was set up anew
+
+
+async def test_the_roster_knows_hosts_by_what_they_left(site: Site) -> None:
+    """Living ones, dead ones, and one of which only addresses are left; one of a newer version lives."""
+    await site.hold("10.8.0.2")
+    await site.hold("10.8.0.1", "", kind="gateway")
+    await site.hold("10.8.0.7", "e7", host=THIRD)
+    newer = "d" * 32
+    await site.tables.hosts.put(HostRecord(id=newer, name="dora", seen=2), newer)
+    await site.tables.alive.put(AliveRecord(v=99, id=newer, name="dora", boot="x", incarnation="y", at=0), newer)
+    found = [(line.record.name, line.live, line.addresses) for line in await site.reclaimer.roster()]
+    assert found == [("anna", True, 0), ("bert", False, 1), (THIRD[:12], False, 1), ("dora", True, 0)]
+    assert (await site.reclaimer.remove(THIRD)).forgotten
