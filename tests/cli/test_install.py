@@ -184,9 +184,9 @@ def test_a_driver_that_crashed_is_started_again(service: Booted) -> None:
 
 
 def test_little_of_root_is_left_to_the_service(service: Booted) -> None:
-    """Three capabilities, no new privileges, a filter of system calls; most of the file system is read-only."""
+    """Four capabilities, no new privileges, a filter of system calls; most of the file system is read-only."""
     status = service.run(["cat", f"/proc/{service.main_pid(SERVICE)}/status"]).stdout
-    assert re.search(r"^CapBnd:\s+0000000000203000$", status, re.MULTILINE)
+    assert re.search(r"^CapBnd:\s+0000000000203400$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
     assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
     inside = ["nsenter", f"--target={service.main_pid(SERVICE)}", "--mount", "--"]
