@@ -33,19 +33,13 @@ from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.listening import handed_over, listen, tell_systemd
 from macvlan_global.metrics import Metrics
 from macvlan_global.store.access import StoreAccess, is_cluster
-from macvlan_global.store.open import open_store
+from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.records import Tables
 
 log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def open_cluster_store(url: str, access: StoreAccess) -> ClusterStore:
-    from macvlan_global.store import open as door
-
-    return door.open_cluster_store(url, access)  # type: ignore
 
 
 class Daemon:

@@ -205,7 +205,7 @@ class Replicator:
         if isinstance(action, plan.InConflict):
             self._put(NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks))
         elif isinstance(action, plan.Keep):
-            self._put(NetworkProblem(name, action.network, action.reason, action.next_step))
+            self._put(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
         elif isinstance(action, plan.Settled):
             if self._problems.pop(name, None):
                 log.info("network %s: %s", name, action.reason)
