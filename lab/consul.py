@@ -45,6 +45,8 @@ class ConsulCluster(Cluster):
             "retry_interval": "100ms",
             "performance": {"raft_multiplier": 1, "leave_drain_time": "0s"},
             "gossip_lan": gossip,
+            # so that tests need not wait 20 s for the end of a session
+            "session_ttl_min": "1s",
             "connect": {"enabled": False},
             "disable_update_check": True,
             "disable_remote_exec": True,

@@ -3,15 +3,20 @@
 from pathlib import Path
 
 from macvlan_global.errors import Invalid
+from macvlan_global.store.access import NO_ACCESS, StoreAccess, check_access, is_cluster, parse_store_url
+from macvlan_global.store.consul import ConsulStore
+from macvlan_global.store.etcd import EtcdStore
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.ports import Store
+from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
+
+__all__ = ["NO_ACCESS", "StoreAccess", "is_cluster", "open_cluster_store", "open_store"]
 
 KINDS = "sqlite (the default), sqlite:///PATH or memory:"
 
 
 def open_store(url: str, state_dir: Path) -> Store:
-    """Open the store that `url` names; "sqlite" is the file state.db in the state folder.
+    """Open the store on this host that `url` names; "sqlite" is the file state.db in the state folder.
 
     Raises:
         Invalid: no such kind of store.
@@ -24,3 +29,18 @@ def open_store(url: str, state_dir: Path) -> Store:
     if url == "memory:":
         return MemoryStore()
     raise Invalid(f"--store {url.partition('://')[0]!r} is not a kind of store; use {KINDS}")
+
+
+def open_cluster_store(url: str, access: StoreAccess = NO_ACCESS) -> ClusterStore:
+    """Know the cluster store that `url` names. Nothing is asked yet: it may be away and come later.
+
+    `consul://HOST:PORT,HOST:PORT/PREFIX`, `etcd://…`, or with `+https`; `memory:` is one that nobody shares.
+
+    Raises:
+        Invalid: no such kind of store, or what `access` has does not fit it.
+    """
+    if url == "memory:":
+        return MemoryStore()
+    parsed = parse_store_url(url)
+    check_access(parsed, access)
+    return ConsulStore(parsed, access) if parsed.kind == "consul" else EtcdStore(parsed, access)

@@ -1,0 +1,55 @@
+"""Real etcd and Consul keep the promises of every store, and those of a cluster store."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from lab import ConsulCluster, EtcdCluster
+from lab.cluster import Cluster
+from macvlan_global.store.open import open_cluster_store
+from macvlan_global.store.ports import ClusterStore
+from macvlan_global.testing import cluster_contract, store_contract
+
+KINDS = {"etcd": EtcdCluster, "consul": ConsulCluster}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """One member of each kind for all the checks."""
+    with KINDS[request.param]() as made:
+        yield made
+
+
+@pytest.fixture
+async def clients(cluster: Cluster) -> AsyncIterator[tuple[ClusterStore, ClusterStore]]:
+    """Two clients below a prefix where nothing is."""
+    url = cluster.url_through(cluster.endpoints, f"test/{uuid.uuid4().hex}")
+    one, two = open_cluster_store(url), open_cluster_store(url)
+    yield one, two
+    for client in (one, two):
+        await client.close()
+
+
+@pytest.mark.parametrize("check", store_contract.STORE_CONTRACT, ids=lambda check: check.__name__)
+async def test_contract(check: store_contract.Check, clients: tuple[ClusterStore, ClusterStore]) -> None:
+    """One promise of every store; each says in its docstring what it is."""
+    await check(clients[0])
+
+
+@pytest.mark.parametrize("check", cluster_contract.CLUSTER_CONTRACT, ids=lambda check: check.__name__)
+async def test_cluster_contract(check: cluster_contract.Check, clients: tuple[ClusterStore, ClusterStore]) -> None:
+    """One promise of a cluster store."""
+    await check(*clients)
+
+
+@pytest.mark.parametrize("check", cluster_contract.LAPSE_CONTRACT, ids=lambda check: check.__name__)
+async def test_leases_lapse(check: cluster_contract.Check) -> None:
+    """In all kinds at once, since it takes a store's own time."""
+    with EtcdCluster() as etcd, ConsulCluster() as consul:
+        urls = [etcd.url, etcd.url, consul.url, consul.url]
+        clients = [open_cluster_store(url) for url in urls]
+        await asyncio.gather(check(*clients[:2]), check(*clients[2:]))
+        for client in clients:
+            await client.close()
