@@ -10,6 +10,7 @@ from typing import Self
 
 from macvlan_global import __version__
 from macvlan_global.cluster.hosts import HostFacts, Hosts, Member
+from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.config import Config
 from macvlan_global.dns.address import read_address
 from macvlan_global.dns.feed import Feed
@@ -41,6 +42,7 @@ class GlobalScope:
     feed: Feed
     resolver: Resolver | None
     driver: Driver
+    reclaimer: Reclaimer
 
     @classmethod
     def build(cls, config: Config, store: ClusterStore, driver: Driver, engine: Engine, hosts: Hosts) -> Self:
@@ -54,7 +56,9 @@ class GlobalScope:
         names = NamesHere(engine, lambda: shared_ids(driver), Publisher(driver.tables.names, host), host)
         answers = Answers(config.dns_ttl)
         resolver = Resolver(answers, read_address(config.dns)) if config.dns else None
-        scope = cls(hosts, replicator, names, Feed(store, driver.tables.names, answers), resolver, driver)
+        reclaimer = Reclaimer(hosts, driver.tables, driver.pools, driver.kernel, grace=config.host_grace)
+        feed = Feed(store, driver.tables.names, answers)
+        scope = cls(hosts, replicator, names, feed, resolver, driver, reclaimer)
         driver.networks.objection = scope.objection
         driver.endpoints.on_deleted = scope.endpoint_gone
         return scope
@@ -70,6 +74,7 @@ class GlobalScope:
             tasks.create_task(self.replicator.run())
             tasks.create_task(self.names.run())
             tasks.create_task(self.feed.run())
+            tasks.create_task(self.reclaimer.run())
             if self.resolver:
                 tasks.create_task(self.resolver.run())
             if self.driver.outbox:

@@ -30,13 +30,24 @@ def _page(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-def _commands() -> Iterator[tuple[str, typer.core.TyperCommand]]:
+def _commands() -> Iterator[tuple[str, typer.core.TyperCommand | typer.core.TyperGroup]]:
     group = get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
+    yield from _commands_of(group, "")
+
+
+def _commands_of(
+    group: typer.core.TyperGroup, before: str
+) -> Iterator[tuple[str, typer.core.TyperCommand | typer.core.TyperGroup]]:
+    """Those of a group, and the group itself if it does something without a word behind it."""
     for name, command in group.commands.items():
-        if not command.hidden:
+        if isinstance(command, typer.core.TyperGroup):
+            if command.invoke_without_command:
+                yield before + name, command
+            yield from _commands_of(command, f"{before}{name} ")
+        elif not command.hidden:
             assert isinstance(command, typer.core.TyperCommand)
-            yield name, command
+            yield before + name, command
 
 
 def _tracked() -> list[Path]:
@@ -70,7 +81,7 @@ def test_every_page_is_in_the_index() -> None:
 def test_every_command_is_documented() -> None:
     """docs/cli.md has a heading for each command, and none for one that is not there."""
     headings = re.findall(r"^##+ .*$", _page("docs/cli.md"), re.MULTILINE)
-    names = [name for name, _ in _commands()]
+    names = list(dict.fromkeys(name.partition(" ")[0] for name, _ in _commands()))
     assert [name for name in names if not any(re.search(rf"\b{name}\b", line) for line in headings)] == []
     named = {name for line in headings for name in re.findall(r"macvlan-global (\w+)", line)}
     assert named <= set(names)
@@ -85,7 +96,7 @@ def test_every_flag_is_documented() -> None:
 
 
 @pytest.mark.parametrize(("name", "command"), list(_commands()), ids=lambda each: each if isinstance(each, str) else "")
-def test_help_shows_an_example(name: str, command: typer.core.TyperCommand) -> None:
+def test_help_shows_an_example(name: str, command: typer.core.TyperCommand | typer.core.TyperGroup) -> None:
     """The help of each command has an example of that command."""
     help_text = f"{command.help}\n{command.epilog}"
     assert "Example:" in help_text

@@ -48,6 +48,15 @@ class AdminClient:
             a.RepairView,
         )
 
+    def hosts(self) -> list[a.HostView]:
+        """See `Views.hosts`."""
+        return self._ask("GET", "/hosts", list[a.HostView])
+
+    def remove_host(self, name: str, *, force: bool) -> a.HostRemovalView:
+        """See `Views.remove_host`."""
+        path = "/hosts/remove?" + urlencode({"name": name, "force": int(force)})
+        return self._ask("POST", path, a.HostRemovalView)
+
     def _ask(self, method: str, path: str, kind: type[T]) -> T:
         connection = UnixConnection(self._path, self._timeout)
         try:

@@ -128,6 +128,42 @@ class RepairView(msgspec.Struct, frozen=True, kw_only=True):
     failed: list[CorrectionView] = []
 
 
+class HostView(msgspec.Struct, frozen=True, kw_only=True):
+    """A host of the cluster. `state` is up or down; `this` says that it is the one that answers; `seen` is when it last
+    told about itself, in seconds since the epoch (0: never). `addresses` are those that its containers hold."""
+
+    id: str
+    name: str
+    state: str
+    this: bool
+    version: str
+    engine: str
+    seen: float
+    networks: int
+    endpoints: int
+    addresses: int
+
+
+class KeptAddressView(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that was not given back, and why."""
+
+    address: str
+    reason: str
+
+
+class HostRemovalView(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a host that was removed. `removed` says that nothing of it is left; `names` and `pools` count what
+    went besides the addresses that were given back."""
+
+    id: str
+    name: str
+    removed: bool
+    given_back: list[str]
+    kept: list[KeptAddressView]
+    names: int
+    pools: int
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """An error. `kind` is the name of the error class."""
 

@@ -30,6 +30,8 @@ class AdminServer:
         app.router.add_get("/addresses", self._with(lambda http: views.addresses(http.query.get("network", ""))))
         app.router.add_get("/parents", self._with(lambda http: views.parents(http.query.get("network", ""))))
         app.router.add_post("/repair", self._with(lambda http: views.repair(**_repair_arguments(http.query))))
+        app.router.add_get("/hosts", self._with(lambda _: views.hosts()))
+        app.router.add_post("/hosts/remove", self._with(lambda http: views.remove_host(**_host_arguments(http.query))))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5)
 
     async def start(self, listener: socket.socket) -> None:
@@ -66,6 +68,15 @@ def _repair_arguments(query: Mapping[str, str]) -> _RepairArguments:
     except ValueError:
         raise Invalid(f"grace={query['grace']} is not a number of seconds") from None
     return _RepairArguments(dry_run=query.get("dry_run") == "1", grace=grace)
+
+
+class _HostArguments(TypedDict):
+    name: str
+    force: bool
+
+
+def _host_arguments(query: Mapping[str, str]) -> _HostArguments:
+    return _HostArguments(name=query.get("name", ""), force=query.get("force") == "1")
 
 
 class MetricsServer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
+from macvlan_global.admin.hostviews import list_hosts, remove_host
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.learn import EngineFollower, learn_names
@@ -202,6 +203,14 @@ class Views:
             corrections=[_correction_view(each) for each in (planned if dry_run else done)],
             failed=[_correction_view(each) for each in failed],
         )
+
+    async def hosts(self) -> list[a.HostView]:
+        """Every host of the cluster; see `list_hosts`."""
+        return await list_hosts(self._scope.reclaimer if self._scope else None, self._driver.identity.host)
+
+    async def remove_host(self, name: str, *, force: bool) -> a.HostRemovalView:
+        """Give back what a host held that is gone for good; see `admin.hostviews.remove_host`."""
+        return await remove_host(self._scope.reclaimer if self._scope else None, name, force=force)
 
     async def _find(self, name: str) -> NetworkRecord:
         networks = await self._driver.networks.all()
