@@ -77,11 +77,11 @@ def container(found: dict[str, Any]) -> EngineContainer:
 
 
 def event(seen: dict[str, Any], driver: str) -> EngineEvent | None:
-    """An item of `GET /events`; None if it is none of a network of `driver`, and none of a container."""
+    """An item of `GET /events`; None if it is of no interest: see `NetworkEvent` and `ContainerEvent`."""
     actor, action = seen["Actor"], seen["Action"]
     attributes = actor.get("Attributes") or {}
     name = attributes.get("name", "")
-    if seen["Type"] == "network" and attributes.get("type") == driver:
+    if seen["Type"] == "network" and (attributes.get("type") == driver or action == "destroy"):
         return NetworkEvent(action, actor["ID"], name, attributes.get("container", ""))
     if seen["Type"] == "container" and action in CONTAINER_ACTIONS:
         return ContainerEvent(action, actor["ID"], name)

@@ -124,7 +124,8 @@ class EngineInfo:
 class NetworkEvent:
     """Something happened to a network of our driver: `action` is create, destroy, connect or disconnect.
 
-    `name` is the network's; `container` is the id of the container that came or went, "" in the other actions.
+    Networks of other drivers are told of too when they are destroyed: the name may be wanted for one of ours. `name`
+    is the network's; `container` is the id of the container that came or went, "" in the other actions.
     """
 
     action: str
