@@ -118,7 +118,7 @@ class Pools(Addresses):
 
     def joined(self, subnets: Sequence[str]) -> str:
         """The network of the cluster whose pools with these subnets this host is joining just now; "" if none."""
-        found = {self._joined_by(record) for record in self._view.records() if record.subnet in subnets}
+        found = {self._joined_by(record) for record in self._view.records() if record.subnet in subnets} - {""}
         return found.pop() if len(found) == 1 else ""
 
     def end_joining(self, network: str) -> None:
@@ -215,7 +215,8 @@ class Pools(Addresses):
         return next((other for other in others if overlaps(record, other)), None)
 
     async def _reserve_auto(self, space: str, *, ipv6: bool) -> tuple[str, str]:
-        avoid = [*await self._routes(), *self._view.subnets()]
+        # other hosts make and remove pools too, so the store is asked for them
+        avoid = [*await self._routes(), *(parse_subnet(each.subnet, "pool") for each in await self.pools())]
         for candidate in candidates(self._auto_pools, avoid, version=6 if ipv6 else 4):
             host = self._identity.host
             record = PoolRecord(space=space, subnet=str(candidate), host=host, at=self._now(), auto=True)

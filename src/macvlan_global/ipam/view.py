@@ -74,10 +74,6 @@ class View:
         """Know a pool no longer."""
         self._pools.pop(pool, None)
 
-    def subnets(self) -> Iterator[Subnet]:
-        """The subnet of each pool."""
-        return (view.subnet for view in self._pools.values())
-
     def records(self) -> Iterator[PoolRecord]:
         """Each pool."""
         return (view.record for view in self._pools.values())
