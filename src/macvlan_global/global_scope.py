@@ -86,6 +86,8 @@ class GlobalScope:
             await self.replicator.engine_came()
         elif not isinstance(event, ContainerEvent):
             self.replicator.network_event(event)
+        if not isinstance(event, ContainerEvent):  # the engine's version, the number of networks
+            self.hosts.look_again()
         await self.names.hear(event)
 
     def endpoint_gone(self, endpoint: EndpointRecord) -> None:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 TTL_SECONDS = 15.0
 ROW_SECONDS = 60.0
 """How often `hosts/<id>` is written if nothing changed."""
+NEWS_SECONDS = 1.0
 LEAVE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
@@ -85,6 +86,7 @@ class Hosts:
         self._reachable = True
         self._told = HostFacts()
         self._told_at: float | None = None
+        self._news = asyncio.Event()
 
     # ------------------------------------------------------------ who lives
 
@@ -137,6 +139,10 @@ class Hosts:
         except BaseExceptionGroup as group:
             raise next((error for error in group.exceptions if isinstance(error, Conflict)), group) from None
         raise Internal("who lives is followed no more")  # the tasks never end by themselves
+
+    def look_again(self) -> None:
+        """What this host tells about itself has changed: tell it soon, and not only when it is due."""
+        self._news.set()
 
     async def leave(self) -> None:
         """Let the others know at once that the driver stops. What its containers have stays theirs."""
@@ -256,7 +262,11 @@ class Hosts:
 
     async def _tell(self) -> None:
         while True:
-            await asyncio.sleep(self.ttl)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.ttl):
+                    await self._news.wait()
+                    await asyncio.sleep(min(NEWS_SECONDS, self.ttl / 3))  # what comes together is told together
+            self._news.clear()
             facts = await self._gather()
             due = self._told_at is None or self._clocks.steady() - self._told_at >= ROW_SECONDS
             if self._was_in and (due or facts != self._told):

@@ -70,6 +70,7 @@ class Reclaimer:
         self._grace = grace
         self._steady = steady
         self._next: dict[str, float | None] = {}
+        self._said: dict[tuple[str, str], str] = {}
 
     async def run(self) -> NoReturn:
         """Look for dead hosts from time to time, until cancelled."""
@@ -89,6 +90,8 @@ class Reclaimer:
         gone = {host: self._hosts.gone_for(host) for host in self._hosts.known()}
         long_gone = {host: seconds for host, seconds in gone.items() if seconds is not None}
         self._next = {host: when for host, when in self._next.items() if host in long_gone}
+        if not long_gone:
+            self._said.clear()
         dead = due(long_gone, self._grace, self._hosts.member.id, self._hosts.live())
         dead = {host for host in dead if self._is_due(host)}
         if not dead:
@@ -181,8 +184,15 @@ class Reclaimer:
             except MacvlanGlobalError as error:
                 reason = str(error)
             if reason:
-                log.info("address %s of dead host %s stays: %s", record.address, self._name(record.host), reason)
                 outcome.kept.append(Kept(record, reason))
+                self._say_kept(record, reason)
+
+    def _say_kept(self, record: AddressRecord, reason: str) -> None:
+        """Log it once: it is found anew after each grace period."""
+        key = (record.space, record.address)
+        level = logging.DEBUG if self._said.get(key) == reason else logging.INFO
+        log.log(level, "address %s of dead host %s stays: %s", record.address, self._name(record.host), reason)
+        self._said[key] = reason
 
     async def _let_go(self, record: AddressRecord, outcome: Outcome) -> str:
         """Give an address back; why it stays, "" if the host has it no more."""

@@ -306,12 +306,13 @@ async def test_a_running_host_is_not_stopped_for_its_name(site: Site) -> None:
 async def test_the_row_tells_what_is_on_the_host(site: Site) -> None:
     """It is written when the host comes in, and again when something changed or a minute went by."""
     site.facts = HostFacts("28.5.2", 1, 2)
-    await site.start(A)
+    anna = await site.start(A)
     row = await site.tables.hosts.get(A.id)
     assert row is not None
     assert (row.record.name, row.record.version, row.record.engine) == ("anna", "9.9", "28.5.2")
     assert (row.record.networks, row.record.endpoints, row.record.seen) == (1, 2, 1_000_000.0)
     site.facts = HostFacts("28.5.2", 1, 3)
+    anna.look_again()
 
     async def three_endpoints() -> bool:
         found = await site.tables.hosts.get(A.id)
