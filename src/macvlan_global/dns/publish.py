@@ -94,8 +94,8 @@ class Publisher:
 
     @property
     def due(self) -> bool:
-        """Whether the store may differ from what was published, so that `compare` is needed."""
-        return self._due.is_set()
+        """Whether the store may differ from what was published, so that `compare` is needed or under way."""
+        return self._due.is_set() or self._comparing.locked()
 
     def miss(self) -> None:
         """Something may have been missed (a gap in the engine's events): a comparison is due."""
@@ -103,7 +103,9 @@ class Publisher:
 
     async def publish(self, records: Iterable[NameRecord]) -> bool:
         """Write the records of endpoints that are there now; whether all are in the store."""
-        return all(await asyncio.gather(*(self._publish(record) for record in records)))
+        many = [self._publish(record) for record in records]
+        # a task of its own would begin later than what is asked next about this endpoint
+        return await many[0] if len(many) == 1 else all(await asyncio.gather(*many))
 
     async def withdraw(self, endpoint: str) -> bool:
         """Take away the name of an endpoint that is gone; whether it is gone from the store."""
@@ -130,9 +132,9 @@ class Publisher:
                     self._due.set()
             return done
 
-    async def run(self, read: Read) -> None:
-        """Compare whenever that is due, until it is done. Never returns."""
-        wait = FIRST_RETRY_SECONDS
+    async def run(self, read: Read, *, retry: float = FIRST_RETRY_SECONDS) -> None:
+        """Compare whenever that is due, until it is done: again after `retry` seconds, then longer. Never returns."""
+        wait = retry
         while True:
             await self._due.wait()
             try:
@@ -141,7 +143,7 @@ class Publisher:
                 log.exception("comparing names failed; it is tried again")
                 done = False
             if done:
-                wait = FIRST_RETRY_SECONDS
+                wait = retry
             else:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LAST_RETRY_SECONDS)

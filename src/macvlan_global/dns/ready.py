@@ -19,9 +19,10 @@ MOST_FOREIGN = 4096
 class Answers:
     """The table, and what was made of it. Safe to use from several threads."""
 
-    def __init__(self, ttl: int) -> None:
-        """Know nothing yet. `ttl` in seconds is how long askers may keep an answer."""
+    def __init__(self, ttl: int, *, most_ours: int = MOST_OURS, most_foreign: int = MOST_FOREIGN) -> None:
+        """Know nothing yet. `ttl` in seconds is how long askers may keep an answer, the others how many are kept."""
         self._ttl = ttl
+        self._most = {True: most_ours, False: most_foreign}
         self._table = NameTable()
         self._lock = threading.Lock()
         self.ready: dict[bytes, Maker] = {}
@@ -67,7 +68,7 @@ class Answers:
 
     def _keep(self, query: bytes, make: Maker, name: bytes, *, ours: bool) -> None:
         kept = self._kept[ours]
-        if len(kept) >= (MOST_OURS if ours else MOST_FOREIGN):
+        if len(kept) >= self._most[ours]:
             oldest = next(iter(kept))
             self._drop(oldest, kept.pop(oldest))
         kept[query] = name

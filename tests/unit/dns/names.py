@@ -1,0 +1,68 @@
+"""Records and questions that the tests of the resolver share."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import dns.message
+import dns.rcode
+
+from macvlan_global.dns.ready import Answers
+from macvlan_global.store.records import NameRecord, PortRecord
+
+
+def record(
+    number: int, *names: str, network: str = "lan", ipv6: bool = False, ports: tuple[int, ...] = ()
+) -> NameRecord:
+    """The record of endpoint `number`, which has the address 10.65.0.`number`."""
+    return NameRecord(
+        network=network * 8,
+        network_name=network,
+        endpoint=f"{number:064x}",
+        container=f"{number:064x}"[::-1],
+        names=[*names, f"{number:064x}"[::-1][:12]],
+        address=f"10.65.{number // 256}.{number % 256}",
+        address6=f"fd65::{number:x}" if ipv6 else "",
+        ports=[PortRecord(port=port) for port in ports],
+        host="h1",
+        at=float(number),
+    )
+
+
+def key(each: NameRecord) -> str:
+    """Where a record is in the store."""
+    return f"names/{each.host}/{each.endpoint}"
+
+
+def knowing(*records: NameRecord) -> Answers:
+    """Answers of a resolver that read these from the store."""
+    answers = Answers(5)
+    answers.change(put=[(key(each), each) for each in records])
+    answers.all_known()
+    return answers
+
+
+def question(name: str, kind: str = "A", **options: object) -> bytes:
+    """A query as an asker sends it."""
+    return dns.message.make_query(name, kind, **options).to_wire()  # type: ignore[arg-type]
+
+
+def ask(answers: Answers, name: str, kind: str = "A", *, udp: bool = True, **options: object) -> dns.message.Message:
+    """What is answered, read back."""
+    reply = answers.answer(question(name, kind, **options), udp=udp)
+    assert reply is not None
+    return dns.message.from_wire(reply)
+
+
+def texts(reply: dns.message.Message) -> list[str]:
+    """Code and answers of a reply, the latter sorted: `NOERROR`, then each record's data."""
+    return [dns.rcode.to_text(reply.rcode()), *sorted(data.to_text() for each in reply.answer for data in each)]
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 5) -> None:
+    """Let others have their turns until the condition holds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            held = condition()
+            if held if isinstance(held, bool) else await held:
+                return
+            await asyncio.sleep(0)

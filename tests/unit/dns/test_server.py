@@ -1,0 +1,199 @@
+"""The resolver on loopback: UDP, TCP, and an address that somebody else has."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from macvlan_global.dns.address import Address, read_address
+from macvlan_global.dns.listener import who_listens
+from macvlan_global.dns.probe import ask as probe
+from macvlan_global.dns.ready import Answers
+from macvlan_global.dns.server import Resolver
+from macvlan_global.dns.tcp import TcpServer
+from macvlan_global.dns.udp import BATCH, UdpServer
+from macvlan_global.errors import Invalid, Unavailable
+from tests.unit.dns.names import knowing, question, record, until
+
+WEB = record(9, "web", ipv6=True)
+ADDRESS = Address("127.0.0.153", 5399)
+
+
+@asynccontextmanager
+async def _serving(answers: Answers, address: Address = ADDRESS) -> AsyncIterator[Resolver]:
+    resolver = Resolver(answers, address)
+    await resolver.start()
+    try:
+        yield resolver
+    finally:
+        await resolver.stop()
+
+
+def _asker(address: Address = ADDRESS) -> socket.socket:
+    asker = socket.socket(address.family, socket.SOCK_DGRAM)
+    asker.settimeout(5)
+    asker.connect((address.ip, address.port))
+    return asker
+
+
+def _exchange(queries: list[bytes], replies: int, address: Address = ADDRESS) -> list[bytes]:
+    with _asker(address) as asker:
+        for each in queries:
+            asker.send(each)
+        return [asker.recv(4096) for _ in range(replies)]
+
+
+@pytest.mark.parametrize("address", [ADDRESS, Address("::1", 5399)], ids=str)
+async def test_it_answers_over_udp_and_tcp_on_one_address(address: Address) -> None:
+    """IPv4 and IPv6, made and ready-made alike, each with its own id."""
+    async with _serving(knowing(WEB), address):
+        first, second = question("web"), question("web")
+        replies = await asyncio.to_thread(_exchange, [first, second], 2, address)
+        assert [each[:2] for each in replies] == [first[:2], second[:2]]
+        assert replies[0][2:] == replies[1][2:]
+        assert replies[0].endswith(bytes([10, 65, 0, 9]))
+        reader, writer = await asyncio.open_connection(address.ip, address.port)
+        writer.write(struct.pack("!H", len(first)) + first)
+        assert await reader.readexactly(2 + len(replies[0])) == struct.pack("!H", len(replies[0])) + replies[0]
+        writer.close()
+
+
+async def test_a_batch_with_what_gets_no_reply_loses_none_of_the_others() -> None:
+    """Datagrams that are dropped stand between others, first and last in a batch too."""
+    good = [question(name) for name in ("web", "web.lan", "elsewhere.example", "WEB")]
+    queries = [b"", *(each for query in good * BATCH for each in (query, b"short", b"\0" * 4000))]
+    expected = len(good) * BATCH * 2  # what is too long is told so
+    async with _serving(knowing(WEB)) as resolver:
+        replies = await asyncio.to_thread(_exchange, queries, expected)
+        assert sum(each[3] & 0x0F == 1 for each in replies) == len(good) * BATCH
+        assert {each[:2] for each in replies if each[3] & 0x0F != 1} == {each[:2] for each in good}
+        assert resolver.state().queries == len(queries)
+
+
+async def test_a_change_is_seen_at_once() -> None:
+    """What was ready-made is not given any more."""
+    answers = knowing(WEB)
+    async with _serving(answers):
+        for expected in (0, 0, 5):
+            if expected:
+                answers.change(gone=[f"names/h1/{WEB.endpoint}"])
+            reply = (await asyncio.to_thread(_exchange, [question("web")], 1))[0]
+            assert reply[3] & 0x0F == expected
+
+
+async def test_a_bug_costs_one_reply(caplog: pytest.LogCaptureFixture) -> None:
+    """The thread goes on, and the log has the query."""
+
+    class Broken(Answers):
+        def answer(self, query: bytes, *, udp: bool) -> bytes | None:
+            if query[12:16] == b"\x03bad":
+                raise KeyError(udp)
+            return super().answer(query, udp=udp)
+
+    answers = Broken(5)
+    async with _serving(answers):
+        assert len(await asyncio.to_thread(_exchange, [question("bad"), question("web")], 1)) == 1
+    assert "no reply was made for the query" in caplog.text
+
+
+async def test_tcp_has_limits() -> None:
+    """A connection too many, an idle one, and one with too long a query are closed; the others go on."""
+    listener = socket.create_server(("127.0.0.153", 5398))
+    server = TcpServer(knowing(WEB), most=2, idle=0.2)
+    await server.start(listener)
+    talking, _ = await asyncio.open_connection("127.0.0.153", 5398), None
+    silent = await asyncio.open_connection("127.0.0.153", 5398)
+    too_many = await asyncio.open_connection("127.0.0.153", 5398)
+    assert await asyncio.wait_for(too_many[0].read(), 5) == b""
+    assert await asyncio.wait_for(silent[0].read(), 5) == b""
+    long = await asyncio.open_connection("127.0.0.153", 5398)
+    long[1].write(b"\xff\xff")
+    assert await asyncio.wait_for(long[0].read(), 5) == b""
+    for _, writer in (talking, silent, too_many, long):
+        writer.close()
+    await server.stop()
+
+
+async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> None:
+    """State says who has it; once it is free the resolver serves, without being told."""
+    resolver = Resolver(knowing(WEB), ADDRESS, retry=0.01)
+    holder = await asyncio.create_subprocess_exec(
+        *(
+            "python3",
+            "-c",
+            f"import socket\ns=socket.socket(2,2)\ns.bind(('0.0.0.0',{ADDRESS.port}))\nprint(1,flush=True)\ninput()",
+        ),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert holder.stdout
+    assert await holder.stdout.readline()
+    running = asyncio.ensure_future(resolver.run())
+    await until(lambda: "has it" in resolver.state().problem)
+    assert f"python3 (pid {holder.pid}) has it" in resolver.state().problem
+    assert not resolver.state().listening
+    await holder.communicate(b"\n")
+    await until(lambda: resolver.state().listening)
+    state = resolver.state()
+    assert (state.address, state.known, state.names, state.problem) == ("127.0.0.153:5399", True, 1, "")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert resolver.state().problem == "it was stopped"
+    assert who_listens(ADDRESS.port) == ""
+
+
+async def test_an_address_that_this_host_has_not_is_a_reason() -> None:
+    """Nothing stays open."""
+    with pytest.raises(Unavailable, match="this host has no such address"):
+        await Resolver(Answers(5), Address("192.0.2.1", 5399)).start()
+
+
+async def test_udp_stops_while_it_waits() -> None:
+    """Its thread ends, and the address is free at once."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("127.0.0.153", 5399))
+    server = UdpServer(Answers(5), listener)
+    server.start()
+    await asyncio.to_thread(server.stop)
+    assert not server._thread.is_alive()
+    async with _serving(Answers(5)):
+        pass
+
+
+async def test_a_probe_tells_what_a_resolver_says() -> None:
+    """Ours that knows, ours that does not, and nobody."""
+    verdicts = []
+    for answers in (knowing(WEB), Answers(5)):
+        async with _serving(answers):
+            verdicts.append(await asyncio.to_thread(probe, ADDRESS))
+    verdicts.append(await asyncio.to_thread(probe, ADDRESS))
+    assert verdicts == ["answers", "has not read the store yet", "does not answer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.153", Address("127.0.0.153", 53)),
+        ("127.0.0.153:5353", Address("127.0.0.153", 5353)),
+        ("::1", Address("::1", 53)),
+        ("[::1]:5353", Address("::1", 5353)),
+        ("[::1]", Address("::1", 53)),
+    ],
+)
+def test_addresses_are_read(text: str, address: Address) -> None:
+    """With and without a port; written out they are read again."""
+    assert read_address(text) == address
+    assert read_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::", "0:0::", "224.0.0.251"]
+)
+def test_what_is_no_address_of_a_host_is_refused(text: str) -> None:
+    """A reply must come from the address that was asked, so there is no "all addresses"."""
+    with pytest.raises(Invalid, match=r"use for example 127\.0\.0\.153"):
+        read_address(text)
