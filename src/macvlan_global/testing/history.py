@@ -1,0 +1,277 @@
+"""What engines asked for in a run, what they were told, and whether an address ever had two holders. Pure.
+
+An address is *reserved* for an endpoint from the answer of RequestAddress to the call of ReleaseAddress, or to the
+claim; it is *held* from the answer of CreateEndpoint to the call of DeleteEndpoint. A network holds its gateway and its
+aux addresses from the answer of CreateNetwork to the call that removes it. So an interval begins when somebody could
+rely on it, and ends when he no longer did: two of them that overlap are a fault of ours, however slow messages are.
+
+A reservation is a promise that repair may take back once it is old; what is held by a container that runs is taken by
+nobody. After the cluster's store was put back to an older snapshot, an address whose claim was lost with it may be
+given away again, until its host's repair has found that out (`confirm`): such a pair is `excused`, and listed apart.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from macvlan_global.store.records import AddressRecord
+
+What = Literal[
+    "request", "create", "run", "delete", "release", "vanish", "take back", "fix", "unfix", "confirm", "restore"
+]
+"""What an event tells. Besides the engine's requests: `run`, a container runs with its address; `vanish`, it is gone
+without a word (power loss); `take back`, repair let go of a reservation or an endpoint; `fix` and `unfix`, a network
+has a gateway or aux address, and is removed; `confirm`, repair saw that the store knows the holder; `restore`, the
+store is that of an older snapshot. (A stop of the driver alone is no event: containers run on.)"""
+Outcome = Literal["ok", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. Times are in seconds on one clock for all hosts.
+
+    `endpoint` is the network's id for `fix`; "" in a `take back` of a reservation, whoever's it is. A `take back` that
+    is not "ok" may not have been done. `asked` says that a container wanted this very address.
+    """
+
+    what: What
+    host: str
+    begun: float
+    ended: float
+    outcome: Outcome = "ok"
+    endpoint: str = ""
+    address: str = ""
+    asked: bool = False
+
+
+@dataclass(slots=True)
+class Hold:
+    """From when to when somebody could rely on an address. `origin` is when it was first asked for."""
+
+    kind: Literal["reserved", "endpoint", "fixed"]
+    host: str
+    holder: str
+    address: str
+    origin: float
+    begun: float
+    ended: float = float("inf")
+    asked: bool = False
+    runs: bool = False
+
+    def describe(self) -> str:
+        """In words, for the text of a violation."""
+        until = "the end" if self.ended == float("inf") else f"{self.ended:.3f}"
+        return f"{self.kind} by {self.holder[:16]} on host {self.host} from {self.begun:.3f} to {until}"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What must never be: what kind it is, whose address it is about, and the story."""
+
+    kind: str
+    address: str
+    text: str
+    holders: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.kind}: {self.address} {self.text}"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`violations` must be none. `excused` are pairs that only the loss of the store's newest writes made possible."""
+
+    violations: list[Violation] = field(default_factory=list)
+    excused: list[Violation] = field(default_factory=list)
+
+
+def judge(events: Iterable[Event]) -> Verdict:
+    """Read a whole history, in whatever order."""
+    ordered = sorted(events, key=lambda each: each.begun)
+    reader = _read(ordered)
+    verdict = Verdict(reader.violations)
+    lost = _Losses(ordered)
+    by_address: dict[str, list[Hold]] = defaultdict(list)
+    for hold in reader.holds:
+        by_address[hold.address].append(hold)
+    for address, them in by_address.items():
+        for first, second in _overlaps(them):
+            if kind := _clash(first, second):
+                text = f"{first.describe()}; {second.describe()}"
+                found = Violation(kind, address, text, (first.holder, second.holder))
+                (verdict.excused if lost.explain(first, second) else verdict.violations).append(found)
+    return verdict
+
+
+def compare_end(
+    records: Iterable[AddressRecord],
+    living: Mapping[str, tuple[str, Collection[str]]],
+    fixed: Mapping[str, Collection[str]],
+    *,
+    gone_hosts: Collection[str] = (),
+) -> list[Violation]:
+    """What the store says when all is quiet and repaired, against who lives.
+
+    Args:
+        records: every address in the store.
+        living: of each endpoint that runs, its host's id and its addresses.
+        fixed: of each network, its gateways and aux addresses.
+        gone_hosts: ids of hosts that are no more, whose addresses wait to be reclaimed.
+    """
+    found = []
+    kept = {record.address: record for record in records}
+    for endpoint, (host, addresses) in living.items():
+        for address in addresses:
+            record = kept.pop(address, None)
+            if record is None or (record.kind, record.endpoint, record.host) != ("endpoint", endpoint, host):
+                said = f"{record.kind} of {record.endpoint[:16]} on {record.host}" if record else "nobody's"
+                text = f"is used by {endpoint[:16]} on host {host}, and is {said} in the store"
+                found.append(Violation("endpoint without its address", address, text, (endpoint,)))
+    for network, own in fixed.items():
+        for address in own:
+            record = kept.pop(address, None)
+            if record is None or record.kind not in {"gateway", "aux"} or record.network != network:
+                text = f"belongs to network {network[:16]}, and the store does not say so"
+                found.append(Violation("gateway or aux address lost", address, text, (network,)))
+    for record in kept.values():
+        if record.host not in gone_hosts:
+            text = (
+                f"is {record.kind} of {(record.endpoint or record.network)[:16]} on {record.host}, and nobody uses it"
+            )
+            found.append(Violation("held by nobody", record.address, text))
+    return found
+
+
+# -------------------------------------------------------------------- inside
+
+
+class _Losses:
+    """When writes of the store were lost, and when each holder was known to be in it again."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._restored = [event.begun for event in events if event.what == "restore"]
+        self._confirmed: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for event in events:
+            if event.what == "confirm":
+                self._confirmed[event.endpoint, event.address].append(event.begun)
+
+    def explain(self, first: Hold, second: Hold) -> bool:
+        """Whether a restore lost the claim of `first` before `second` was asked for, and no repair had noticed."""
+        if not self._restored:
+            return False
+        confirmed = self._confirmed.get((first.holder, first.address), [])
+        return any(
+            first.origin <= restored <= second.begun and not any(restored < at <= second.origin for at in confirmed)
+            for restored in self._restored
+        )
+
+
+class _Reader:
+    """Turns events into holds."""
+
+    def __init__(self) -> None:
+        self.holds: list[Hold] = []
+        self.violations: list[Violation] = []
+        self._open: dict[tuple[str, str], Hold] = {}  # by holder and address
+        self._reserved: dict[tuple[str, str], list[Hold]] = defaultdict(list)  # by host and address
+
+    def begin(self, event: Event, kind: Literal["reserved", "endpoint", "fixed"]) -> None:
+        key = event.endpoint, event.address
+        before = self._open.get(key)
+        if before and before.kind == kind:
+            return  # a repeated request
+        origin = before.origin if before else event.begun
+        if before:
+            self.end(key, event.ended)
+        hold = Hold(kind, event.host, event.endpoint, event.address, origin, event.ended, asked=event.asked)
+        self.holds.append(hold)
+        self._open[key] = hold
+        if kind == "reserved":
+            self._reserved[event.host, event.address].append(hold)
+
+    def end(self, key: tuple[str, str], at: float) -> None:
+        if hold := self._open.pop(key, None):
+            hold.ended = max(at, hold.begun)
+            if hold.kind == "reserved":
+                self._reserved[hold.host, hold.address].remove(hold)
+
+    def run(self, event: Event) -> None:
+        self.begin(event, "endpoint")  # if it was taken back when it was not running yet, and is there all the same
+        self._open[event.endpoint, event.address].runs = True
+
+    def release(self, event: Event) -> None:
+        self.end((event.endpoint, event.address), event.begun)
+        # of two containers of a host that asked for one address, the store knows one reservation
+        for hold in list(self._reserved.get((event.host, event.address), [])):
+            if hold.asked:
+                self.end((hold.holder, hold.address), event.begun)
+
+    def take_back(self, event: Event) -> None:
+        if not event.endpoint:  # a reservation, and the store does not know for whom
+            for reserved in list(self._reserved.get((event.host, event.address), [])):
+                self.end((reserved.holder, reserved.address), event.begun)
+            return
+        key = event.endpoint, event.address
+        if (hold := self._open.get(key)) and hold.runs:
+            if event.outcome != "ok":
+                return
+            text = f"was taken by repair at {event.begun:.3f} from a container that runs: {hold.describe()}"
+            self.violations.append(Violation("running container touched", event.address, text, (event.endpoint,)))
+        else:
+            self.end(key, event.begun)
+
+
+def _read(ordered: Sequence[Event]) -> _Reader:
+    """An event counts when it could be relied upon: what begins, at its end; what ends, when it begins."""
+    reader = _Reader()
+    begins: dict[str, Literal["reserved", "endpoint", "fixed"]] = {
+        "request": "reserved",
+        "create": "endpoint",
+        "fix": "fixed",
+    }
+
+    def counts(event: Event) -> float:
+        return event.ended if event.what in begins or event.what == "run" else event.begun
+
+    for event in sorted(ordered, key=counts):
+        if event.what in begins:
+            if event.outcome == "ok":
+                reader.begin(event, begins[event.what])
+        elif event.what == "run":
+            reader.run(event)
+        elif event.what == "take back":
+            reader.take_back(event)
+        elif event.what == "release":
+            reader.release(event)
+        elif event.what in {"delete", "vanish", "unfix"}:
+            reader.end((event.endpoint, event.address), event.begun)
+    return reader
+
+
+def _overlaps(holds: list[Hold]) -> Iterator[tuple[Hold, Hold]]:
+    """Pairs of different holders at one time, the one that began first first."""
+    holds.sort(key=lambda each: (each.begun, each.ended))
+    open_now: list[Hold] = []
+    for hold in holds:
+        open_now = [each for each in open_now if each.ended > hold.begun]
+        if hold.ended > hold.begun:
+            yield from ((each, hold) for each in open_now if each.holder != hold.holder)
+            open_now.append(hold)
+
+
+def _clash(first: Hold, second: Hold) -> str:
+    """What is wrong about these two at one time; "" if nothing."""
+    kinds = {first.kind, second.kind}
+    if "fixed" in kinds:
+        return "gateway or aux address handed out"
+    if kinds == {"endpoint"}:
+        return "two holders"
+    if kinds == {"reserved"}:
+        # two containers of one host may ask for one address: a repeated request looks the same, the first claim wins
+        return "" if first.host == second.host and first.asked and second.asked else "two reservations"
+    if first.kind == "reserved":
+        return "" if first.host == second.host and first.asked else "reservation lost"
+    # the other container asked before this one's claim was answered
+    return "" if first.host == second.host and second.origin < first.begun else "reserved while held"

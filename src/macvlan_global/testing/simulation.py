@@ -1,0 +1,499 @@
+"""A cluster in one process, on virtual time: everything that happens in it follows from its seed.
+
+Hosts with engines, drivers and disks of their own share one store in memory. The seed draws how long each message
+takes, what users do, and what goes wrong. When all is quiet again and repaired, nothing may be left over or missing;
+and the history of the run is read for addresses with two holders.
+
+    python -m macvlan_global.testing.simulation 4711    # the story of one schedule
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from macvlan_global.errors import Exhausted, MacvlanGlobalError
+from macvlan_global.store.memory import MemoryStore, Saved
+from macvlan_global.store.records import AddressRecord, DefinitionRecord, SubnetRecord, Tables
+from macvlan_global.subnets import dynamic_window, from_number, parse_subnet
+from macvlan_global.testing.fake_engine import Container, Subnet
+from macvlan_global.testing.history import Event, Verdict, Violation, compare_end, judge
+from macvlan_global.testing.simulated_engine import SimulatedEngine, Wish
+from macvlan_global.testing.simulated_host import GRACE, SimulatedHost, Surroundings
+from macvlan_global.testing.simulated_store import Weather
+from macvlan_global.testing.virtual_time import VirtualLoop
+
+ROUNDS = 4
+"""So many comparisons by all hosts settle everything: one host's repair may wait for another's."""
+FAULTS = ("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a schedule came to. `operations` counts requests of engines, `story` tells what was done when."""
+
+    seed: int
+    verdict: Verdict
+    operations: int
+    faults: int
+    containers: int
+    story: tuple[str, ...]
+    events: tuple[Event, ...] = field(repr=False)
+
+
+def simulate(seed: int, *, steps: int = 30) -> Outcome:
+    """Run the schedule of a seed; `steps` is how many things are done before it is left to settle."""
+    with _quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(_World(seed, steps).run())
+
+
+class _World:
+    """One schedule."""
+
+    def __init__(self, seed: int, steps: int) -> None:
+        self._lot = random.Random(seed)  # noqa: S311 - it guards nothing
+        self._seed = seed
+        self._steps = steps
+        self._store = MemoryStore()
+        self._tables = Tables(self._store, self._store)
+        self._weather = Weather(self._lot, slowest=self._lot.choice((0.05, 0.5, 2.0)))
+        self._around = Surroundings(self._store, self._weather, self._lot, [])
+        self._possible = [each for each in FAULTS if self._lot.random() < 0.4]
+        if "loss" in self._possible:
+            self._weather.lose_request = self._weather.lose_answer = 0.02
+        if "late" in self._possible:
+            self._weather.late = 0.02
+        if "twice" in self._possible:
+            self._around.twice = 0.1
+        self._hosts: list[SimulatedHost] = []
+        self._engines: dict[str, SimulatedEngine] = {}
+        self._doing: dict[str, set[asyncio.Task[None]]] = {}
+        self._replicating: dict[str, asyncio.Lock] = {}
+        self._removed: set[str] = set()
+        self._networks = 0
+        self._saved: list[Saved] = []
+        self._faults = 0
+        self._containers = 0
+        self._story: list[str] = []
+        self._bugs: list[BaseException] = []
+
+    async def run(self) -> Outcome:
+        for number in range(self._lot.randint(2, 4)):
+            host = SimulatedHost(self._around, f"h{number}", self._lot.uniform(-5, 5))
+            self._hosts.append(host)
+            self._doing[host.name] = set()
+            self._replicating[host.name] = asyncio.Lock()
+            await self._start(host)
+        await self._new_network(self._lot.choice(self._hosts))
+        for host in self._hosts:
+            await self._replicate(host)
+        pace = self._lot.choice((0.1, 1.0, 5.0))
+        for _ in range(self._steps):
+            await asyncio.sleep(self._lot.expovariate(1 / pace))
+            self._something()
+        await self._settle()
+        verdict = judge(self._around.events)
+        verdict.violations += await self._left_over(verdict)
+        for host in self._hosts:
+            host.crash()
+        requests = sum(event.what in {"request", "create", "delete", "release"} for event in self._around.events)
+        return Outcome(
+            self._seed,
+            verdict,
+            requests,
+            self._faults,
+            self._containers,
+            tuple(self._story),
+            tuple(self._around.events),
+        )
+
+    # ------------------------------------------------------ what users do
+
+    def _something(self) -> None:
+        """The next step: a fault now and then, else what users do."""
+        host = self._lot.choice(self._hosts)
+        if self._possible and self._lot.random() < 0.25 and (fault := self._fault(self._lot.choice(self._possible))):
+            self._faults += 1
+            self._do(host, fault(host), survives=True)
+            return
+        drawn = self._lot.random()
+        engine = self._engines[host.name]
+        if drawn < 0.5:
+            self._do(host, self._start_container(host))
+        elif drawn < 0.75 and engine.containers:
+            name = self._lot.choice(list(engine.containers))
+            self._tell(f"{host.name} ends {name} ({engine.containers[name].address})")
+            self._do(host, engine.end(name))
+        elif drawn < 0.8 and engine.stopped:
+            again = self._lot.choice(engine.stopped)
+            self._tell(f"{host.name} takes {again.name} down again")
+            self._do(host, engine.repeat_end(again))
+        elif drawn < 0.85 and self._networks < 3:
+            self._do(host, self._new_network(host))
+        elif drawn < 0.95:
+            self._do(host, self._replicate(host))
+        else:
+            self._do(host, self._mend(host))
+
+    async def _start_container(self, host: SimulatedHost) -> None:
+        engine = self._engines[host.name]
+        names = [name for name in engine.network_names() if name not in self._removed]
+        if not names:
+            return
+        name = self._lot.choice(names)
+        network = engine.has(name)
+        wish = Wish()
+        if network and self._lot.random() < 0.3:
+            asked = [each.subnet for each in network.subnets]
+            wish = Wish(*(_some(self._lot, next((x for x in asked if (":" in x) == six), "")) for six in (False, True)))
+        try:
+            container = await engine.start(name, wish)
+        except MacvlanGlobalError as error:
+            self._tell(f"{host.name} starts nothing on {name} ({wish.ip or 'any'}): {error}")
+            return
+        self._containers += 1
+        self._tell(f"{host.name} runs {container.name} on {name}: {container.address} {container.address6}")
+
+    async def _new_network(self, host: SimulatedHost) -> None:
+        self._networks += 1
+        number = self._networks
+        # a subnet is used again once its network is removed, but not where a snapshot may bring that one back
+        base = f"10.0.{number % 2 if 'restore' not in self._possible else number}"
+        subnets = [
+            self._lot.choice(
+                (
+                    Subnet(f"{base}.0/29", gateway=f"{base}.1"),
+                    Subnet(f"{base}.0/29", gateway=f"{base}.6", aux={"router": f"{base}.2"}),
+                    Subnet(f"{base}.0/24", f"{base}.64/29", gateway=f"{base}.1"),
+                    Subnet(f"{base}.0/24", gateway=f"{base}.1"),
+                )
+            )
+        ]
+        if self._lot.random() < 0.3:
+            subnets.append(Subnet(f"fd00:{number}::/125", gateway=f"fd00:{number}::1"))
+        try:
+            await self._engines[host.name].create(f"n{number}", subnets)
+        except MacvlanGlobalError as error:
+            self._tell(f"{host.name} makes no network n{number}: {error}")
+            return
+        self._tell(f"{host.name} made network n{number}: {subnets}")
+        await self._replicate(host)
+
+    async def _remove_network(self, host: SimulatedHost) -> None:
+        engine = self._engines[host.name]
+        names = [name for name in engine.network_names() if not engine.is_busy(name) and name not in self._removed]
+        if not names:
+            return
+        name = self._lot.choice(names)
+        network = engine.has(name)
+        self._removed.add(name)
+        self._tell(f"{host.name} removes network {name}")
+        now = self._around.now()
+        for subnet in network.subnets if network else ():
+            for address in (subnet.gateway, *subnet.aux.values()):
+                cluster = network.ipam_options.get("network", network.id) if network else ""
+                self._around.note(Event("unfix", host.name, now, now, "ok", cluster, address))
+        await engine.remove(name)
+
+    async def _replicate(self, host: SimulatedHost) -> None:
+        """What the replicator of this host does."""
+        run, engine = host.run, self._engines[host.name]
+        if run is None or not run.serving:
+            return
+        with contextlib.suppress(MacvlanGlobalError):
+            async with self._replicating[host.name]:
+                tables = run.driver.tables
+                removed = {row.record.id for row in await tables.removed.scan()}
+                defined = {row.record.name: row.record for row in await tables.definitions.scan()}
+                await self._tell_unseen_removals(host, engine)
+                for network in await engine.networks():
+                    cluster = network.ipam_options.get("network", network.id)
+                    if cluster in removed:
+                        if not engine.is_busy(network.name):
+                            await engine.remove(network.name)
+                    elif network.name not in defined or defined[network.name].id == cluster:
+                        await self._publish(tables, host, network.id, engine.definition(network.name))
+                for definition in defined.values():
+                    if definition.id not in removed and engine.has(definition.name) is None:
+                        await engine.join_network(definition)
+                        self._tell(f"{host.name} has network {definition.name} too")
+
+    async def _tell_unseen_removals(self, host: SimulatedHost, engine: SimulatedEngine) -> None:
+        """A network of the cluster that the engine no longer has was removed by its operator."""
+        assert host.run is not None
+        for record in await host.run.driver.networks.all():
+            if record.published and abs(host.clock() - record.at) > GRACE:
+                if record.id not in {each.id for each in await engine.networks()}:
+                    await host.run.driver.networks.delete(record.id)
+
+    async def _publish(self, tables: Tables, host: SimulatedHost, here: str, definition: DefinitionRecord) -> None:
+        row = await tables.networks.get(here)
+        if row and not row.record.published:
+            named = msgspec.structs.replace(row.record, published=True, name=definition.name)
+            await tables.networks.replace(row, named)
+        await tables.definitions.create(definition, definition.name)
+
+    async def _mend(self, host: SimulatedHost) -> None:
+        for correction in await host.mend():
+            self._tell(f"{host.name} repairs: {correction.subject}: {correction.reason}")
+        await self._confirm()
+
+    # --------------------------------------------------- what goes wrong
+
+    def _fault(self, name: str) -> Callable[[SimulatedHost], Coroutine[Any, Any, None]] | None:
+        return {
+            "crash": self._crash,
+            "power": self._lose_power,
+            "state": self._lose_state,
+            "outage": self._outage,
+            "cut": self._cut,
+            "clock": self._jump,
+            "restore": self._restore,
+            "removal": self._remove_network,
+        }.get(name)
+
+    async def _crash(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name}: the driver is killed")
+        host.crash()
+        await asyncio.sleep(self._lot.uniform(0, 20))
+        await self._start(host)
+
+    async def _lose_power(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name} loses power")
+        ended = self._engines[host.name].lose_power()
+        host.lose_power()
+        for task in list(self._doing[host.name]):
+            task.cancel()
+        await asyncio.sleep(self._lot.uniform(1, 30))
+        await self._start(host)
+        if self._lot.random() < 0.5:  # the engine takes down what ran, as far as it remembers
+            for container in ended:
+                await self._engines[host.name].repeat_end(container)
+
+    async def _lose_state(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name}: the driver is killed, and its state folder is lost")
+        host.lose_state()
+        await self._start(host)
+
+    async def _outage(self, _host: SimulatedHost) -> None:
+        self._tell("the store is away")
+        self._weather.away = True
+        await asyncio.sleep(self._lot.uniform(0.5, 20))
+        self._weather.away = False
+        self._tell("the store is back")
+
+    async def _cut(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name} is cut off")
+        self._weather.cut_off.add(host.name)
+        await asyncio.sleep(self._lot.uniform(0.5, 60))
+        self._weather.cut_off.discard(host.name)
+
+    async def _jump(self, host: SimulatedHost) -> None:
+        host.clock.skew += self._lot.choice((-1, 1)) * self._lot.choice((10, 100, 10_000))
+        self._tell(f"the clock of {host.name} is off by {host.clock.skew:.0f} s")
+
+    async def _restore(self, _host: SimulatedHost) -> None:
+        """Take a snapshot, or put one back, for which the store stops."""
+        if not self._saved or self._lot.random() < 0.5:
+            self._tell("a snapshot of the store is taken")
+            self._saved.append(self._store.save())
+            return
+        self._weather.away = True
+        await asyncio.sleep(6)
+        self._store.restore(self._lot.choice(self._saved))
+        self._weather.era += 1
+        now = self._around.now()
+        self._around.note(Event("restore", "", now, now))
+        await self._confirm()
+        self._weather.away = False
+        self._tell("the store is that of an older snapshot")
+
+    # ---------------------------------------------------------- the end
+
+    async def _settle(self) -> None:
+        """Nothing goes wrong any more; everybody finishes, and repairs until there is nothing to repair."""
+        self._around.twice = 0.0
+        while tasks := [task for tasks in self._doing.values() for task in tasks]:
+            await asyncio.wait(tasks)
+        if self._bugs:
+            raise self._bugs[0]
+        self._weather.calm()
+        for host in self._hosts:
+            if host.run is None or not host.run.serving:
+                await self._start(host)
+        for _ in range(ROUNDS):
+            await asyncio.sleep(GRACE * 1.5)
+            for host in self._hosts:
+                await self._replicate(host)
+                await self._mend(host)
+            await self._empty_removed()
+
+    async def _empty_removed(self) -> None:
+        """Networks that were removed wait for their containers only."""
+        removed = {row.record.id for row in await self._tables.removed.scan()}
+        for engine in self._engines.values():
+            for container in list(engine.containers.values()):
+                if engine.definition(container.network).id in removed:
+                    await engine.end(container.name)
+
+    async def _left_over(self, verdict: Verdict) -> list[Violation]:
+        found = []
+        living = {}
+        by_endpoint: dict[str, SimulatedHost] = {}
+        for host in self._hosts:
+            for container in self._engines[host.name].containers.values():
+                living[container.endpoint] = host.id, _addresses(container)
+                by_endpoint[container.endpoint] = host
+                found += await _not_intact(host, container)
+        defined = {row.record.id: row.record for row in await self._tables.definitions.scan()}
+        fixed = {
+            each.id: [x for subnet in each.subnets for x in (subnet.gateway, *subnet.aux.values())]
+            for each in defined.values()
+        }
+        former = {each for host in self._hosts for each in host.former_ids}
+        records = [row.record for row in await self._tables.addresses.scan()]
+        for each in compare_end(records, living, fixed, gone_hosts=former):
+            if not self._is_told(each, verdict, by_endpoint):
+                found.append(each)
+        for pool in [row.record for row in await self._tables.pools.scan()]:
+            if pool.network not in defined and pool.host not in former:
+                found.append(Violation("pool held by nobody", pool.subnet, f"network {pool.network[:16]!r}"))
+        for definition in defined.values():
+            for subnet in definition.subnets:
+                found += await self._fill(definition, subnet, records)
+        return found
+
+    def _is_told(self, found: Violation, verdict: Verdict, hosts: dict[str, SimulatedHost]) -> bool:
+        """Whether an endpoint has no address because the store lost it, and repair says so."""
+        if not any(
+            found.address == each.address and set(found.holders) & set(each.holders) for each in verdict.excused
+        ):
+            return False
+        return any(
+            found.address in problem
+            for endpoint in found.holders
+            if (host := hosts.get(endpoint)) and host.run
+            for problem in host.run.mender.problems
+        )
+
+    async def _fill(
+        self, definition: DefinitionRecord, subnet: SubnetRecord, records: list[AddressRecord]
+    ) -> list[Violation]:
+        """Hand out all that is left of a small pool."""
+        whole = parse_subnet(subnet.subnet, "subnet")
+        first, stop = dynamic_window(whole, parse_subnet(subnet.range, "range") if subnet.range else None)
+        having = [host for host in self._hosts if self._engines[host.name].has(definition.name)]
+        if stop - first > 8 or not having:
+            return []
+        host = self._lot.choice(having)
+        held = {record.address for record in records}
+        wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held
+        pool = "/".join(filter(None, (subnet.space, subnet.subnet, subnet.range)))
+        got = set()
+        assert host.run is not None
+        with contextlib.suppress(Exhausted):
+            while True:
+                got.add((await host.run.driver.pools.request_address(pool, "")).partition("/")[0])
+        for address in got:
+            await host.run.driver.pools.release_address(pool, address)
+        if got == wanted:
+            return []
+        text = f"of {subnet.subnet}, asked on {host.name}: {sorted(wanted - got)} cannot be had, {sorted(got - wanted)}"
+        return [Violation("pool not handed out to its last address", subnet.subnet, text)]
+
+    # ----------------------------------------------------------- inside
+
+    async def _start(self, host: SimulatedHost) -> None:
+        if host.run is None:
+            await host.start()
+            assert host.run is not None
+            engine = self._engines.get(host.name)
+            if engine is None:
+                host.engine = self._engines[host.name] = SimulatedEngine(host.run.driver, host)
+            self._tell(f"{host.name}: a driver starts")
+        while host.run and not host.run.serving:
+            await asyncio.sleep(0.5)
+
+    def _do(self, host: SimulatedHost, work: Coroutine[Any, Any, None], *, survives: bool = False) -> None:
+        tasks = self._doing.setdefault("" if survives else host.name, set())
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(lambda done: self._done(tasks, done))
+
+    def _done(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._bugs.append(error)
+
+    async def _confirm(self) -> None:
+        """Whoever the store knows as the holder of his address is safe from now on."""
+        if not self._saved:
+            return
+        now = self._around.now()
+        for row in await self._tables.addresses.scan():
+            record = row.record
+            holder = record.endpoint or record.network
+            self._around.note(Event("confirm", "", now, now, "ok", holder, record.address))
+
+    def _tell(self, text: str) -> None:
+        self._story.append(f"{self._around.now():9.3f} {text}")
+
+
+def _addresses(container: Container) -> list[str]:
+    return [each.partition("/")[0] for each in (container.address, container.address6) if each]
+
+
+async def _not_intact(host: SimulatedHost, container: Container) -> list[Violation]:
+    """A container that runs has its link, and its host's driver knows its endpoint."""
+    assert host.run is not None
+    found = []
+    if "eth0" not in host.kernel.sandboxed.get(container.sandbox, {}):
+        found.append(Violation("running container touched", container.address, f"{container.name} lost its link"))
+    if await host.run.driver.endpoints.find(container.endpoint) is None:
+        found.append(Violation("endpoint forgotten", container.address, f"{container.name} on {host.name}"))
+    return found
+
+
+def _some(lot: random.Random, subnet: str) -> str:
+    """An address near the beginning of a subnet, so that others want it too."""
+    return (
+        str(
+            from_number(
+                int(parse_subnet(subnet, "subnet").network_address) + lot.randrange(8), parse_subnet(subnet, "subnet")
+            )
+        )
+        if subnet
+        else ""
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Thousands of schedules write too much."""
+    log = logging.getLogger("macvlan_global")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def main() -> int:
+    """Tell the stories of the seeds that are named; how many of them went wrong."""
+    wrong = 0
+    for seed in map(int, sys.argv[1:]):
+        outcome = simulate(seed)
+        wrong += bool(outcome.verdict.violations)
+        sys.stdout.write("\n".join((*outcome.story, *map(str, outcome.verdict.violations), "")))
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
