@@ -13,6 +13,7 @@ from macvlan_global.doctor.findings import Finding, Report
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ANSWERS = (
     *(messages.Status, messages.NetworkView, messages.SubnetView, messages.AddressView, messages.ChoiceView),
+    *(messages.HostView, messages.HostRemovalView, messages.KeptAddressView),
     *(messages.VerdictView, messages.RepairView, messages.CorrectionView, Report, Finding),
 )
 

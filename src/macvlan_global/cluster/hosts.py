@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import msgspec
 
@@ -123,10 +122,10 @@ class Hosts:
         except (Unavailable, Internal) as error:
             self._note_away(error)
 
-    async def run(self) -> NoReturn:
+    async def run(self) -> None:
         """Renew the lease, tell about this host, and follow who lives, until cancelled.
 
-        A store that is away is waited for.
+        It never returns, and a store that is away is waited for.
 
         Raises:
             Conflict: a living host has this one's name or identity; the driver must stop.
@@ -138,7 +137,6 @@ class Hosts:
                 tasks.create_task(self._tell())
         except BaseExceptionGroup as group:
             raise next((error for error in group.exceptions if isinstance(error, Conflict)), group) from None
-        raise Internal("who lives is followed no more")  # the tasks never end by themselves
 
     def look_again(self) -> None:
         """What this host tells about itself has changed: tell it soon, and not only when it is due."""
