@@ -20,6 +20,7 @@ COMMANDS = [
     "networks",
     "addresses",
     "parents",
+    "hosts",
     "repair",
     "doctor",
     "install",
@@ -232,6 +233,14 @@ def _on_a_terminal(command: list[str], env: dict[str, str]) -> str:
     os.close(ours)
     assert process.returncode == 0, said
     return said.decode()
+
+
+def test_a_driver_in_local_scope_knows_no_hosts(driver: Driver) -> None:
+    """It says what hosts are, and removes none."""
+    for words in (["hosts"], ["hosts", "--json"], ["hosts", "remove", "bert"]):
+        done = driver.cli(*words, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "this driver runs in local scope and knows no other hosts" in done.stderr
 
 
 def test_a_reader_that_goes_early_is_no_error(driver: Driver, host: Host) -> None:
