@@ -210,11 +210,11 @@ def _is_foreign(facts: Facts, found: EngineNetwork) -> bool:
 def _beside_foreign(facts: Facts, found: EngineNetwork) -> Action:
     if facts.definition is None:
         return Settled("it is this host's own")
-    what = f"of driver {found.driver}" if found.driver not in {"", OUR_DRIVER} else "of this host only"
+    what = f"one of driver {found.driver}" if found.driver not in {"", OUR_DRIVER} else "one of its own"
     where = _host(facts, facts.definition)
     return InConflict(
         found.id,
-        f"the cluster's network {found.name}, from host {where}, is not here: this host has one {what} by that name",
+        f"the cluster's network {found.name}, from host {where}, is not here: this host has {what} by that name",
         f"remove the one here (docker network rm {found.name}) and the cluster's is made",
         blocks=False,
     )

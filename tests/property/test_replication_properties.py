@@ -1,0 +1,248 @@
+"""Networks of two hosts under operators who come and go, with views of the store that lag, and a store restored."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from macvlan_global.errors import Conflict
+from macvlan_global.replication import plan
+from macvlan_global.replication.carry import Carrier
+from macvlan_global.replication.definition import cluster_id
+from macvlan_global.replication.gather import Gatherer
+from macvlan_global.replication.replicator import Replicator
+from macvlan_global.replication.watched import Watched
+from macvlan_global.store.memory import MemoryStore, Saved
+from macvlan_global.store.records import DefinitionRecord, RemovedRecord
+from macvlan_global.testing.fake_clock import FakeClock
+from macvlan_global.testing.fake_docker import OURS, FakeDocker
+
+NAMES = ("lan",)
+HOSTS = ("a", "b")
+"""Few, so that what is rare meets: names do not touch each other, and a third host sees what the second one does."""
+ENOUGH = 60
+"""Steps after which whatever is not settled never will be."""
+
+T = TypeVar("T")
+host_names, network_names = st.sampled_from(HOSTS), st.sampled_from(NAMES)
+
+
+class _Host:
+    """An engine, and what replication on it knows and does, one step at a time."""
+
+    def __init__(self, name: str, store: MemoryStore, clock: FakeClock) -> None:
+        self.docker = FakeDocker(name, store.client(), MemoryStore(), clock)
+        tables = self.docker.tables
+        self.definitions = Watched[DefinitionRecord](store, tables.definitions, lambda _: None, lambda: None)
+        self.removed = Watched[RemovedRecord](store, tables.removed, lambda _: None, lambda: None)
+        watches = (self.definitions, self.removed)
+        self.gatherer = Gatherer(tables, self.docker, *watches, host=name, now=clock)
+        self.carrier = Carrier(tables, self.docker, self.docker, *watches)
+        self.engine_came = Replicator(store, tables, self.docker, self.docker, name, now=clock).engine_came
+        self.containers = 0
+
+    async def refresh(self) -> None:
+        """The watches caught up."""
+        for watched, rows in (
+            (self.definitions, await self.docker.tables.definitions.scan()),
+            (self.removed, await self.docker.tables.removed.scan()),
+        ):
+            watched.rows.clear()
+            for row in rows:
+                watched.learn(row.entry.key.rpartition("/")[2], row)  # type: ignore[arg-type]
+
+    async def step(self, name: str) -> plan.Action:
+        """Look at a name once."""
+        before = self.docker.has(name)
+        action = plan.decide(await self.gatherer.about(name))
+        if isinstance(action, plan.Remove):
+            assert before, "what is removed is there"
+            assert not before.endpoints, "a network with containers is left alone"
+        await self.carrier.carry_out(action)
+        if isinstance(action, plan.InConflict | plan.Keep | plan.Settled | plan.Wait):
+            assert self.docker.has(name) == before, "nothing is touched"
+        return action
+
+
+class Cluster(RuleBasedStateMachine):
+    """What operators do on any host, between steps of replication on any host."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Two hosts without networks."""
+        self.loop = asyncio.new_event_loop()
+        self.clock = FakeClock()
+        self.store = MemoryStore(self.clock)
+        self.hosts = {name: _Host(name, self.store, self.clock) for name in HOSTS}
+        for host in self.hosts.values():
+            self._do(host.docker.install())
+        self.dismissed: set[str] = set()
+        """Ids in the cluster of networks that an operator removed somewhere."""
+        self.mine: dict[str, tuple[str, str]] = {}
+        """Networks that an operator made and nobody removed, by their ids: host and name."""
+        self.saved: Saved | None = None
+        self.restored = False
+
+    def _do(self, what: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(what)
+
+    @rule(host=host_names, name=network_names, ours=st.sampled_from([True, True, True, False]))
+    def create(self, host: str, name: str, *, ours: bool) -> None:
+        """`docker network create`, seldom with another driver."""
+        docker = self.hosts[host].docker
+        if docker.has(name) is None and docker.driver_runs:
+            made = self._do(docker.create(name, driver=OURS if ours else "bridge"))
+            self.mine[made] = (host, name)
+
+    @rule(host=host_names, name=network_names)
+    def remove(self, host: str, name: str) -> None:
+        """`docker network rm`."""
+        docker = self.hosts[host].docker
+        found = docker.has(name)
+        if found and not found.endpoints:
+            self._do(docker.rm(name))
+            self.dismissed.add(cluster_id(found))
+            self.mine.pop(found.id, None)
+
+    @rule(host=host_names, name=network_names)
+    def start_container(self, host: str, name: str) -> None:
+        """A container on whatever network has the name."""
+        on = self.hosts[host]
+        if on.docker.has(name):
+            on.containers += 1
+            on.docker.start(f"{host}{on.containers}", name)
+
+    @rule(host=host_names, name=network_names)
+    def use_it_elsewhere(self, host: str, name: str) -> None:
+        """What mostly happens: all are up to date, and one host has containers when another one's operator removes."""
+        self.all_catch_up("nobody")
+        self.start_container(host, name)
+        for other in HOSTS:
+            self.remove(other, name)
+
+    @rule(host=host_names)
+    def stop_containers(self, host: str) -> None:
+        """All of a host."""
+        on = self.hosts[host]
+        for number in range(1, on.containers + 1):
+            on.docker.stop(f"{host}{number}")
+        on.containers = 0
+
+    @rule(host=host_names, runs=st.sampled_from([True, True, True, False]))
+    def driver(self, host: str, *, runs: bool) -> None:
+        """It is stopped or started; the engine goes on without it."""
+        self.hosts[host].docker.driver_runs = runs
+
+    @rule(host=host_names)
+    def lose_engine(self, host: str) -> None:
+        """Its data are gone; what it had is made again, unless only this host had it. So is what was removed while
+        its driver did not run: nobody knows of that any more."""
+        docker = self.hosts[host].docker
+        docker.lose_data()
+        self.dismissed &= {row.record.id for row in self._do(docker.tables.removed.scan())}
+        self.mine = {made: where for made, where in self.mine.items() if where[0] != host}
+
+    @rule(host=host_names)
+    def engine_comes(self, host: str) -> None:
+        """The driver hears of its engine; until then it acts on what it knew."""
+        self._do(self.hosts[host].engine_came())
+
+    @rule(host=host_names)
+    def watches_catch_up(self, host: str) -> None:
+        """Until then a host acts on what it knew."""
+        self._do(self.hosts[host].refresh())
+
+    @rule(aside=st.sampled_from((*HOSTS, "nobody", "nobody")))
+    def all_catch_up(self, aside: str) -> None:
+        """Everybody does all there is to do, but one whose watches hang."""
+        for _ in range(3):
+            for host in HOSTS:
+                if host != aside and self.hosts[host].docker.driver_runs:
+                    self._do(self.hosts[host].refresh())
+                    for name in NAMES:
+                        self._step(host, name)
+
+    @rule(host=host_names, name=network_names)
+    def replicate(self, host: str, name: str) -> None:
+        """One step of a running driver."""
+        if self.hosts[host].docker.driver_runs:
+            self._step(host, name)
+
+    @rule(seconds=st.sampled_from([1.0, 61.0]))
+    def time_passes(self, seconds: float) -> None:
+        """What was young grows old."""
+        self.clock.advance(seconds)
+
+    @precondition(lambda self: self.saved is None)
+    @rule()
+    def save(self) -> None:
+        """A snapshot of the store."""
+        self.saved = self.store.save()
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def restore(self) -> None:
+        """The store is what it was; a network that was removed since may come back, and be removed again."""
+        assert self.saved
+        self.store.restore(self.saved)
+        self.saved, self.restored = None, True
+
+    @invariant()
+    def nothing_vanishes(self) -> None:
+        """What an operator made is there until an operator removes it, wherever that is told first."""
+        for made, (host, name) in self.mine.items():
+            found = self.hosts[host].docker.has(name)
+            assert made in self.dismissed or (found and found.id == made)
+
+    def teardown(self) -> None:
+        """Once everything runs and all views are fresh, all hosts agree."""
+        if hasattr(self, "loop"):
+            try:
+                self._settle()
+                self._agree()
+            finally:
+                self.loop.close()
+
+    def _settle(self) -> None:
+        self.clock.advance(120)
+        for host in HOSTS:
+            self.hosts[host].docker.driver_runs = True
+            self.stop_containers(host)
+            self.engine_comes(host)
+        for _ in range(ENOUGH):
+            actions = []
+            for host in HOSTS:
+                self._do(self.hosts[host].refresh())
+                actions += [self._step(host, name) for name in NAMES]
+            if all(isinstance(each, plan.Settled | plan.InConflict) for each in actions):
+                return
+        raise AssertionError(f"this goes on for ever: {actions}")
+
+    def _agree(self) -> None:
+        for name in NAMES:
+            row = self._do(self.hosts["a"].docker.tables.definitions.get(name))
+            for host in self.hosts.values():
+                found = host.docker.has(name)
+                if row and (found is None or found.driver == OURS):
+                    assert found, f"{name} is missing"
+                    conflicts = isinstance(self._do(host.step(name)), plan.InConflict)
+                    assert conflicts or cluster_id(found) == row.record.id
+                elif row is None:
+                    assert found is None or found.driver != OURS, f"{name} is of nobody"
+                if row and not self.restored:
+                    assert row.record.id not in self.dismissed, f"{name} came back"
+                if found and not self.restored:
+                    assert cluster_id(found) not in self.dismissed, f"{name} was removed"
+
+    def _step(self, host: str, name: str) -> plan.Action:
+        try:
+            return self._do(self.hosts[host].step(name))
+        except Conflict as error:  # the engine has the name meanwhile, or containers
+            return plan.Wait(str(error))
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
