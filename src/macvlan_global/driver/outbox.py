@@ -35,7 +35,6 @@ class Outbox:
     async def add(self, record: PendingRecord) -> None:
         """Keep something for later. It is on the disk when this returns."""
         await self._tables.pending.put(record, f"{record.at:020.6f}-{secrets.token_hex(4)}")
-        log.info("kept until the store answers: %s of %s", record.kind, record.address or record.name)
         self._something.set()
 
     async def remove_network(self, network: str, name: str) -> None:
@@ -64,14 +63,19 @@ class Outbox:
 
     async def run(self) -> None:
         """Never returns."""
+        told = False
         while True:
             await self._something.wait()
             self._something.clear()
             try:
-                if done := await self.deliver():
-                    log.info("the store answers: %d delivered that had waited", done)
+                done = await self.deliver()
+                if done and told:
+                    log.info("the store answers again: %d releases and removals were delivered", done)
+                told = False
             except Unavailable as error:
-                log.debug("still waiting for the store: %s", error)
+                if not told:
+                    log.warning("releases and removals are kept until the store answers: %s", error)
+                told = True
                 await asyncio.sleep(RETRY_SECONDS)
                 self._something.set()
             except MacvlanGlobalError:

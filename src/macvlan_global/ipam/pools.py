@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from macvlan_global.errors import Conflict, Exhausted, Invalid, MacvlanGlobalError
+from macvlan_global.errors import Conflict, Exhausted, Invalid, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.addresses import CREATE_WINDOW_SECONDS, Addresses, Later
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool, candidates
 from macvlan_global.ipam.holders import Identity, Peers, describe_overlap, describe_taken_pool
@@ -82,7 +82,13 @@ class Pools(Addresses):
     async def release_pool(self, pool_id: str) -> None:
         """Give back a pool that no network has; anything else is left as it is. Idempotent."""
         self._joining.pop(pool_id, None)
-        row = await self._pools.get(*key_of(pool_id))
+        try:
+            row = await self._pools.get(*key_of(pool_id))
+        except Unavailable:
+            if self._later is None:
+                raise
+            log.info("pool %s is given back by repair, if nobody has it by then", pool_id)
+            return
         if row is None:
             self._view.forget(pool_id)
         elif row.record.network or row.record.host != self._identity.host:
@@ -161,10 +167,16 @@ class Pools(Addresses):
         Raises:
             Conflict: another network has it, or one that it overlaps with.
         """
-        if not await self._create_pool(record):
+        while not await self._create_pool(record):
             row = await self._pools.get(*key_of(pool_id(record)))
-            if row and row.record.network != record.network:
+            if row and not row.record.network:  # asked for before the loss, or by somebody who saw it free since
+                if await self._pools.replace(row, record):
+                    self._view.remember(record)
+                    return
+            elif row and row.record.network != record.network:
                 raise Conflict(await describe_overlap(self._peers, record, row.record))
+            elif row:
+                return
 
     # ---------------------------------------------------------------- inside
 

@@ -60,13 +60,18 @@ class Container:
 class FakeEngine:
     """See `macvlan_global.engine.ports.Engine`. Networks and containers go by name here; `containers` run."""
 
-    def __init__(self, driver: Driver, kernel: FakeKernel) -> None:
-        """Call `driver`, and move links in `kernel`."""
+    def __init__(self, driver: Driver, kernel: FakeKernel, *, host: str = "") -> None:
+        """Call `driver`, and move links in `kernel`. Engines of different hosts give one name different ids."""
+        self._host_name = host
         self._driver = driver
         self._kernel = kernel
         self._networks: dict[str, EngineNetwork] = {}
         self._pools: dict[str, list[tuple[str, str]]] = {}
         self.containers: dict[str, Container] = {}
+
+    def id_of(self, name: str) -> str:
+        """The id of the network with this name."""
+        return engine_id(self._host_name + name)
 
     # ------------------------------------------------------------- as a user
 
@@ -74,7 +79,7 @@ class FakeEngine:
         self, name: str, *subnets: Subnet, options: Mapping[str, str] | None = None, internal: bool = False
     ) -> str:
         """`docker network create`; the network's id. A failure releases what was taken, as the engine does."""
-        network = engine_id(name)
+        network = self.id_of(name)
         taken: list[tuple[str, str]] = []
         held: list[tuple[str, str]] = []
         try:
@@ -94,14 +99,14 @@ class FakeEngine:
     async def run(self, name: str, network: str, *, ip: str = "", ip6: str = "", mac: str = "") -> Container:
         """`docker run`: the link ends up in the container's namespace. A failure takes everything back."""
         addresses: list[tuple[str, str]] = []
-        endpoint = engine_id(f"{name} in {network}")
+        endpoint = self.id_of(f"{name} in {network}")
         try:
             container = await self._start(name, network, endpoint, addresses, (ip, ip6, mac))
         except MacvlanGlobalError:
             with contextlib.suppress(MacvlanGlobalError):
-                await self._driver.endpoints.leave(engine_id(network), endpoint)
+                await self._driver.endpoints.leave(self.id_of(network), endpoint)
             with contextlib.suppress(MacvlanGlobalError):
-                await self._driver.endpoints.delete(engine_id(network), endpoint)
+                await self._driver.endpoints.delete(self.id_of(network), endpoint)
             await self._give_back(addresses, [])
             raise
         self.containers[name] = container
@@ -111,7 +116,7 @@ class FakeEngine:
     async def stop(self, name: str) -> None:
         """`docker stop`."""
         container = self.containers.pop(name)
-        network = engine_id(container.network)
+        network = self.id_of(container.network)
         await self._driver.endpoints.leave(network, container.endpoint)
         if container.joined.link and "eth0" in self._kernel.sandboxed.get(container.sandbox, {}):
             self._kernel.move_back(container.sandbox, "eth0", container.joined.link)
@@ -196,7 +201,7 @@ class FakeEngine:
         """See `Engine.container`."""
         for each in self.containers.values():
             if container_id in {each.name, engine_id(each.name)}:
-                network, address, address6 = engine_id(each.network), _bare(each.address), _bare(each.address6)
+                network, address, address6 = self.id_of(each.network), _bare(each.address), _bare(each.address6)
                 leg = EngineLeg(network, each.network, each.endpoint, address, address6, each.mac)
                 return EngineContainer(engine_id(each.name), each.name, engine_id(each.name)[:12], True, (leg,))
         return None
@@ -250,10 +255,10 @@ class FakeEngine:
             if pool:
                 got[version] = await self._driver.pools.request_address(pool, wish)
                 addresses.append((pool, got[version]))
-        wanted = WantedEndpoint(engine_id(network), endpoint, got[4], got[6], mac)
+        wanted = WantedEndpoint(self.id_of(network), endpoint, got[4], got[6], mac)
         mac = await self._driver.endpoints.create(wanted)
         sandbox = f"/run/docker/netns/{engine_id(name)[:12]}"
-        joined = await self._driver.endpoints.join(engine_id(network), endpoint, sandbox)
+        joined = await self._driver.endpoints.join(self.id_of(network), endpoint, sandbox)
         self._kernel.move(joined.link, sandbox)
         pools = tuple(pool for pool, _ in addresses)
         return Container(name, network, endpoint, got[4], got[6], mac, sandbox, joined, pools)

@@ -24,6 +24,8 @@ class Faults:
         self.after = after
         self.error = error or Unavailable("failed on purpose")
         self.taken: list[str] = []
+        self.away = False
+        """Every step fails before it is done while this is set, as with a store that is away."""
 
     def arm(self, at: int, *, after: bool = False) -> None:
         """Count anew from 1, and let step `at` fail."""
@@ -33,7 +35,7 @@ class Faults:
         """A step begins; its number, for `end`."""
         self.taken.append(name)
         number = len(self.taken)
-        if number == self.at and not self.after:
+        if self.away or (number == self.at and not self.after):
             raise self.error
         return number
 

@@ -1,0 +1,95 @@
+"""What waits for a store that is away: kept on disk, delivered once, harmless if it is late."""
+
+import pytest
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.testing.cluster_rig import ClusterRig
+from macvlan_global.testing.fake_engine import Subnet
+from macvlan_global.testing.rig import Rig
+
+LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1")
+
+
+async def test_a_container_ends_while_the_store_is_away() -> None:
+    """Nothing keeps the engine waiting, and its address is free once the store is back."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    await host.engine.create_network("lan", LAN, options={"parent": "eth0"})
+    await host.engine.run("web", "lan", ip="10.9.0.9")
+    rig.reach(away=True)
+    await host.engine.stop("web")
+    assert [each.address for each in await host.outbox.waiting()] != []
+    with pytest.raises(Unavailable):
+        await host.outbox.deliver()
+    rig.reach(away=False)
+    await host.outbox.deliver()
+    assert await host.outbox.waiting() == []
+    assert [each.address for each in await host.driver.pools.addresses()] == ["10.9.0.1"]
+
+
+async def test_what_waits_survives_the_driver() -> None:
+    """It is delivered by the next run of it."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    await host.engine.create_network("lan", LAN, options={"parent": "eth0"})
+    await host.engine.run("web", "lan", ip="10.9.0.9")
+    rig.reach(away=True)
+    await host.engine.stop("web")
+    later = await rig.restart("a")
+    rig.reach(away=False)
+    assert await later.outbox.deliver() > 0
+    assert [each.address for each in await later.driver.pools.addresses()] == ["10.9.0.1"]
+
+
+async def test_a_late_release_frees_nobody_elses_address() -> None:
+    """By the time it is delivered, a container of another host has the address."""
+    rig = await ClusterRig.build()
+    one = await rig.host("a")
+    await one.engine.create_network("lan", LAN, options={"parent": "eth0"})
+    await one.engine.run("web", "lan", ip="10.9.0.9")
+    rig.reach(away=True)
+    await one.engine.stop("web")
+    rig.reach(away=False)
+    (held,) = [each for each in await one.driver.pools.addresses() if each.kind == "endpoint"]
+    assert await one.driver.pools.give_back(held)  # an operator, or a host that took this one for dead
+    two = await rig.host("b")
+    await two.join("lan", one)
+    await two.engine.run("db", "lan", ip="10.9.0.9")
+    await one.outbox.deliver()
+    (held,) = [each for each in await one.driver.pools.addresses() if each.kind == "endpoint"]
+    assert held.host == two.driver.identity.host
+
+
+async def test_a_removal_reaches_the_cluster_later() -> None:
+    """The definition goes and the mark stays, and the pool is free again."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    await host.publish("lan", LAN)
+    rig.reach(away=True)
+    await host.engine.remove_network("lan")
+    rig.reach(away=False)
+    assert [row.record.name for row in await host.driver.tables.definitions.scan()] == ["lan"]
+    await host.outbox.deliver()
+    assert await host.driver.tables.definitions.scan() == []
+    assert [row.record.name for row in await host.driver.tables.removed.scan()] == ["lan"]
+    assert await host.driver.pools.pools() == []
+
+
+async def test_a_removal_leaves_what_other_hosts_still_use() -> None:
+    """The pool and the gateway stay until the last container on any host is gone."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    await two.join("lan", one)
+    await two.engine.run("db", "lan")
+    await one.engine.remove_network("lan")
+    assert len(await one.driver.pools.pools()) == 1
+    await two.engine.stop("db")
+    await two.mend()
+    assert await one.driver.pools.pools() == []
+    assert await one.driver.pools.addresses() == []
+
+
+async def test_a_host_alone_keeps_nothing_for_later() -> None:
+    """It has nobody to tell."""
+    assert (await Rig.build()).driver.outbox is None
