@@ -80,6 +80,7 @@ class Replicator:
         self._compare = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._engine_known = False
+        self._comparing = False
 
     async def run(self) -> None:
         """Never returns."""
@@ -132,6 +133,11 @@ class Replicator:
     def following(self) -> bool:
         """Whether changes of the cluster's networks are being received."""
         return self._definitions.live and self._removed.live
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being looked at, or about to be."""
+        return bool(self._looking or self._to_look_at or self._comparing or self._compare.is_set())
 
     def problems(self) -> list[NetworkProblem]:
         """What an operator should know, by the names of networks."""
@@ -225,6 +231,7 @@ class Replicator:
             self._compare.clear()
             if not self._ready:
                 continue
+            self._comparing = True
             try:
                 await self._compare_all()
                 wait = FIRST_RETRY_SECONDS
@@ -235,6 +242,8 @@ class Replicator:
                 self._compare.set()
             except Exception:
                 log.exception("comparing the networks failed; it is tried again")
+            finally:
+                self._comparing = False
 
     async def _compare_all(self) -> None:
         names = set(self._problems)
