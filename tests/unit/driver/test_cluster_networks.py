@@ -1,0 +1,154 @@
+"""One network on several hosts: joined, not taken twice; refused where it could not be unique."""
+
+import pytest
+
+from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
+from macvlan_global.testing.cluster_rig import ClusterHost, ClusterRig
+from macvlan_global.testing.fake_engine import Subnet
+
+LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1", aux={"router": "10.9.0.2"})
+TINY = Subnet("10.9.0.0/29")
+
+
+async def two(subnet: Subnet = LAN) -> tuple[ClusterHost, ClusterHost]:
+    """Two hosts with one network, `lan`."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", subnet)
+    await other.join("lan", one)
+    return one, other
+
+
+async def test_a_joined_network_has_the_id_of_the_first() -> None:
+    """Pool, gateway and aux addresses are written once; each host has a record of its own."""
+    one, other = await two()
+    (here,) = await one.driver.networks.all()
+    (there,) = await other.driver.networks.all()
+    assert here.id != there.id
+    assert here.shared_id == there.shared_id == here.id
+    assert [each.network for each in await one.driver.pools.pools()] == [here.id]
+    assert {each.kind for each in await one.driver.pools.addresses()} == {"gateway", "aux"}
+
+
+async def test_the_network_s_own_addresses_are_refused_to_containers() -> None:
+    """Joining may ask for them again; afterwards they are as taken as any, on every host."""
+    _, other = await two()
+    for address in ("10.9.0.1", "10.9.0.2"):
+        with pytest.raises(Conflict, match="in use by network lan as its"):
+            await other.engine.run("thief", "lan", ip=address)
+
+
+async def test_an_address_of_another_host_is_refused_with_its_holder() -> None:
+    """The container and the host are named; the record of names tells which."""
+    one, other = await two()
+    await one.engine.run("web", "lan", ip="10.9.0.9")
+    with pytest.raises(Conflict, match=r"address 10.9.0.9 is in use by endpoint .* on host a"):
+        await other.engine.run("db", "lan", ip="10.9.0.9")
+
+
+async def test_hosts_begin_at_different_places() -> None:
+    """So that in the normal case none loses a candidate to the other."""
+    one, other = await two()
+    first = [(await one.engine.run(f"a{number}", "lan")).address for number in range(5)]
+    second = [(await other.engine.run(f"b{number}", "lan")).address for number in range(5)]
+    assert not set(first) & set(second)
+    assert "10.9.0.3/24" not in {first[0], second[0]}
+
+
+async def test_a_pool_is_filled_to_its_last_address_from_two_hosts() -> None:
+    """Though neither hears what the other takes and gives back."""
+    one, other = await two(TINY)
+    hosts = [one, other] * 3
+    got = [await host.engine.run(f"c{number}", "lan") for number, host in enumerate(hosts)]
+    assert len({each.address for each in got}) == 6
+    with pytest.raises(Exhausted, match="no free address is left"):
+        await one.engine.run("late", "lan")
+    await other.engine.stop(got[1].name)
+    assert (await one.engine.run("late", "lan")).address == got[1].address
+
+
+async def test_the_creator_goes_and_the_network_stays() -> None:
+    """Its copy is forgotten on one host only; pool and gateway are the cluster's."""
+    one, other = await two()
+    (here,) = await one.driver.networks.all()
+    await one.driver.networks.delete(here.id, everywhere=False)
+    assert len(await other.driver.pools.pools()) == 1
+    assert (await other.engine.run("db", "lan")).address
+
+
+async def test_a_copy_that_fails_leaves_the_cluster_s_alone() -> None:
+    """The engine takes back what it asked for; the pool and the gateway are not this host's to give back."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    other.kernel.hosted.clear()
+    before = await one.driver.pools.addresses()
+    network = one.engine.id_of("lan")
+    pool, subnet = await other.driver.pools.request_pool(LAN.subnet, "", {"network": network}, ipv6=False)
+    await other.driver.pools.request_address(pool, "10.9.0.1", gateway=True)
+    await other.driver.pools.release_address(pool, "10.9.0.1/24")
+    await other.driver.pools.release_pool(pool)
+    assert await one.driver.pools.addresses() == before
+    assert [each.subnet for each in await one.driver.pools.pools()] == [subnet]
+
+
+async def test_a_host_without_a_usable_parent_still_has_the_network() -> None:
+    """A container there fails with the reasons; when a parent comes, the next one starts."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    other.kernel.hosted.clear()
+    await one.publish("lan", LAN)
+    await other.join("lan", one)
+    with pytest.raises(Unavailable, match="eth0"):
+        await other.engine.run("db", "lan")
+    assert [each.kind for each in await one.driver.pools.addresses()].count("endpoint") == 0
+
+
+async def test_other_ipam_drivers_are_refused_with_the_command_that_works() -> None:
+    """Docker's own IPAM knows nothing of other hosts."""
+    rig = await ClusterRig.build()
+    one = await rig.host("a")
+    wanted = WantedNetwork(
+        "n1",
+        {"parent": "eth0"},
+        internal=True,
+        subnets=(WantedSubnet("LocalDefault", "10.9.0.0/24", "10.9.0.1/24", {"router": "10.9.0.2/24"}),),
+    )
+    with pytest.raises(Invalid) as refused:
+        await one.driver.networks.create(wanted)
+    assert str(refused.value).endswith(
+        "use: docker network create -d macvlan-global --ipam-driver macvlan-global --subnet=10.9.0.0/24 "
+        '--gateway=10.9.0.1 --aux-address="router=10.9.0.2" --internal -o parent="eth0" NAME'
+    )
+    assert await one.driver.networks.all() == []
+
+
+async def test_a_pool_of_another_host_s_network_is_refused_by_name() -> None:
+    """Also where the network is not known yet."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    with pytest.raises(Conflict, match="network lan has it"):
+        await other.engine.create_network("mine", LAN, options={"parent": "eth0"})
+
+
+async def test_a_reservation_of_another_host_is_left_to_it() -> None:
+    """Two hosts create with one subnet at once: the second is refused, and its cleaning up takes nothing away."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    pool, subnet = await one.driver.pools.request_pool(LAN.subnet, "", {}, ipv6=False)
+    with pytest.raises(Conflict, match="a network is being created with it"):
+        await other.driver.pools.request_pool(LAN.subnet, "", {}, ipv6=False)
+    await other.driver.pools.release_pool(pool)
+    assert (await one.driver.pools.claim_pool(subnet, "n1")).network == "n1"
+
+
+@pytest.mark.parametrize("value", ["x" * 65, "XYZ", "../etc"])
+async def test_what_is_no_network_of_the_cluster_is_refused(value: str) -> None:
+    """`--ipam-opt network=` is for our own replication."""
+    rig = await ClusterRig.build()
+    one = await rig.host("a")
+    with pytest.raises(Invalid, match="--ipam-opt network="):
+        await one.driver.pools.request_pool(LAN.subnet, "", {"network": value}, ipv6=False)
+    assert await one.driver.pools.pools() == []
