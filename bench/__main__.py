@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import allocations, attach, docker_connect, docker_run, fill, report, startup
+from bench import allocations, attach, dns, docker_connect, docker_run, fill, report, startup
 from bench.rounds import Row
 from lab import reap_leftovers
 from lab.paths import ROOT
@@ -19,6 +19,7 @@ MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
     "allocations": allocations.measure,
     "fill": fill.measure,
     "startup": startup.measure,
+    "dns": dns.measure,
 }
 
 
