@@ -305,6 +305,10 @@ class Endpoints:
                     f"address {address} is in no subnet of network {network.name or network.id[:12]} "
                     f"({', '.join(each.subnet for each in network.subnets)})"
                 )
+            # what we know ourselves needs no store, which may have lost it
+            if subnet.space and address in {subnet.gateway, *subnet.aux.values()}:
+                who = f"by network {network.name or network.id[:12]} as its gateway or an aux address"
+                raise Conflict(f"address {address} is in use {who}")
             if subnet.space:
                 pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
                 await self._pools.claim(pool, address, Holder("endpoint", network.shared_id, endpoint.id))

@@ -275,12 +275,14 @@ def _users(facts: Facts, deleted: set[str]) -> dict[str, tuple[int, str]]:
 
 def _lost(facts: Facts, shared: Shared, deleted: set[str], ended: set[str]) -> Iterator[Correction]:
     """What this host has and the store does not know: a store that was restored from a copy is older than we are."""
-    pools = {(each.space, each.subnet, each.range) for each in shared.pools}
+    # one that nobody has there is not ours any more: it was only asked for when the copy was made
+    pools = {(each.space, each.subnet, each.range) for each in shared.pools if each.network}
     held = {(each.space, each.address): each for each in shared.addresses}
     for network in facts.networks:
         if network.id in deleted or not facts.is_old(network.at):
             continue
         name = network.name or network.id[:12]
+        used = any(each.network == network.id for each in facts.endpoints)
         for subnet in (each for each in network.subnets if each.space):
             pool = PoolRecord(
                 space=subnet.space,
@@ -292,7 +294,8 @@ def _lost(facts: Facts, shared: Shared, deleted: set[str], ended: set[str]) -> I
             )
             if (pool.space, pool.subnet, pool.range) not in pools and network.shared_id not in shared.removed:
                 yield RestorePool(f"pool {pool.subnet}", f"network {name} has it, and the store does not know", pool)
-            yield from _unclaimed(network, pool, subnet, held)
+            if network.shared_id not in shared.removed or used:
+                yield from _unclaimed(network, pool, subnet, held)
             for endpoint in facts.endpoints:
                 if endpoint.network == network.id and endpoint.id not in ended and facts.is_old(endpoint.at):
                     yield from _unclaimed_by(endpoint, network, pool, subnet, held, facts.host)
@@ -358,7 +361,9 @@ def _addresses(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[Give
 def _forgotten(shared: Shared) -> Iterator[ForgetNetwork]:
     """Networks that were removed, and whose last endpoint is gone on every host."""
     in_use = {each.network for each in shared.addresses if each.kind == "endpoint"}
-    for network in sorted({each.network for each in shared.pools} & shared.removed - in_use):
+    # by its addresses too: a host on which its last containers ran may have claimed them anew after the pools went
+    holding = {each.network for each in shared.pools} | {each.network for each in shared.addresses}
+    for network in sorted(holding & shared.removed - in_use):
         yield ForgetNetwork(f"network {network[:12]}", "it was removed, and its last endpoint is gone", network)
 
 
@@ -366,7 +371,8 @@ def _pools(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[GiveBack
     if facts.engine is None:
         return
     networks = facts.living_networks(deleted)
-    subnets = {subnet.subnet for each in facts.engine for subnet in each.subnets}
+    claimed = {pool.subnet for pool in shared.pools if pool.network in networks}
+    subnets = {subnet.subnet for each in facts.engine for subnet in each.subnets} - claimed
     for pool in shared.pools:
         if not facts.is_old(pool.at) or pool.network in networks or pool.host not in {"", facts.host}:
             continue
