@@ -8,6 +8,8 @@ rely on it, and ends when he no longer did: two of them that overlap are a fault
 A reservation is a promise that repair may take back once it is old; what is held by a container that runs is taken by
 nobody. After the cluster's store was put back to an older snapshot, an address whose claim was lost with it may be
 given away again, until its host's repair has found that out (`confirm`): such a pair is `excused`, and listed apart.
+So is the gateway that is promised to a container on a host that lost its state and joins the network anew just then:
+CreateEndpoint refuses it.
 """
 
 from collections import defaultdict
@@ -18,12 +20,23 @@ from typing import Literal
 from macvlan_global.store.records import AddressRecord
 
 What = Literal[
-    "request", "create", "run", "delete", "release", "vanish", "take back", "fix", "unfix", "confirm", "restore"
+    "request",
+    "create",
+    "run",
+    "delete",
+    "release",
+    "vanish",
+    "take back",
+    "fix",
+    "unfix",
+    "confirm",
+    "restore",
+    "forget",
 ]
 """What an event tells. Besides the engine's requests: `run`, a container runs with its address; `vanish`, it is gone
 without a word (power loss); `take back`, repair let go of a reservation or an endpoint; `fix` and `unfix`, a network
-has a gateway or aux address, and is removed; `confirm`, repair saw that the store knows the holder; `restore`, the
-store is that of an older snapshot. (A stop of the driver alone is no event: containers run on.)"""
+has a gateway or aux address, and is removed; `confirm`, the store knows the holder; `restore`, the store is that of an
+older snapshot; `forget`, a host lost its state folder. (A stop of the driver is no event: containers run on.)"""
 Outcome = Literal["ok", "failed", "unknown"]
 
 
@@ -122,21 +135,24 @@ def compare_end(
     """
     found = []
     kept = {record.address: record for record in records}
+    used = set()
     for endpoint, (host, addresses) in living.items():
         for address in addresses:
-            record = kept.pop(address, None)
+            used.add(address)
+            record = kept.get(address)
             if record is None or (record.kind, record.endpoint, record.host) != ("endpoint", endpoint, host):
                 said = f"{record.kind} of {record.endpoint[:16]} on {record.host}" if record else "nobody's"
                 text = f"is used by {endpoint[:16]} on host {host}, and is {said} in the store"
                 found.append(Violation("endpoint without its address", address, text, (endpoint,)))
     for network, own in fixed.items():
         for address in own:
-            record = kept.pop(address, None)
+            used.add(address)
+            record = kept.get(address)
             if record is None or record.kind not in {"gateway", "aux"} or record.network != network:
                 text = f"belongs to network {network[:16]}, and the store does not say so"
                 found.append(Violation("gateway or aux address lost", address, text, (network,)))
     for record in kept.values():
-        if record.host not in gone_hosts:
+        if record.address not in used and record.host not in gone_hosts:
             text = (
                 f"is {record.kind} of {(record.endpoint or record.network)[:16]} on {record.host}, and nobody uses it"
             )
@@ -152,6 +168,7 @@ class _Losses:
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._restored = [event.begun for event in events if event.what == "restore"]
+        self._forgot = {event.host for event in events if event.what == "forget"}
         self._confirmed: dict[tuple[str, str], list[float]] = defaultdict(list)
         for event in events:
             if event.what == "confirm":
@@ -159,11 +176,13 @@ class _Losses:
 
     def explain(self, first: Hold, second: Hold) -> bool:
         """Whether a restore lost the claim of `first` before `second` was asked for, and no repair had noticed."""
+        if first.kind == "fixed" and second.kind == "reserved" and second.host in self._forgot:
+            return True
         if not self._restored:
             return False
         confirmed = self._confirmed.get((first.holder, first.address), [])
         return any(
-            first.origin <= restored <= second.begun and not any(restored < at <= second.origin for at in confirmed)
+            first.origin <= restored <= second.begun and not any(restored <= at <= second.origin for at in confirmed)
             for restored in self._restored
         )
 

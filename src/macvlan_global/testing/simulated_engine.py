@@ -188,9 +188,8 @@ class SimulatedEngine(FakeEngine):
                 self._around.note(Event("vanish", self._host.name, now, now, "ok", endpoint, address))
         self._host.legs.clear()
         ended = list(self.containers.values())
-        for container in ended:
-            self._hide(container)
         self.containers.clear()
+        self._networks = {name: replace(network, endpoints=()) for name, network in self._networks.items()}
         return ended
 
     # --------------------------------------------------------------- inside

@@ -77,6 +77,8 @@ class Run:
         self.life = Life()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.serving = False
+        self.changed = asyncio.Event()
+        """Set when it serves, and when it died before."""
         self.kernel = copy.copy(host.kernel)  # the links are the same, and this run's changes end with it
         self.kernel.faults = self.life
         local = LocalStore(host.disk, self.life, around.weather)
@@ -114,6 +116,7 @@ class Run:
         """As by SIGKILL: nothing of it does anything any more."""
         self.life.over = True
         self.serving = False
+        self.changed.set()
         for task in list(self.tasks):
             task.cancel()
 
@@ -151,6 +154,7 @@ class SimulatedHost:
         if run.driver.outbox:
             run.begin(run.driver.outbox.run())
         run.serving = True
+        run.changed.set()
         await self.mend()
 
     async def mend(self) -> list[r.Correction]:
@@ -179,6 +183,8 @@ class SimulatedHost:
         self.crash()
         self.disk = MemoryStore()
         self.former_ids.append(self.id)
+        now = self.around.now()
+        self.around.note(Event("forget", self.name, now, now))
         self.id = engine_id(f"{self.name} {len(self.former_ids)}")[:32]
 
     async def call(self, request: Callable[[Driver], Awaitable[T]]) -> T:

@@ -25,7 +25,7 @@ from macvlan_global.subnets import dynamic_window, from_number, parse_subnet
 from macvlan_global.testing.fake_engine import Container, Subnet
 from macvlan_global.testing.history import Event, Verdict, Violation, compare_end, judge
 from macvlan_global.testing.simulated_engine import SimulatedEngine, Wish
-from macvlan_global.testing.simulated_host import GRACE, SimulatedHost, Surroundings
+from macvlan_global.testing.simulated_host import GRACE, Run, SimulatedHost, Surroundings
 from macvlan_global.testing.simulated_store import Weather
 from macvlan_global.testing.virtual_time import VirtualLoop
 
@@ -211,9 +211,11 @@ class _World:
                 tables = run.driver.tables
                 removed = {row.record.id for row in await tables.removed.scan()}
                 defined = {row.record.name: row.record for row in await tables.definitions.scan()}
-                await self._tell_unseen_removals(host, engine)
+                await self._tell_unseen_removals(host, run)
                 for network in await engine.networks():
                     cluster = network.ipam_options.get("network", network.id)
+                    if engine.has(network.name) is None:
+                        continue  # it went meanwhile
                     if cluster in removed:
                         if not engine.is_busy(network.name):
                             await engine.remove(network.name)
@@ -224,13 +226,13 @@ class _World:
                         await engine.join_network(definition)
                         self._tell(f"{host.name} has network {definition.name} too")
 
-    async def _tell_unseen_removals(self, host: SimulatedHost, engine: SimulatedEngine) -> None:
+    async def _tell_unseen_removals(self, host: SimulatedHost, run: Run) -> None:
         """A network of the cluster that the engine no longer has was removed by its operator."""
-        assert host.run is not None
-        for record in await host.run.driver.networks.all():
-            if record.published and abs(host.clock() - record.at) > GRACE:
-                if record.id not in {each.id for each in await engine.networks()}:
-                    await host.run.driver.networks.delete(record.id)
+        records = await run.driver.networks.all()
+        known = {each.id for each in await self._engines[host.name].networks()}
+        for record in records:
+            if record.published and abs(host.clock() - record.at) > GRACE and record.id not in known:
+                await run.driver.networks.delete(record.id)
 
     async def _publish(self, tables: Tables, host: SimulatedHost, here: str, definition: DefinitionRecord) -> None:
         row = await tables.networks.get(here)
@@ -418,7 +420,7 @@ class _World:
                 host.engine = self._engines[host.name] = SimulatedEngine(host.run.driver, host)
             self._tell(f"{host.name}: a driver starts")
         while host.run and not host.run.serving:
-            await asyncio.sleep(0.5)
+            await host.run.changed.wait()
 
     def _do(self, host: SimulatedHost, work: Coroutine[Any, Any, None], *, survives: bool = False) -> None:
         tasks = self._doing.setdefault("" if survives else host.name, set())
