@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from macvlan_global.config import SCALARS, Config, load_config
+from macvlan_global.config import SCALARS, Config, StoreAccessConfig, load_access, load_config
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
 
@@ -125,3 +125,25 @@ def test_the_scope_is_what_fits_the_store(
     """Unless it is given; a host that is local by wish shares nothing."""
     config = Config(store=store, scope=scope)
     assert (config.effective_scope(), config.is_shared()) == (expected, shared)
+
+
+def test_secrets_come_from_files_or_the_environment(tmp_path: Path) -> None:
+    """The environment wins; nothing shows them."""
+    (tmp_path / "token").write_text("  s3cret\n")
+    given = StoreAccessConfig(token_file=str(tmp_path / "token"), ca="/etc/ca.pem", user="mg")
+    access = load_access(given, {})
+    assert (access.token, access.ca, access.user) == ("s3cret", Path("/etc/ca.pem"), "mg")
+    assert load_access(given, {"MACVLAN_GLOBAL_STORE_TOKEN": "other"}).token == "other"  # noqa: S105
+    assert load_access(given, {"MACVLAN_GLOBAL_STORE_PASSWORD": "pw"}).password == "pw"  # noqa: S105
+    assert "s3cret" not in repr(access)
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), (b"", "is empty"), (b"\xff", "not text")])
+def test_a_secret_that_cannot_be_read_is_told_by_its_key(tmp_path: Path, content: bytes | None, words: str) -> None:
+    """With the path, and why."""
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(Invalid, match=words) as refused:
+        load_access(StoreAccessConfig(password_file=str(file)), {})
+    assert f"[store_access] password_file = {str(file)!r}" in str(refused.value)
