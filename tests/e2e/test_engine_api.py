@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from lab import ENGINES, Host
+from lab import ENGINES, Host, Wire
 from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import ContainerEvent, EngineEvent, EnginePort, EngineSubnet, NetworkEvent, NewNetwork
 from macvlan_global.errors import Conflict, Invalid
@@ -26,8 +26,9 @@ LAN = NewNetwork(
 
 @pytest.fixture(scope="module", params=ENGINES)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """A host with nothing but an engine."""
-    with Host("api") as host:
+    """A host with an engine, and an interface that a network of another driver can have."""
+    with Wire() as wire, Host("api") as host:
+        wire.plug(host)
         host.start_engine(request.param)
         yield host
 
@@ -130,7 +131,7 @@ async def test_what_a_container_shows(host: Host, engine: DockerEngine) -> None:
 
 
 async def test_events(host: Host, engine: DockerEngine) -> None:
-    """Networks of the driver and containers, from the moment the stream is open; the container is named."""
+    """Networks of the driver and containers, from the moment the stream is open; of others that they went."""
     opened = asyncio.Event()
     seen: list[EngineEvent] = []
 
@@ -140,12 +141,15 @@ async def test_events(host: Host, engine: DockerEngine) -> None:
                 opened.set()
             else:
                 seen.append(event)
-                if event.action == "destroy" and isinstance(event, NetworkEvent):
+                if event.action == "destroy" and isinstance(event, NetworkEvent) and event.name == "lan":
                     return
 
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(follow())
         await opened.wait()
+        await asyncio.to_thread(host.docker, "network", "create", "-d", "macvlan", "-o", "parent=eth1", "other")
+        other = await engine.named("other")
+        await asyncio.to_thread(host.docker, "network", "rm", "other")
         network = await engine.add_network(LAN)
         made = (
             await asyncio.to_thread(
@@ -155,7 +159,9 @@ async def test_events(host: Host, engine: DockerEngine) -> None:
         await asyncio.to_thread(host.docker, "rename", "web", "shop")
         await asyncio.to_thread(host.docker, "rm", "-f", "shop")
         await engine.delete_network(network)
+    assert other
     assert [each for each in seen if isinstance(each, NetworkEvent)] == [
+        NetworkEvent("destroy", other.id, "other"),
         NetworkEvent("create", network, "lan"),
         NetworkEvent("connect", network, "lan", made),
         NetworkEvent("disconnect", network, "lan", made),

@@ -210,7 +210,7 @@ class FakeDocker:
         return network.id
 
     def _tell(self, action: str, network: EngineNetwork) -> None:
-        if self.driver_runs and network.driver == OURS:
+        if self.driver_runs and (network.driver == OURS or action == "destroy"):
             self.tell(NetworkEvent(action, network.id, network.name))
 
     def _answer(self) -> None:
