@@ -1,33 +1,16 @@
 """A network as the cluster describes it, as this host's engine shows it, and in what they differ. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet, NewNetwork
 from macvlan_global.ipam.poolid import DEFAULT_SPACE, NETWORK_OPTION, SPACE_OPTION
-from macvlan_global.store.records import DefinitionRecord, NetworkRecord, SubnetRecord
+from macvlan_global.store.records import DefinitionRecord, SubnetRecord
 
 
 def cluster_id(network: EngineNetwork) -> str:
     """What the cluster calls a network of this engine: our own replication wrote it into its IPAM options; a network
     that was made here goes by its own id."""
     return network.ipam_options.get(NETWORK_OPTION, network.id)
-
-
-def completed(network: EngineNetwork, record: NetworkRecord) -> EngineNetwork:
-    """The network with the gateways that it has. The engine shows those that the user gave; before version 28 it has
-    one made up for a subnet without, and only our record tells which."""
-    known = {ip_network(each.subnet, strict=False): each.gateway for each in record.subnets}
-
-    def gateway(subnet: EngineSubnet) -> str:
-        return subnet.gateway or known.get(_parsed(subnet), "")
-
-    return replace(network, subnets=tuple(replace(each, gateway=gateway(each)) for each in network.subnets))
-
-
-def _parsed(subnet: EngineSubnet) -> IPv4Network | IPv6Network:
-    return ip_network(subnet.subnet, strict=False)
 
 
 def definition_of(network: EngineNetwork, host: str, at: float) -> DefinitionRecord:

@@ -16,7 +16,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from macvlan_global.engine.ports import EngineNetwork
-from macvlan_global.replication.definition import cluster_id, completed, definition_of, differs
+from macvlan_global.replication.definition import cluster_id, definition_of, differs
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord
 
 OUR_DRIVER = "macvlan-global"
@@ -166,7 +166,7 @@ def _as_it_is(facts: Facts) -> Action:
         return _beside_foreign(facts, facts.found)
     if facts.record is None:
         return Wait("the driver does not know it yet")
-    return _about_ours(facts, completed(facts.found, facts.record), facts.record)
+    return _about_ours(facts, facts.found, facts.record)
 
 
 def _about_ours(facts: Facts, found: EngineNetwork, record: NetworkRecord) -> Action:

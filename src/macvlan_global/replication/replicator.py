@@ -68,7 +68,7 @@ class Replicator:
         self._engine = engine
         self._networks = networks
         self._now = now
-        self._definitions = Watched(store, tables.definitions, self._look_at, self._compare_soon)
+        self._definitions = Watched(store, tables.definitions, self._look_at, self._read_anew)
         self._removed = Watched(store, tables.removed, self._removed_changed, self._compare_soon)
         watches = (self._definitions, self._removed)
         self._gatherer = Gatherer(tables, engine, *watches, host=host, now=now)
@@ -80,6 +80,8 @@ class Replicator:
         self._compare = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._engine_known = False
+        self.on_read: Callable[[], None] = lambda: None
+        """Told when the cluster's networks were read anew."""
         self._comparing = False
 
     async def run(self) -> None:
@@ -158,6 +160,10 @@ class Replicator:
 
     def _removed_changed(self, ids: Iterable[str]) -> None:
         self._look_at(self._removed.rows[each].record.name for each in ids if each in self._removed.rows)
+
+    def _read_anew(self) -> None:
+        self._compare_soon()
+        self.on_read()
 
     def _compare_soon(self) -> None:
         self._compare.set()

@@ -7,9 +7,9 @@ import pytest
 
 from macvlan_global.engine.docker import DRIVER
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
-from macvlan_global.replication.definition import cluster_id, completed, definition_of, differs, to_create
+from macvlan_global.replication.definition import cluster_id, definition_of, differs, to_create
 from macvlan_global.replication.plan import OUR_DRIVER
-from macvlan_global.store.records import DefinitionRecord, NetworkRecord, SubnetRecord
+from macvlan_global.store.records import DefinitionRecord
 
 LAN = EngineNetwork(
     id="aa11",
@@ -74,25 +74,6 @@ def test_what_is_the_same_does_not_differ() -> None:
     assert differs(DEFINED, LAN) == []
     assert differs(DEFINED, _made_from(DEFINED)) == []
     assert differs(DEFINED, replace(LAN, subnets=LAN.subnets[::-1])) == []
-
-
-def test_a_gateway_that_an_engine_made_up_is_part_of_it() -> None:
-    """Engines before 28 do not show it; all hosts must have the same one. What the user gave comes first."""
-    bare = replace(LAN, subnets=(EngineSubnet("10.8.0.9/24"), EngineSubnet("fd1a::/64", gateway="fd1a::1")))
-    record = NetworkRecord(
-        id=LAN.id,
-        options={},
-        subnets=[
-            SubnetRecord(space="blue", subnet="10.8.0.0/24", gateway="10.8.0.1"),
-            SubnetRecord(space="blue", subnet="fd1a::/64", gateway="fd1a::9"),
-        ],
-        at=0.0,
-    )
-    assert [each.gateway for each in completed(bare, record).subnets] == ["10.8.0.1", "fd1a::1"]
-    assert [each.gateway for each in completed(bare, NetworkRecord(id="x", options={}, at=0.0)).subnets] == [
-        "",
-        "fd1a::1",
-    ]
 
 
 @pytest.mark.parametrize(
