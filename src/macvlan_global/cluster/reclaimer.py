@@ -201,6 +201,8 @@ class Reclaimer:
         if await self._pools.give_back(record):
             log.info("address %s of dead host %s given back", record.address, self._name(record.host))
             outcome.given.append(record)
+            if await self._tables.removed.get(record.network):  # perhaps this was all that kept its pool
+                await self._pools.drop_network(record.network, if_empty=True)
             return ""
         row = await self._tables.addresses.get(record.space, record.address)
         return "it was written anew just now" if row and row.record.host == record.host else ""
