@@ -9,6 +9,7 @@ Every change answers with the names whose answers it may change, so that what wa
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 
 from macvlan_global.store.records import NameRecord
@@ -94,11 +95,12 @@ class NameTable:
         self._rows[key] = new
         folded = fold(new.network)
         self._networks[folded] = self._networks.get(folded, 0) + 1
-        for name in _folded_names(new):
+        names, reverse = _folded_names(new), _reverse_names(new)
+        for name in names:
             _add(self._by_name, name, new)
-        for name in _reverse_names(new):
+        for name in reverse:
             _add(self._by_reverse, name, new)
-        return changed | _touched(new)
+        return changed.union(names, reverse, _on_network(names, folded))
 
     def remove(self, key: str) -> set[bytes]:
         """Forget the record of this key, if there is one; the names whose answers may change."""
@@ -109,11 +111,12 @@ class NameTable:
         self._networks[folded] -= 1
         if not self._networks[folded]:
             del self._networks[folded]
-        for name in _folded_names(old):
+        names, reverse = _folded_names(old), _reverse_names(old)
+        for name in names:
             _drop(self._by_name, name, old)
-        for name in _reverse_names(old):
+        for name in reverse:
             _drop(self._by_reverse, name, old)
-        return _touched(old)
+        return {*names, *reverse, *_on_network(names, folded)}
 
     def find(self, name: bytes) -> Found:
         """What a name stands for, whatever its case and whether or not it ends in a dot."""
@@ -136,7 +139,8 @@ class NameTable:
 
 def fold(name: bytes) -> bytes:
     """The key of a name: ASCII in lower case (RFC 4343), without the dot at the end."""
-    return name.lower().removesuffix(b".")
+    folded = name.lower().removesuffix(b".")
+    return name if name == folded else folded  # one object for both: there may be 100,000
 
 
 def spelled(text: str) -> bytes | None:
@@ -180,23 +184,32 @@ def _drop(index: _Index, name: bytes, row: Row) -> None:
 
 
 def _row(key: str, record: NameRecord) -> Row:
-    network = spelled(record.network_name) or b""
+    network = _network(record.network_name)
     names: dict[bytes, bytes] = {}
     for text in record.names:
         name = spelled(text)
         if name and len(name) + 1 + len(network) <= LONGEST_NAME:
             names.setdefault(fold(name), name)
-    short = record.container[:12].encode()
     return Row(
         key,
-        # a name in lower case is its own key: one object for both
-        tuple(folded if folded == name else name for folded, name in names.items()),
+        tuple(names.values()),
         network,
-        short if short in names else b"",
+        names.get(record.container[:12].encode(), b""),
         _address(record.address, 4),
         _address(record.address6, 6),
-        tuple((port.port, b"_" + port.protocol.encode()) for port in record.ports),
+        _ports(tuple((port.port, port.protocol) for port in record.ports)),
     )
+
+
+@lru_cache(1024)
+def _network(text: str) -> bytes:
+    """A network's name. Kept, as is what follows: many endpoints have the same one."""
+    return spelled(text) or b""
+
+
+@lru_cache(1024)
+def _ports(ports: tuple[tuple[int, str], ...]) -> tuple[tuple[int, bytes], ...]:
+    return tuple((number, b"_" + protocol.encode()) for number, protocol in ports)
 
 
 def _address(text: str, version: int) -> str:
@@ -211,18 +224,16 @@ def _joined(name: bytes, network: bytes) -> bytes:
     return b"%s.%s" % (name, network) if network else name
 
 
-def _folded_names(row: Row) -> Iterable[bytes]:
+def _folded_names(row: Row) -> list[bytes]:
     return [fold(name) for name in row.names]
 
 
-def _reverse_names(row: Row) -> Iterable[bytes]:
+def _on_network(names: Iterable[bytes], network: bytes) -> list[bytes]:
+    return [_joined(name, network) for name in names]
+
+
+def _reverse_names(row: Row) -> list[bytes]:
     return [ip_address(each).reverse_pointer.encode() for each in (row.address, row.address6) if each]
-
-
-def _touched(row: Row) -> set[bytes]:
-    names = _folded_names(row)
-    network = fold(row.network)
-    return {*names, *(_joined(name, network) for name in names), *_reverse_names(row)}
 
 
 def _port_of(name: bytes) -> tuple[tuple[int, bytes] | None, bytes]:
