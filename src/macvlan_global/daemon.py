@@ -115,6 +115,8 @@ class Daemon:
         await mender.mend(None)
         listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
         follower = EngineFollower(driver, self._engine, mender, self._metrics, *listeners)
+        if scope:
+            scope.on_store_read(follower.store_read)
         await self._serve(stack, driver, Views(config, driver, follower, mender, self._metrics, scope))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(group.create_task(follower.run()).cancel)

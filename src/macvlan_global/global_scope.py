@@ -5,6 +5,7 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -89,6 +90,19 @@ class GlobalScope:
         if not isinstance(event, ContainerEvent):  # the engine's version, the number of networks
             self.hosts.look_again()
         await self.names.hear(event)
+
+    def on_store_read(self, tell: Callable[[], None]) -> None:
+        """Have it told whenever the store was read anew: it was away, or was restored and is older than this host.
+
+        Names tell of it too: that Consul went back in time shows only to those who watch what has changed since.
+        """
+
+        def names_read() -> None:
+            self.names.miss()
+            tell()
+
+        self.feed.on_read = names_read
+        self.replicator.on_read = tell
 
     def endpoint_gone(self, endpoint: EndpointRecord) -> None:
         """Hear that an endpoint of this host was deleted."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from itertools import islice
 from typing import cast
 
@@ -31,6 +31,8 @@ class Feed:
         self._names = names
         self._answers = answers
         self._retry = retry
+        self.on_read: Callable[[], None] = lambda: None
+        """Told when all names were read anew."""
         self.following = False
         """Whether changes in the store are being received."""
 
@@ -59,6 +61,8 @@ class Feed:
         gone = self._answers.keys().difference(each.key for each in batch.entries) if batch.whole else batch.gone
         await self._put(batch.entries)
         await self._drop(gone)
+        if batch.whole:
+            self.on_read()
         if batch.whole and not self._answers.known:
             self._answers.all_known()
             log.info("names of %d endpoints are known", len(self._answers))

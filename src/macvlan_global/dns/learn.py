@@ -47,7 +47,7 @@ class NamesHere:
     async def hear(self, event: EngineEvent | None) -> None:
         """Hear what happened in the engine; None if it came (back), and something may have been missed."""
         if event is None:
-            self._publisher.miss()
+            self.miss()
         elif isinstance(event, ContainerEvent):
             if event.action in {"die", "destroy"}:
                 self._gone |= self._published.pop(event.container, set())
@@ -56,6 +56,10 @@ class NamesHere:
         elif isinstance(event, NetworkEvent) and event.container:
             self._to_look_at.add(event.container)
         self._something.set()
+
+    def miss(self) -> None:
+        """Something may have been missed, or the store may have lost it: all names are compared."""
+        self._publisher.miss()
 
     def endpoint_gone(self, endpoint: EndpointRecord) -> None:
         """Hear that an endpoint of this host was deleted."""

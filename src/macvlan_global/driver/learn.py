@@ -51,6 +51,7 @@ class EngineFollower:
         self._listeners = listeners
         self._something_new = asyncio.Event()
         self._came_back = asyncio.Event()
+        self._store_read = asyncio.Event()
         self.following = False
         """Whether the engine's events are being received."""
 
@@ -60,6 +61,11 @@ class EngineFollower:
             tasks.create_task(self._follow())
             tasks.create_task(self._learn())
             tasks.create_task(self._mend_again())
+            tasks.create_task(self._mend_with_store())
+
+    def store_read(self) -> None:
+        """Hear that the cluster store was read anew: it was away, or it was restored and is older than this host."""
+        self._store_read.set()
 
     async def _follow(self) -> None:
         wait = FIRST_RETRY_SECONDS
@@ -99,10 +105,22 @@ class EngineFollower:
             self._came_back.clear()
             await asyncio.sleep(self._mender.grace + 1)
             if self.following:
-                try:
-                    self._metrics.corrected(len(await self._mender.mend(self.engine)))
-                except Exception:
-                    log.exception("the repair failed; it is tried again later")
+                await self._mend()
+
+    async def _mend_with_store(self) -> None:
+        """What the store lost is claimed again at once: until then others could be given it."""
+        while True:
+            await self._store_read.wait()
+            await asyncio.sleep(SETTLE_SECONDS)  # several watches tell it
+            self._store_read.clear()
+            await self._mend()
+            self._came_back.set()
+
+    async def _mend(self) -> None:
+        try:
+            self._metrics.corrected(len(await self._mender.mend(self.engine)))
+        except Exception:
+            log.exception("the repair failed; it is tried again later")
 
     async def _learn(self) -> None:
         while True:

@@ -1,5 +1,6 @@
 """Gathers what a repair rests on, and applies its corrections one by one."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class Mender:
         self.grace = grace
         self._our_ipam = our_ipam
         self._now = now
+        self._mending = asyncio.Lock()
         self.problems: list[str] = []
         """What the last repair could not put right, in words."""
 
@@ -53,6 +55,10 @@ class Mender:
 
     async def mend(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
         """Correct, and say what was corrected. One that fails is logged and the others go on."""
+        async with self._mending:  # two at once would both do what one does
+            return await self._correct(engine, grace)
+
+    async def _correct(self, engine: Engine | None, grace: float | None) -> list[r.Correction]:
         done = []
         problems = []
         for correction in await self.look(engine, grace):
