@@ -1,5 +1,6 @@
 """From facts to findings. Pure; the machine underneath and the parents have modules of their own."""
 
+from macvlan_global.doctor.cluster import examine_cluster
 from macvlan_global.doctor.facts import DriverFacts, EngineFacts, Facts, KernelFacts, StateFacts
 from macvlan_global.doctor.findings import Finding, Level, listed
 from macvlan_global.doctor.parents import examine_parents
@@ -32,6 +33,7 @@ def examine(facts: Facts) -> list[Finding]:
         *_socket(facts),
         *_config(facts),
         *_state(facts.state),
+        *examine_cluster(facts.cluster),
         *examine_parents(facts),
     ]
 

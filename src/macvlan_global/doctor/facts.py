@@ -123,8 +123,26 @@ class NetworkFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """This host's part in a cluster, as the driver tells it. `problems` are in words, the next step after "; ".
+
+    `resolver` is where it listens, "" if it is off; `nameservers` are those of resolv.conf, in order.
+    """
+
+    store: str
+    store_problem: str = ""
+    waiting: int = 0
+    problems: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    resolver: str = ""
+    resolver_problem: str = ""
+    nameservers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right."""
+    """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right.
+    `cluster` is None in local scope, and if no driver answers."""
 
     process: ProcessFacts
     kernel: KernelFacts
@@ -136,4 +154,5 @@ class Facts:
     config: str
     config_problem: str = ""
     networks: tuple[NetworkFacts, ...] = ()
+    cluster: ClusterFacts | None = None
     links: dict[str, LinkFacts] = field(default_factory=dict)

@@ -11,10 +11,20 @@ import msgspec
 from macvlan_global.admin.client import AdminClient
 from macvlan_global.admin.messages import Status
 from macvlan_global.config import DEFAULT_FILE, Config, load_config
+from macvlan_global.dns.resolvconf import nameservers
 from macvlan_global.doctor import kernel
 from macvlan_global.doctor.engine import ask_engine
-from macvlan_global.doctor.facts import DriverFacts, Facts, NetworkFacts, ProcessFacts, SocketFacts, StateFacts
+from macvlan_global.doctor.facts import (
+    ClusterFacts,
+    DriverFacts,
+    Facts,
+    NetworkFacts,
+    ProcessFacts,
+    SocketFacts,
+    StateFacts,
+)
 from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.store.access import is_cluster
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import VERSION, NetworkRecord
 from macvlan_global.store.sqlite import read_sqlite
@@ -40,6 +50,7 @@ def gather(config_file: Path | None, admin_socket: str | None, environment: Mapp
         config=_where(config_file),
         config_problem=problem,
         networks=tuple(_networks(entries)),
+        cluster=_cluster(status, root),
         links=kernel.read_links(root),
     )
 
@@ -76,6 +87,25 @@ def _driver(admin_socket: str, root: Path) -> tuple[Status | None, DriverFacts]:
     )
 
 
+def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
+    if status is None or not is_cluster(status.store) or status.scope != "global":
+        return None
+    try:
+        servers = nameservers((root / "etc/resolv.conf").read_text(errors="replace"))
+    except OSError:
+        servers = []
+    return ClusterFacts(
+        store=status.store,
+        store_problem=status.store_problem,
+        waiting=status.waiting,
+        problems=tuple(status.problems),
+        hosts=tuple(status.hosts),
+        resolver=status.resolver.address if status.resolver else "",
+        resolver_problem=status.resolver.problem if status.resolver else "",
+        nameservers=tuple(servers),
+    )
+
+
 def _process(status: Status | None, root: Path) -> ProcessFacts:
     if status and (effective := kernel.read_capabilities(root, status.pid)) is not None:
         return ProcessFacts("the driver", status.pid, effective)
@@ -94,7 +124,8 @@ def _socket(path: str) -> SocketFacts:
 def _state(config: Config) -> tuple[StateFacts, list[Entry]]:
     if config.store == "memory:":
         return StateFacts("(in memory)"), []
-    path = Path(config.store.removeprefix("sqlite://")) if "://" in config.store else Path(config.state_dir, "state.db")
+    named = config.store.startswith("sqlite://")
+    path = Path(config.store.removeprefix("sqlite://")) if named else Path(config.state_dir, "state.db")
     try:
         size = path.stat().st_size if path.exists() else None
     except OSError as error:

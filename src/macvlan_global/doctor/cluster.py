@@ -1,0 +1,48 @@
+"""Findings about the cluster: its store, its networks on this host, and names. Pure."""
+
+from macvlan_global.doctor.facts import ClusterFacts
+from macvlan_global.doctor.findings import Finding, listed
+
+
+def examine_cluster(facts: ClusterFacts | None) -> list[Finding]:
+    """What is wrong with this host's part in a cluster; nothing in local scope, or if no driver runs."""
+    if facts is None:
+        return []
+    return [*_store(facts), *_problems(facts), *_resolver(facts)]
+
+
+def _store(facts: ClusterFacts) -> list[Finding]:
+    found = []
+    if facts.store_problem:
+        do = "containers run on and none can start; see that the store runs and can be reached from here"
+        found.append(Finding("error", "cluster", facts.store_problem, do))
+    else:
+        found.append(Finding("ok", "cluster", f"{facts.store} answers; living hosts: {listed(facts.hosts)}"))
+    if facts.waiting:
+        seen = f"{facts.waiting} releases and removals wait for the store"
+        do = "nothing: they are delivered when it answers" if facts.store_problem else "see the log if it stays so"
+        found.append(Finding("note" if facts.store_problem else "warning", "cluster", seen, do))
+    return found
+
+
+def _problems(facts: ClusterFacts) -> list[Finding]:
+    found = []
+    for problem in facts.problems:
+        seen, _, do = problem.rpartition("; ")
+        found.append(Finding("warning", "cluster", seen or problem, do if seen else "see the log"))
+    return found
+
+
+def _resolver(facts: ClusterFacts) -> list[Finding]:
+    if facts.resolver_problem:
+        return [
+            Finding("error", "names", f"the resolver does not serve: {facts.resolver_problem}", "see docs/names.md")
+        ]
+    if not facts.resolver:
+        seen = "the resolver is off (dns in the configuration): containers of other hosts have no names here"
+        return [Finding("note", "names", seen, "set dns, if you want names")]
+    ip = facts.resolver.rpartition(":")[0].strip("[]")
+    if facts.nameservers[:1] != (ip,):
+        seen = f"the engine does not ask the resolver ({ip}) first: containers of other hosts have no names here"
+        return [Finding("warning", "names", seen, "macvlan-global dns install")]
+    return [Finding("ok", "names", f"the resolver serves on {facts.resolver}, and is asked first")]
