@@ -25,7 +25,7 @@ def test_a_cluster_that_is_well_has_nothing_to_tell() -> None:
     """Store and resolver are ok, and the living hosts are named."""
     found = examine_cluster(WELL)
     assert [each.level for each in found] == ["ok", "ok"]
-    assert "host1 and host2" in found[0].seen
+    assert found[0].seen == "consul://10.0.0.1:8500 answers; living hosts: host1, host2"
 
 
 @pytest.mark.parametrize(
