@@ -154,9 +154,10 @@ class Cluster(abc.ABC):
         process.kill()
         process.wait()
 
-    def start(self, index: int) -> None:
-        """Start a member that was killed, with the data that it had, and return when it takes part."""
-        self._launch(self.members[index])
+    def start(self, *indexes: int) -> None:
+        """Start members that were killed, with the data that they had, and return when they take part."""
+        for index in indexes:
+            self._launch(self.members[index])
         self.wait_ready()
 
     def pause(self, index: int) -> None:
