@@ -68,10 +68,12 @@ class Carrier:
     @carry_out.register
     async def _(self, action: plan.Publish) -> Outcome:
         definition = action.definition
-        if await self._learn_removed(definition.id):
-            return "again"
         # noted first: should we end in between, its removal is told all the same
-        await self._note_published(action.network, published=True)
+        gone, _ = await asyncio.gather(
+            self._learn_removed(definition.id), self._note_published(action.network, published=True)
+        )
+        if gone:
+            return "again"
         row = await self._tables.definitions.create(definition, definition.name)
         if row is None:
             row = await self._tables.definitions.get(definition.name)
