@@ -1,8 +1,9 @@
-# Two commands to know: `make run` and `make test`. Each does all the set-up it needs.
+# Three commands to know: `make run`, `make demo` and `make test`. Each does all the set-up it needs.
 
 PY := .venv/bin/python
+STORE ?= consul
 
-.PHONY: help run stop test check bench lab format requirements clean
+.PHONY: help run stop demo test check bench lab format requirements clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -12,6 +13,9 @@ run: .venv ## a real engine, the driver and the first example, on a wire of its 
 
 stop: .venv ## take away all that `make run` made
 	@$(PY) -m demo stop
+
+demo: .venv ## two hosts that share a network, on Consul or, with STORE=etcd, on etcd; nothing is left of it
+	@$(PY) -m demo.two_hosts --store $(STORE)
 
 test: .venv lab ## everything, for real: engines, kernels, containers
 	@$(PY) -m lab.suite

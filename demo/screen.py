@@ -41,10 +41,10 @@ class Screen:
         """A line of its own."""
         self._console.print(Text(text))
 
-    def command(self, command: Sequence[str] | str) -> None:
-        """Show a command without running it."""
+    def command(self, command: Sequence[str] | str, *, host: str = "") -> None:
+        """Show a command without running it. `host` is where it is typed, if there are several."""
         line = command if isinstance(command, str) else shlex.join(command)
-        self._console.print(Text(f"{_INDENT}$ {line}", style="cyan"))
+        self._console.print(Text(f"{_INDENT}{host}$ {line}", style="cyan"))
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> str:
         """Show a command, run it, and show what it printed.
