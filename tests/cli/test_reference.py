@@ -7,6 +7,7 @@ import pytest
 
 from macvlan_global.admin import messages
 from macvlan_global.cli.app import app
+from macvlan_global.cli.cmd_dns import DnsChange, DnsStatus
 from macvlan_global.config import Config
 from macvlan_global.doctor.findings import Finding, Report
 
@@ -14,7 +15,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 ANSWERS = (
     *(messages.Status, messages.NetworkView, messages.SubnetView, messages.AddressView, messages.ChoiceView),
     *(messages.HostView, messages.HostRemovalView, messages.KeptAddressView),
-    *(messages.VerdictView, messages.RepairView, messages.CorrectionView, Report, Finding),
+    *(messages.VerdictView, messages.RepairView, messages.CorrectionView, Report, Finding, DnsStatus, DnsChange),
 )
 
 

@@ -60,7 +60,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonFlag = False) -> None:
-    """Show whether the resolver answers, and whether engines ask it first.
+    """Show whether engines ask the resolver.
+
+    Whether it answers, and whether it stands first in /etc/resolv.conf.
 
     Engines read /etc/resolv.conf when a container starts, and so do programs on the host.
     """
@@ -117,7 +119,7 @@ def install(
 
 
 def remove(*, dry_run: DryRunFlag = False, root: RootFlag = Path("/"), json: JsonFlag = False) -> None:
-    """Take the resolver out of /etc/resolv.conf again.
+    """Take the resolver out of /etc/resolv.conf.
 
     The file is then what it was, byte for byte, and what was changed beside our lines stays. A link comes back; if the
     file was changed since it took the link's place, nothing is done.
