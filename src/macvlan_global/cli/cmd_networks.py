@@ -24,6 +24,7 @@ def networks(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, co
     """List networks, their parents and addresses in use.
 
     A network with several subnets has a line for each. STATE is the parent's: up, down or missing.
+    What is wrong with a network of the cluster is told below.
     """
     with Waiting("asking the driver"):
         found = driver_at(admin_socket, config).networks()
@@ -35,6 +36,9 @@ def networks(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, co
         return
     ordered = sorted(found, key=lambda each: each.name)
     render.print_table(HEADINGS, [row for each in ordered for row in _rows(each)])
+    for each in ordered:
+        if each.problem:
+            render.print_text(f"{each.name}: {each.problem}", "yellow")
 
 
 def _rows(network: NetworkView) -> Iterator[list[Cell]]:

@@ -48,10 +48,14 @@ class _Peers:
         return await self._endpoints().is_stale(address)
 
     async def network_name(self, network: str) -> str:
-        local = [row.record.name for row in await self._tables.networks.scan() if row.record.shared_id == network]
-        if not any(local):
-            local = [row.record.name for row in await self._tables.definitions.scan() if row.record.id == network]
-        return next(filter(None, local), network[:12])
+        removed = await self._tables.removed.get(network)
+        if removed:
+            return f"{removed.record.name} (removed, and containers still run on it)"
+        for row in await self._tables.networks.scan():
+            if row.record.shared_id == network and row.record.name:
+                return row.record.name
+        defined = {row.record.id: row.record.name for row in await self._tables.definitions.scan()}
+        return defined.get(network, network[:12])
 
     async def endpoint_name(self, address: AddressRecord) -> str:
         if address.host != self._identity.host:

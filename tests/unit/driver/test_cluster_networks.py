@@ -133,6 +133,15 @@ async def test_a_pool_of_another_host_s_network_is_refused_by_name() -> None:
         await other.engine.create_network("mine", LAN, options={"parent": "eth0"})
 
 
+async def test_a_pool_that_is_still_in_use_after_the_removal_says_so() -> None:
+    """The subnet is free with the last container on the removed network, on whichever host."""
+    one, other = await two()
+    await other.engine.run("db", "lan")
+    await one.engine.remove_network("lan")
+    with pytest.raises(Conflict, match=r"network lan \(removed, and containers still run on it\) has it"):
+        await one.engine.create_network("again", LAN, options={"parent": "eth0"})
+
+
 async def test_a_reservation_of_another_host_is_left_to_it() -> None:
     """Two hosts create with one subnet at once: the second is refused, and its cleaning up takes nothing away."""
     rig = await ClusterRig.build()
