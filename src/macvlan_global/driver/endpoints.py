@@ -158,13 +158,19 @@ class Endpoints:
     async def delete(self, network_id: str, endpoint_id: str, *, release_follows: bool = True) -> None:
         """Delete an endpoint, its link and its claims. Idempotent.
 
-        Its addresses are free once the engine has released them, or at once if no release will follow.
+        Its addresses are free once the engine has released them, or at once if no release will follow: then nobody
+        asked for it but repair.
+
+        Raises:
+            Conflict: repair asked, and the link is in a container by now.
         """
         async with self._alone(endpoint_id):
             row = await self._table.get(network_id, endpoint_id)
             if row is None:
                 return
-            await self._kernel.delete(row.record.link)
+            deleted = await self._kernel.delete(row.record.link)
+            if not release_follows and not deleted and await self.is_in_use(row.record):
+                raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
             networks = {each.id: each for each in await self._networks.all()}
             if network := networks.get(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)

@@ -200,10 +200,11 @@ def _networks(facts: Facts) -> list[DeleteNetwork]:
 
 
 def _adoptions(facts: Facts) -> Iterator[Correction]:
-    networks = {each.id for each in facts.networks}
+    # one without its subnets was cut short when it was adopted before
+    networks = {each.id: bool(each.subnets) for each in facts.networks}
     endpoints = {each.id for each in facts.endpoints}
     for network in facts.engine or ():
-        if network.id not in networks:
+        if not networks.get(network.id, False) and (network.subnets or network.id not in networks):
             yield AdoptNetwork(f"network {network.name}", "the engine has it, and the state does not", network)
         for endpoint in network.endpoints:
             if endpoint.id and endpoint.id not in endpoints:

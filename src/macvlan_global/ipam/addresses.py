@@ -103,7 +103,8 @@ class Addresses:
                 if await self._create(self._record(pool, address, holder)):
                     return
             elif holder.shares(row.record) or self._has_already(holder, row.record):
-                return
+                if await self._keep(row):
+                    return
             elif not await self._may_take(holder, row.record):
                 raise Conflict(f"address {address} is in use {await describe_holder(self._peers, row.record)}")
             elif await self._addresses.replace(row, self._record(pool, address, holder)):
@@ -203,7 +204,9 @@ class Addresses:
             if row is None:
                 continue
             if is_our_earlier_request(row.record, self._identity) or self._is_of_joined(view.record, row.record):
-                return with_prefix(address, view.subnet)
+                if await self._keep(row):
+                    return with_prefix(address, view.subnet)
+                continue
             if row.record.kind == "reserved" or not await self._peers.is_stale(row.record):
                 raise Conflict(f"address {address} is in use {await describe_holder(self._peers, row.record)}")
             if await self._addresses.replace(row, record):
@@ -263,6 +266,16 @@ class Addresses:
             self._view.occupancy(record).take(number(record.address))
             return True
         return False
+
+    async def _keep(self, row: Row[AddressRecord]) -> bool:
+        """Have what this host has already, as of now; False if it changed meanwhile.
+
+        A release of ours that timed out may still be on its way. It must not find what it has read.
+        """
+        if self._later is None or row.record.host != self._identity.host:
+            return True
+        kept = msgspec.structs.replace(row.record, incarnation=self._identity.incarnation, at=self._now())
+        return await self._addresses.replace(row, kept) is not None
 
     async def _drop_address(self, row: Row[AddressRecord]) -> bool:
         if not await self._addresses.delete(row):
