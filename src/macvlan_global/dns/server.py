@@ -63,6 +63,9 @@ class Resolver:
                     if self._problem != str(error):  # said once
                         log.error("%s", error)  # noqa: TRY400  # the text says it all
                     self._problem = str(error)
+                except Exception as error:  # a bug on this side task must not stop the driver that containers rely on
+                    log.exception("the resolver failed; it is tried again")
+                    self._problem = f"an internal error: {error}"
                 await asyncio.sleep(self._retry)
         finally:
             await self.stop()

@@ -121,7 +121,10 @@ class UdpServer:
         while not self._stopping:
             count = self._receive(fd, place, BATCH, _WAIT_FOR_ONE, None)
             if count > 0:
-                self._serve(fd, count)
+                try:
+                    self._serve(fd, count)
+                except Exception:  # a bug must cost one batch and not the thread
+                    log.exception("a batch of queries was not answered")
             elif not self._stopping:
                 # out of memory at most: there is nobody to tell but the log
                 log.warning("receiving queries failed: %s", os.strerror(ctypes.get_errno()))
