@@ -220,12 +220,12 @@ class _Reader:
         self.begin(event, "endpoint")  # if it was taken back when it was not running yet, and is there all the same
         self._open[event.endpoint, event.address].runs = True
 
-    def release(self, event: Event) -> None:
-        self.end((event.endpoint, event.address), event.begun)
+    def release(self, event: Event, at: float) -> None:
+        self.end((event.endpoint, event.address), at)
         # of two containers of a host that asked for one address, the store knows one reservation
         for hold in list(self._reserved.get((event.host, event.address), [])):
             if hold.asked:
-                self.end((hold.holder, hold.address), event.begun)
+                self.end((hold.holder, hold.address), at)
 
     def take_back(self, event: Event) -> None:
         if not event.endpoint:  # a reservation, and the store does not know for whom
@@ -251,10 +251,13 @@ def _read(ordered: Sequence[Event]) -> _Reader:
         "fix": "fixed",
     }
 
-    def counts(event: Event) -> float:
-        return event.ended if event.what in begins or event.what == "run" else event.begun
-
-    for event in sorted(ordered, key=counts):
+    moments = []
+    for event in ordered:
+        late = event.what in begins or event.what == "run"
+        moments.append((event.ended if late else event.begun, event))
+        if event.what == "release":  # it takes its effect when it does
+            moments.append((event.ended, event))
+    for at, event in sorted(moments, key=lambda each: each[0]):
         if event.what in begins:
             if event.outcome == "ok":
                 reader.begin(event, begins[event.what])
@@ -263,7 +266,7 @@ def _read(ordered: Sequence[Event]) -> _Reader:
         elif event.what == "take back":
             reader.take_back(event)
         elif event.what == "release":
-            reader.release(event)
+            reader.release(event, at)
         elif event.what in {"delete", "vanish", "unfix"}:
             reader.end((event.endpoint, event.address), event.begun)
     return reader

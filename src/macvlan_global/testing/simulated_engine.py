@@ -249,8 +249,11 @@ class SimulatedEngine(FakeEngine):
             with contextlib.suppress(MacvlanGlobalError):
                 await self._host.call(lambda driver: driver.endpoints.delete(network, endpoint))
         for pool, address in got:
-            self._note("release", self._around.now(), "ok", endpoint, address)
-            await self._release(pool, address)
+            begun = self._around.now()
+            try:
+                await self._release(pool, address)
+            finally:
+                self._note("release", begun, "ok", endpoint, address)
         self._host.legs.pop(endpoint, None)
         if container:
             self._hide(container)

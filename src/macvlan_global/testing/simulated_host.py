@@ -75,7 +75,7 @@ class Run:
     def __init__(self, around: Surroundings, host: "SimulatedHost") -> None:
         """Built, and not serving yet."""
         self.life = Life()
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # no set: that has no order to rely on
         self.serving = False
         self.changed = asyncio.Event()
         """Set when it serves, and when it died before."""
@@ -91,8 +91,8 @@ class Run:
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """A task that dies with the run."""
         task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = None
+        task.add_done_callback(self.tasks.pop)
         return task
 
     async def serve(self, request: Callable[[Driver], Awaitable[T]]) -> T:
@@ -105,7 +105,8 @@ class Run:
         try:
             answer = await task
         except (asyncio.CancelledError, MacvlanGlobalError):
-            if self.life.over and task.done():
+            asks = asyncio.current_task()
+            if self.life.over and not (asks and asks.cancelling()):  # else who asks ends, too
                 raise Died from None
             raise
         if self.life.over:

@@ -110,6 +110,8 @@ class LocalStore:
         # of a process that died meanwhile the write may have reached the disk or not
         if not self._life.over or self._weather.lot.random() < 0.5:
             _tell(answer, _at_once(work))
+        elif not answer.done():
+            answer.set_exception(Unavailable("the process is dead"))
 
 
 class SharedStore(LocalStore):

@@ -73,7 +73,7 @@ class _World:
             self._around.twice = 0.1
         self._hosts: list[SimulatedHost] = []
         self._engines: dict[str, SimulatedEngine] = {}
-        self._doing: dict[str, set[asyncio.Task[None]]] = {}
+        self._doing: dict[str, dict[asyncio.Task[None], None]] = {}  # no sets: these have no order to rely on
         self._replicating: dict[str, asyncio.Lock] = {}
         self._removed: set[str] = set()
         self._networks = 0
@@ -87,7 +87,7 @@ class _World:
         for number in range(self._lot.randint(2, 4)):
             host = SimulatedHost(self._around, f"h{number}", self._lot.uniform(-5, 5))
             self._hosts.append(host)
-            self._doing[host.name] = set()
+            self._doing[host.name] = {}
             self._replicating[host.name] = asyncio.Lock()
             await self._start(host)
         await self._new_network(self._lot.choice(self._hosts))
@@ -210,6 +210,7 @@ class _World:
             async with self._replicating[host.name]:
                 tables = run.driver.tables
                 removed = {row.record.id for row in await tables.removed.scan()}
+                removed |= {row.record.network for row in await tables.pending.scan() if row.record.kind == "removal"}
                 defined = {row.record.name: row.record for row in await tables.definitions.scan()}
                 await self._tell_unseen_removals(host, run)
                 for network in await engine.networks():
@@ -345,14 +346,14 @@ class _World:
                     await engine.end(container.name)
 
     async def _left_over(self, verdict: Verdict) -> list[Violation]:
-        found = []
         living = {}
+        unsettled = []
         by_endpoint: dict[str, SimulatedHost] = {}
         for host in self._hosts:
             for container in self._engines[host.name].containers.values():
                 living[container.endpoint] = host.id, _addresses(container)
                 by_endpoint[container.endpoint] = host
-                found += await _not_intact(host, container)
+                unsettled += await _not_intact(host, container)
         defined = {row.record.id: row.record for row in await self._tables.definitions.scan()}
         fixed = {
             each.id: [x for subnet in each.subnets for x in (subnet.gateway, *subnet.aux.values())]
@@ -360,12 +361,14 @@ class _World:
         }
         former = {each for host in self._hosts for each in host.former_ids}
         records = [row.record for row in await self._tables.addresses.scan()]
-        for each in compare_end(records, living, fixed, gone_hosts=former):
-            if not self._is_told(each, verdict, by_endpoint):
-                found.append(each)
-        for pool in [row.record for row in await self._tables.pools.scan()]:
-            if pool.network not in defined and pool.host not in former:
-                found.append(Violation("pool held by nobody", pool.subnet, f"network {pool.network[:16]!r}"))
+        unsettled += compare_end(records, living, fixed, gone_hosts=former)
+        found = [each for each in unsettled if not self._is_told(each, verdict, by_endpoint)]
+        pools = [row.record for row in await self._tables.pools.scan()]
+        found += [
+            Violation("pool held by nobody", pool.subnet, f"network {pool.network[:16]!r}")
+            for pool in pools
+            if pool.network not in defined and pool.host not in former
+        ]
         for definition in defined.values():
             for subnet in definition.subnets:
                 found += await self._fill(definition, subnet, records)
@@ -423,13 +426,13 @@ class _World:
             await host.run.changed.wait()
 
     def _do(self, host: SimulatedHost, work: Coroutine[Any, Any, None], *, survives: bool = False) -> None:
-        tasks = self._doing.setdefault("" if survives else host.name, set())
+        tasks = self._doing.setdefault("" if survives else host.name, {})
         task = asyncio.get_running_loop().create_task(work)
-        tasks.add(task)
+        tasks[task] = None
         task.add_done_callback(lambda done: self._done(tasks, done))
 
-    def _done(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
-        tasks.discard(task)
+    def _done(self, tasks: dict[asyncio.Task[None], None], task: asyncio.Task[None]) -> None:
+        tasks.pop(task)
         if not task.cancelled() and (error := task.exception()):
             self._bugs.append(error)
 
@@ -455,10 +458,12 @@ async def _not_intact(host: SimulatedHost, container: Container) -> list[Violati
     """A container that runs has its link, and its host's driver knows its endpoint."""
     assert host.run is not None
     found = []
+    address = ", ".join(_addresses(container))
     if "eth0" not in host.kernel.sandboxed.get(container.sandbox, {}):
-        found.append(Violation("running container touched", container.address, f"{container.name} lost its link"))
+        found.append(Violation("running container touched", address, f"{container.name} lost its link"))
     if await host.run.driver.endpoints.find(container.endpoint) is None:
-        found.append(Violation("endpoint forgotten", container.address, f"{container.name} on {host.name}"))
+        text = f"{container.name} on {host.name}"
+        found.append(Violation("endpoint forgotten", address, text, (container.endpoint,)))
     return found
 
 
