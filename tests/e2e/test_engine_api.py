@@ -1,11 +1,13 @@
 """The engine port against real engines, with the built-in bridge: no driver of ours runs here."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from lab import ENGINES, Host, Wire
+from lab.unixhttp import ask
 from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import ContainerEvent, EngineEvent, EnginePort, EngineSubnet, NetworkEvent, NewNetwork
 from macvlan_global.errors import Conflict, Invalid
@@ -76,6 +78,27 @@ async def test_a_network_is_found_by_its_whole_name(engine: DockerEngine) -> Non
     host = await engine.named("host")
     assert host is not None
     assert host.driver == "host"
+
+
+async def test_two_networks_of_a_name(host: Host, engine: DockerEngine) -> None:
+    """Older engines make a second one if they are not told not to: ours is found, whichever was first."""
+    wanted = {"Name": "lan", "Driver": "macvlan", "Options": {"parent": "eth1"}}
+    socket, body = host.run_folder / "docker.sock", json.dumps(wanted).encode()
+    status, first = ask(socket, "POST", "/v1.41/networks/create", body, "application/json")
+    assert status == 201
+    if (await engine.info()).version.startswith("20."):
+        wanted["Driver"] = "bridge"
+        body = json.dumps(wanted).encode()
+        status, second = ask(socket, "POST", "/v1.41/networks/create", body, "application/json")
+        assert status == 201
+    else:
+        second = first
+        with pytest.raises(Conflict, match="already exists"):
+            await engine.add_network(LAN)
+    found = await engine.named("lan")
+    assert found is not None
+    assert found.id == second["Id"]
+    await engine.delete_network(first["Id"])
 
 
 async def test_a_network_without_ipv4(engine: DockerEngine) -> None:

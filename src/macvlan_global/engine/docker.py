@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -78,13 +79,14 @@ class DockerEngine:
 
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
-        # asked by filter: a name in the path could be taken for the beginning of an id
-        listed = await self._get("/networks", {"filters": json.dumps({"name": [name]})})
-        same = [each for each in listed if each["Name"] == name]  # the filter lets parts of names through
-        for each in sorted(same, key=lambda each: each["Driver"] != self._driver):
-            if found := await self._get(f"/networks/{each['Id']}"):
-                return network(found)
-        return None
+        try:
+            found = await self._get(f"/networks/{quote(name, safe='')}")
+        except Unavailable as error:
+            if isinstance(error.__cause__, aiohttp.ClientResponseError):
+                return await self._one_of(name)  # engines before 25 refuse to choose between two of a name
+            raise
+        # without a network of the name, the engine takes it for the beginning of an id
+        return network(found) if found and found["Name"] == name else None
 
     async def add_network(self, wanted: NewNetwork) -> str:
         """See `Engine.add_network`."""
@@ -129,14 +131,22 @@ class DockerEngine:
             self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
-    async def _get(self, path: str, params: dict[str, str] | None = None) -> Any:
+    async def _get(self, path: str) -> Any:
         """The JSON at this path, or None if there is none."""
         with self._asking():
-            async with self._open().get(f"{self._root}/{API}{path}", params=params, timeout=ANSWER) as response:
+            async with self._open().get(f"{self._root}/{API}{path}", timeout=ANSWER) as response:
                 if response.status == NOT_FOUND:
                     return None
                 response.raise_for_status()
                 return await response.json()
+
+    async def _one_of(self, name: str) -> EngineNetwork | None:
+        """Of several networks of one name, ours if there is one."""
+        same = [each for each in await self._get("/networks") if each["Name"] == name]
+        for each in sorted(same, key=lambda each: each["Driver"] != self._driver):
+            if found := await self._get(f"/networks/{each['Id']}"):
+                return network(found)
+        return None
 
     async def _ask(self, method: str, path: str, body: Any = None, api: str = API) -> Any:
         """Have something done; the JSON that is answered, None if there is none or nothing to do it to."""
