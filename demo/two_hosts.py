@@ -38,7 +38,7 @@ CONTAINERS = ("one", "two")
 LOG = Path("/run/macvlan-global.log")
 VERSION = ENGINES[-1]
 STORES: dict[StoreKind, str] = {"consul": "Consul", "etcd": "etcd"}
-SOON = 15.0
+SOON = 30.0
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def _bring_up(screen: Screen, cluster: ClusterSite, terminals: list[Terminal]) -
         driver.log = _log(terminal.host)
         terminal.type(f"macvlan-global serve --store {cluster.store.url} >{LOG} 2>&1 &")
     for terminal in terminals:  # an engine that starts first would wait for its networks' driver
-        wait_until(partial(accepts, terminal.host.run_folder / ADMIN_SOCKET), f"driver on {terminal.host.name}")
+        socket = terminal.host.run_folder / ADMIN_SOCKET
+        wait_until(partial(accepts, socket), f"driver on {terminal.host.name}", seconds=SOON)
         screen.command("dockerd &", host=terminal.host.name)
     at_once(partial(terminal.host.start_engine, VERSION) for terminal in terminals)
     return [
