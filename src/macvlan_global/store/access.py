@@ -60,7 +60,7 @@ def parse_store_url(url: str) -> StoreUrl:
     if "@" in rest:  # not shown: what stands before it may be a password
         raise Invalid(
             f"--store {scheme}://… must hold no user and no password: every process can read a command line. "
-            "Give them with store_user and store_password_file (etcd) or store_token_file (Consul)"
+            "Give them in [store_access] of the configuration: user and password_file (etcd), or token_file (Consul)"
         )
     if not all(character.isprintable() and character not in "?#% " for character in path):
         raise Invalid(f"--store {url!r} has a prefix with '?', '#', '%' or a blank in it; use letters, digits and '/'")
@@ -100,13 +100,13 @@ def check_access(url: StoreUrl, access: StoreAccess) -> None:
     if (access.ca or access.certificate or access.key) and not url.tls:
         raise Invalid(f"certificates are given for a store without TLS; use {url.kind}+https://")
     if access.key and not access.certificate:
-        raise Invalid("store_key is given without store_certificate; give both")
+        raise Invalid("[store_access] key is given without certificate; give both")
     if url.kind == "consul" and (access.user or access.password):
-        raise Invalid("Consul knows no users and passwords; give a token with store_token_file")
+        raise Invalid("Consul knows no users and passwords; give a token with [store_access] token_file")
     if url.kind == "etcd" and access.token:
-        raise Invalid("etcd knows no tokens of this kind; give store_user and store_password_file")
+        raise Invalid("etcd knows no tokens of this kind; give [store_access] user and password_file")
     if bool(access.user) != bool(access.password):
-        raise Invalid("of store_user and store_password_file only one is given; give both")
+        raise Invalid("of [store_access] user and password_file only one is given; give both")
 
 
 def tls_context(access: StoreAccess) -> ssl.SSLContext:
@@ -118,14 +118,14 @@ def tls_context(access: StoreAccess) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=access.ca)
     except (OSError, ssl.SSLError) as error:
-        raise Invalid(f"store_ca {access.ca} cannot be used: {_reason(error)}") from error
+        raise Invalid(f"[store_access] ca {access.ca} cannot be used: {_reason(error)}") from error
     if access.certificate:
         try:
             # a key with a password would be asked for on the terminal; an empty one makes it an error
             context.load_cert_chain(access.certificate, access.key, password="")
         except (OSError, ssl.SSLError) as error:
             raise Invalid(
-                f"store_certificate {access.certificate} with store_key {access.key} cannot be used: {_reason(error)}"
+                f"[store_access] certificate {access.certificate} with key {access.key} cannot be used: {_reason(error)}"
             ) from error
     return context
 
