@@ -6,6 +6,7 @@ containers go on talking, and the other way round. The members of the store are 
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,6 +28,7 @@ StoreKind = Literal["consul", "etcd"]
 SOON = 15.0
 """Seconds within which all hosts agree. The product promises less: a busy machine must not fail a test of something
 else."""
+_numbers = itertools.count(1)
 _OWN_NETWORKS = frozenset({"bridge", "host", "none"})
 
 
@@ -50,6 +52,7 @@ class ClusterSite:
         self._flags = tuple(flags)
         self._stack = contextlib.ExitStack()
         self._machines = 0
+        self._group = f"c{next(_numbers)}"
         self.sites: list[Site] = []
 
     def __enter__(self) -> Self:
@@ -116,7 +119,7 @@ class ClusterSite:
         self.management.mend(site.host, "eth0")
 
     def _plugged(self, name: str, number: int) -> Host:
-        host = self._stack.enter_context(Host(name))
+        host = self._stack.enter_context(Host(name, group=self._group))
         self.management.plug(host, "eth0", addresses=[f"10.99.0.{number}/24"])
         return host
 
@@ -140,9 +143,9 @@ class ClusterSite:
         """
         at_once(partial(_remove_containers, site) for site in self.sites)
         for site in self.sites:
-            for name in networks(site):
+            for network in networks(site).values():
                 # the removal on another host may have taken it along meanwhile
-                ask(site.host.run_folder / "docker.sock", "DELETE", f"/networks/{name}")
+                ask(site.host.run_folder / "docker.sock", "DELETE", f"/networks/{network}")
         for site in self.sites:
             settle(site, partial(_is_empty, site), "end of all that was made")
 

@@ -65,22 +65,23 @@ class Host:
     Everything on it ends with it: processes, containers, mounts, interfaces.
     """
 
-    def __init__(self, name: str = "host", *, state: Path | None = None) -> None:
+    def __init__(self, name: str = "host", *, state: Path | None = None, group: str = "") -> None:
         """Make the machine; its loopback interface is up, and nothing else is there.
 
         Args:
-            name: its host name, unique among the living hosts of this process.
+            name: its host name, unique among the living hosts of this process and group.
             state: an empty or earlier host's folder, on a file system that can
                 carry an overlay, for what a disk keeps: /etc, /var/lib, Docker's
                 data. A host made again on it is that host after a reboot. By
                 default the host keeps these in memory.
+            group: what tells it from hosts of that name elsewhere in this process.
 
         Raises:
             LabError: a host of that name lives, or the kernel refused.
         """
         ensure_system_packages()
         self.name = name
-        self.namespace = f"{PREFIX}{os.getpid()}-{name}"
+        self.namespace = "-".join(filter(None, (f"{PREFIX}{os.getpid()}", group, name)))
         self.folder = RUN / self.namespace
         self._daemon: Daemon | None = None
         self._config: dict[str, Any] = {}
