@@ -125,7 +125,8 @@ def tls_context(access: StoreAccess) -> ssl.SSLContext:
             context.load_cert_chain(access.certificate, access.key, password="")
         except (OSError, ssl.SSLError) as error:
             raise Invalid(
-                f"[store_access] certificate {access.certificate} with key {access.key} cannot be used: {_reason(error)}"
+                f"[store_access] certificate {access.certificate} with key {access.key} cannot be used: "
+                f"{_reason(error)}"
             ) from error
     return context
 
