@@ -98,6 +98,7 @@ async def test_two_networks_of_a_name(host: Host, engine: DockerEngine) -> None:
     found = await engine.named("lan")
     assert found is not None
     assert found.id == second["Id"]
+    assert [each.id for each in found.twins] == ([] if second == first else [first["Id"]])
     await engine.delete_network(first["Id"])
 
 

@@ -141,12 +141,11 @@ class DockerEngine:
                 return await response.json()
 
     async def _one_of(self, name: str) -> EngineNetwork | None:
-        """Of several networks of one name, ours if there is one."""
-        same = [each for each in await self._get("/networks") if each["Name"] == name]
-        for each in sorted(same, key=lambda each: each["Driver"] != self._driver):
-            if found := await self._get(f"/networks/{each['Id']}"):
-                return network(found)
-        return None
+        """Of several networks of one name, ours if there is one, with the others as its twins."""
+        same = [each["Id"] for each in await self._get("/networks") if each["Name"] == name]
+        found = [network(each) for each in [await self._get(f"/networks/{one}") for one in same] if each]
+        found.sort(key=lambda each: each.driver != self._driver)
+        return replace(found[0], twins=tuple(found[1:])) if found else None
 
     async def _ask(self, method: str, path: str, body: Any = None, api: str = API) -> Any:
         """Have something done; the JSON that is answered, None if there is none or nothing to do it to."""

@@ -32,7 +32,8 @@ class EngineNetwork:
     """A network as the engine has it.
 
     `driver` is "" where it is known to be ours. `ipv4` and `ipv6` tell which families it was made with; engines
-    before 28 always have the former. `scope` is "swarm" for what the swarm's managers look after.
+    before 28 always have the former. `scope` is "swarm" for what the swarm's managers look after. `twins` are other
+    networks of the very same name, which engines before 25 can come to have.
     """
 
     id: str
@@ -49,6 +50,7 @@ class EngineNetwork:
     ipv4: bool = True
     ipv6: bool = False
     scope: str = "local"
+    twins: tuple["EngineNetwork", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Engine(Protocol):
         ...
 
     async def named(self, name: str) -> EngineNetwork | None:
-        """The network of this very name, whatever its driver, with its endpoints; ours if there are several."""
+        """The network of this very name, whatever its driver, with its endpoints; ours first if there are twins."""
         ...
 
     async def add_network(self, wanted: NewNetwork) -> str:

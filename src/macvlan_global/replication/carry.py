@@ -109,12 +109,14 @@ class Carrier:
 
     @carry_out.register
     async def _(self, action: plan.Remove) -> Outcome:
-        try:
-            await self._engine.delete_network(action.network)
-        except Conflict as error:
-            log.info("network %s stays for now: %s", action.network[:12], error)
-            return "later"
-        return "again"
+        # so that what it claimed goes with it, even if it was made here while the others removed it
+        await self._note_published(action.network, published=True)
+        return await self._delete(action.network)
+
+    @carry_out.register
+    async def _(self, action: plan.Unmake) -> Outcome:
+        await self._note_published(action.network, published=False)  # else all hosts would remove theirs
+        return await self._delete(action.network)
 
     @carry_out.register
     async def _(self, action: plan.MarkRemoved) -> Outcome:
@@ -124,6 +126,14 @@ class Carrier:
         ):
             return "later"
         await self._networks.delete(action.network)
+        return "again"
+
+    async def _delete(self, network_id: str) -> Outcome:
+        try:
+            await self._engine.delete_network(network_id)
+        except Conflict as error:
+            log.info("network %s stays for now: %s", network_id[:12], error)
+            return "later"
         return "again"
 
     async def is_same_engine(self) -> bool:

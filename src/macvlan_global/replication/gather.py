@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.replication.plan import OUR_DRIVER, Facts
@@ -60,9 +60,11 @@ class Gatherer:
         local = await self.local()
         found: dict[str, EngineNetwork] = {}
         for each in await self._engine.every_network():
-            if each.name not in found or each.driver == OUR_DRIVER:
-                found[each.name] = each
-        ours = {each.name for each in found.values() if each.driver in {"", OUR_DRIVER}}
+            before = found.get(each.name)
+            found[each.name] = replace(each, twins=(*before.twins, before)) if before else each
+        ours = {
+            name for name, each in found.items() if any(one.driver in {"", OUR_DRIVER} for one in (each, *each.twins))
+        }
         kept = {each.name for each in local.networks.values() if each.published and each.name}
         names = ours | kept | self._definitions.rows.keys()
         return [self._facts(name, local, found.get(name)) for name in sorted(names)]

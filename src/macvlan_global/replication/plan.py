@@ -7,7 +7,8 @@ The rules, the first that fits:
    looked: so it is told to all. What is young is left alone, it may be in the making.
 3. A network that was removed in the cluster goes here too: at once, or with its last container.
 4. A network of this host that the cluster does not have is published, again if its definition was lost.
-5. A name that something else has here is a conflict. Nothing is touched: not the network here, not the cluster's.
+5. A name that something else has here is a conflict. Nothing is touched: not the network here, not the cluster's. If
+   an engine made both, ours goes.
 6. A network that the cluster has and this host does not is made.
 """
 
@@ -101,6 +102,14 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmake:
+    """Have the engine remove the copy that we had it make; the cluster's network is what it was."""
+
+    network: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MarkRemoved:
     """Tell the cluster that it was removed here. `network` is the id that it had here."""
 
@@ -127,12 +136,14 @@ class InConflict:
     blocks: bool
 
 
-Action = Settled | Wait | Publish | NotePublished | Withdraw | Create | Remove | MarkRemoved | Keep | InConflict
+Action = (
+    Settled | Wait | Publish | NotePublished | Withdraw | Create | Remove | Unmake | MarkRemoved | Keep | InConflict
+)
 
 
 def decide(facts: Facts) -> Action:
     """The next thing to do about this name; once it is done, ask again."""
-    return _unclear(facts) or _left_over(facts) or _missed(facts) or _as_it_is(facts)
+    return _unclear(facts) or _left_over(facts) or _missed(facts) or _doubled(facts) or _as_it_is(facts)
 
 
 def _unclear(facts: Facts) -> Action | None:
@@ -155,6 +166,15 @@ def _missed(facts: Facts) -> Action | None:
     if 0 <= facts.now - missing.at < GRACE_SECONDS:
         return Wait("it is not among the engine's networks, and too young to be missed")
     return MarkRemoved(missing.id, "it was removed from this engine while the driver did not look")
+
+
+def _doubled(facts: Facts) -> Action | None:
+    """An engine that can have two networks of a name got a second one while it made ours."""
+    if facts.found and facts.found.twins:
+        for each in (facts.found, *facts.found.twins):
+            if cluster_id(each) != each.id and not each.endpoints:
+                return Unmake(each.id, "another network of this name was made here at the same moment")
+    return None
 
 
 def _as_it_is(facts: Facts) -> Action:

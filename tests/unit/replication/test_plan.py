@@ -19,6 +19,7 @@ from macvlan_global.replication.plan import (
     Publish,
     Remove,
     Settled,
+    Unmake,
     Wait,
     Withdraw,
     decide,
@@ -28,6 +29,7 @@ from macvlan_global.store.records import NetworkRecord
 NOW = 1000.0
 LAN = EngineNetwork("aa", "lan", OUR_DRIVER, subnets=(EngineSubnet("10.8.0.0/24"),), driver=OUR_DRIVER)
 OTHER = replace(LAN, id="bb", subnets=(EngineSubnet("10.9.0.0/24"),))
+COPY = replace(LAN, id="cc", ipam_options={"network": "aa"})
 USED = replace(LAN, endpoints=(EngineEndpoint("e1", "web", ""), EngineEndpoint("e2", "db", "")))
 DEFINED = definition_of(LAN, "host-b", 5.0)
 NEW = NetworkRecord(id="aa", name="lan", cluster="aa", options={}, at=NOW)
@@ -67,6 +69,26 @@ CASES = {
     "another IPAM driver gives its addresses": (
         replace(NOTHING, found=replace(LAN, ipam_driver="default"), record=KNOWN),
         Settled,
+    ),
+    "the engine made two of the name": (
+        replace(NOTHING, found=replace(OTHER, twins=(COPY,)), record=NEW_OTHER, definition=DEFINED),
+        Unmake,
+    ),
+    "ours is the first of the two": (
+        replace(NOTHING, found=replace(COPY, twins=(OTHER,)), record=KNOWN, definition=DEFINED),
+        Unmake,
+    ),
+    "and containers are on ours": (
+        replace(
+            NOTHING,
+            found=replace(OTHER, twins=(replace(USED, id="cc", ipam_options=COPY.ipam_options),)),
+            record=NEW_OTHER,
+        ),
+        Publish,
+    ),
+    "an operator made both": (
+        replace(NOTHING, found=replace(OTHER, twins=(LAN,)), record=NEW_OTHER, definition=DEFINED),
+        InConflict,
     ),
     "it is not as defined": (
         replace(NOTHING, found=replace(LAN, internal=True), record=KNOWN, definition=DEFINED),

@@ -285,6 +285,20 @@ async def test_a_lagging_watch_brings_nothing_back(pair: Pair) -> None:
     assert list(pair.b.docker.names()) == [], "what is no longer defined is not made either"
 
 
+async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
+    """A removal of our own is no operator's: the other hosts keep the network."""
+    await pair.a.docker.create("lan")
+    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    await settled(pair.a, pair.b)
+    copy = pair.b.docker.has("lan")
+    assert copy
+    carrier = Carrier(pair.b.docker.tables, pair.b.docker, pair.b.docker, *_unwatched(pair.b, pair.store))
+    assert await carrier.carry_out(plan.Unmake(copy.id, "there are two")) == "again"
+    assert await pair.b.docker.tables.removed.scan() == []
+    await until(lambda: (again := pair.b.docker.has("lan")) and again.id != copy.id, "the next look at b")
+    assert pair.a.docker.has("lan")
+
+
 async def test_who_loses_the_race_has_not_published(pair: Pair) -> None:
     """The removal of a network that only has the name of the cluster's is nobody else's business."""
     await pair.a.docker.create("lan", "10.8.0.0/24")
