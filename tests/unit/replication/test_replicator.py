@@ -301,15 +301,11 @@ async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
 
 async def test_who_loses_the_race_has_not_published(pair: Pair) -> None:
     """The removal of a network that only has the name of the cluster's is nobody else's business."""
-    await pair.a.docker.create("lan", "10.8.0.0/24")
-    await settled(pair.a, pair.b)
-    await pair.b.docker.rm("lan")
-    await settled(pair.a, pair.b)
     store = pair.store.client()
     c = await Site.build("c", store, pair.clock)
     await c.docker.create("lan", "10.9.0.0/24")
     await pair.a.docker.create("lan", "10.8.0.0/24")
-    await settled(pair.a)
+    await until(lambda: pair.b.docker.has("lan"), "the network on b")
     async with c.runs():
         await until(c.replicator.problems, "a conflict")
         await settled(c)
