@@ -99,12 +99,14 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(host=host_names, name=network_names)
     def remove(self, host: str, name: str) -> None:
-        """`docker network rm`."""
+        """`docker network rm`. A copy that goes in the moment before it is noted as made comes back."""
         docker = self.hosts[host].docker
         found = docker.has(name)
         if found and not found.endpoints:
+            row = self._do(docker.tables.networks.get(found.id))
             self._do(docker.rm(name))
-            self.dismissed.add(cluster_id(found))
+            if cluster_id(found) == found.id or (row and row.record.published):
+                self.dismissed.add(cluster_id(found))
             self.mine.pop(found.id, None)
 
     @rule(host=host_names, name=network_names)
@@ -142,8 +144,9 @@ class Cluster(RuleBasedStateMachine):
         its driver did not run: nobody knows of that any more."""
         docker = self.hosts[host].docker
         docker.lose_data()
-        self.dismissed &= {row.record.id for row in self._do(docker.tables.removed.scan())}
-        self.mine = {made: where for made, where in self.mine.items() if where[0] != host}
+        forgotten = self.dismissed - {row.record.id for row in self._do(docker.tables.removed.scan())}
+        self.dismissed -= forgotten
+        self.mine = {made: where for made, where in self.mine.items() if where[0] != host and made not in forgotten}
 
     @rule(host=host_names)
     def engine_comes(self, host: str) -> None:
