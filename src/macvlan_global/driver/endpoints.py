@@ -204,7 +204,17 @@ class Endpoints:
             async with Undo(f"adopt endpoint {wanted.id[:12]}") as undo:
                 await self._table.put(record, network.id, record.id)
                 undo.push("its record", lambda: self._table.drop(network.id, record.id))
-                await self._claim(network, record)
+                await self._claim(network, record, in_use=True)
+
+    async def claim_again(self, endpoint_id: str) -> None:
+        """Claim the addresses of an endpoint that the store may have lost. One that is gone has none to claim.
+
+        Raises:
+            Conflict: somebody else claims an address of it.
+        """
+        async with self._alone(endpoint_id):
+            if found := await self.find(endpoint_id):
+                await self._claim(await self._networks.get(found.network), found, in_use=True)
 
     async def get(self, network_id: str, endpoint_id: str) -> EndpointRecord:
         """The endpoint.
@@ -303,7 +313,7 @@ class Endpoints:
                     f"{describe_endpoint(other)} has it; use another"
                 )
 
-    async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
+    async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord, *, in_use: bool = False) -> None:
         for address in filter(None, (endpoint.address, endpoint.address6)):
             subnet = _subnet_of(network, address)
             if subnet is None:
@@ -317,7 +327,8 @@ class Endpoints:
                 raise Conflict(f"address {address} is in use {who}")
             if subnet.space:
                 pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
-                await self._pools.claim(pool, address, Holder("endpoint", network.shared_id, endpoint.id))
+                holder = Holder("endpoint", network.shared_id, endpoint.id)
+                await self._pools.claim(pool, address, holder, in_use=in_use)
 
     async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
         holder = Holder("endpoint", network.shared_id, endpoint.id)

@@ -75,7 +75,10 @@ class Mender:
 
     async def _facts(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], r.Facts]:
         now = self._now()
-        # what is held is read before who holds it: who comes in between is then never taken for missing
+        # what is held is read before who holds it: who comes in between is then never taken for missing. And who was
+        # there before surely held something.
+        settled = {each.id for each in await self._driver.endpoints.all()}
+        settled |= {each.id for each in await self._driver.networks.all() if each.subnets}
         shared = await self._shared()
         owned = tuple((await self._driver.owned.owned()).values())
         links = {link.name: link for link in await self._driver.kernel.links()}
@@ -89,6 +92,7 @@ class Mender:
             networks=networks,
             endpoints=endpoints,
             owned=owned,
+            settled=frozenset(settled),
             shared=shared,
             links=links,
             engine=engine,
@@ -159,6 +163,9 @@ class Mender:
 
     @_apply.register
     async def _(self, correction: r.ClaimAddress, _engine: Engine | None) -> None:
+        if correction.holder.kind == "endpoint":  # it may have gone meanwhile
+            await self._driver.endpoints.claim_again(correction.holder.endpoint)
+            return
         await self._driver.pools.claim(correction.pool, correction.address, correction.holder)
 
     @_apply.register

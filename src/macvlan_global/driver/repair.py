@@ -1,8 +1,9 @@
 """After a crash, a reboot or a lost answer: compare state, kernel and engine, and say what must be corrected. Pure.
 
 Each correction names its reason. What is younger than the grace period is left alone: a request may be under way, and
-the engine repeats a broken call for 15 s. Without the engine's view only what the kernel alone proves is corrected:
-a record that is missing proves nothing, it may have been lost or be of a newer version, and its containers may run.
+the engine repeats a broken call for 15 s. Only what is whole already and the store lost is claimed at once.
+Without the engine's view only what the kernel alone proves is corrected: a record that is missing proves nothing, it
+may have been lost or be of a newer version, and its containers may run.
 """
 
 import re
@@ -40,7 +41,8 @@ class Shared:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that a repair rests on. `engine` is None if it did not answer, `shared` if the store did not; times are
-    seconds since the epoch."""
+    seconds since the epoch. `settled` are the ids of networks and endpoints that were there, and
+    whole, before `shared` was read."""
 
     host: str
     boot: str
@@ -49,6 +51,7 @@ class Facts:
     networks: tuple[NetworkRecord, ...] = ()
     endpoints: tuple[EndpointRecord, ...] = ()
     owned: tuple[LinkRecord, ...] = ()
+    settled: frozenset[str] = frozenset()
     shared: Shared | None = None
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     engine: tuple[EngineNetwork, ...] | None = None
@@ -56,6 +59,10 @@ class Facts:
     def is_old(self, at: float) -> bool:
         """Whether something written at this time is beyond the grace period."""
         return abs(self.now - at) >= self.grace  # the clock may have been ahead when it was written
+
+    def is_whole(self, record: NetworkRecord | EndpointRecord) -> bool:
+        """Whether a network or an endpoint surely has claimed all that is its own."""
+        return self.is_old(record.at) or record.id in self.settled
 
     def living_networks(self, deleted: set[str]) -> set[str]:
         """The ids, here and in the cluster, of networks that the state, the engine or the cluster has, and that are
@@ -280,7 +287,7 @@ def _lost(facts: Facts, shared: Shared, deleted: set[str], ended: set[str]) -> I
     pools = {(each.space, each.subnet, each.range) for each in shared.pools if each.network}
     held = {(each.space, each.address): each for each in shared.addresses}
     for network in facts.networks:
-        if network.id in deleted or not facts.is_old(network.at):
+        if network.id in deleted or not facts.is_whole(network):
             continue
         name = network.name or network.id[:12]
         used = any(each.network == network.id for each in facts.endpoints)
@@ -297,9 +304,11 @@ def _lost(facts: Facts, shared: Shared, deleted: set[str], ended: set[str]) -> I
                 yield RestorePool(f"pool {pool.subnet}", f"network {name} has it, and the store does not know", pool)
             if network.shared_id not in shared.removed or used:
                 yield from _unclaimed(network, pool, subnet, held)
-            for endpoint in facts.endpoints:
-                if endpoint.network == network.id and endpoint.id not in ended and facts.is_old(endpoint.at):
-                    yield from _unclaimed_by(endpoint, network, pool, subnet, held, facts.host)
+    # however young they are: such a copy lacks the youngest most of all, and others may be given what they have
+    here = {each.id: each for each in facts.networks if each.id not in deleted}
+    for endpoint in (each for each in facts.endpoints if each.id not in ended and each.network in here):
+        for subnet in (each for each in here[endpoint.network].subnets if each.space):
+            yield from _unclaimed_by(endpoint, here[endpoint.network], subnet, held, facts)
 
 
 def _unclaimed(
@@ -319,23 +328,29 @@ def _unclaimed(
 def _unclaimed_by(
     endpoint: EndpointRecord,
     network: NetworkRecord,
-    pool: PoolRecord,
     subnet: SubnetRecord,
     held: Mapping[tuple[str, str], AddressRecord],
-    host: str,
+    facts: Facts,
 ) -> Iterator[ClaimAddress]:
     """The addresses that an endpoint has in a subnet, and that the store does not say it has."""
     inside = parse_subnet(subnet.subnet, "subnet")
     holder = Holder("endpoint", network.shared_id, endpoint.id)
+    pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=facts.now)
     for address in (endpoint.address, endpoint.address6):
         if not address or parse_address(address, "address") not in inside:
             continue
         record = held.get((pool.space, address))
-        if record is None or not holder.holds(record) or record.host != host:
+        if not facts.is_whole(endpoint) or (_is_reserved(record, facts.host) and not facts.is_old(endpoint.at)):
+            continue  # it is just being made
+        if record is None or not holder.holds(record) or record.host != facts.host:
             who = endpoint.container or endpoint.id[:12]
             yield ClaimAddress(
                 f"address {address}", f"{who} uses it, and the store does not say so", pool, address, holder
             )
+
+
+def _is_reserved(record: AddressRecord | None, host: str) -> bool:
+    return record is not None and (record.kind, record.host) == ("reserved", host)
 
 
 def _addresses(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackAddress]:

@@ -91,8 +91,10 @@ class Addresses:
         except Unavailable as error:
             await self._postpone(error, PendingRecord(kind="release", space=space, address=bare, at=self._now()))
 
-    async def claim(self, pool: PoolRecord, address: str, holder: Holder) -> None:
+    async def claim(self, pool: PoolRecord, address: str, holder: Holder, *, in_use: bool = False) -> None:
         """Make the holder of an address known. Idempotent for the same holder; takes it if nobody reserved it.
+
+        With `in_use` the holder has it in use already: what another host only asked for is then no obstacle.
 
         Raises:
             Conflict: somebody else claims it.
@@ -105,7 +107,7 @@ class Addresses:
             elif holder.shares(row.record) or self._has_already(holder, row.record):
                 if await self._keep(row):
                     return
-            elif not await self._may_take(holder, row.record):
+            elif not (in_use and row.record.kind == "reserved") and not await self._may_take(holder, row.record):
                 raise Conflict(f"address {address} is in use {await describe_holder(self._peers, row.record)}")
             elif await self._addresses.replace(row, self._record(pool, address, holder)):
                 self._view.occupancy(pool).take(number(address))

@@ -225,8 +225,9 @@ def test_what_is_young_is_left_alone() -> None:
         owned=(owned(at=YOUNG), owned("eth0.20", at=YOUNG)),
         pools=(pool(at=YOUNG), pool("", at=YOUNG, subnet="10.0.0.0/24")),
         addresses=(
+            address("reserved", at=YOUNG),
             address("reserved", "192.168.1.10", at=YOUNG),
-            address("endpoint", network="n1", endpoint="gone", at=YOUNG),
+            address("endpoint", "192.168.1.11", network="n1", endpoint="gone", at=YOUNG),
             address("gateway", "10.0.0.1", network="gone", at=YOUNG),
         ),
         engine=(),
@@ -269,6 +270,16 @@ def test_an_address_that_a_container_uses_is_claimed_for_it() -> None:
         (correction,) = r.plan(but(WHOLE, addresses=(gateway, *found)))
         assert isinstance(correction, r.ClaimAddress)
         assert (correction.address, correction.holder) == ("192.168.1.9", Holder("endpoint", "n1", "e1"))
+
+
+def test_what_the_store_lost_of_what_is_young_is_claimed_at_once() -> None:
+    """A copy lacks what is youngest, and others may be given it. What has just come has not claimed its own yet."""
+    facts = but(WHOLE, networks=(network(at=YOUNG),), endpoints=(endpoint(at=YOUNG),), pools=(), addresses=())
+    assert r.plan(facts) == []
+    plan = r.plan(replace(facts, settled=frozenset({"e1"})))
+    assert [each.subject for each in plan] == ["address 192.168.1.9"]
+    plan = r.plan(replace(facts, settled=frozenset({"e1", "n1"})))
+    assert [each.subject for each in plan] == [f"pool {SUBNET}", "address 192.168.1.1", "address 192.168.1.9"]
 
 
 def test_what_the_store_lost_of_a_network_is_written_anew() -> None:
