@@ -26,9 +26,9 @@ LAPSE = 2.0
 class Mirror:
     """What a reader of a watch knows, kept up to date by a task."""
 
-    def __init__(self, store: ClusterStore, prefix: str) -> None:
-        """Read `prefix` of `store`, once entered."""
-        self._batches = store.watch(prefix)
+    def __init__(self, store: ClusterStore, prefix: str, *, persistent: bool = False) -> None:
+        """Read `prefix` of `store`, once entered; a `persistent` reader begins again after a watch broke."""
+        self._store, self._prefix, self._persistent = store, prefix, persistent
         self.known: dict[str, bytes] = {}
         self.batches: list[Batch] = []
         self._changed = asyncio.Event()
@@ -47,7 +47,16 @@ class Mirror:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _read(self) -> None:
-        async for batch in self._batches:
+        while True:
+            try:
+                await self._follow()
+            except Unavailable:
+                if not self._persistent:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _follow(self) -> None:
+        async for batch in self._store.watch(self._prefix):
             if batch.whole:
                 self.known.clear()
             for key in batch.gone:

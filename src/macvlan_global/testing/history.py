@@ -60,7 +60,8 @@ class Event:
 
 @dataclass(slots=True)
 class Hold:
-    """From when to when somebody could rely on an address. `origin` is when it was first asked for."""
+    """From when to when somebody could rely on an address. `origin` is when it was first asked for; `promised` says
+    that it was reserved until then."""
 
     kind: Literal["reserved", "endpoint", "fixed"]
     host: str
@@ -70,6 +71,7 @@ class Hold:
     begun: float
     ended: float = float("inf")
     asked: bool = False
+    promised: bool = True
     runs: bool = False
 
     def describe(self) -> str:
@@ -122,8 +124,6 @@ def compare_end(
     records: Iterable[AddressRecord],
     living: Mapping[str, tuple[str, Collection[str]]],
     fixed: Mapping[str, Collection[str]],
-    *,
-    gone_hosts: Collection[str] = (),
 ) -> list[Violation]:
     """What the store says when all is quiet and repaired, against who lives.
 
@@ -131,7 +131,6 @@ def compare_end(
         records: every address in the store.
         living: of each endpoint that runs, its host's id and its addresses.
         fixed: of each network, its gateways and aux addresses.
-        gone_hosts: ids of hosts that are no more, whose addresses wait to be reclaimed.
     """
     found = []
     kept = {record.address: record for record in records}
@@ -152,7 +151,7 @@ def compare_end(
                 text = f"belongs to network {network[:16]}, and the store does not say so"
                 found.append(Violation("gateway or aux address lost", address, text, (network,)))
     for record in kept.values():
-        if record.address not in used and record.host not in gone_hosts:
+        if record.address not in used:
             text = (
                 f"is {record.kind} of {(record.endpoint or record.network)[:16]} on {record.host}, and nobody uses it"
             )
@@ -205,6 +204,7 @@ class _Reader:
         if before:
             self.end(key, event.ended)
         hold = Hold(kind, event.host, event.endpoint, event.address, origin, event.ended, asked=event.asked)
+        hold.promised = before is not None
         self.holds.append(hold)
         self._open[key] = hold
         if kind == "reserved":
@@ -222,10 +222,9 @@ class _Reader:
 
     def release(self, event: Event, at: float) -> None:
         self.end((event.endpoint, event.address), at)
-        # of two containers of a host that asked for one address, the store knows one reservation
+        # it does not say for whom it was reserved: a release that comes late is as good as any
         for hold in list(self._reserved.get((event.host, event.address), [])):
-            if hold.asked:
-                self.end((hold.holder, hold.address), at)
+            self.end((hold.holder, hold.address), at)
 
     def take_back(self, event: Event) -> None:
         if not event.endpoint:  # a reservation, and the store does not know for whom
@@ -294,6 +293,7 @@ def _clash(first: Hold, second: Hold) -> str:
         # two containers of one host may ask for one address: a repeated request looks the same, the first claim wins
         return "" if first.host == second.host and first.asked and second.asked else "two reservations"
     if first.kind == "reserved":
-        return "" if first.host == second.host and first.asked else "reservation lost"
+        # or repair took back what the other one had reserved: of two containers of a host the first claim wins
+        return "" if first.host == second.host and (first.asked or not second.promised) else "reservation lost"
     # the other container asked before this one's claim was answered
     return "" if first.host == second.host and second.origin < first.begun else "reserved while held"

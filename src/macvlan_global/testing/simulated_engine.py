@@ -178,7 +178,9 @@ class SimulatedEngine(FakeEngine):
             for pool, address in zip(
                 container.pools, filter(None, (container.address, container.address6)), strict=True
             ):
+                begun = self._around.now()
                 await self._release(pool, address)
+                self._note("release", begun, "ok", container.endpoint, address)
 
     def lose_power(self) -> list[Container]:
         """Every container stops, and nobody is told; which they were."""

@@ -16,16 +16,16 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from macvlan_global.errors import Exhausted, MacvlanGlobalError
+from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.memory import MemoryStore, Saved
-from macvlan_global.store.records import AddressRecord, DefinitionRecord, SubnetRecord, Tables
-from macvlan_global.subnets import dynamic_window, from_number, parse_subnet
-from macvlan_global.testing.fake_engine import Container, Subnet
-from macvlan_global.testing.history import Event, Verdict, Violation, compare_end, judge
+from macvlan_global.store.records import Tables
+from macvlan_global.subnets import from_number, parse_subnet
+from macvlan_global.testing.fake_engine import Subnet
+from macvlan_global.testing.history import Event, Verdict, judge
+from macvlan_global.testing.simulated_end import End
 from macvlan_global.testing.simulated_engine import SimulatedEngine, Wish
-from macvlan_global.testing.simulated_host import GRACE, Run, SimulatedHost, Surroundings
+from macvlan_global.testing.simulated_host import GRACE, SimulatedHost, Surroundings
+from macvlan_global.testing.simulated_replication import SimulatedReplication
 from macvlan_global.testing.simulated_store import Weather
 from macvlan_global.testing.virtual_time import VirtualLoop
 
@@ -74,7 +74,7 @@ class _World:
         self._hosts: list[SimulatedHost] = []
         self._engines: dict[str, SimulatedEngine] = {}
         self._doing: dict[str, dict[asyncio.Task[None], None]] = {}  # no sets: these have no order to rely on
-        self._replicating: dict[str, asyncio.Lock] = {}
+        self._replicators: dict[str, SimulatedReplication] = {}
         self._removed: set[str] = set()
         self._networks = 0
         self._saved: list[Saved] = []
@@ -88,7 +88,6 @@ class _World:
             host = SimulatedHost(self._around, f"h{number}", self._lot.uniform(-5, 5))
             self._hosts.append(host)
             self._doing[host.name] = {}
-            self._replicating[host.name] = asyncio.Lock()
             await self._start(host)
         await self._new_network(self._lot.choice(self._hosts))
         for host in self._hosts:
@@ -99,7 +98,7 @@ class _World:
             self._something()
         await self._settle()
         verdict = judge(self._around.events)
-        verdict.violations += await self._left_over(verdict)
+        verdict.violations += await End(self._tables, self._hosts, self._engines, self._lot).examine(verdict)
         for host in self._hosts:
             host.crash()
         requests = sum(event.what in {"request", "create", "delete", "release"} for event in self._around.events)
@@ -202,45 +201,7 @@ class _World:
         await engine.remove(name)
 
     async def _replicate(self, host: SimulatedHost) -> None:
-        """What the replicator of this host does."""
-        run, engine = host.run, self._engines[host.name]
-        if run is None or not run.serving:
-            return
-        with contextlib.suppress(MacvlanGlobalError):
-            async with self._replicating[host.name]:
-                tables = run.driver.tables
-                removed = {row.record.id for row in await tables.removed.scan()}
-                removed |= {row.record.network for row in await tables.pending.scan() if row.record.kind == "removal"}
-                defined = {row.record.name: row.record for row in await tables.definitions.scan()}
-                await self._tell_unseen_removals(host, run)
-                for network in await engine.networks():
-                    cluster = network.ipam_options.get("network", network.id)
-                    if engine.has(network.name) is None:
-                        continue  # it went meanwhile
-                    if cluster in removed:
-                        if not engine.is_busy(network.name):
-                            await engine.remove(network.name)
-                    elif network.name not in defined or defined[network.name].id == cluster:
-                        await self._publish(tables, host, network.id, engine.definition(network.name))
-                for definition in defined.values():
-                    if definition.id not in removed and engine.has(definition.name) is None:
-                        await engine.join_network(definition)
-                        self._tell(f"{host.name} has network {definition.name} too")
-
-    async def _tell_unseen_removals(self, host: SimulatedHost, run: Run) -> None:
-        """A network of the cluster that the engine no longer has was removed by its operator."""
-        records = await run.driver.networks.all()
-        known = {each.id for each in await self._engines[host.name].networks()}
-        for record in records:
-            if record.published and abs(host.clock() - record.at) > GRACE and record.id not in known:
-                await run.driver.networks.delete(record.id)
-
-    async def _publish(self, tables: Tables, host: SimulatedHost, here: str, definition: DefinitionRecord) -> None:
-        row = await tables.networks.get(here)
-        if row and not row.record.published:
-            named = msgspec.structs.replace(row.record, published=True, name=definition.name)
-            await tables.networks.replace(row, named)
-        await tables.definitions.create(definition, definition.name)
+        await self._replicators[host.name].compare()
 
     async def _mend(self, host: SimulatedHost) -> None:
         for correction in await host.mend():
@@ -336,6 +297,7 @@ class _World:
                 await self._replicate(host)
                 await self._mend(host)
             await self._empty_removed()
+            await End(self._tables, self._hosts, self._engines, self._lot).reclaim()
 
     async def _empty_removed(self) -> None:
         """Networks that were removed wait for their containers only."""
@@ -345,73 +307,6 @@ class _World:
                 if engine.definition(container.network).id in removed:
                     await engine.end(container.name)
 
-    async def _left_over(self, verdict: Verdict) -> list[Violation]:
-        living = {}
-        unsettled = []
-        by_endpoint: dict[str, SimulatedHost] = {}
-        for host in self._hosts:
-            for container in self._engines[host.name].containers.values():
-                living[container.endpoint] = host.id, _addresses(container)
-                by_endpoint[container.endpoint] = host
-                unsettled += await _not_intact(host, container)
-        defined = {row.record.id: row.record for row in await self._tables.definitions.scan()}
-        fixed = {
-            each.id: [x for subnet in each.subnets for x in (subnet.gateway, *subnet.aux.values())]
-            for each in defined.values()
-        }
-        former = {each for host in self._hosts for each in host.former_ids}
-        records = [row.record for row in await self._tables.addresses.scan()]
-        unsettled += compare_end(records, living, fixed, gone_hosts=former)
-        found = [each for each in unsettled if not self._is_told(each, verdict, by_endpoint)]
-        pools = [row.record for row in await self._tables.pools.scan()]
-        found += [
-            Violation("pool held by nobody", pool.subnet, f"network {pool.network[:16]!r}")
-            for pool in pools
-            if pool.network not in defined and pool.host not in former
-        ]
-        for definition in defined.values():
-            for subnet in definition.subnets:
-                found += await self._fill(definition, subnet, records)
-        return found
-
-    def _is_told(self, found: Violation, verdict: Verdict, hosts: dict[str, SimulatedHost]) -> bool:
-        """Whether an endpoint has no address because the store lost it, and repair says so."""
-        if not any(
-            found.address == each.address and set(found.holders) & set(each.holders) for each in verdict.excused
-        ):
-            return False
-        return any(
-            found.address in problem
-            for endpoint in found.holders
-            if (host := hosts.get(endpoint)) and host.run
-            for problem in host.run.mender.problems
-        )
-
-    async def _fill(
-        self, definition: DefinitionRecord, subnet: SubnetRecord, records: list[AddressRecord]
-    ) -> list[Violation]:
-        """Hand out all that is left of a small pool."""
-        whole = parse_subnet(subnet.subnet, "subnet")
-        first, stop = dynamic_window(whole, parse_subnet(subnet.range, "range") if subnet.range else None)
-        having = [host for host in self._hosts if self._engines[host.name].has(definition.name)]
-        if stop - first > 8 or not having:
-            return []
-        host = self._lot.choice(having)
-        held = {record.address for record in records}
-        wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held
-        pool = "/".join(filter(None, (subnet.space, subnet.subnet, subnet.range)))
-        got = set()
-        assert host.run is not None
-        with contextlib.suppress(Exhausted):
-            while True:
-                got.add((await host.run.driver.pools.request_address(pool, "")).partition("/")[0])
-        for address in got:
-            await host.run.driver.pools.release_address(pool, address)
-        if got == wanted:
-            return []
-        text = f"of {subnet.subnet}, asked on {host.name}: {sorted(wanted - got)} cannot be had, {sorted(got - wanted)}"
-        return [Violation("pool not handed out to its last address", subnet.subnet, text)]
-
     # ----------------------------------------------------------- inside
 
     async def _start(self, host: SimulatedHost) -> None:
@@ -420,7 +315,8 @@ class _World:
             assert host.run is not None
             engine = self._engines.get(host.name)
             if engine is None:
-                host.engine = self._engines[host.name] = SimulatedEngine(host.run.driver, host)
+                host.engine = engine = self._engines[host.name] = SimulatedEngine(host.run.driver, host)
+                self._replicators[host.name] = SimulatedReplication(host, engine, self._tell)
             self._tell(f"{host.name}: a driver starts")
         while host.run and not host.run.serving:
             await host.run.changed.wait()
@@ -448,23 +344,6 @@ class _World:
 
     def _tell(self, text: str) -> None:
         self._story.append(f"{self._around.now():9.3f} {text}")
-
-
-def _addresses(container: Container) -> list[str]:
-    return [each.partition("/")[0] for each in (container.address, container.address6) if each]
-
-
-async def _not_intact(host: SimulatedHost, container: Container) -> list[Violation]:
-    """A container that runs has its link, and its host's driver knows its endpoint."""
-    assert host.run is not None
-    found = []
-    address = ", ".join(_addresses(container))
-    if "eth0" not in host.kernel.sandboxed.get(container.sandbox, {}):
-        found.append(Violation("running container touched", address, f"{container.name} lost its link"))
-    if await host.run.driver.endpoints.find(container.endpoint) is None:
-        text = f"{container.name} on {host.name}"
-        found.append(Violation("endpoint forgotten", address, text, (container.endpoint,)))
-    return found
 
 
 def _some(lot: random.Random, subnet: str) -> str:

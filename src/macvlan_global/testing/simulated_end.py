@@ -1,0 +1,138 @@
+"""When a simulation is over and all is repaired: nothing may be missing, and nothing left over."""
+
+import contextlib
+import random
+from collections.abc import Mapping, Sequence
+
+from macvlan_global.errors import Exhausted
+from macvlan_global.store.records import AddressRecord, DefinitionRecord, SubnetRecord, Tables
+from macvlan_global.subnets import dynamic_window, from_number, parse_subnet
+from macvlan_global.testing.fake_engine import Container
+from macvlan_global.testing.history import Verdict, Violation, compare_end
+from macvlan_global.testing.simulated_engine import SimulatedEngine
+from macvlan_global.testing.simulated_host import SimulatedHost
+
+SMALL = 8
+"""Pools of up to so many addresses are handed out to the last one."""
+
+
+class End:
+    """Looks at the store itself, past all hosts, and at every host."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        hosts: Sequence[SimulatedHost],
+        engines: Mapping[str, SimulatedEngine],
+        lot: random.Random,
+    ) -> None:
+        """`tables` are those of the store; a driver serves on each host."""
+        self._tables = tables
+        self._hosts = hosts
+        self._engines = engines
+        self._lot = lot
+
+    async def examine(self, verdict: Verdict) -> list[Violation]:
+        """All that is not as it should be. Two holders that are excused are in order if repair tells of it."""
+        living = {}
+        by_endpoint: dict[str, SimulatedHost] = {}
+        unsettled = []
+        for host in self._hosts:
+            for container in self._engines[host.name].containers.values():
+                living[container.endpoint] = host.id, addresses_of(container)
+                by_endpoint[container.endpoint] = host
+                unsettled += await _not_intact(host, container)
+        defined = [row.record for row in await self._tables.definitions.scan()]
+        fixed = {
+            each.id: [address for subnet in each.subnets for address in (subnet.gateway, *subnet.aux.values())]
+            for each in defined
+        }
+        records = [row.record for row in await self._tables.addresses.scan()]
+        unsettled += compare_end(records, living, fixed)
+        found = [each for each in unsettled if not _is_told(each, verdict, by_endpoint)]
+        found += [
+            Violation("pool held by nobody", row.record.subnet, f"network {row.record.network[:16]!r}")
+            for row in await self._tables.pools.scan()
+            if row.record.network not in fixed
+        ]
+        for definition in defined:
+            found += self._missing(definition)
+            for subnet in definition.subnets:
+                found += await self._fill(definition, subnet, records)
+        return found
+
+    async def reclaim(self) -> None:
+        """Hosts whose state was lost are dead hosts to the others: what nobody answers for is given back."""
+        former = {each for host in self._hosts for each in host.former_ids}
+        answering = {
+            address
+            for engine in self._engines.values()
+            for container in engine.containers.values()
+            for address in addresses_of(container)
+        }
+        for row in await self._tables.addresses.scan():
+            record = row.record
+            if record.host in former and record.kind in {"endpoint", "reserved"} and record.address not in answering:
+                await self._tables.addresses.delete(row)
+        for pool in await self._tables.pools.scan():
+            if pool.record.host in former and not pool.record.network:
+                await self._tables.pools.delete(pool)
+
+    def _missing(self, definition: DefinitionRecord) -> list[Violation]:
+        lacking = [host.name for host in self._hosts if self._engines[host.name].has(definition.name) is None]
+        text = f"is not on {', '.join(lacking)}"
+        return [Violation("network not everywhere", definition.name, text)] if lacking else []
+
+    async def _fill(
+        self, definition: DefinitionRecord, subnet: SubnetRecord, records: list[AddressRecord]
+    ) -> list[Violation]:
+        """Hand out all that is left of a small pool, and give it back."""
+        whole = parse_subnet(subnet.subnet, "subnet")
+        first, stop = dynamic_window(whole, parse_subnet(subnet.range, "range") if subnet.range else None)
+        host = self._lot.choice(self._hosts)
+        if stop - first > SMALL or self._engines[host.name].has(definition.name) is None:
+            return []
+        held = {record.address for record in records}
+        wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held
+        pool = "/".join(filter(None, (subnet.space, subnet.subnet, subnet.range)))
+        got = set()
+        assert host.run is not None
+        with contextlib.suppress(Exhausted):
+            while True:
+                got.add((await host.run.driver.pools.request_address(pool, "")).partition("/")[0])
+        for address in got:
+            await host.run.driver.pools.release_address(pool, address)
+        if got == wanted:
+            return []
+        text = f"asked on {host.name}: {sorted(wanted - got)} cannot be had, {sorted(got - wanted)} are too many"
+        return [Violation("pool not handed out to its last address", subnet.subnet, text)]
+
+
+def addresses_of(container: Container) -> list[str]:
+    """Bare addresses of a container."""
+    return [each.partition("/")[0] for each in (container.address, container.address6) if each]
+
+
+async def _not_intact(host: SimulatedHost, container: Container) -> list[Violation]:
+    """A container that runs has its link, and its host's driver knows its endpoint."""
+    assert host.run is not None
+    found = []
+    address = ", ".join(addresses_of(container))
+    if "eth0" not in host.kernel.sandboxed.get(container.sandbox, {}):
+        found.append(Violation("running container touched", address, f"{container.name} lost its link"))
+    if await host.run.driver.endpoints.find(container.endpoint) is None:
+        text = f"{container.name} on {host.name}"
+        found.append(Violation("endpoint forgotten", address, text, (container.endpoint,)))
+    return found
+
+
+def _is_told(found: Violation, verdict: Verdict, hosts: Mapping[str, SimulatedHost]) -> bool:
+    """Whether an endpoint lacks an address because the store lost it, and repair on its host says so."""
+    lost = [each.address for each in verdict.excused if set(found.holders) & set(each.holders)]
+    return any(
+        address in found.address and address in problem
+        for address in lost
+        for endpoint in found.holders
+        if (host := hosts.get(endpoint)) and host.run
+        for problem in host.run.mender.problems
+    )
