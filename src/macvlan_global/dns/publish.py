@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.store.records import NameRecord, PortRecord, Row, Table
+from macvlan_global.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class Publisher:
         """`host` is this host's id; nobody else writes below it."""
         self._names = names
         self._host = host
-        self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._turns = Turns()
+        self._said: dict[str, NameRecord] = {}  # by endpoint: one start of a container is several events
         self._comparing = asyncio.Lock()
         self._touched: set[str] | None = None  # since a comparison began; None while there is none
         self._due = asyncio.Event()
@@ -109,9 +110,9 @@ class Publisher:
 
     async def withdraw(self, endpoint: str) -> bool:
         """Take away the name of an endpoint that is gone; whether it is gone from the store."""
-        async with self._turn(endpoint):
+        async with self._turns.of(endpoint):
             self._touch(endpoint)
-            return await self._try(self._names.drop(self._host, endpoint))
+            return await self._say(endpoint, None)
 
     async def compare(self, read: Read) -> bool:
         """Make the store have what `read` says and nothing else of this host; whether that was done.
@@ -161,44 +162,35 @@ class Publisher:
             self._touched.add(endpoint)
 
     async def _publish(self, record: NameRecord) -> bool:
-        async with self._turn(record.endpoint):
+        async with self._turns.of(record.endpoint):
             self._touch(record.endpoint)
-            return await self._try(self._names.put(record, self._host, record.endpoint))
+            if (said := self._said.get(record.endpoint)) and _same(said, record):
+                return True
+            return await self._say(record.endpoint, record)
 
     async def _settle(
         self, slots: asyncio.Semaphore, endpoint: str, have: Row[NameRecord] | None, wanted: NameRecord | None
     ) -> bool:
-        async with slots, self._turn(endpoint):
+        async with slots, self._turns.of(endpoint):
             if endpoint in (self._touched or ()) or (have and wanted and _same(have.record, wanted)):
                 return True
-            if wanted:
-                return await self._try(self._names.put(wanted, self._host, endpoint))
-            return await self._try(self._names.drop(self._host, endpoint))
+            return await self._say(endpoint, wanted)
 
-    async def _try(self, write: Awaitable[object]) -> bool:
+    async def _say(self, endpoint: str, record: NameRecord | None) -> bool:
+        """Write the record, or that there is none; whether that is in the store."""
+        self._said.pop(endpoint, None)
         try:
-            await write
+            if record:
+                await self._names.put(record, self._host, endpoint)
+                self._said[endpoint] = record
+            else:
+                await self._names.drop(self._host, endpoint)
         except Unavailable as error:
             if not self.due:
                 log.warning("a name is written once the store is back: %s", error)
             self._due.set()
             return False
         return True
-
-    @asynccontextmanager
-    async def _turn(self, endpoint: str) -> AsyncIterator[None]:
-        """What is written about one endpoint is written in the order in which it was asked for."""
-        lock, waiting = self._busy.get(endpoint, (asyncio.Lock(), 0))
-        self._busy[endpoint] = lock, waiting + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, waiting = self._busy[endpoint]
-            if waiting == 1:
-                del self._busy[endpoint]
-            else:
-                self._busy[endpoint] = lock, waiting - 1
 
 
 def _same(a: NameRecord, b: NameRecord) -> bool:

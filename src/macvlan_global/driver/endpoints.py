@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -29,6 +28,7 @@ from macvlan_global.store.records import (
     Tables,
 )
 from macvlan_global.subnets import parse_address, parse_subnet
+from macvlan_global.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Endpoints:
         """Told of each endpoint that is gone. It must be quick: the engine waits."""
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
         self._comparing = asyncio.Lock()
-        self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._turns = Turns()
 
     async def create(self, wanted: WantedEndpoint) -> str:
         """Create an endpoint and claim its addresses; its MAC.
@@ -92,7 +92,7 @@ class Endpoints:
             Conflict: an address or the MAC is in use; a passthru network has its one container; the endpoint exists
                 and is another one.
         """
-        async with self._alone(wanted.id):
+        async with self._turns.of(wanted.id):
             network = await self._networks.get(wanted.network)
             before = await self._table.get(wanted.network, wanted.id)
             if before:
@@ -128,7 +128,7 @@ class Endpoints:
             Unavailable: no parent is usable now.
             Conflict: the kernel refuses the MAC or the parent.
         """
-        async with self._alone(endpoint_id):
+        async with self._turns.of(endpoint_id):
             network = await self._networks.get(network_id)
             row = await self._need(network_id, endpoint_id)
             parent = await self._networks.ready_parent(network)
@@ -164,7 +164,7 @@ class Endpoints:
         Raises:
             Conflict: repair asked, and the link is in a container by now.
         """
-        async with self._alone(endpoint_id):
+        async with self._turns.of(endpoint_id):
             row = await self._table.get(network_id, endpoint_id)
             if row is None:
                 return
@@ -184,7 +184,7 @@ class Endpoints:
             NotFound: its network is not known.
             Conflict: somebody else claims an address of it.
         """
-        async with self._alone(wanted.id):
+        async with self._turns.of(wanted.id):
             network = await self._networks.get(wanted.network)
             if await self._table.get(network.id, wanted.id):  # its own request has come meanwhile
                 return
@@ -212,7 +212,7 @@ class Endpoints:
         Raises:
             Conflict: somebody else claims an address of it.
         """
-        async with self._alone(endpoint_id):
+        async with self._turns.of(endpoint_id):
             if found := await self.find(endpoint_id):
                 await self._claim(await self._networks.get(found.network), found, in_use=True)
 
@@ -360,21 +360,6 @@ class Endpoints:
     async def _is_leftover(self, found: LinkFact, parent: Parent, endpoint: EndpointRecord) -> bool:
         lower = await self._kernel.link(parent.name)
         return lower is None or found.lower != lower.index or found.mac != endpoint.mac
-
-    @asynccontextmanager
-    async def _alone(self, endpoint_id: str) -> AsyncIterator[None]:
-        """One request at a time for each endpoint; the lock goes with the last that wants it."""
-        lock, waiting = self._busy.get(endpoint_id, (asyncio.Lock(), 0))
-        self._busy[endpoint_id] = lock, waiting + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, waiting = self._busy[endpoint_id]
-            if waiting == 1:
-                del self._busy[endpoint_id]
-            else:
-                self._busy[endpoint_id] = lock, waiting - 1
 
 
 def _bare(address: str) -> str:

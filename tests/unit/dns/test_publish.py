@@ -113,12 +113,26 @@ async def test_what_happens_during_a_comparison_is_newer_than_it() -> None:
 
 
 async def test_writes_about_one_endpoint_keep_their_order() -> None:
-    """A name that is withdrawn while it is being published is gone in the end, and no lock is left over."""
+    """A name that is withdrawn while it is being published is gone in the end."""
     store = MemoryStore()
     publisher = Publisher(_table(store), "h1")
     await asyncio.gather(publisher.publish([record(1, "web")]), publisher.withdraw(record(1).endpoint))
     assert await _names(store) == {}
-    assert publisher._busy == {}
+
+
+async def test_what_is_said_again_is_not_written_again() -> None:
+    """A container that starts is heard of several times. What changed, and what comes after an end, is written."""
+    store = MemoryStore()
+    publisher = Publisher(_table(store), "h1")
+    await publisher.publish([record(1, "web")])
+    (first,) = await store.scan("names/")
+    await publisher.publish([record(1, "web")])
+    assert await store.scan("names/") == [first]
+    await publisher.publish([record(1, "shop")])
+    assert await _names(store) == {"01": "shop"}
+    await publisher.withdraw(record(1).endpoint)
+    await publisher.publish([record(1, "shop")])
+    assert await _names(store) == {"01": "shop"}
 
 
 async def test_it_compares_when_that_is_due_until_it_is_done() -> None:
