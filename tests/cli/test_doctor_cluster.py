@@ -41,6 +41,7 @@ def test_a_cluster_that_is_well_has_nothing_to_tell() -> None:
         ),
         ({"problems": ("address 10.0.0.9 has two holders",)}, "warning", "has two holders", "see the log"),
         ({"resolver_problem": "port 53 is taken"}, "error", "port 53 is taken", "docs/names.md"),
+        ({"may_probe": False}, "warning", "lacks CAP_NET_RAW", "macvlan-global install"),
         ({"resolver": ""}, "note", "the resolver is off", "set dns"),
         (
             {"nameservers": ("10.0.0.53", "127.0.0.153")},

@@ -8,7 +8,7 @@ def examine_cluster(facts: ClusterFacts | None) -> list[Finding]:
     """What is wrong with this host's part in a cluster; nothing in local scope, or if no driver runs."""
     if facts is None:
         return []
-    return [*_store(facts), *_problems(facts), *_resolver(facts)]
+    return [*_store(facts), *_problems(facts), *_rights(facts), *_resolver(facts)]
 
 
 def _store(facts: ClusterFacts) -> list[Finding]:
@@ -31,6 +31,13 @@ def _problems(facts: ClusterFacts) -> list[Finding]:
         seen, _, do = problem.rpartition("; ")
         found.append(Finding("warning", "cluster", seen or problem, do if seen else "see the log"))
     return found
+
+
+def _rights(facts: ClusterFacts) -> list[Finding]:
+    if facts.may_probe:
+        return []
+    seen = "the driver lacks CAP_NET_RAW: it cannot ask a wire for the addresses of dead hosts, and gives none back"
+    return [Finding("warning", "rights", seen, "start it as root, or write its service anew (macvlan-global install)")]
 
 
 def _resolver(facts: ClusterFacts) -> list[Finding]:

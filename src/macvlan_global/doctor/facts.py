@@ -126,7 +126,8 @@ class NetworkFacts:
 class ClusterFacts:
     """This host's part in a cluster, as the driver tells it. `problems` are in words, the next step after "; ".
 
-    `resolver` is where it listens, "" if it is off; `nameservers` are those of resolv.conf, in order.
+    `resolver` is where it listens, "" if it is off; `nameservers` are those of resolv.conf, in order. `may_probe` is
+    whether the driver has the right to ask a wire who has an address.
     """
 
     store: str
@@ -137,6 +138,7 @@ class ClusterFacts:
     resolver: str = ""
     resolver_problem: str = ""
     nameservers: tuple[str, ...] = ()
+    may_probe: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from macvlan_global.store.sqlite import read_sqlite
 
 PATIENCE_SECONDS = 10.0
 SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
+CAP_NET_RAW = 13  # linux/capability.h
 UNIT = "etc/systemd/system/macvlan-global.service"
 
 
@@ -94,6 +95,7 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         servers = nameservers((root / "etc/resolv.conf").read_text(errors="replace"))
     except OSError:
         servers = []
+    rights = kernel.read_capabilities(root, status.pid)
     return ClusterFacts(
         store=status.store,
         store_problem=status.store_problem,
@@ -103,6 +105,7 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         resolver=status.resolver.address if status.resolver else "",
         resolver_problem=status.resolver.problem if status.resolver else "",
         nameservers=tuple(servers),
+        may_probe=rights is None or bool(rights >> CAP_NET_RAW & 1),
     )
 
 
