@@ -7,6 +7,7 @@ need not agree: each deletes exactly the record that it read. Who begins is chos
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
@@ -86,3 +87,16 @@ def _claim(records: tuple[AddressRecord, ...], networks: set[str], parents: Mapp
 def reserved_pools(dead: Collection[str], pools: Sequence[PoolRecord]) -> list[PoolRecord]:
     """Subnets that dead hosts asked for and no network ever claimed: the network was never created."""
     return [pool for pool in pools if pool.host in dead and not pool.network]
+
+
+def stranded(
+    dead: Collection[str], addresses: Sequence[AddressRecord], pools: Sequence[PoolRecord], known: AbstractSet[str]
+) -> list[str]:
+    """Networks (ids in the cluster) that dead hosts were making, and that nobody heard of before they died.
+
+    `known` are those that the cluster has, or had, and those of this host. A network of which a living host has
+    written a pool or an address is that host's to look after.
+    """
+    rows = (*pools, *addresses)
+    theirs = {each.network for each in rows if each.host in dead}
+    return sorted(theirs - {each.network for each in rows if each.host not in dead} - known - {""})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from macvlan_global.cluster.hosts import Hosts
-from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools
+from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools, stranded
 from macvlan_global.cluster.roster import RosterLine, find_dead, read_roster
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.pools import Pools
@@ -151,8 +151,27 @@ class Reclaimer:
             if await self._still_dead(pool.host) and await self._pools.give_back_pool(pool):
                 log.info("subnet %s, asked for on dead host %s, given back", pool.subnet, self._name(pool.host))
                 outcome.pools += 1
+        await self._drop_stranded(dead, outcome)
         await self._drop_names(dead, outcome)
         return outcome
+
+    async def _drop_stranded(self, dead: Collection[str], outcome: Outcome) -> None:
+        """What dead hosts claimed for networks that they never told of: else nobody could have these subnets again."""
+        tables = self._tables
+        addresses = [row.record for row in await tables.addresses.scan()]
+        pools = [row.record for row in await tables.pools.scan()]
+        known = {row.record.id for row in (*await tables.definitions.scan(), *await tables.removed.scan())}
+        known |= {row.record.shared_id for row in await tables.networks.scan()}
+        networks = stranded(dead, addresses, pools, known)
+        if not networks or await tables.definitions.foreign():  # one that we cannot read may be of these
+            return
+        for network in networks:
+            makers = {each.host for each in (*pools, *addresses) if each.network == network}
+            if not all([await self._still_dead(host) for host in makers]):
+                continue
+            if await self._pools.drop_network(network, if_empty=True):
+                log.info("network %s, which a dead host was making, is forgotten", network[:12])
+                outcome.pools += sum(1 for pool in pools if pool.network == network)
 
     async def _obstacle(self, claim: Claim) -> str:
         """Why the addresses must stay, "" if nothing is in the way."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from macvlan_global.cluster.reclaim import MOST_TURNS, Claim, due, plan, reserved_pools, turn
+from macvlan_global.cluster.reclaim import MOST_TURNS, Claim, due, plan, reserved_pools, stranded, turn
 from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
 
 Kind = Literal["reserved", "gateway", "aux", "endpoint"]
@@ -64,6 +64,16 @@ def test_a_reserved_address_of_no_network_is_on_no_wire() -> None:
     unclaimed = PoolRecord(space="s", subnet=SUBNET, host="b", at=0)
     assert plan({"b"}, [record], [unclaimed], []) == [Claim((record,))]
     assert reserved_pools({"b"}, [unclaimed, POOL, PoolRecord(space="s", subnet=SUBNET, host="a", at=0)]) == [unclaimed]
+
+
+def test_a_network_that_only_a_dead_host_knew_is_stranded() -> None:
+    """Unless the cluster or this host knows it, or a living host has written something of it."""
+    gateway = _address("10.8.0.1", kind="gateway")
+    assert stranded({"b"}, [gateway], [POOL], set()) == ["lan"]
+    assert stranded({"b"}, [], [POOL], set()) == stranded({"b"}, [gateway], [], set()) == ["lan"]
+    assert stranded({"b"}, [gateway], [POOL], {"lan"}) == []
+    assert stranded({"b"}, [gateway, _address("10.8.0.9", host="a", kind="aux")], [POOL], set()) == []
+    assert stranded({"b"}, [_address("10.8.0.2", kind="reserved")], [], set()) == []
 
 
 def test_hosts_take_turns_without_talking() -> None:

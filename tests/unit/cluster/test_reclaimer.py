@@ -15,11 +15,13 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import (
     AddressRecord,
     AliveRecord,
+    DefinitionRecord,
     EndpointRecord,
     HostRecord,
     NameRecord,
     NetworkRecord,
     PoolRecord,
+    RemovedRecord,
     SubnetRecord,
     Tables,
 )
@@ -231,6 +233,31 @@ async def test_what_networks_hold_stays(site: Site) -> None:
     outcome = await site.reclaimer.look()
     assert (await site.held(), outcome.pools) == (["10.8.0.1", "10.8.0.9"], 1)
     assert [row.record.subnet for row in await site.tables.pools.scan()] == [SUBNET]
+
+
+async def test_a_network_that_died_in_the_making_blocks_no_subnet(site: Site) -> None:
+    """Its host claimed the subnet and never told of the network. What the cluster knows stays, and what is in use."""
+    for network, third in (("made", "1"), ("told", "2"), ("gone", "3"), ("used", "4")):
+        subnet = f"10.9.{third}.0/24"
+        await site.tables.pools.put(
+            PoolRecord(space=SPACE, subnet=subnet, network=network, host=DEAD, at=0), SPACE, subnet
+        )
+        await site.hold(f"10.9.{third}.1", "", kind="gateway", network=network)
+    await site.tables.definitions.put(DefinitionRecord(id="told", name="told", host=DEAD, at=0), "told")
+    await site.tables.removed.put(RemovedRecord(id="gone", name="gone", host=DEAD, at=0), "gone")
+    await site.hold("10.9.4.2", network="used")
+    site.clock.advance(GRACE)
+    outcome = await site.reclaimer.look()
+    assert (outcome.pools, await site.held()) == (1, ["10.9.2.1", "10.9.3.1", "10.9.4.1", "10.9.4.2"])
+    assert await site.tables.pools.get(SPACE, "10.9.1.0/24") is None
+
+
+async def test_what_a_newer_version_published_is_not_stranded(site: Site) -> None:
+    """A definition that cannot be read may be of any network."""
+    await site.hold("10.9.1.1", "", kind="gateway", network="made")
+    await site.tables.definitions.put(DefinitionRecord(v=99, id="made", name="made", host=DEAD, at=0), "made")
+    await site.reclaimer.remove("bert")
+    assert await site.held() == ["10.9.1.1"]
 
 
 async def test_a_store_that_goes_away_costs_nothing(site: Site) -> None:
