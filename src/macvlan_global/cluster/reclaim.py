@@ -97,6 +97,6 @@ def stranded(
     `known` are those that the cluster has, or had, and those of this host. A network of which a living host has
     written a pool or an address is that host's to look after.
     """
-    rows = (*pools, *addresses)
-    theirs = {each.network for each in rows if each.host in dead}
-    return sorted(theirs - {each.network for each in rows if each.host not in dead} - known - {""})
+    written = [(each.network, each.host) for each in pools] + [(each.network, each.host) for each in addresses]
+    theirs = {network for network, host in written if host in dead}
+    return sorted(theirs - {network for network, host in written if host not in dead} - known - {""})

@@ -160,13 +160,15 @@ class Reclaimer:
         tables = self._tables
         addresses = [row.record for row in await tables.addresses.scan()]
         pools = [row.record for row in await tables.pools.scan()]
-        known = {row.record.id for row in (*await tables.definitions.scan(), *await tables.removed.scan())}
+        known = {row.record.id for row in await tables.definitions.scan()}
+        known |= {row.record.id for row in await tables.removed.scan()}
         known |= {row.record.shared_id for row in await tables.networks.scan()}
         networks = stranded(dead, addresses, pools, known)
         if not networks or await tables.definitions.foreign():  # one that we cannot read may be of these
             return
         for network in networks:
-            makers = {each.host for each in (*pools, *addresses) if each.network == network}
+            makers = {each.host for each in pools if each.network == network}
+            makers |= {each.host for each in addresses if each.network == network}
             if not all([await self._still_dead(host) for host in makers]):
                 continue
             if await self._pools.drop_network(network, if_empty=True):
