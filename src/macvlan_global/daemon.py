@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -108,7 +109,7 @@ class Daemon:
             await scope.hosts.announce()
             stack.push_async_callback(scope.hosts.leave)
         else:
-            driver, scope = Driver.build(alone, self._kernel, identity, settings), None
+            driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await driver.pools.load()
         mender = Mender(driver, grace=config.repair_grace, our_ipam=DRIVER)

@@ -5,6 +5,7 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -129,7 +130,7 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     """
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
     hosts = Hosts(shared, tables, member, lambda: host_facts(driver, engine))
-    driver = Driver.build(tables, kernel, identity, settings, host_name=hosts.name_of)
+    driver = Driver.build(tables, kernel, identity, settings, host_name=hosts.name_of, steady=time.monotonic)
     return driver, GlobalScope.build(config, shared, driver, engine, hosts)
 
 

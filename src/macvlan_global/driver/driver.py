@@ -85,7 +85,7 @@ class Driver:
     outbox: Outbox | None = None
 
     @classmethod
-    def build(
+    def build(  # noqa: PLR0913 - each of another owner
         cls,
         tables: Tables,
         kernel: Kernel,
@@ -94,8 +94,12 @@ class Driver:
         *,
         host_name: Callable[[str], str] = str,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
     ) -> Self:
-        """Wire the parts. Call `pools.load()` before the first request. `host_name` knows other hosts by their id."""
+        """Wire the parts. Call `pools.load()` before the first request. `host_name` knows other hosts by their id.
+
+        `steady` is a clock that nobody sets, `now` if there is none.
+        """
 
         async def routes() -> list[Subnet]:
             facts = await kernel.routes()
@@ -116,5 +120,5 @@ class Driver:
         owned = ParentLinks(kernel, tables.links, identity.boot, now=now)
         parents = HostParents(kernel, owned, settings.aliases, settings.scope)
         networks = Networks(tables, pools, kernel, owned, parents, outbox=outbox, now=now)
-        endpoints = Endpoints(tables, pools, kernel, networks, identity, now=now)
+        endpoints = Endpoints(tables, pools, kernel, networks, identity, now=now, steady=steady)
         return cls(identity, tables, kernel, owned, pools, networks, endpoints, outbox)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from macvlan_global.driver.ages import Ages
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.options import NetworkOptions, parse_options
 from macvlan_global.driver.undo import Undo
@@ -59,7 +60,7 @@ class Joined:
 class Endpoints:
     """Endpoints of this host. Every method may be repeated and called by many at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of another owner
         self,
         tables: Tables,
         pools: Pools,
@@ -68,8 +69,9 @@ class Endpoints:
         identity: Identity,
         *,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
     ) -> None:
-        """`identity` names this host and this boot of it: endpoints of another boot are dead."""
+        """`identity` names this host and boot: endpoints of another boot are dead. `steady` is a clock nobody sets."""
         self._table = tables.endpoints
         self._pools = pools
         self._kernel = kernel
@@ -77,6 +79,7 @@ class Endpoints:
         self._host = identity.host
         self._boot = identity.boot
         self._now = now
+        self._ages = Ages(YOUNG_SECONDS, now, steady or now)
         self.on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None
         """Told of each endpoint that is gone. It must be quick: the engine waits."""
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
@@ -113,6 +116,7 @@ class Endpoints:
                 boot=self._boot,
                 at=self._now(),
             )
+            self._ages.begin(wanted.id)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
                 await self._write_down(network, options, record)
                 undo.push("its record", lambda: self._table.drop(network.id, record.id))
@@ -210,11 +214,15 @@ class Endpoints:
         """Claim the addresses of an endpoint that the store may have lost. One that is gone has none to claim.
 
         Raises:
-            Conflict: somebody else claims an address of it.
+            Conflict: somebody else claims an address of it; the other one is claimed all the same.
         """
         async with self._turns.of(endpoint_id):
             if found := await self.find(endpoint_id):
-                await self._claim(await self._networks.get(found.network), found, in_use=True)
+                network = await self._networks.get(found.network)
+                try:
+                    await self._claim(network, msgspec.structs.replace(found, address6=""), in_use=True)
+                finally:
+                    await self._claim(network, msgspec.structs.replace(found, address=""), in_use=True)
 
     async def get(self, network_id: str, endpoint_id: str) -> EndpointRecord:
         """The endpoint.
@@ -242,8 +250,7 @@ class Endpoints:
         """Whether the kernel shows that the endpoint is in use, or it is too young to tell."""
         if endpoint.boot != self._boot:
             return False
-        # the clock may have been ahead when it was written
-        if abs(self._now() - endpoint.at) < YOUNG_SECONDS or await self._kernel.link(endpoint.link):
+        if self._ages.is_young(endpoint.id, endpoint.at) or await self._kernel.link(endpoint.link):
             return True
         return await self.is_in_use(endpoint)
 
@@ -259,7 +266,7 @@ class Endpoints:
             return False
         found = await self.find(address.endpoint)
         if found is None:
-            return abs(self._now() - address.at) >= YOUNG_SECONDS
+            return not self._ages.is_young(address.endpoint, address.at)
         return not await self.is_alive(found)
 
     # ---------------------------------------------------------------- inside

@@ -5,14 +5,16 @@ import asyncio
 import msgspec
 import pytest
 
+from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.driver.endpoints import YOUNG_SECONDS, WantedEndpoint
 from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
 from macvlan_global.ipam.holders import Holder, Identity
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.links.names import link_name
-from macvlan_global.store.records import PoolRecord
+from macvlan_global.store.records import PoolRecord, Tables
+from macvlan_global.testing.fake_clock import FakeClock
 from macvlan_global.testing.fake_engine import Subnet, engine_id
-from macvlan_global.testing.rig import Rig
+from macvlan_global.testing.rig import HOST, Rig
 
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1")
 N1, E1, E2 = engine_id("n1"), engine_id("e1"), engine_id("e2")
@@ -313,6 +315,44 @@ async def test_the_address_of_a_running_container_is_not_stale() -> None:
     with pytest.raises(Conflict, match="on host a"):
         await other.driver.pools.request_address(POOL, "192.168.1.10")
     assert await rig.driver.pools.request_address(POOL, "192.168.1.10") == "192.168.1.10/24"
+
+
+async def test_a_clock_that_is_set_makes_nobody_old() -> None:
+    """Two containers ask for one address, and the clock jumps before the first has its link: it keeps the address."""
+    rig = await _rig()
+    steady = FakeClock()
+    tables = Tables(rig.disk, rig.disk)
+    driver = Driver.build(tables, rig.kernel, HOST, Settings(), now=rig.clock, steady=steady)
+    await driver.pools.load()
+    await driver.pools.request_address(POOL, "192.168.1.9")
+    await driver.pools.request_address(POOL, "192.168.1.9")
+    await driver.endpoints.create(WantedEndpoint(N1, E1, "192.168.1.9/24"))
+    rig.clock.advance(YOUNG_SECONDS * 10)
+    with pytest.raises(Conflict, match=r"192\.168\.1\.9 is in use by endpoint"):
+        await driver.endpoints.create(WantedEndpoint(N1, E2, "192.168.1.9/24"))
+    steady.advance(YOUNG_SECONDS)
+    await driver.endpoints.create(WantedEndpoint(N1, E2, "192.168.1.9/24"))
+
+
+async def test_of_two_addresses_the_one_that_can_be_is_claimed_again() -> None:
+    """Somebody else has the other one by now, and the error says so."""
+    rig = await _rig(LAN, Subnet("fd18::/64", gateway="fd18::1"))
+    for lost, kept in (("192.168.1.9", "fd18::9"), ("fd18::9", "192.168.1.9")):
+        await rig.driver.endpoints.create(WantedEndpoint(N1, E1, "192.168.1.9/24", "fd18::9/64"))
+        for record in await rig.driver.pools.addresses():
+            if record.kind == "endpoint":
+                await rig.driver.pools.give_back(record)
+        pool = PoolRecord(space="macvlan-global", subnet="fd18::/64" if ":" in lost else "192.168.1.0/24", at=0)
+        await rig.driver.pools.claim(pool, lost, Holder("endpoint", N1, E2))
+        with pytest.raises(Conflict, match=lost):
+            await rig.driver.endpoints.claim_again(E1)
+        held = {each.address: each.endpoint for each in await rig.driver.pools.addresses() if each.endpoint}
+        assert held == {lost: E2, kept: E1}
+        for endpoint in (E1, E2):
+            await rig.driver.endpoints.delete(N1, endpoint, release_follows=False)
+        for record in await rig.driver.pools.addresses():
+            if record.kind == "endpoint":
+                await rig.driver.pools.give_back(record)
 
 
 async def test_an_adopted_endpoint_holds_its_address() -> None:

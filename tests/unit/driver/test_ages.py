@@ -1,0 +1,28 @@
+"""Young and old, although clocks are set."""
+
+from macvlan_global.driver.ages import Ages
+from macvlan_global.testing.fake_clock import FakeClock
+
+
+def test_what_was_seen_being_made_is_young_whatever_the_clock_says() -> None:
+    """And old once its time has passed by the steady clock. What this run did not see goes by what is written."""
+    now, steady = FakeClock(1000), FakeClock(0)
+    ages = Ages(60, now, steady)
+    ages.begin("e1")
+    now.advance(9000)
+    assert ages.is_young("e1", 1000)
+    assert not ages.is_young("e2", 1000)
+    steady.advance(60)
+    assert not ages.is_young("e1", 10000)
+    assert ages.is_young("e2", 9990)
+    assert ages.is_young("e2", 10050), "written while the clock was ahead"
+
+
+def test_only_what_is_young_is_remembered() -> None:
+    """A driver that runs for years sees many come and go."""
+    now, steady = FakeClock(0), FakeClock(0)
+    ages = Ages(60, now, steady)
+    for number in range(1000):
+        ages.begin(f"e{number}")
+        steady.advance(1)
+    assert len(ages._made) == 60
