@@ -8,49 +8,58 @@ Consul tells nobody what changed: whoever waits for a prefix gets all of it agai
 """
 
 import asyncio
+import contextlib
 import re
-from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.access import StoreAccess, StoreUrl, tls_context
-from macvlan_global.store.endpoints import Answer, AnswerLost, Endpoints, NotAsked, Request, deleted_by_somebody
+from macvlan_global.store.consul_messages import (
+    CONFLICT,
+    NOT_FOUND,
+    OK,
+    Pair,
+    Result,
+    Session,
+    Txn,
+    checked,
+    decode,
+    found,
+    has_leader,
+    index_of,
+    is_folder,
+    refused,
+)
+from macvlan_global.store.endpoints import BULK, Answer, AnswerLost, Endpoints, NotAsked, Request, deleted_by_somebody
 from macvlan_global.store.ports import Batch, Entry, Lease
-
-T = TypeVar("T")
+from macvlan_global.store.together import Together
 
 WAIT = 300
 """Seconds that Consul may keep a watch waiting for news. It then sends everything again, so: long."""
 
-OK, NOT_FOUND, CONFLICT = 200, 404, 409
-
 # lower case on purpose: aiohttp sends a "PUT" a second time by itself if the connection breaks, and we must know of it
 _PUT = "put"
+_DELETE = "delete-cas"
 
 # What a path must not hold: Consul's HTTP server takes `//`, `/./` and `/../` together.
 _UNSAFE = re.compile(r"%|(?<=/)[/.]")
 
 
-class _Pair(msgspec.Struct, rename="pascal"):
-    key: str
-    value: bytes | None = None
-    modify_index: int = 0
-    session: str = ""
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of the operations of one write: a result of each but the deletions, or why none was done."""
+
+    results: Sequence[Result] = ()
+    refusal: Answer | None = None
 
 
-class _Result(msgspec.Struct):
-    kv: _Pair | None = msgspec.field(name="KV", default=None)
-
-
-class _Txn(msgspec.Struct, rename="pascal"):
-    results: list[_Result] | None = None
-
-
-class _Session(msgspec.Struct):
-    id: str = msgspec.field(name="ID")
+_Operations = list[dict[str, Any]]
 
 
 class ConsulStore:
@@ -65,7 +74,8 @@ class ConsulStore:
         self._root = f"{url.prefix}/"
         self._headers = {"X-Consul-Token": access.token} if access.token else None
         pulse = Request("GET", "/v1/status/leader")
-        self._endpoints = Endpoints(url.endpoints, tls_context(access) if url.tls else None, pulse, _has_leader)
+        self._endpoints = Endpoints(url.endpoints, tls_context(access) if url.tls else None, pulse, has_leader)
+        self._writes = Together[_Operations, _Done](self._transact)
 
     # --- keys
 
@@ -77,10 +87,7 @@ class ConsulStore:
 
     async def scan(self, prefix: str) -> list[Entry]:
         """See `Store.scan`."""
-        request = self._read_request(prefix, "recurse&consistent", bulk=True)
-        async with self._endpoints.operation() as until:
-            answer = await self._endpoints.read(lambda until: self._endpoints.ask(request, until), until)
-            return self._entries(answer)
+        return self._entries(await self._whole(prefix))
 
     async def create(self, key: str, value: bytes) -> Entry | None:
         """See `Store.create`."""
@@ -99,14 +106,12 @@ class ConsulStore:
             operations.append({"Verb": "lock", "Key": name, "Value": value, "Session": session})
 
         async def ask(until: float) -> Entry | None:
-            answer = await self._txn(operations, until)
-            if answer.status == OK:
-                return self._written(key, value, answer)
-            # somebody was faster, or we ourselves were, if an answer was lost; or Consul has another reason
-            settled = await settle(until)
-            if settled is None:
-                raise _refused(answer)
-            return settled[0]
+            done = await self._writes.ask(name, operations, until)
+            if done.refusal is None:
+                return self._written(key, value, done)
+            if await self._pair(key, until) is None:
+                raise refused(done.refusal)
+            return None
 
         async def settle(until: float) -> tuple[Entry | None] | None:
             pair = await self._pair(key, until)
@@ -119,13 +124,14 @@ class ConsulStore:
 
     async def replace(self, entry: Entry, value: bytes) -> Entry | None:
         """See `Store.replace`."""
-        operation = {"Verb": "cas", "Key": self._name(entry.key), "Value": value, "Index": entry.revision}
+        name = self._name(entry.key)
+        operation = {"Verb": "cas", "Key": name, "Value": value, "Index": entry.revision}
 
         async def ask(until: float) -> Entry | None:
-            answer = await self._txn([operation], until)
-            if answer.status == OK:
-                return self._written(entry.key, value, answer)
-            await self._check_changed(entry, answer, until)
+            done = await self._writes.ask(name, [operation], until)
+            if done.refusal is None:
+                return self._written(entry.key, value, done)
+            await self._check_changed(entry, done.refusal, until)
             return None
 
         async def settle(until: float) -> tuple[Entry | None] | None:
@@ -140,16 +146,14 @@ class ConsulStore:
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
         # check-index too: deleting what is not there is no error for delete-cas
-        operations = [
-            {"Verb": verb, "Key": self._name(entry.key), "Index": entry.revision}
-            for verb in ("check-index", "delete-cas")
-        ]
+        name = self._name(entry.key)
+        operations = [{"Verb": verb, "Key": name, "Index": entry.revision} for verb in ("check-index", _DELETE)]
 
         async def ask(until: float) -> bool:
-            answer = await self._txn(operations, until)
-            if answer.status == OK:
+            done = await self._writes.ask(name, operations, until)
+            if done.refusal is None:
                 return True
-            await self._check_changed(entry, answer, until)
+            await self._check_changed(entry, done.refusal, until)
             return False
 
         async def settle(until: float) -> tuple[bool] | None:
@@ -169,23 +173,29 @@ class ConsulStore:
         """
         pair = await self._pair(entry.key, until)
         if pair and pair.modify_index == entry.revision:
-            raise _refused(answer)
+            raise refused(answer)
 
-    async def _pair(self, key: str, until: float) -> _Pair | None:
+    async def _pair(self, key: str, until: float) -> Pair | None:
         answer = await self._endpoints.ask(self._read_request(key, "consistent"), until)
         if answer.status == NOT_FOUND:
             return None
-        return _decode(_checked(answer).body, list[_Pair])[0]
+        return decode(checked(answer).body, list[Pair])[0]
 
-    async def _txn(self, operations: list[dict[str, Any]], until: float) -> Answer:
-        """All of them or none; status 409 says that none was done."""
-        body = msgspec.json.encode([{"KV": operation} for operation in operations])
+    async def _transact(self, writes: Sequence[_Operations], until: float) -> Sequence[_Done] | None:
+        """Do several writes in one transaction: all of them, or none if one is in the way."""
+        body = msgspec.json.encode([{"KV": operation} for operations in writes for operation in operations])
         answer = await self._endpoints.ask(Request(_PUT, "/v1/txn", body, self._headers), until)
-        return answer if answer.status == CONFLICT else _checked(answer)
+        if answer.status != OK and len(writes) > 1:
+            return None
+        if answer.status == CONFLICT:
+            return [_Done(refusal=answer)]
+        results = iter(decode(checked(answer).body, Txn).results or ())
+        # a deletion has no result
+        counts = (sum(each["Verb"] != _DELETE for each in operations) for operations in writes)
+        return [_Done(list(islice(results, count))) for count in counts]
 
-    def _written(self, key: str, value: bytes, answer: Answer) -> Entry:
-        results = _decode(answer.body, _Txn).results
-        if not results or not (pair := results[-1].kv):
+    def _written(self, key: str, value: bytes, done: _Done) -> Entry:
+        if not done.results or not (pair := done.results[-1].kv) or pair.key != self._name(key):
             raise Unavailable("Consul answers what cannot be understood: no result; is it Consul 1.8 or later?")
         return Entry(key, value, pair.modify_index)
 
@@ -202,14 +212,14 @@ class ConsulStore:
         path = f"/v1/kv/{quote(self._name(key), safe='/')}?{options}"
         return Request("GET", path, headers=self._headers, bulk=bulk)
 
-    def _entry(self, pair: _Pair) -> Entry:
+    def _entry(self, pair: Pair) -> Entry:
         return Entry(self._key(pair.key), pair.value or b"", pair.modify_index)
 
     def _entries(self, answer: Answer) -> list[Entry]:
         if answer.status == NOT_FOUND:
             return []
-        pairs = _decode(_checked(answer).body, list[_Pair])
-        return sorted((self._entry(pair) for pair in pairs), key=lambda entry: entry.key)
+        pairs = decode(checked(answer).body, list[Pair])
+        return sorted((self._entry(pair) for pair in pairs if not is_folder(pair)), key=lambda entry: entry.key)
 
     # --- leases
 
@@ -227,8 +237,8 @@ class ConsulStore:
         request = Request(_PUT, "/v1/session/create", msgspec.json.encode(session), self._headers)
 
         async def ask(until: float) -> Lease:
-            answer = _checked(await self._endpoints.ask(request, until))
-            return ConsulLease(self, _decode(answer.body, _Session).id)
+            answer = checked(await self._endpoints.ask(request, until))
+            return ConsulLease(self, decode(answer.body, Session).id)
 
         async with self._endpoints.operation() as until:
             # one that was made without our knowledge lapses
@@ -238,12 +248,12 @@ class ConsulStore:
         """For `ConsulLease`."""
         answer = await self._of_session("renew", lease)
         if answer.status != NOT_FOUND:
-            _checked(answer)
+            checked(answer)
         return answer.status == OK
 
     async def end(self, lease: "ConsulLease") -> None:
         """For `ConsulLease`."""
-        _checked(await self._of_session("destroy", lease))
+        checked(await self._of_session("destroy", lease))
 
     async def _of_session(self, action: str, lease: "ConsulLease") -> Answer:
         request = Request(_PUT, f"/v1/session/{action}/{lease.id}", headers=self._headers)
@@ -254,31 +264,58 @@ class ConsulStore:
 
     async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
-        async with self._endpoints.operation() as until:
-            request = self._read_request(prefix, "recurse&consistent", bulk=True)
-            answer = await self._endpoints.read(lambda until: self._endpoints.ask(request, until), until)
+        answer = await self._whole(prefix)
         known = {entry.key: entry for entry in self._entries(answer)}
-        index = _index(answer)
+        index = index_of(answer)
         yield Batch(True, tuple(known.values()))
         while True:
+            if answer.status == NOT_FOUND:
+                await self._make_folder(prefix)
             answer = await self._next(prefix, index)
             new = {entry.key: entry for entry in self._entries(answer)}
-            # an index that goes back: restored from an older copy
-            went_back = _index(answer) < index
+            went_back = index_of(answer) < index
             batch = Batch(True, tuple(new.values())) if went_back else _difference(known, new)
-            known, index = new, _index(answer)
+            known, index = new, index_of(answer)
             if batch.whole or batch.entries or batch.gone:
                 yield batch
 
+    async def _make_folder(self, prefix: str) -> None:
+        """Put something below an empty prefix, which `scan` and `watch` pass over.
+
+        Whoever waits for a prefix with nothing below it is woken by every write to any other key of the store.
+        """
+        name = self._name(prefix)
+        if name.endswith("/"):
+            operation = {"Verb": "cas", "Key": name, "Value": b"", "Index": 0}
+            with contextlib.suppress(Unavailable, NotAsked, AnswerLost):  # it spares work, and no more
+                async with self._endpoints.operation() as until:
+                    await self._writes.ask(name, [operation], until)
+
+    async def _whole(self, prefix: str) -> Answer:
+        request = self._read_request(prefix, "recurse&consistent", bulk=True)
+        async with self._endpoints.operation() as until:
+            return await self._endpoints.read(lambda until: self._endpoints.ask(request, until), until)
+
     async def _next(self, prefix: str, index: int) -> Answer:
-        """The prefix as it is after something changed in it, or after a long time."""
+        """The prefix as it is after something changed in it, or after a long time.
+
+        An index that went back says that the store was restored from an older copy. Consul says so only to who asks
+        without waiting: it ends what waits during a restore with the state of before, and lets those who come later
+        wait for the old index. So that is done after every end of a wait that has brought no news.
+        """
         request = self._read_request(prefix, f"recurse&consistent&index={index}&wait={WAIT}s")
+        at_once = self._read_request(prefix, "recurse&consistent")
         loop = asyncio.get_running_loop()
         lost_since = 0.0
         while True:
+            begun = loop.time()
             try:
-                # Consul adds up to a sixteenth to the time
-                return _found(await self._endpoints.long(request, WAIT * 1.2))
+                if not lost_since:
+                    # Consul adds up to a sixteenth to the time
+                    answer = found(await self._endpoints.long(request, WAIT * 1.2))
+                    if index_of(answer) != index or loop.time() - begun >= WAIT:
+                        return answer
+                return found(await self._endpoints.long(at_once, BULK))
             except (NotAsked, AnswerLost):
                 lost_since = lost_since or loop.time()
                 await self._endpoints.regain(lost_since)
@@ -310,35 +347,3 @@ class ConsulLease:
 def _difference(known: dict[str, Entry], new: dict[str, Entry]) -> Batch:
     changed = tuple(entry for key, entry in new.items() if known.get(key) != entry)
     return Batch(False, changed, tuple(key for key in known if key not in new))
-
-
-def _index(answer: Answer) -> int:
-    try:
-        return max(1, int(answer.headers.get("X-Consul-Index", "1")))  # 0 would not wait
-    except ValueError:
-        return 1
-
-
-def _has_leader(answer: Answer) -> bool:
-    return answer.status == OK and answer.body.strip() not in {b"", b'""'}
-
-
-def _found(answer: Answer) -> Answer:
-    return answer if answer.status == NOT_FOUND else _checked(answer)
-
-
-def _checked(answer: Answer) -> Answer:
-    if answer.status != OK:
-        raise _refused(answer)
-    return answer
-
-
-def _refused(answer: Answer) -> Unavailable:
-    return Unavailable(f"Consul refuses ({answer.status}): {answer.text}")
-
-
-def _decode(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        raise Unavailable(f"Consul answers what cannot be understood ({error}); is it Consul 1.8 or later?") from error

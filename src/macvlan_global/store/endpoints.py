@@ -25,10 +25,13 @@ DEADLINE = 3.0
 """Seconds that an operation may take, over all members and repetitions."""
 
 REFUSAL = 1.0
-"""Seconds after an operation ran out of time during which others fail without trying."""
+"""Seconds after an operation ran out of time during which others fail without trying, unless one had an answer."""
 
 CONNECTIONS = 64
 """Open at once, to all members; more requests wait. Consul takes 200 from one client."""
+
+LOST = 5.0
+"""Seconds without any member after which a watch is given up: longer than an election takes where all is well."""
 
 QUIET = 2.0
 """Seconds without a word from a member after which a watch asks whether it still lives."""
@@ -110,6 +113,7 @@ class Endpoints:
         self._current = 0
         self._why: dict[int, str] = {}
         self._heard: dict[int, float] = {}
+        self._answered = 0.0
         self._refuse_until = 0.0
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -120,7 +124,7 @@ class Endpoints:
     # --- operations
 
     @contextlib.asynccontextmanager
-    async def operation(self, deadline: float = DEADLINE) -> AsyncIterator[float]:
+    async def operation(self) -> AsyncIterator[float]:
         """An operation is under way: `close` waits for it. Gives the time, on the loop's clock, when it must be over.
 
         Raises:
@@ -129,11 +133,12 @@ class Endpoints:
         self.refuse_if_closed()
         now = asyncio.get_running_loop().time()
         if now < self._refuse_until:
+            await asyncio.sleep(0)  # who tries again and again must not keep all others from running
             raise Unavailable(f"the store did not answer a moment ago: {self._reasons()}")
         self._under_way += 1
         self._idle.clear()
         try:
-            yield now + deadline
+            yield now + DEADLINE
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -157,27 +162,35 @@ class Endpoints:
         """Ask until there is an answer, and after a lost one find out what was done before asking again.
 
         Args:
-            ask: the write, which does nothing if it was done already or if somebody else was faster.
+            ask: the write, which does nothing if it was done already or if somebody else was faster: None or False.
             settle: reads what is there now. A tuple with the answer that was lost, or None if nothing was done yet.
             until: when it must be over.
 
         Raises:
             Unavailable: there was none in time; it may have been done, or may yet be done.
         """
+        lost = False
         while True:
             try:
-                return await ask(until)
+                done = await ask(until)
             except NotAsked:
                 pass
             except AnswerLost:
+                lost = True
                 if (settled := await self.read(settle, until)) is not None:
                     return settled[0]
+            else:
+                # whoever was faster may be ourselves: what was asked first was done after we looked
+                settled = None if done or not lost else await self.read(settle, until)
+                return settled[0] if settled else done
             await self._next_round(until)
 
     async def _next_round(self, until: float) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() + PAUSE >= until:
-            self._refuse_until = loop.time() + REFUSAL
+            # somebody else may have had an answer just now: then it was this one request, or an election that is over
+            if loop.time() - self._answered > REFUSAL:
+                self._refuse_until = loop.time() + REFUSAL
             raise Unavailable(f"the store does not answer: {self._reasons()}")
         if len(self._why) == len(self._roots):
             await asyncio.sleep(PAUSE)
@@ -200,7 +213,8 @@ class Endpoints:
         times = aiohttp.ClientTimeout(
             total=max(BULK, share) if request.bulk else share,
             sock_connect=min(share, 1.0),
-            sock_read=left if request.bulk else None,
+            # many keys take a while to be put together
+            sock_read=min(left, max(share, DEADLINE / 2)) if request.bulk else None,
         )
         return await self._ask(index, request, times)
 
@@ -249,7 +263,7 @@ class Endpoints:
 
     def _praise(self, index: int) -> None:
         self._why.clear()
-        self._heard[index] = asyncio.get_running_loop().time()
+        self._answered = self._heard[index] = asyncio.get_running_loop().time()
         self._refuse_until = 0.0
 
     # --- watches
@@ -334,7 +348,7 @@ class Endpoints:
             Unavailable: it is lost for too long.
         """
         self.refuse_if_closed()
-        if asyncio.get_running_loop().time() - lost_since >= DEADLINE:
+        if asyncio.get_running_loop().time() - lost_since >= LOST:
             raise Unavailable(f"the store does not answer: {self._reasons()}")
         await asyncio.sleep(PAUSE)
 

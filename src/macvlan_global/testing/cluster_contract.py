@@ -212,6 +212,30 @@ async def nothing_is_created_with_a_lease_that_ended(one: ClusterStore, two: Clu
         raise AssertionError("a key was created with a lease that has ended")
 
 
+async def what_is_refused_hinders_nobody_else(one: ClusterStore, two: ClusterStore) -> None:
+    """Writes that are asked for at the same time have each an answer of their own: done, lost to others, an error."""
+    lease, ended = await one.lease(LEASE), await one.lease(LEASE)
+    await ended.end()
+    old, doomed = await _create(one, "changed", b"1"), await _create(one, "doomed", b"1")
+    new = await two.replace(old, b"2")
+    made, there, refused, leased, late, deleted = await asyncio.gather(
+        asyncio.gather(*(_create(one, f"k/{number}") for number in range(10))),
+        one.create("changed", b"3"),
+        one.create_with(ended, "refused", b"x"),
+        one.create_with(lease, "leased", b"x"),
+        one.replace(old, b"4"),
+        one.delete(doomed),
+        return_exceptions=True,
+    )
+    assert made == await two.scan("k/")
+    assert (there, late, deleted) == (None, None, True)
+    assert isinstance(refused, Unavailable)
+    assert leased == await two.get("leased")
+    assert new == await two.get("changed")
+    assert [entry.key for entry in await two.scan("") if not entry.key.startswith("k/")] == ["changed", "leased"]
+    await lease.end()
+
+
 async def a_lease_lapses_and_takes_its_keys(one: ClusterStore, two: ClusterStore) -> None:
     """Not before its time, and a renewed one not at all; watchers hear of it."""
     loop = asyncio.get_running_loop()
@@ -354,6 +378,7 @@ CLUSTER_CONTRACT: tuple[Check, ...] = (
     replacing_a_leased_key_keeps_the_lease,
     a_leased_key_can_be_deleted_and_made_anew,
     nothing_is_created_with_a_lease_that_ended,
+    what_is_refused_hinders_nobody_else,
     a_watch_begins_with_all_that_is_there,
     a_watch_sees_what_others_do,
     a_watch_sees_what_its_own_client_does,
