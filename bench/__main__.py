@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import allocations, attach, dns, docker_connect, docker_run, fill, report, startup
+from bench import across_hosts, allocations, attach, dns, docker_connect, docker_run, fill, growth, report, startup
 from bench.rounds import Row
 from lab import reap_leftovers
 from lab.paths import ROOT
@@ -20,6 +20,8 @@ MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
     "fill": fill.measure,
     "startup": startup.measure,
     "dns": dns.measure,
+    "across-hosts": across_hosts.measure,
+    "growth": growth.measure,
 }
 
 

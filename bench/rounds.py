@@ -11,6 +11,8 @@ Figures = dict[str, float]
 Samples = dict[str, dict[str, list[float]]]
 """By side and name, one figure for each round."""
 
+Unit = Literal["ms", "us", "s", "MB", "/s"]
+
 Side = Callable[[], Figures]
 
 
@@ -53,7 +55,7 @@ class Row:
     """
 
     what: str
-    unit: Literal["ms", "us", "s", "MB", "/s"]
+    unit: Unit
     ours: Sequence[float]
     yardstick: Sequence[float] = ()
     beside: str = ""
@@ -61,15 +63,18 @@ class Row:
     sense: Literal["at most", "at least"] = "at most"
 
     def ratio(self) -> Spread | None:
-        """Of each round's figures, since those were taken next to each other."""
+        """Of each round's figures, since those were taken next to each other; None if there is none to take."""
         if not self.yardstick:
             return None
-        return Spread.of([ours / other for ours, other in zip(self.ours, self.yardstick, strict=True)])
+        ratios = [ours / other for ours, other in zip(self.ours, self.yardstick, strict=True) if other]
+        return Spread.of(ratios) if ratios else None
 
     def met(self) -> bool | None:
         """Whether the goal is met; None if there is none."""
         if self.goal is None:
             return None
         ratio = self.ratio()
+        if self.yardstick and not ratio:
+            return None
         reached = ratio.median if ratio else Spread.of(self.ours).median
         return reached <= self.goal if self.sense == "at most" else reached >= self.goal

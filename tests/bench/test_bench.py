@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import allocations, attach, dns, docker_connect, docker_run, fill, report, startup
+from bench import across_hosts, allocations, attach, dns, docker_connect, docker_run, fill, growth, report, startup
 from bench.rounds import Row, Spread, take_turns
 from lab.paths import ROOT
 
@@ -14,12 +14,12 @@ from lab.paths import ROOT
 def test_every_row_comes_out() -> None:
     """A quick run of everything ends with one table that has every measurement's rows, in order."""
     command = [sys.executable, "-m", "bench", "--quick"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     # a cell may be broken over lines: what is left of it must stand in the table's first column
     cells = (line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))
     shown = " ".join(filter(None, cells))  # a line on which only another cell goes on has nothing here
-    parts = (docker_run, docker_connect, attach, allocations, fill, startup, dns)
+    parts = (docker_run, docker_connect, attach, allocations, fill, startup, dns, across_hosts, growth)
     assert shown == " ".join(title for part in parts for title in part.TITLES)
 
 
@@ -44,6 +44,8 @@ def test_spread_and_goal() -> None:
     assert Row("x", "s", [0.4], goal=0.3).met() is False
     assert Row("x", "/s", [4.0], [2.0], "y", goal=1.0, sense="at least").met() is True
     assert Row("x", "s", [0.4]).met() is None
+    assert Row("x", "s", [1.0, 2.0], [0.0, 1.0], "y", goal=1.0).ratio() == Spread(2.0, 2.0, 2.0)
+    assert Row("x", "s", [1.0], [0.0], "y", goal=1.0).met() is None
 
 
 def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
