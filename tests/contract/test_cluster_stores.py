@@ -44,6 +44,17 @@ async def test_cluster_contract(check: cluster_contract.Check, clients: tuple[Cl
     await check(*clients)
 
 
+async def test_who_loses_a_race_for_a_key_is_told_so(clients: tuple[ClusterStore, ClusterStore]) -> None:
+    """However soon the winner deletes it again: that is no reason to refuse."""
+
+    async def race(store: ClusterStore, name: int) -> None:
+        for number in range(50):
+            if made := await store.create("a", b"%d %d" % (name, number)):
+                assert await store.delete(made)
+
+    await asyncio.gather(*(race(store, name) for name, store in enumerate(clients * 4)))
+
+
 @pytest.mark.parametrize("check", cluster_contract.LAPSE_CONTRACT, ids=lambda check: check.__name__)
 async def test_leases_lapse(check: cluster_contract.Check) -> None:
     """In all kinds at once, since it takes a store's own time."""

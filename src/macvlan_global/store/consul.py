@@ -47,6 +47,9 @@ WAIT = 300
 _PUT = "put"
 _DELETE = "delete-cas"
 
+_WAS_THERE = b"index is stale"
+"""What Consul says of a key that was to be created and was there at that moment."""
+
 # What a path must not hold: Consul's HTTP server takes `//`, `/./` and `/../` together.
 _UNSAFE = re.compile(r"%|(?<=/)[/.]")
 
@@ -109,7 +112,8 @@ class ConsulStore:
             done = await self._writes.ask(name, operations, until)
             if done.refusal is None:
                 return self._written(key, value, done)
-            if await self._pair(key, until) is None:
+            # who was faster may have deleted it since
+            if _WAS_THERE not in done.refusal.body and await self._pair(key, until) is None:
                 raise refused(done.refusal)
             return None
 

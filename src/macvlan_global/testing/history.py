@@ -35,8 +35,9 @@ What = Literal[
 ]
 """What an event tells. Besides the engine's requests: `run`, a container runs with its address; `vanish`, it is gone
 without a word (power loss); `take back`, repair let go of a reservation or an endpoint; `fix` and `unfix`, a network
-has a gateway or aux address, and is removed; `confirm`, the store knows the holder; `restore`, the store is that of an
-older snapshot; `forget`, a host lost its state folder. (A stop of the driver is no event: containers run on.)"""
+has a gateway or aux address, and is removed; `confirm`, the store knows the holder; `restore`, the store became that of
+an older snapshot at some moment from `begun` to `ended`; `forget`, a host lost its state folder. (A stop of the driver
+is no event: containers run on.)"""
 Outcome = Literal["ok", "failed", "unknown"]
 
 
@@ -166,7 +167,7 @@ class _Losses:
     """When writes of the store were lost, and when each holder was known to be in it again."""
 
     def __init__(self, events: Sequence[Event]) -> None:
-        self._restored = [event.begun for event in events if event.what == "restore"]
+        self._restored = [(event.begun, event.ended) for event in events if event.what == "restore"]
         self._forgot = {event.host for event in events if event.what == "forget"}
         self._confirmed: dict[tuple[str, str], list[float]] = defaultdict(list)
         for event in events:
@@ -181,8 +182,8 @@ class _Losses:
             return False
         confirmed = self._confirmed.get((first.holder, first.address), [])
         return any(
-            first.origin <= restored <= second.begun and not any(restored <= at <= second.origin for at in confirmed)
-            for restored in self._restored
+            first.origin <= over and began <= second.begun and not any(over <= at <= second.origin for at in confirmed)
+            for began, over in self._restored
         )
 
 
