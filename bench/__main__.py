@@ -6,7 +6,19 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import across_hosts, allocations, attach, dns, docker_connect, docker_run, fill, growth, report, startup
+from bench import (
+    across_hosts,
+    allocations,
+    attach,
+    cluster_allocations,
+    dns,
+    docker_connect,
+    docker_run,
+    fill,
+    growth,
+    report,
+    startup,
+)
 from bench.rounds import Row
 from lab import reap_leftovers
 from lab.paths import ROOT
@@ -20,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
     "fill": fill.measure,
     "startup": startup.measure,
     "dns": dns.measure,
+    "cluster-allocations": cluster_allocations.measure,
     "across-hosts": across_hosts.measure,
     "growth": growth.measure,
 }

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from bench import across_hosts, allocations, attach, dns, docker_connect, docker_run, fill, growth, report, startup
+from bench import (
+    across_hosts,
+    allocations,
+    attach,
+    cluster_allocations,
+    dns,
+    docker_connect,
+    docker_run,
+    fill,
+    growth,
+    report,
+    startup,
+)
 from bench.rounds import Row, Spread, take_turns
 from lab.paths import ROOT
 
@@ -19,7 +31,10 @@ def test_every_row_comes_out() -> None:
     # a cell may be broken over lines: what is left of it must stand in the table's first column
     cells = (line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))
     shown = " ".join(filter(None, cells))  # a line on which only another cell goes on has nothing here
-    parts = (docker_run, docker_connect, attach, allocations, fill, startup, dns, across_hosts, growth)
+    parts = (
+        *(docker_run, docker_connect, attach, allocations, fill, startup, dns),
+        *(cluster_allocations, across_hosts, growth),
+    )
     assert shown == " ".join(title for part in parts for title in part.TITLES)
 
 
