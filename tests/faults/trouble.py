@@ -1,0 +1,193 @@
+"""What goes wrong in the run, one thing after the other in an order that is drawn, until all of it has happened."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from played_host import PlayedHost
+
+from lab import Host
+from lab.cluster_site import ClusterSite
+from lab.proxy import TcpProxy
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.open import open_cluster_store
+from macvlan_global.store.records import AddressRecord, Tables
+from macvlan_global.testing.history import Event, What
+
+T = TypeVar("T")
+
+SEEN_SECONDS = 8.0
+"""So long after a restore the store is read again and again, to see when it knows each holder again."""
+RECLAIM_SECONDS = 120.0
+"""For the end of a lease, which is a store's own time, the grace, and a machine that has much else to do."""
+
+
+class Trouble:
+    """Breaks a cluster and mends it again. The last host but one reaches the store by proxies; the last one loses
+    power at the beginning and is back once others gave back what it had; no other fault is about it."""
+
+    def __init__(
+        self,
+        site: ClusterSite,
+        hosts: Sequence[PlayedHost],
+        proxies: Sequence[TcpProxy],
+        history: list[Event],
+        lot: random.Random,
+        folder: Path,
+    ) -> None:
+        """`folder` is for snapshots."""
+        self.done: Counter[str] = Counter()
+        self._site = site
+        self._store = site.store
+        self._hosts = hosts[:-1]
+        self._unlucky = hosts[-1]
+        self._proxies = proxies
+        self._history = history
+        self._lot = lot
+        self._folder = folder
+        self._eye = site.machine()
+
+    async def run(self, enough: Callable[[], bool]) -> None:
+        """Each fault at least once, and more until it is enough; returns when all is mended."""
+        await asyncio.sleep(3)
+        await self._unlucky.lose_power()
+        kinds = [self._kill_leader, self._pause_members, self._cut_off, self._lose_answers, self._restore]
+        kinds += [self._kill_driver] * 3 + [self._delay_answers]
+        self._lot.shuffle(kinds)
+        for kind in kinds:
+            await self.once(kind)
+            await asyncio.sleep(self._lot.uniform(0.5, 1.5))
+        await until(lambda: self.reclaimed() > 0, RECLAIM_SECONDS)
+        await self._unlucky.come_back()
+        self.done["power lost"] += 1
+        while not enough():
+            await self.once(self._lot.choice(kinds))
+            await asyncio.sleep(self._lot.uniform(1, 4))
+
+    def reclaimed(self) -> int:
+        """How many addresses of the host without power were given back by others, as these say."""
+        mark = f"of dead host {self._unlucky.name} given back"
+        return sum(host.driver.log_text().count(mark) for host in self._hosts)
+
+    async def once(self, kind: Callable[[], Awaitable[str]]) -> None:
+        """One fault, from its beginning to its end."""
+        self.done[await kind()] += 1
+
+    async def records(self) -> list[AddressRecord]:
+        """Every address in the store, read past all drivers."""
+        return await asyncio.to_thread(_beside, self._eye, _scan(self._store.url))
+
+    async def forget(self, address: str) -> None:
+        """Delete an address from the store behind the back of its holder, as nothing of ours does."""
+        await asyncio.to_thread(_beside, self._eye, _delete(self._store.url, address))
+
+    async def confirm(self) -> None:
+        """Whoever the store knows as the holder of his address is safe from now on."""
+        for record in await self.records():
+            self._note("confirm", record.endpoint or record.network, record.address)
+
+    # ---------------------------------------------------------------- faults
+
+    async def _kill_leader(self) -> str:
+        index = await asyncio.to_thread(self._store.kill_leader)
+        await asyncio.sleep(self._lot.uniform(1, 2))
+        await asyncio.to_thread(self._store.start, index)
+        return "leader killed"
+
+    async def _pause_members(self) -> str:
+        for member in self._store.members:
+            self._store.pause(member.index)
+        await asyncio.sleep(self._lot.uniform(2, 4))
+        for member in self._store.members:
+            self._store.resume(member.index)
+        return "all members stood still"
+
+    async def _cut_off(self) -> str:
+        host = self._lot.choice(self._hosts[:-1]).machine
+        await asyncio.to_thread(self._site.management.cut, host, "eth0")
+        await asyncio.sleep(self._lot.uniform(2, 5))
+        await asyncio.to_thread(self._site.management.mend, host, "eth0")
+        return "host cut off"
+
+    async def _kill_driver(self) -> str:
+        driver = self._lot.choice(self._hosts).driver
+        await asyncio.to_thread(driver.kill)
+        await asyncio.sleep(self._lot.uniform(0, 1))
+        await asyncio.to_thread(driver.start)
+        return "driver killed"
+
+    async def _lose_answers(self) -> str:
+        async with self._through_proxies(TcpProxy.lose_answers):
+            await asyncio.sleep(self._lot.uniform(0.5, 2))
+        return "answers lost"
+
+    async def _delay_answers(self) -> str:
+        async with self._through_proxies(lambda proxy: proxy.delay(0.2)):
+            await asyncio.sleep(self._lot.uniform(1, 2))
+        return "answers late"
+
+    async def _restore(self) -> str:
+        snapshot = self._folder / "snapshot"
+        await asyncio.to_thread(self._store.save, snapshot)
+        await asyncio.sleep(self._lot.uniform(1, 4))
+        begun = time.time()
+        await asyncio.to_thread(self._store.restore, snapshot)
+        self._history.append(Event("restore", "", begun, time.time()))
+        until = time.monotonic() + SEEN_SECONDS
+        while time.monotonic() < until:
+            await self.confirm()
+            await asyncio.sleep(0.5)
+        return "store restored from an older snapshot"
+
+    # ---------------------------------------------------------------- inside
+
+    @contextlib.asynccontextmanager
+    async def _through_proxies(self, change: Callable[[TcpProxy], None]) -> AsyncIterator[None]:
+        for proxy in self._proxies:
+            change(proxy)
+        yield
+        for proxy in self._proxies:
+            await asyncio.to_thread(proxy.mend)
+
+    def _note(self, what: What, endpoint: str, address: str) -> None:
+        now = time.time()
+        self._history.append(Event(what, "", now, now, "ok", endpoint, address))
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return once it holds; it may ask drivers or read files, so it runs in a thread."""
+    deadline = time.monotonic() + seconds
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.1)
+
+
+def _beside(machine: Host, work: Coroutine[Any, Any, T]) -> T:
+    """Do it in this thread, whose sockets are those of the machine meanwhile."""
+    with machine.in_network():
+        return asyncio.run(work)
+
+
+async def _scan(url: str) -> list[AddressRecord]:
+    async with _tables(url) as tables:
+        return [row.record for row in await tables.addresses.scan()]
+
+
+async def _delete(url: str, address: str) -> None:
+    async with _tables(url) as tables:
+        rows = [row for row in await tables.addresses.scan() if row.record.address == address]
+        assert await tables.addresses.delete(rows[0])
+
+
+@contextlib.asynccontextmanager
+async def _tables(url: str) -> AsyncIterator[Tables]:
+    store = open_cluster_store(url)
+    try:
+        yield Tables(store, MemoryStore())
+    finally:
+        await store.close()
