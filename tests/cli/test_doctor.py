@@ -189,6 +189,13 @@ def test_parents_that_are_not_well(links: tuple[LinkFacts, ...], level: str, see
     assert (found.level, seen in found.seen, do in found.do) == (level, True, True), found
 
 
+def test_a_network_of_the_cluster_may_have_no_parent_here() -> None:
+    """That is as it should be on a host with other interfaces: a note, which names the network."""
+    (found,) = on(networks=(NetworkFacts("far", ""),))
+    assert (found.level, found.seen) == ("note", "no parent for far: no container can start there on this host")
+    assert "macvlan-global parents far" in found.do
+
+
 def test_what_is_below_a_sub_interface_counts_too() -> None:
     """Wi-Fi, carrier, state and MTU of the link below are told, with its name."""
     below = LinkFacts("wlan0", up=False, carrier=None, wireless=True, mtu=1400)

@@ -46,7 +46,7 @@ def _rows(network: NetworkView) -> Iterator[list[Cell]]:
     head: list[Cell] = [
         network.id[:12],
         network.name,
-        network.parent + (" (made)" if network.parent_made else ""),
+        (network.parent or "-") + (" (made)" if network.parent_made else ""),
         (network.parent_state, STYLES.get(network.parent_state, "")),
         mode,
         str(network.endpoints),

@@ -45,7 +45,7 @@ def parents(
 
 def _parent(found: ChoiceView) -> Cell:
     if not found.chosen:
-        return f"{found.current}; no entry is usable now, so no container can start on it", BAD
+        return f"{found.current or 'none'}; no entry is usable now, so no container can start on it", BAD
     if found.chosen != found.current:
-        return f"{found.current}; {found.chosen} would be chosen now", WARN
+        return f"{found.current or 'none'}; {found.chosen} would be chosen now", WARN
     return found.current

@@ -18,6 +18,9 @@ def examine_parents(facts: Facts) -> list[Finding]:
 
 
 def _parent(name: str, networks: list[NetworkFacts], facts: Facts) -> list[Finding]:
+    if not name:  # networks of the cluster, made on a host that has other interfaces
+        seen = f"no parent for {listed(each.name for each in networks)}: no container can start there on this host"
+        return [Finding("note", CHECK, seen, f"if one should: see `macvlan-global parents {networks[0].name}`")]
     who = f"{name} ({'network' if len(networks) == 1 else 'networks'} {listed(each.name for each in networks)})"
     link = facts.links.get(name)
     if link is None:
