@@ -195,9 +195,15 @@ class _Reader:
         self.violations: list[Violation] = []
         self._open: dict[tuple[str, str], Hold] = {}  # by holder and address
         self._reserved: dict[tuple[str, str], list[Hold]] = defaultdict(list)  # by host and address
+        self._releases: dict[tuple[str, str], list[Event]] = defaultdict(list)  # by host and address
+        self._removed: set[str] = set()
 
     def begin(self, event: Event, kind: Literal["reserved", "endpoint", "fixed"]) -> None:
         key = event.endpoint, event.address
+        if kind == "fixed" and event.endpoint in self._removed:
+            return  # a copy that was being made while the network was removed: it goes again, and holds nothing
+        if kind == "reserved" and self._was_released_meanwhile(event):
+            return  # before it was answered; the claim finds out
         before = self._open.get(key)
         if before and before.kind == kind:
             return  # a repeated request
@@ -211,11 +217,33 @@ class _Reader:
         if kind == "reserved":
             self._reserved[event.host, event.address].append(hold)
 
+    def take(self, event: Event, at: float) -> None:
+        """Whatever is not the beginning of a hold."""
+        if event.what == "run":
+            self.run(event)
+        elif event.what == "take back":
+            self.take_back(event)
+        elif event.what == "release":
+            self.release(event, at)
+        elif event.what == "unfix":
+            self.remove(event)
+        elif event.what in {"delete", "vanish"}:
+            self.end((event.endpoint, event.address), event.begun)
+
     def end(self, key: tuple[str, str], at: float) -> None:
         if hold := self._open.pop(key, None):
             hold.ended = max(at, hold.begun)
             if hold.kind == "reserved":
                 self._reserved[hold.host, hold.address].remove(hold)
+
+    def _was_released_meanwhile(self, request: Event) -> bool:
+        """Whether a release on the same host may have taken what was reserved: it does not say whose it is."""
+        releases = self._releases.get((request.host, request.address), [])
+        return any(each.ended >= request.begun for each in releases)
+
+    def remove(self, event: Event) -> None:
+        self._removed.add(event.endpoint)
+        self.end((event.endpoint, event.address), event.begun)
 
     def run(self, event: Event) -> None:
         self.begin(event, "endpoint")  # if it was taken back when it was not running yet, and is there all the same
@@ -223,6 +251,7 @@ class _Reader:
 
     def release(self, event: Event, at: float) -> None:
         self.end((event.endpoint, event.address), at)
+        self._releases[event.host, event.address].append(event)
         # it does not say for whom it was reserved: a release that comes late is as good as any
         for hold in list(self._reserved.get((event.host, event.address), [])):
             self.end((hold.holder, hold.address), at)
@@ -258,17 +287,10 @@ def _read(ordered: Sequence[Event]) -> _Reader:
         if event.what == "release":  # it takes its effect when it does
             moments.append((event.ended, event))
     for at, event in sorted(moments, key=lambda each: each[0]):
-        if event.what in begins:
-            if event.outcome == "ok":
-                reader.begin(event, begins[event.what])
-        elif event.what == "run":
-            reader.run(event)
-        elif event.what == "take back":
-            reader.take_back(event)
-        elif event.what == "release":
-            reader.release(event, at)
-        elif event.what in {"delete", "vanish", "unfix"}:
-            reader.end((event.endpoint, event.address), event.begun)
+        if event.what not in begins:
+            reader.take(event, at)
+        elif event.outcome == "ok":
+            reader.begin(event, begins[event.what])
     return reader
 
 

@@ -1,9 +1,11 @@
-"""When a simulation is over and all is repaired: nothing may be missing, and nothing left over."""
+"""What the store must say at any time, and, when a simulation is over and all is repaired, that nothing is missing or
+left over."""
 
 import contextlib
 import random
 from collections.abc import Mapping, Sequence
 
+from macvlan_global.cluster.reclaim import plan, reserved_pools, stranded
 from macvlan_global.errors import Exhausted
 from macvlan_global.store.records import AddressRecord, DefinitionRecord, SubnetRecord, Tables
 from macvlan_global.subnets import dynamic_window, from_number, parse_subnet
@@ -32,8 +34,23 @@ class End:
         self._engines = engines
         self._lot = lot
 
-    async def examine(self, verdict: Verdict) -> list[Violation]:
-        """All that is not as it should be. Two holders that are excused are in order if repair tells of it."""
+    async def unheld(self) -> list[Violation]:
+        """Containers that run and whose addresses are not theirs in the store, at any time while it loses nothing."""
+        held = {row.record.address: row.record.endpoint for row in await self._tables.addresses.scan()}
+        return [
+            Violation("claim lost", address, f"of {container.name}, which runs", (container.endpoint,))
+            for engine in self._engines.values()
+            for container in engine.containers.values()
+            for address in addresses_of(container)
+            if held.get(address) != container.endpoint
+        ]
+
+    async def examine(self, verdict: Verdict, *, restored: bool = False) -> list[Violation]:
+        """All that is not as it should be. Two holders that are excused are in order if repair tells of it.
+
+        So is who has not his address since the store was `restored`, with it the claim of one that was gone for good
+        on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it.
+        """
         living = {}
         by_endpoint: dict[str, SimulatedHost] = {}
         unsettled = []
@@ -49,7 +66,9 @@ class End:
         }
         records = [row.record for row in await self._tables.addresses.scan()]
         unsettled += compare_end(records, living, fixed)
-        found = [each for each in unsettled if not _is_told(each, verdict, by_endpoint)]
+        former = {each for host in self._hosts for each in host.former_ids} if restored else set()
+        undead = [each.address for each in records if each.kind == "endpoint" and each.host in former]
+        found = [each for each in unsettled if not _is_told(each, verdict, by_endpoint, undead)]
         found += [
             Violation("pool held by nobody", row.record.subnet, f"network {row.record.network[:16]!r}")
             for row in await self._tables.pools.scan()
@@ -70,13 +89,21 @@ class End:
             for container in engine.containers.values()
             for address in addresses_of(container)
         }
-        for row in await self._tables.addresses.scan():
-            record = row.record
-            if record.host in former and record.kind in {"endpoint", "reserved"} and record.address not in answering:
-                await self._tables.addresses.delete(row)
-        for pool in await self._tables.pools.scan():
-            if pool.record.host in former and not pool.record.network:
-                await self._tables.pools.delete(pool)
+        host = self._lot.choice(self._hosts)
+        assert host.run is not None
+        pools = host.run.driver.pools
+        networks = await host.run.driver.networks.all()
+        for claim in plan(former, await pools.addresses(), await pools.pools(), networks):
+            if not answering & {each.address for each in claim.records}:
+                for record in claim.records:
+                    await pools.give_back(record)
+        for pool in reserved_pools(former, await pools.pools()):
+            await pools.give_back_pool(pool)
+        known = {row.record.id for row in await self._tables.definitions.scan()}
+        known |= {row.record.id for row in await self._tables.removed.scan()}
+        known |= {each.shared_id for each in networks}
+        for network in stranded(former, await pools.addresses(), await pools.pools(), known):
+            await pools.drop_network(network, if_empty=True)
 
     def _missing(self, definition: DefinitionRecord) -> list[Violation]:
         lacking = [host.name for host in self._hosts if self._engines[host.name].has(definition.name) is None]
@@ -126,11 +153,11 @@ async def _not_intact(host: SimulatedHost, container: Container) -> list[Violati
     return found
 
 
-def _is_told(found: Violation, verdict: Verdict, hosts: Mapping[str, SimulatedHost]) -> bool:
+def _is_told(found: Violation, verdict: Verdict, hosts: Mapping[str, SimulatedHost], undead: Sequence[str]) -> bool:
     """Whether an endpoint lacks an address because the store lost it, and repair on its host says so."""
-    lost = [each.address for each in verdict.excused if set(found.holders) & set(each.holders)]
+    lost = [*undead, *(each.address for each in verdict.excused if set(found.holders) & set(each.holders))]
     return any(
-        address in found.address and address in problem
+        address in found.address.split(", ") and address in problem
         for address in lost
         for endpoint in found.holders
         if (host := hosts.get(endpoint)) and host.run

@@ -29,6 +29,11 @@ RETRIES = (1.0, 2.0, 4.0, 8.0)
 """How long an engine waits before it calls again a driver that did not answer."""
 
 
+def device() -> FakeKernel:
+    """The kernel of a host with one device."""
+    return FakeKernel("eth0")
+
+
 @dataclass(slots=True)
 class Surroundings:
     """What all hosts of a simulation share. `twice` is the chance that an engine sends a request two times."""
@@ -37,7 +42,10 @@ class Surroundings:
     weather: Weather
     lot: random.Random
     events: list[Event]
+    kernel: Callable[[], FakeKernel] = device
     twice: float = 0.0
+    repeated: int = 0
+    """How many requests were sent two times."""
 
     def now(self) -> float:
         """The true time, which no host knows."""
@@ -85,7 +93,8 @@ class Run:
         shared = SharedStore(around.store, self.life, around.weather, host.name)
         identity = Identity(host.id, f"{host.name} run {host.runs}", f"boot {host.boots}", host.name)
         settings = Settings(scope="global", shared=True)
-        self.driver = Driver.build(Tables(shared, local), self.kernel, identity, settings, now=host.clock)
+        tables = Tables(shared, local)
+        self.driver = Driver.build(tables, self.kernel, identity, settings, now=host.clock, steady=around.now)
         self.mender = _NotingMender(self.driver, around, host)
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -132,7 +141,7 @@ class SimulatedHost:
         self.former_ids: list[str] = []
         self.id = engine_id(name)[:32]
         self.clock = HostClock(skew)
-        self.kernel = FakeKernel("eth0")
+        self.kernel = around.kernel()
         self.disk = MemoryStore()
         self.boots = 1
         self.runs = 0
@@ -177,7 +186,7 @@ class SimulatedHost:
         """Everything stops. The disk stays, and no link does. The host boots anew."""
         self.crash()
         self.boots += 1
-        self.kernel = FakeKernel("eth0")
+        self.kernel = self.around.kernel()
 
     def lose_state(self) -> None:
         """The state folder is gone, and with it who this host was."""
@@ -199,6 +208,7 @@ class SimulatedHost:
             if run and run.serving:
                 with contextlib.suppress(Died):
                     if self.around.lot.random() < self.around.twice:
+                        self.around.repeated += 1
                         run.begin(_ignore_errors(_answer(request, run.driver)))
                         await asyncio.sleep(self.around.weather.delay())
                     return await run.serve(request)

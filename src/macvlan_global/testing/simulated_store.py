@@ -54,6 +54,8 @@ class Weather:
     cut_off: set[str] = field(default_factory=set)
     era: int = 0
     """Grows with each snapshot that is put back: what was on its way then arrives nowhere."""
+    struck: int = 0
+    """How many messages were lost or came late."""
 
     def delay(self) -> float:
         """How long the next message takes: often short, sometimes long."""
@@ -141,7 +143,9 @@ class SharedStore(LocalStore):
         before, after = weather.lose_request, weather.lose_request + weather.lose_answer
         if weather.away or self._host in weather.cut_off or fate < before or era != weather.era:
             loop.call_later(GIVE_UP, self._fail, answer)
+            weather.struck += 1
             return
+        weather.struck += fate < after + weather.late
         if fate < after:
             loop.call_later(GIVE_UP, self._fail, answer)
             _at_once(work)

@@ -19,14 +19,14 @@ from typing import Any
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.memory import MemoryStore, Saved
 from macvlan_global.store.records import Tables
-from macvlan_global.subnets import from_number, parse_subnet
-from macvlan_global.testing.fake_engine import Subnet
-from macvlan_global.testing.history import Event, Verdict, judge
+from macvlan_global.testing.fake_kernel import FakeKernel
+from macvlan_global.testing.history import Event, Verdict, Violation, judge
 from macvlan_global.testing.simulated_end import End
 from macvlan_global.testing.simulated_engine import SimulatedEngine, Wish
-from macvlan_global.testing.simulated_host import GRACE, SimulatedHost, Surroundings
+from macvlan_global.testing.simulated_host import GRACE, SimulatedHost, Surroundings, device
 from macvlan_global.testing.simulated_replication import SimulatedReplication
 from macvlan_global.testing.simulated_store import Weather
+from macvlan_global.testing.simulated_users import draw_address, draw_habits, draw_subnets
 from macvlan_global.testing.virtual_time import VirtualLoop
 
 ROUNDS = 4
@@ -36,39 +36,58 @@ FAULTS = ("crash", "power", "state", "outage", "cut", "clock", "restore", "remov
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a schedule came to. `operations` counts requests of engines, `story` tells what was done when."""
+    """What a schedule came to. `story` tells what was done when.
+
+    `operations` counts requests of engines; `faults` what went wrong, each message that was lost or came late, and each
+    request that was sent twice.
+    """
 
     seed: int
     verdict: Verdict
+    hosts: int
     operations: int
     faults: int
     containers: int
     story: tuple[str, ...]
     events: tuple[Event, ...] = field(repr=False)
 
+    def tell(self) -> str:
+        """The whole story, and what is wrong about it."""
+        return "\n".join((f"seed {self.seed}:", *self.story, *map(str, self.verdict.violations)))
 
-def simulate(seed: int, *, steps: int = 30) -> Outcome:
-    """Run the schedule of a seed; `steps` is how many things are done before it is left to settle."""
+
+def simulate(
+    seed: int,
+    *,
+    steps: int = 30,
+    store: Callable[[], MemoryStore] = MemoryStore,
+    kernel: Callable[[], FakeKernel] = device,
+) -> Outcome:
+    """Run the schedule of a seed; `steps` is how many things are done before it is left to settle.
+
+    `store` makes the shared store, `kernel` that of a host: a test of the simulation itself gives broken ones.
+    """
     with _quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(_World(seed, steps).run())
+        return runner.run(_World(seed, steps, store(), kernel).run())
 
 
 class _World:
     """One schedule."""
 
-    def __init__(self, seed: int, steps: int) -> None:
+    def __init__(self, seed: int, steps: int, store: MemoryStore, kernel: Callable[[], FakeKernel]) -> None:
         self._lot = random.Random(seed)  # noqa: S311 - it guards nothing
         self._seed = seed
         self._steps = steps
-        self._store = MemoryStore()
+        self._store = store
         self._tables = Tables(self._store, self._store)
         self._weather = Weather(self._lot, slowest=self._lot.choice((0.05, 0.5, 2.0)))
-        self._around = Surroundings(self._store, self._weather, self._lot, [])
-        self._possible = [each for each in FAULTS if self._lot.random() < 0.4]
+        self._habits = draw_habits(self._lot)
+        self._around = Surroundings(self._store, self._weather, self._lot, [], kernel)
+        self._possible = [each for each in FAULTS if self._lot.random() < self._habits.risk]
         if "loss" in self._possible:
-            self._weather.lose_request = self._weather.lose_answer = 0.02
+            self._weather.lose_request = self._weather.lose_answer = self._lot.choice((0.02, 0.1))
         if "late" in self._possible:
-            self._weather.late = 0.02
+            self._weather.late = self._lot.choice((0.02, 0.2))
         if "twice" in self._possible:
             self._around.twice = 0.1
         self._hosts: list[SimulatedHost] = []
@@ -82,6 +101,8 @@ class _World:
         self._containers = 0
         self._story: list[str] = []
         self._bugs: list[BaseException] = []
+        self._lost: dict[tuple[str, tuple[str, ...]], Violation] = {}
+        self._end = End(self._tables, self._hosts, self._engines, self._lot)
 
     async def run(self) -> Outcome:
         for number in range(self._lot.randint(2, 4)):
@@ -92,21 +113,24 @@ class _World:
         await self._new_network(self._lot.choice(self._hosts))
         for host in self._hosts:
             await self._replicate(host)
-        pace = self._lot.choice((0.1, 1.0, 5.0))
-        for _ in range(self._steps):
+        pace = self._lot.choice(self._habits.paces)
+        for _ in range(self._steps * self._habits.longer):
             await asyncio.sleep(self._lot.expovariate(1 / pace))
             self._something()
+            await self._look()
         await self._settle()
         verdict = judge(self._around.events)
-        verdict.violations += await End(self._tables, self._hosts, self._engines, self._lot).examine(verdict)
+        verdict.violations += self._lost.values()
+        verdict.violations += await self._end.examine(verdict, restored=self._weather.era > 0)
         for host in self._hosts:
             host.crash()
         requests = sum(event.what in {"request", "create", "delete", "release"} for event in self._around.events)
         return Outcome(
             self._seed,
             verdict,
+            len(self._hosts),
             requests,
-            self._faults,
+            self._faults + self._weather.struck + self._around.repeated,
             self._containers,
             tuple(self._story),
             tuple(self._around.events),
@@ -121,21 +145,21 @@ class _World:
             self._faults += 1
             self._do(host, fault(host), survives=True)
             return
-        drawn = self._lot.random()
+        drawn, habits = self._lot.random(), self._habits
         engine = self._engines[host.name]
-        if drawn < 0.5:
+        if drawn < habits.start:
             self._do(host, self._start_container(host))
-        elif drawn < 0.75 and engine.containers:
+        elif drawn < habits.end and engine.containers:
             name = self._lot.choice(list(engine.containers))
             self._tell(f"{host.name} ends {name} ({engine.containers[name].address})")
             self._do(host, engine.end(name))
-        elif drawn < 0.8 and engine.stopped:
-            again = self._lot.choice(engine.stopped)
+        elif drawn < habits.again and engine.stopped:
+            again = self._lot.choice(engine.stopped[-3:])
             self._tell(f"{host.name} takes {again.name} down again")
             self._do(host, engine.repeat_end(again))
-        elif drawn < 0.85 and self._networks < 3:
+        elif drawn < habits.make and self._networks < 3:
             self._do(host, self._new_network(host))
-        elif drawn < 0.95:
+        elif drawn < habits.compare:
             self._do(host, self._replicate(host))
         else:
             self._do(host, self._mend(host))
@@ -148,9 +172,10 @@ class _World:
         name = self._lot.choice(names)
         network = engine.has(name)
         wish = Wish()
-        if network and self._lot.random() < 0.3:
+        if network and self._lot.random() < self._habits.wish:
             asked = [each.subnet for each in network.subnets]
-            wish = Wish(*(_some(self._lot, next((x for x in asked if (":" in x) == six), "")) for six in (False, True)))
+            four, six = (next((x for x in asked if (":" in x) == wanted), "") for wanted in (False, True))
+            wish = Wish(*(draw_address(self._lot, self._habits, subnet) for subnet in (four, six)))
         try:
             container = await engine.start(name, wish)
         except MacvlanGlobalError as error:
@@ -164,18 +189,7 @@ class _World:
         number = self._networks
         # a subnet is used again once its network is removed, but not where a snapshot may bring that one back
         base = f"10.0.{number % 2 if 'restore' not in self._possible else number}"
-        subnets = [
-            self._lot.choice(
-                (
-                    Subnet(f"{base}.0/29", gateway=f"{base}.1"),
-                    Subnet(f"{base}.0/29", gateway=f"{base}.6", aux={"router": f"{base}.2"}),
-                    Subnet(f"{base}.0/24", f"{base}.64/29", gateway=f"{base}.1"),
-                    Subnet(f"{base}.0/24", gateway=f"{base}.1"),
-                )
-            )
-        ]
-        if self._lot.random() < 0.3:
-            subnets.append(Subnet(f"fd00:{number}::/125", gateway=f"fd00:{number}::1"))
+        subnets = draw_subnets(self._lot, self._habits, number, base)
         try:
             await self._engines[host.name].create(f"n{number}", subnets)
         except MacvlanGlobalError as error:
@@ -297,7 +311,8 @@ class _World:
                 await self._replicate(host)
                 await self._mend(host)
             await self._empty_removed()
-            await End(self._tables, self._hosts, self._engines, self._lot).reclaim()
+            await self._end.reclaim()
+            await self._look()
 
     async def _empty_removed(self) -> None:
         """Networks that were removed wait for their containers only."""
@@ -332,6 +347,13 @@ class _World:
         if not task.cancelled() and (error := task.exception()):
             self._bugs.append(error)
 
+    async def _look(self) -> None:
+        """Whether all that run have their addresses, unless a snapshot took them."""
+        for each in await self._end.unheld() if not self._weather.era else ():
+            if (each.address, each.holders) not in self._lost:
+                self._lost[each.address, each.holders] = each
+                self._tell(str(each))
+
     async def _confirm(self) -> None:
         """Whoever the store knows as the holder of his address is safe from now on."""
         if not self._saved:
@@ -344,19 +366,6 @@ class _World:
 
     def _tell(self, text: str) -> None:
         self._story.append(f"{self._around.now():9.3f} {text}")
-
-
-def _some(lot: random.Random, subnet: str) -> str:
-    """An address near the beginning of a subnet, so that others want it too."""
-    return (
-        str(
-            from_number(
-                int(parse_subnet(subnet, "subnet").network_address) + lot.randrange(8), parse_subnet(subnet, "subnet")
-            )
-        )
-        if subnet
-        else ""
-    )
 
 
 @contextlib.contextmanager
@@ -377,7 +386,7 @@ def main() -> int:
     for seed in map(int, sys.argv[1:]):
         outcome = simulate(seed)
         wrong += bool(outcome.verdict.violations)
-        sys.stdout.write("\n".join((*outcome.story, *map(str, outcome.verdict.violations), "")))
+        sys.stdout.write(f"{outcome.tell()}\n")
     return wrong
 
 

@@ -1,0 +1,86 @@
+"""Thousands of schedules of whole clusters, each as its seed has it: no address ever has two holders."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from macvlan_global.testing.simulation import Outcome, simulate
+
+ROOT = Path(__file__).parents[2]
+KNOWN = range(1500)
+"""Seeds that are the same in each run: what is broken in between shows at once."""
+FRESH = 500
+"""So many seeds that nobody has tried are added in each run."""
+TOLD = 2
+"""So many schedules that went wrong are told in full."""
+
+
+def test_schedules_that_are_known(summaries: list[str]) -> None:
+    """All faults, all interleavings that these seeds have: nothing is wrong while they run, nor when they are over."""
+    _run(KNOWN, f"seeds 0 to {len(KNOWN) - 1}", summaries)
+
+
+def test_schedules_that_nobody_has_tried(summaries: list[str]) -> None:
+    """Each run looks elsewhere. What it finds can be played again by its seed."""
+    base = int.from_bytes(os.urandom(5)) * 1000
+    _run(range(base, base + FRESH), f"fresh seeds {base} to {base + FRESH - 1}", summaries)
+
+
+def test_a_seed_tells_the_same_story_each_time() -> None:
+    """To the last message, and also in another process, whose sets and dicts of texts have other orders."""
+    for seed in range(20):
+        assert simulate(seed) == simulate(seed)
+    seeds = [str(seed) for seed in range(20, 30)]
+    first, second = (_tell_in_process(seeds, hashing) for hashing in ("1", "2"))
+    assert first == second
+    assert first == "".join(f"{simulate(int(seed)).tell()}\n" for seed in seeds)
+
+
+def _tell_in_process(seeds: Iterable[str], hashing: str) -> str:
+    command = [sys.executable, "-m", "macvlan_global.testing.simulation", *seeds]
+    env = os.environ | {"PYTHONHASHSEED": hashing}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+
+
+def _run(seeds: Iterable[int], which: str, summaries: list[str]) -> None:
+    """Simulate, say what came of it, and fail with the stories of what went wrong."""
+    done: Counter[str] = Counter()
+    wrong: list[Outcome] = []
+    try:
+        for seed in seeds:
+            outcome = _simulate(seed)
+            done.update(
+                schedules=1,
+                hosts=outcome.hosts,
+                operations=outcome.operations,
+                containers=outcome.containers,
+                faults=outcome.faults,
+                violations=len(outcome.verdict.violations),
+            )
+            if outcome.verdict.violations:
+                wrong.append(outcome)
+    finally:
+        summaries.append(f"{which}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
+    if wrong:
+        stories = "\n\n".join(f"{each.tell()}\n{_again(each.seed)}" for each in wrong[:TOLD])
+        failed = ", ".join(str(each.seed) for each in wrong)
+        pytest.fail(f"{len(wrong)} schedules went wrong, with the seeds {failed}\n\n{stories}", pytrace=False)
+
+
+def _simulate(seed: int) -> Outcome:
+    try:
+        return simulate(seed)
+    except Exception as error:
+        error.add_note(_again(seed))
+        raise
+
+
+def _again(seed: int) -> str:
+    python = Path(sys.executable)
+    shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
+    return f"to play it again: {shown} -m macvlan_global.testing.simulation {seed}"

@@ -1,0 +1,108 @@
+"""A check that finds nothing proves nothing: with a bug put in, the simulation must find it, and soon."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Entry
+from macvlan_global.testing.fake_kernel import FakeKernel
+from macvlan_global.testing.simulation import simulate
+
+ENOUGH = 60
+"""So many seeds at most until a bug is found."""
+
+
+class OverwritingStore(MemoryStore):
+    """Creates what is there already."""
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        if entry := await self.get(key):
+            return await self.replace(entry, value)
+        return await super().create(key, value)
+
+
+class RepeatingStore(MemoryStore):
+    """Deletes twice: some seconds later whatever is there by then, and not only what its caller has read."""
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        asyncio.get_running_loop().call_later(2.0, self._delete_again, entry.key)
+        return await super().delete(entry)
+
+    def _delete_again(self, key: str) -> None:
+        if key in self._contents.entries:
+            self._contents.remove(key)
+
+
+class ForgetfulStore(MemoryStore):
+    """Says that it deleted an address, and does not."""
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        return True if entry.key.startswith("addresses/") else await super().delete(entry)
+
+
+class SecretiveStore(MemoryStore):
+    """Says that it wrote down a network for all hosts, and does not."""
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        return Entry(key, value, 1) if key.startswith("definitions/") else await super().create(key, value)
+
+
+class LosingStore(MemoryStore):
+    """Says that it made a reservation a claim, and drops it."""
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        written = await super().replace(entry, value)
+        if written and b'"kind":"endpoint"' in value:
+            await super().delete(written)
+        return written
+
+
+class ClumsyKernel(FakeKernel):
+    """Takes the links of all containers when it is to take one's."""
+
+    async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
+        """See `Kernel.delete_in_sandbox`."""
+        for links in self.sandboxed.values():
+            links.clear()
+        return True
+
+
+@pytest.mark.parametrize(
+    ("store", "found"),
+    [
+        pytest.param(OverwritingStore, {"two holders"}, id="create overwrites"),
+        pytest.param(RepeatingStore, {"claim lost"}, id="delete does not compare"),
+        pytest.param(ForgetfulStore, {"held by nobody"}, id="addresses are never free again"),
+        pytest.param(SecretiveStore, {"pool held by nobody"}, id="networks are told to nobody"),
+        pytest.param(LosingStore, {"two holders"}, id="claims are lost"),
+    ],
+)
+def test_a_broken_store_is_found(store: Callable[[], MemoryStore], found: set[str]) -> None:
+    """One bug in the store, and the kind of violation that it leads to."""
+    _find(found, store=store)
+
+
+def test_a_container_that_is_touched_is_found() -> None:
+    """One bug in the kernel."""
+    _find({"running container touched"}, kernel=lambda: ClumsyKernel("eth0"))
+
+
+def _find(
+    kinds: set[str],
+    *,
+    store: Callable[[], MemoryStore] = MemoryStore,
+    kernel: Callable[[], FakeKernel] = lambda: FakeKernel("eth0"),
+) -> None:
+    seen: set[str] = set()
+    for seed in range(ENOUGH):
+        seen |= {each.kind for each in simulate(seed, store=store, kernel=kernel).verdict.violations}
+        if seen & kinds:
+            return
+    pytest.fail(f"after {ENOUGH} seeds none of {sorted(kinds)} was found, only {sorted(seen)}")
