@@ -108,5 +108,5 @@ class MetricsServer:
         await self._runner.cleanup()
 
     async def _answer(self, _http: web.Request) -> web.Response:
-        await self._views.count()
+        await self._views.observe()
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -62,7 +62,7 @@ class Views:
             problem = str(error)
         except TimeoutError:
             problem = f"the Docker Engine at {self._config.docker_host} does not answer within {ENGINE_SECONDS:g} s"
-        counts = await self.count()
+        counts = await self._counts()
         return a.Status(
             version=__version__,
             pid=os.getpid(),
@@ -86,24 +86,36 @@ class Views:
             **counts,
         )
 
-    async def count(self) -> dict[str, Any]:
-        """How many networks, endpoints and addresses there are; the metrics learn it too.
+    async def observe(self) -> None:
+        """Tell the metrics what this host holds.
+
+        A cluster store is not asked: it would be asked for all it has, by each host, each time.
+        """
+        endpoints = await self._driver.endpoints.all()
+        if self._scope:
+            addresses = sum(bool(each.address) + bool(each.address6) for each in endpoints)
+        else:
+            addresses = len(await self._driver.pools.addresses())
+        self._metrics.hold("networks", len(await self._driver.networks.all()))
+        self._metrics.hold("endpoints", len(endpoints))
+        self._metrics.hold("addresses", addresses)
+
+    async def _counts(self) -> dict[str, Any]:
+        """How many networks and endpoints this host has, and how many addresses there are.
 
         Addresses are shared: they are None while the store does not answer, and `store_problem` says so.
         """
-        counts = {
+        found: dict[str, Any] = {
             "networks": len(await self._driver.networks.all()),
             "endpoints": len(await self._driver.endpoints.all()),
+            "addresses": None,
         }
-        found: dict[str, Any] = {"addresses": None}
         try:
-            counts["addresses"] = len(await self._driver.pools.addresses())
+            found["addresses"] = len(await self._driver.pools.addresses())
             found["foreign_records"] = await self._driver.tables.foreign()
         except Unavailable as error:
             found["store_problem"] = str(error)
-        for what, count in counts.items():
-            self._metrics.hold(what, count)
-        return {**found, **counts}
+        return found
 
     def _network_problems(self) -> list[str]:
         problems = self._scope.replicator.problems() if self._scope else []
