@@ -14,6 +14,7 @@ from played_host import PlayedHost
 from lab import Host
 from lab.cluster_site import ClusterSite
 from lab.proxy import TcpProxy
+from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.records import AddressRecord, Tables
@@ -21,8 +22,8 @@ from macvlan_global.testing.history import Event, What
 
 T = TypeVar("T")
 
-SEEN_SECONDS = 8.0
-"""So long after a restore the store is read again and again, to see when it knows each holder again."""
+CONFIRM_SECONDS = 0.5
+"""How often the store is read after a restore, to see when it knows each holder again."""
 RECLAIM_SECONDS = 120.0
 """For the end of a lease, which is a store's own time, the grace, and a machine that has much else to do."""
 
@@ -51,9 +52,18 @@ class Trouble:
         self._lot = lot
         self._folder = folder
         self._eye = site.machine()
+        self._restored = asyncio.Event()
 
     async def run(self, enough: Callable[[], bool]) -> None:
         """Each fault at least once, and more until it is enough; returns when all is mended."""
+        looking = asyncio.ensure_future(self._look_often())
+        try:
+            await self._break_and_mend(enough)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _break_and_mend(self, enough: Callable[[], bool]) -> None:
         await asyncio.sleep(3)
         await self._unlucky.lose_power()
         kinds = [self._kill_leader, self._pause_members, self._cut_off, self._lose_answers, self._restore]
@@ -138,10 +148,7 @@ class Trouble:
         begun = time.time()
         await asyncio.to_thread(self._store.restore, snapshot)
         self._history.append(Event("restore", "", begun, time.time()))
-        until = time.monotonic() + SEEN_SECONDS
-        while time.monotonic() < until:
-            await self.confirm()
-            await asyncio.sleep(0.5)
+        self._restored.set()
         return "store restored from an older snapshot"
 
     # ---------------------------------------------------------------- inside
@@ -153,6 +160,13 @@ class Trouble:
         yield
         for proxy in self._proxies:
             await asyncio.to_thread(proxy.mend)
+
+    async def _look_often(self) -> None:
+        await self._restored.wait()
+        while True:
+            with contextlib.suppress(Unavailable):  # it may be broken just now
+                await self.confirm()
+            await asyncio.sleep(CONFIRM_SECONDS)
 
     def _note(self, what: What, endpoint: str, address: str) -> None:
         now = time.time()
