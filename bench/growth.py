@@ -5,7 +5,6 @@ in the store. What the driver receives and sends is counted on the interface tha
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import IPv4Address
@@ -54,8 +53,8 @@ _AT_ONCE = 128
 _REST_SECONDS = 10.0
 _SETTLE_SECONDS = 1.0
 _CHANGES = 10
-_LITTLE = 10_000
-"""Bytes."""
+_QUIET_SECONDS, _LITTLE = 5, 10_000
+"""So many seconds in a row with less than so many bytes: a start is over."""
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -102,11 +101,13 @@ def measure_one(store: StoreKind, hosts: int, each: int, changes: int = _CHANGES
 
 
 def _wait_for_rest(host: Host) -> None:
-    """Let what a start brings with it pass: a second with less than this."""
-    before, now = -math.inf, _traffic(host)
-    while now - before > _LITTLE:
+    """Let what a start brings with it pass."""
+    quiet, before = 0, _traffic(host)
+    while quiet < _QUIET_SECONDS:
         time.sleep(1.0)
-        before, now = now, _traffic(host)
+        now = _traffic(host)
+        quiet = quiet + 1 if now - before < _LITTLE else 0
+        before = now
 
 
 def _change(asker: NameAsker, writer: Host, url: str, number: int) -> float:
