@@ -1,0 +1,32 @@
+"""What the reader of a history takes for a hold, where engines and hosts are late."""
+
+from macvlan_global.testing.history import Event, judge
+
+GATEWAY, ADDRESS = "10.0.0.1", "10.0.0.2"
+
+
+def test_a_copy_that_comes_after_the_removal_holds_nothing() -> None:
+    """A host was making it while the network was removed; another network has the subnet by now."""
+    events = [
+        Event("fix", "h0", 0, 1, "ok", "n1", GATEWAY),
+        Event("unfix", "h0", 2, 2, "ok", "n1", GATEWAY),
+        Event("fix", "h1", 1, 3, "ok", "n1", GATEWAY),
+        Event("fix", "h2", 4, 5, "ok", "n2", GATEWAY),
+    ]
+    assert judge(events).violations == []
+    kinds = [each.kind for each in judge(each for each in events if each.what != "unfix").violations]
+    assert kinds == ["gateway or aux address handed out"]
+
+
+def test_a_release_on_its_host_may_take_what_is_just_being_reserved() -> None:
+    """It does not say whose it is. What was reserved before the release began, or after it, or elsewhere, is held."""
+    release = Event("release", "h0", 4, 6, "ok", "e0", ADDRESS)
+    slow = Event("request", "h0", 3, 9, "ok", "e1", ADDRESS, asked=True)
+    other = Event("request", "h0", 7, 8, "ok", "e2", ADDRESS)
+    assert judge([release, slow, other]).violations == []
+    for clear in (
+        [slow, other],
+        [Event("release", "h1", 4, 6, "ok", "e0", ADDRESS), slow, other],
+        [release, Event("request", "h0", 6.5, 9, "ok", "e1", ADDRESS, asked=True), other],
+    ):
+        assert [each.kind for each in judge(clear).violations] == ["two reservations"]
