@@ -107,7 +107,7 @@ class Networks:
             if before is None:  # a repeated request must not take away what the first one made
                 undo.push("its record", lambda: self._tables.networks.drop(wanted.id))
                 if not joined:  # what is joined belongs to the cluster
-                    undo.push("its addresses", lambda: self._pools.drop_network(wanted.id))
+                    undo.push("its addresses", lambda: self._drop_own(wanted.id))
             claimed = [await self._claim_subnet(record.shared_id, each) for each in wanted.subnets]
             if parent and await self._owned.ensure(parent) and before is None:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
@@ -128,11 +128,12 @@ class Networks:
             for endpoint in await self._tables.endpoints.scan(network_id):
                 await self._kernel.delete(endpoint.record.link)
                 await self._tables.endpoints.drop(network_id, endpoint.record.id)
-            if not row.record.published:
-                if row.record.shared_id == network_id:  # else it was to be a copy, and what it claims is the cluster's
-                    await self._pools.drop_network(network_id)
+            record = await self._as_published(row.record)
+            if not record.published:
+                if record.shared_id == network_id:  # else it was to be a copy, and what it claims is the cluster's
+                    await self._drop_own(network_id)
             elif self._outbox and everywhere:
-                await self._outbox.remove_network(row.record.shared_id, row.record.name)
+                await self._outbox.remove_network(record.shared_id, record.name)
             # with the record in place still: a crash after this line is settled by the next delete or repair
             await self._leave_parent(row.record.parent, network_id)
             await self._tables.networks.drop(network_id)
@@ -282,6 +283,20 @@ class Networks:
                     f"parent {parent.name} cannot be shared: network {who} {what}, and a passthru network needs the "
                     "parent for itself. Use another parent, or remove that network"
                 )
+
+    async def _as_published(self, record: NetworkRecord) -> NetworkRecord:
+        """A network that was made here, as the cluster has it: a state that was lost and learnt anew may not know."""
+        if self._outbox and not record.published and record.shared_id == record.id:
+            for row in await self._tables.definitions.scan():
+                if row.record.id == record.id:
+                    return msgspec.structs.replace(record, published=True, name=row.record.name)
+        return record
+
+    async def _drop_own(self, network_id: str) -> None:
+        """Let go of what a network of this host claims, unless other hosts may have it too."""
+        if self._outbox and any(row.record.id == network_id for row in await self._tables.definitions.scan()):
+            return
+        await self._pools.drop_network(network_id, if_empty=self._outbox is not None)
 
     async def _others_on(self, parent: str, network_id: str) -> list[NetworkRecord]:
         return [each for each in await self.all() if each.parent == parent and each.id != network_id]

@@ -161,3 +161,46 @@ async def test_what_is_no_network_of_the_cluster_is_refused(value: str) -> None:
     with pytest.raises(Invalid, match="--ipam-opt network="):
         await one.driver.pools.request_pool(LAN.subnet, "", {"network": value}, ipv6=False)
     assert await one.driver.pools.pools() == []
+
+
+async def test_a_network_whose_publication_was_forgotten_is_removed_as_the_cluster_s() -> None:
+    """Its creator lost its state, and its operator removes it before it is known again that all hosts have it."""
+    one, other = await two()
+    here = one.engine.id_of("lan")
+    await other.engine.run("db", "lan", ip="10.9.0.9")
+    await one.driver.tables.networks.drop(here)
+    await one.mend()
+    await one.engine.remove_network("lan")
+    assert [row.record.name for row in await one.driver.tables.removed.scan()] == ["lan"]
+    assert await one.driver.tables.definitions.scan() == []
+    assert [each.address for each in await one.driver.pools.addresses() if each.kind == "endpoint"] == ["10.9.0.9"]
+
+
+async def test_a_network_whose_publication_was_forgotten_can_be_forgotten_here() -> None:
+    """Then it stays what it is on the others."""
+    one, other = await two()
+    here = one.engine.id_of("lan")
+    await one.driver.tables.networks.drop(here)
+    await one.mend()
+    before = await other.driver.pools.addresses()
+    await one.driver.networks.delete(here, everywhere=False)
+    assert (await other.driver.pools.addresses(), await other.driver.tables.removed.scan()) == (before, [])
+
+
+async def test_an_adoption_that_fails_takes_nothing_from_the_others() -> None:
+    """Whichever step of it fails: what the network has in the store is in use elsewhere."""
+    one, other = await two()
+    here = one.engine.id_of("lan")
+    await other.engine.run("db", "lan", ip="10.9.0.9")
+    held = {each.address for each in await other.driver.pools.addresses()}
+    step, struck = 0, True
+    while struck:
+        step += 1
+        await one.driver.tables.networks.drop(here)
+        one.faults.arm(step)
+        await one.mend()
+        struck = len(one.faults.taken) >= step
+        one.faults.arm(0)
+        assert {each.address for each in await other.driver.pools.addresses()} == held, step
+        assert len(await other.driver.pools.pools()) == 1
+    assert await one.driver.tables.networks.get(here)
