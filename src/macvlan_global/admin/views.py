@@ -141,6 +141,8 @@ class Views:
         endpoints = await self._driver.endpoints.all()
         try:
             pools = await self._driver.pools.pools()
+            if self._scope:
+                await self._driver.pools.read_anew()
         except Unavailable:  # how full they are is then not known
             pools = []
         return [

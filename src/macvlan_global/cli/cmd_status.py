@@ -39,7 +39,7 @@ def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, conf
             ("Addresses", "unknown" if found.addresses is None else str(found.addresses)),
             *([("Hosts", ", ".join(found.hosts))] if found.hosts else []),
             *([("Resolver", _resolver(found.resolver))] if found.resolver else []),
-            *([("Store", (found.store_problem, BAD))] if found.store_problem else []),
+            *([("Away", (found.store_problem, BAD))] if found.store_problem else []),
             *([("Waiting", (f"{found.waiting} for the store to answer", WARN))] if found.waiting else []),
             *(("Problem", (problem, WARN)) for problem in found.problems),
             *(("Left alone", (f"{key} (written by a newer version)", WARN)) for key in found.foreign_records),

@@ -150,8 +150,18 @@ class Pools(Addresses):
         """Every pool, as the store has it."""
         return [row.record for row in await self._pools.scan()]
 
+    async def read_anew(self) -> None:
+        """Learn what other hosts did since.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        addresses = await self.addresses()
+        for record in self._view.records():
+            self._view.learn(record, addresses)
+
     def usage(self, record: PoolRecord) -> tuple[int, int]:
-        """How many addresses of a pool's dynamic window are held, and how many it has."""
+        """How many addresses of a pool's dynamic window are held as far as is known, and how many it has."""
         return self._view.usage(record)
 
     async def give_back_pool(self, record: PoolRecord) -> bool:

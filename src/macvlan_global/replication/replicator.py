@@ -207,7 +207,7 @@ class Replicator:
             return _Tried("later", doing, AWAY_RETRY_SECONDS)
         except MacvlanGlobalError as error:
             what = f"network {name} of the cluster cannot be {_DOING.get(doing, 'looked after')} here: {error}"
-            self._put(NetworkProblem(name, "", what, "put right what it says; it is tried again every half minute"))
+            self._put(NetworkProblem(name, "", what, "put right what it says, it is tried again every half minute"))
         except Exception:
             log.exception("looking after network %s failed; it is tried again", name)
         return _Tried("later", doing)

@@ -7,6 +7,7 @@ latter make the next member the one that is asked from now on.
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -252,7 +253,7 @@ class Endpoints:
         )
 
     def _blame(self, index: int, error: BaseException) -> str:
-        self._why[index] = str(error) or f"no answer in time ({type(error).__name__})"
+        self._why[index] = _reason(error)
         self._pass_over(index)
         return self._why[index]
 
@@ -385,3 +386,13 @@ def _kept_alive(address: Any) -> socket.socket:
     ):
         made.setsockopt(level, option, value)
     return made
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without what aiohttp puts around it (it names TLS where there is none)."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not accepted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        code = error.os_error.errno or 0  # below zero for what a resolver of names says
+        return f"no connection: {os.strerror(code) if code > 0 else error.os_error.strerror or error.os_error}"
+    return str(error) or f"no answer in time ({type(error).__name__})"
