@@ -196,9 +196,12 @@ async def _fill(host: PlayedHost, network: PlayedNetwork) -> list[str]:
 async def _inject(hosts: Sequence[PlayedHost], trouble: Trouble) -> str:
     """Give the address of a container that runs to a second one, behind the drivers' backs; which it is."""
     address = next(leg.bare for leg in hosts[0].living() if leg.network.name == "wide")
-    await trouble.forget(address)
-    await hosts[1].take("wide", address)
-    return address
+    for _ in range(ROUNDS):  # a repair may just look, and put it right
+        await trouble.forget(address)
+        with contextlib.suppress(Refused):
+            await hosts[1].take("wide", address)
+            return address
+    raise AssertionError(f"{address} cannot be taken from its holder")
 
 
 # ------------------------------------------------------------- what came of it
