@@ -136,7 +136,8 @@ class Mender:
     async def _(self, correction: r.DeleteNetwork, _engine: Engine | None) -> None:
         for endpoint in await self._driver.networks.endpoints(correction.network):
             await self._refuse_if_in_use(endpoint)
-        await self._driver.networks.delete(correction.network)
+        # that it was removed is a guess, from which nothing follows for other hosts
+        await self._driver.networks.delete(correction.network, everywhere=False)
 
     @_apply.register
     async def _(self, correction: r.DeleteEndpoint, _engine: Engine | None) -> None:

@@ -187,6 +187,19 @@ async def test_a_network_whose_publication_was_forgotten_can_be_forgotten_here()
     assert (await other.driver.pools.addresses(), await other.driver.tables.removed.scan()) == (before, [])
 
 
+async def test_a_network_that_repair_misses_is_not_removed_from_the_cluster() -> None:
+    """Its creator lost its state, learnt it anew, and then its engine lost the network: the others keep it."""
+    one, other = await two()
+    await one.driver.tables.networks.drop(one.engine.id_of("lan"))
+    await one.mend()
+    one.engine.forget_network("lan")
+    before = await other.driver.pools.addresses()
+    assert [type(each).__name__ for each in await one.mend()] == ["DeleteNetwork"]
+    assert await one.driver.networks.all() == []
+    assert (await other.driver.pools.addresses(), await other.driver.tables.removed.scan()) == (before, [])
+    assert [row.record.name for row in await other.driver.tables.definitions.scan()] == ["lan"]
+
+
 async def test_an_adoption_that_fails_takes_nothing_from_the_others() -> None:
     """Whichever step of it fails: what the network has in the store is in use elsewhere."""
     one, other = await two()
