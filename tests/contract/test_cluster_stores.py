@@ -1,6 +1,7 @@
 """Real etcd and Consul keep the promises of every store, and those of a cluster store."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -42,6 +43,22 @@ async def test_contract(check: store_contract.Check, clients: tuple[ClusterStore
 async def test_cluster_contract(check: cluster_contract.Check, clients: tuple[ClusterStore, ClusterStore]) -> None:
     """One promise of a cluster store."""
     await check(*clients)
+
+
+async def test_consul_is_not_asked_for_much_all_the_time() -> None:
+    """A change makes it send all there is below a prefix: with much there, the next change is seen later."""
+    with ConsulCluster() as cluster:
+        store = open_cluster_store(cluster.url_through(cluster.endpoints, "test"))
+        for number in range(4):
+            await store.create(f"k/large{number}", bytes(375_000))  # 2 MB, as Consul sends it
+        async with cluster_contract.Mirror(store, "k/") as mirror:
+            seen = []
+            for name in ("k/first", "k/second"):
+                await store.create(name, b"x")
+                await mirror.until(lambda name=name: name in mirror.known)
+                seen.append(time.monotonic())
+        await store.close()
+    assert seen[1] - seen[0] > 0.15
 
 
 async def test_who_loses_a_race_for_a_key_is_told_so(clients: tuple[ClusterStore, ClusterStore]) -> None:

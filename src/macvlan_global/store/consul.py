@@ -43,6 +43,9 @@ from macvlan_global.store.together import Together
 WAIT = 300
 """Seconds that Consul may keep a watch waiting for news. It then sends everything again, so: long."""
 
+PACE = 10e6
+"""Bytes that a watch reads in a second at most: with much below its prefix, what changes soon after waits for that."""
+
 # lower case on purpose: aiohttp sends a "PUT" a second time by itself if the connection breaks, and we must know of it
 _PUT = "put"
 _DELETE = "delete-cas"
@@ -282,6 +285,7 @@ class ConsulStore:
             known, index = new, index_of(answer)
             if batch.whole or batch.entries or batch.gone:
                 yield batch
+            await asyncio.sleep(len(answer.body) / PACE)
 
     async def _make_folder(self, prefix: str) -> None:
         """Put something below an empty prefix, which `scan` and `watch` pass over.
