@@ -20,7 +20,7 @@ from lab.packages import Engine
 from lab.process import alive, tail, wait_until
 
 Spawn = Callable[[Sequence[str], Path], "subprocess.Popen[bytes]"]
-READY_SECONDS = 30.0
+READY_SECONDS = 90.0
 # A stop takes containers down too: those that ignore SIGTERM take ten seconds.
 STOP_SECONDS = 30.0
 
