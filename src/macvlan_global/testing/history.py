@@ -117,7 +117,9 @@ def judge(events: Iterable[Event]) -> Verdict:
             if kind := _clash(first, second):
                 text = f"{first.describe()}; {second.describe()}"
                 found = Violation(kind, address, text, (first.holder, second.holder))
-                (verdict.excused if lost.explain(first, second) else verdict.violations).append(found)
+                # a reservation that was lost on its way is answered all the same, perhaps after the next one's
+                excused = lost.explain(first, second) or (second.kind == "reserved" and lost.explain(second, first))
+                (verdict.excused if excused else verdict.violations).append(found)
     return verdict
 
 
