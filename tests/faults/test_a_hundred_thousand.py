@@ -237,9 +237,12 @@ def _summary(store: str, hosts: Sequence[PlayedHost], trouble: Trouble) -> Itera
 
 def _latest(excused: Sequence[Violation], history: Sequence[Event]) -> float:
     """How long after a restore, in seconds, the second one of such a pair was told that it has the address."""
-    restored = [each.ended for each in history if each.what == "restore"]
-    begun = [float(_BEGUN.findall(each.text)[1]) for each in excused]
-    return max((at - max([each for each in restored if each <= at], default=at) for at in begun), default=0.0)
+    restored = [each for each in history if each.what == "restore"]
+
+    def late(at: float) -> float:
+        return min((max(at - each.ended, 0.0) for each in restored if each.begun <= at), default=0.0)
+
+    return max((late(float(_BEGUN.findall(each.text)[1])) for each in excused), default=0.0)
 
 
 def _story(violations: Sequence[Violation], history: Sequence[Event]) -> str:

@@ -17,6 +17,8 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 2.0
 AGAIN_SECONDS = 3600.0
 """How long a repair is good for. One that follows a start looks once more when nothing of it is young any more."""
+CLAIM_SECONDS = 1.0
+"""How often an address is asked for that a container uses and somebody else has, since the store had lost it."""
 SETTLE_SECONDS = 0.5
 """Containers often start in bursts: names are learnt once the events have been still for so long."""
 
@@ -62,6 +64,7 @@ class EngineFollower:
             tasks.create_task(self._learn())
             tasks.create_task(self._mend_again())
             tasks.create_task(self._mend_with_store())
+            tasks.create_task(self._claim_again())
 
     def store_read(self) -> None:
         """Hear that the cluster store was read anew: it was away, or it was restored and is older than this host."""
@@ -115,6 +118,14 @@ class EngineFollower:
             self._store_read.clear()
             await self._mend()
             self._came_back.set()
+
+    async def _claim_again(self) -> None:
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS)
+            try:
+                await self._mender.claim_again()
+            except Exception:
+                log.exception("claiming addresses again failed; it is tried again")
 
     async def _mend(self) -> None:
         try:

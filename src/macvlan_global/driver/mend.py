@@ -1,6 +1,7 @@
 """Gathers what a repair rests on, and applies its corrections one by one."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Mender:
         self._mending = asyncio.Lock()
         self.problems: list[str] = []
         """What the last repair could not put right, in words."""
+        self._unclaimed: dict[str, list[str]] = {}  # endpoints by id, and which of these words are about them
 
     async def look(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
         """What would be corrected. Without an engine, or if it does not answer, only what the kernel proves.
@@ -58,19 +60,35 @@ class Mender:
         async with self._mending:  # two at once would both do what one does
             return await self._correct(engine, grace)
 
+    async def claim_again(self) -> None:
+        """Try once more to claim the addresses that endpoints use and that the last repair found with others.
+
+        They are given back some time, and must not go to third ones then. This costs a look at these addresses only.
+        """
+        async with self._mending:
+            for endpoint, words in list(self._unclaimed.items()):
+                with contextlib.suppress(MacvlanGlobalError):
+                    await self._driver.endpoints.claim_again(endpoint)
+                    log.info("repair: endpoint %s has its addresses again, or is gone", endpoint[:12])
+                    del self._unclaimed[endpoint]
+                    self.problems = [each for each in self.problems if each not in words]
+
     async def _correct(self, engine: Engine | None, grace: float | None) -> list[r.Correction]:
         done = []
         problems = []
+        unclaimed: dict[str, list[str]] = {}
         for correction in await self.look(engine, grace):
             try:
                 await self._apply(correction, engine)
             except MacvlanGlobalError as error:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
                 problems.append(f"{correction.subject} ({correction.reason}): {error}")
+                if isinstance(correction, r.ClaimAddress) and correction.holder.endpoint:
+                    unclaimed.setdefault(correction.holder.endpoint, []).append(problems[-1])
             else:
                 log.info("repair: %s %s: %s", type(correction).__name__, correction.subject, correction.reason)
                 done.append(correction)
-        self.problems = problems
+        self.problems, self._unclaimed = problems, unclaimed
         return done
 
     async def _facts(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], r.Facts]:

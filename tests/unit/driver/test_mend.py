@@ -5,14 +5,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from macvlan_global.driver.endpoints import WantedEndpoint
+from macvlan_global.driver.mend import Mender
 from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork, DeleteNetwork
 from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.ipam.holders import Identity
+from macvlan_global.ipam.poolid import DEFAULT_SPACE
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.links.names import link_name
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.testing.fake_engine import FakeEngine, Subnet, engine_id
+from macvlan_global.testing.cluster_rig import ClusterRig
+from macvlan_global.testing.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
 from macvlan_global.testing.fake_kernel import FakeKernel
 from macvlan_global.testing.rig import Rig
 
@@ -246,3 +249,27 @@ async def test_without_the_engine_a_lost_network_loses_nothing_more() -> None:
     await rig.mend()
     held = {each.address: each.kind for each in await rig.driver.pools.addresses()}
     assert {"192.168.1.1": "gateway", "192.168.1.2": "aux", "192.168.1.9": "endpoint"}.items() <= held.items()
+
+
+async def test_an_address_that_was_given_to_another_host_is_claimed_as_soon_as_it_is_free() -> None:
+    """The store lost whose it was, and somebody else was faster: until he gives it back it is a problem."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("h1"), await rig.host("h2")
+    await one.publish("lan", Subnet("10.8.0.0/24", gateway="10.8.0.1"))
+    await two.join("lan", one)
+    ours = await one.engine.run("c1", "lan", ip="10.8.0.9")
+    addresses = one.driver.tables.addresses
+    lost = await addresses.get(DEFAULT_SPACE, "10.8.0.9")
+    assert lost
+    assert await addresses.delete(lost)
+    await two.engine.run("c2", "lan", ip="10.8.0.9")
+    mender = Mender(one.driver, grace=0, our_ipam=OUR_IPAM, now=one.clock)
+    assert await mender.mend(one.engine) == []
+    await mender.claim_again()
+    assert ["10.8.0.9" in each for each in mender.problems] == [True]
+    await two.engine.stop("c2")
+    await mender.claim_again()
+    assert mender.problems == []
+    held = await addresses.get(DEFAULT_SPACE, "10.8.0.9")
+    assert held
+    assert (held.record.endpoint, held.record.host) == (ours.endpoint, "h1")
