@@ -13,6 +13,8 @@ from played_host import PlayedHost
 
 from lab import Host
 from lab.cluster_site import ClusterSite
+from lab.errors import CommandError
+from lab.process import wait_until
 from lab.proxy import TcpProxy
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
@@ -24,6 +26,7 @@ T = TypeVar("T")
 
 CONFIRM_SECONDS = 0.5
 """How often the store is read after a restore, to see when it knows each holder again."""
+INSIST_SECONDS = 20.0
 RECLAIM_SECONDS = 120.0
 """For the end of a lease, which is a store's own time, the grace, and a machine that has much else to do."""
 
@@ -85,8 +88,9 @@ class Trouble:
         return sum(host.driver.log_text().count(mark) for host in self._hosts)
 
     async def once(self, kind: Callable[[], Awaitable[str]]) -> None:
-        """One fault, from its beginning to its end."""
+        """One fault, from its beginning until the store serves again."""
         self.done[await kind()] += 1
+        await asyncio.to_thread(self._store.wait_ready)
 
     async def records(self) -> list[AddressRecord]:
         """Every address in the store, read past all drivers."""
@@ -143,10 +147,10 @@ class Trouble:
 
     async def _restore(self) -> str:
         snapshot = self._folder / "snapshot"
-        await asyncio.to_thread(self._store.save, snapshot)
+        await asyncio.to_thread(_insist, self._store.save, snapshot)
         await asyncio.sleep(self._lot.uniform(1, 4))
         begun = time.time()
-        await asyncio.to_thread(self._store.restore, snapshot)
+        await asyncio.to_thread(_insist, self._store.restore, snapshot)
         self._history.append(Event("restore", "", begun, time.time()))
         self._restored.set()
         return "store restored from an older snapshot"
@@ -179,6 +183,25 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
     while not await asyncio.to_thread(condition):
         assert time.monotonic() < deadline, "it did not come about in time"
         await asyncio.sleep(0.1)
+
+
+def _insist(command: Callable[[Path], None], file: Path) -> None:
+    """Call it until it is done: the store may be choosing another leader just now.
+
+    Raises:
+        LabError: it is not done in time.
+    """
+    refusals: list[str] = []
+
+    def is_done() -> bool:
+        try:
+            command(file)
+        except CommandError as error:
+            refusals.append(str(error))
+            return False
+        return True
+
+    wait_until(is_done, "snapshot", seconds=INSIST_SECONDS, every=0.2, explain=lambda: refusals[-1])
 
 
 def _beside(machine: Host, work: Coroutine[Any, Any, T]) -> T:
