@@ -22,6 +22,7 @@ from lab.process import tail, wait_until
 from lab.site import Site, links
 from lab.unixhttp import ask
 from lab.wire import Wire
+from macvlan_global.errors import Unavailable
 
 T = TypeVar("T")
 StoreKind = Literal["consul", "etcd"]
@@ -199,4 +200,7 @@ def _remove_containers(site: Site) -> None:
 def _is_empty(site: Site) -> bool:
     admin = site.driver.admin
     ours = [name for name in links(site.host) if name.startswith(("mg-", "dm-")) or "." in name]
-    return not (networks(site) or ours or admin.networks() or admin.addresses())
+    try:
+        return not (networks(site) or ours or admin.networks() or admin.addresses())
+    except Unavailable:  # the store does not answer yet
+        return False

@@ -11,6 +11,8 @@ from lab.cluster_site import ClusterSite, StoreKind, settle
 from lab.consul import ConsulCluster
 from lab.etcd import EtcdCluster
 from lab.site import Site
+from macvlan_global.admin.messages import AddressView
+from macvlan_global.errors import Unavailable
 
 GRACE = 1.0
 """For --host-grace, in seconds: how long a host is dead before what it had may be given back."""
@@ -125,9 +127,19 @@ def _revoke(store: EtcdCluster, host: str) -> None:
 def holders(site: Site) -> dict[str, str]:
     """Who holds each address of the cluster, as one host sees it: a container and its host, or "gateway", "reserved".
 
-    Whichever host wrote it down that a network has a gateway is nobody's concern.
+    Whichever host wrote it down that a network has a gateway is nobody's concern. While the store does not answer,
+    which a busy machine may cause too, it is asked again.
     """
-    found = site.driver.admin.addresses()
+    found: list[AddressView] = []
+
+    def read() -> bool:
+        try:
+            found[:] = site.driver.admin.addresses()
+        except Unavailable:
+            return False
+        return True
+
+    settle(site, read, "answer of the store")
     return {each.address: f"{each.holder} {each.host}" if each.kind == "endpoint" else each.kind for each in found}
 
 
