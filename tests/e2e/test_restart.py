@@ -130,6 +130,22 @@ def test_the_engine_crashes(make_site: MakeSite) -> None:
     assert held(site) == {"192.168.1.254": "gateway", "192.168.1.10": "endpoint"}
 
 
+def test_the_engine_starts_while_the_driver_is_down(make_site: MakeSite) -> None:
+    """It comes up after a while and has all networks; what is on ours starts once the driver is there."""
+    site = make_site()
+    site.create("mac", *NETWORK)
+    site.start("mac", "one", "--ip=192.168.1.10", "--restart=always")
+    site.host.stop_engine()
+    site.driver.stop()
+    site.host.start_engine(site.version)
+    assert site.docker("run", "--rm", "--network=none", "alpine", "echo", "works") == "works"
+    assert not running(site, "one")
+    site.driver.start()
+    site.docker("start", "one")
+    site.docker("run", "--rm", "--network=mac", "alpine", "ping", "-c1", "-W2", "192.168.1.10")
+    assert address(site, "one") == "192.168.1.10"
+
+
 def test_a_network_is_removed_while_the_driver_is_down(make_site: MakeSite) -> None:
     """The engine forgets the network without asking us; the driver finds out when it is back, and gives all back."""
     site = make_site()
