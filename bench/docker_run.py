@@ -7,26 +7,39 @@ from functools import partial
 from bench.inside import call
 from bench.rounds import Figures, Row, Samples, take_turns
 from bench.site import BUILT_IN, OURS, YARDSTICK, site
+from lab.cluster_site import StoreKind
 
-TITLES = ("docker run", "docker run, less one without network")
+STORES: tuple[StoreKind, ...] = ("consul", "etcd")
+TITLES = (
+    *("docker run", "docker run, less one without network"),
+    *(f"docker run, addresses in {store}" for store in STORES),
+)
 NONE = "none"
 
 
 def measure(*, quick: bool) -> list[Row]:
     """The rows of this measurement."""
     with site("run") as host:
-        samples: Samples = call(host, turns, rounds=2 if quick else 50)
+        samples: Samples = call(host, turns, names=[OURS, BUILT_IN, NONE], rounds=2 if quick else 50)
     ours, built_in, none = (samples[name]["run"] for name in (OURS, BUILT_IN, NONE))
     added = [[whole - empty for whole, empty in zip(each, none, strict=True)] for each in (ours, built_in)]
     return [
         Row(TITLES[0], "ms", ours, built_in, YARDSTICK, goal=0.9),
         Row(TITLES[1], "ms", added[0], added[1], YARDSTICK),
+        *(_in_a_cluster(store, rounds=2 if quick else 40) for store in STORES),
     ]
 
 
-def turns(rounds: int) -> Samples:
+def _in_a_cluster(store: StoreKind, rounds: int) -> Row:
+    with site("run", store) as host:
+        samples: Samples = call(host, turns, names=[OURS, BUILT_IN], rounds=rounds)
+    ours, built_in = (samples[name]["run"] for name in (OURS, BUILT_IN))
+    return Row(f"docker run, addresses in {store}", "ms", ours, built_in, YARDSTICK, goal=0.95)
+
+
+def turns(names: list[str], rounds: int) -> Samples:
     """On the host."""
-    return take_turns({name: partial(_run, name) for name in (OURS, BUILT_IN, NONE)}, rounds, warm_up=2)
+    return take_turns({name: partial(_run, name) for name in names}, rounds, warm_up=2)
 
 
 def _run(network: str) -> Figures:
