@@ -8,6 +8,7 @@ from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, dr
 from macvlan_global.cli.times import duration
 from macvlan_global.cli.waiting import Waiting
 
+MOST_KEYS = 10
 EXAMPLE = example("macvlan-global status", "macvlan-global status --json | jq .engine")
 
 
@@ -42,9 +43,14 @@ def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, conf
             *([("Away", (found.store_problem, BAD))] if found.store_problem else []),
             *([("Waiting", (f"{found.waiting} for the store to answer", WARN))] if found.waiting else []),
             *(("Problem", (problem, WARN)) for problem in found.problems),
-            *(("Left alone", (f"{key} (written by a newer version)", WARN)) for key in found.foreign_records),
+            *(("Left alone", (key, WARN)) for key in _left_alone(found.foreign_records)),
         ]
     )
+
+
+def _left_alone(keys: list[str]) -> list[str]:
+    shown = [f"{key!r} in the store (written by a newer version, or cannot be read)" for key in keys[:MOST_KEYS]]
+    return shown if len(keys) <= MOST_KEYS else [*shown, f"{len(keys) - MOST_KEYS} more (--json names them)"]
 
 
 def _resolver(found: ResolverView) -> Cell:

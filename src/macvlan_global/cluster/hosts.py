@@ -319,10 +319,9 @@ class Hosts:
             self._doubt.set()  # what is seen may be old; the task that keeps the key asks
 
     def _read(self, entry: Entry) -> AliveRecord:
-        with contextlib.suppress(Internal):
-            if row := self._tables.alive.read(entry):
-                return row.record
-        # of a newer version: whoever it is, it lives
+        if row := self._tables.alive.read(entry):
+            return row.record
+        # of a newer version, or overwritten by somebody: whoever it is, it lives
         host = entry.key.removeprefix(self._tables.alive.prefix)
         return AliveRecord(id=host, name=self.name_of(host), boot="", incarnation="", at=0)
 

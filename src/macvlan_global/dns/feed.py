@@ -8,7 +8,7 @@ from itertools import islice
 from typing import cast
 
 from macvlan_global.dns.ready import Answers
-from macvlan_global.errors import Internal, Unavailable
+from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import NameRecord, Table
 
@@ -81,9 +81,5 @@ class Feed:
 
     def _read(self, entry: Entry) -> tuple[str, NameRecord] | None:
         """The record of an entry; one that cannot be read, or is a newer version's, is left out."""
-        try:
-            row = self._names.read(entry)
-        except Internal as error:
-            log.warning("a name is left out: %s", error)
-            return None
+        row = self._names.read(entry)
         return (entry.key, row.record) if row else None

@@ -26,7 +26,8 @@ from macvlan_global.doctor.facts import (
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.access import is_cluster
 from macvlan_global.store.ports import Entry
-from macvlan_global.store.records import VERSION, NetworkRecord
+from macvlan_global.store.records import NetworkRecord
+from macvlan_global.store.sound import VERSION, version_of
 from macvlan_global.store.sqlite import read_sqlite
 
 PATIENCE_SECONDS = 10.0
@@ -139,25 +140,14 @@ def _state(config: Config) -> tuple[StateFacts, list[Entry]]:
         entries = read_sqlite(path)
     except MacvlanGlobalError as error:
         return StateFacts(str(path), True, str(error), size), []
-    foreign = tuple(each.key for each in entries if _version(each) > VERSION)
+    foreign = tuple(each.key for each in entries if version_of(each.value) > VERSION)
     return StateFacts(str(path), True, "", size, shutil.disk_usage(path.parent).free, foreign), entries
-
-
-class _Versioned(msgspec.Struct):
-    v: int = VERSION
-
-
-def _version(entry: Entry) -> int:
-    try:
-        return msgspec.json.decode(entry.value, type=_Versioned).v
-    except msgspec.DecodeError:
-        return VERSION
 
 
 def _networks(entries: list[Entry]) -> list[NetworkFacts]:
     found = []
     for entry in entries:
-        if not entry.key.startswith("networks/") or _version(entry) > VERSION:
+        if not entry.key.startswith("networks/") or version_of(entry.value) > VERSION:
             continue
         try:
             record = msgspec.json.decode(entry.value, type=NetworkRecord)

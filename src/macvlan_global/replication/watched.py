@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from macvlan_global.errors import Internal, Unavailable
+from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import Record, Row, Table
 
@@ -77,11 +77,7 @@ class Watched(Generic[R]):
 
     def _put(self, entry: Entry) -> None:
         key = self._key(entry.key)
-        try:
-            row = self._table.read(entry)
-        except Internal as error:
-            log.warning("%s", error)
-            row = None
+        row = self._table.read(entry)
         if row:
             self.rows[key] = row
             self.unreadable.discard(key)

@@ -1,19 +1,21 @@
 """What is kept, and where: the records, their keys, and tables that turn entries into records and back.
 
-Values are JSON with a schema version `v`. A record of a newer version is left alone and reported, never guessed at.
+Values are JSON with a schema version `v`. A record of a newer version is left alone and reported, never guessed at,
+and so is what is none of ours: anybody can write below the prefix of a store that hosts share.
 Shared facts (pools, addresses, definitions of networks, names, hosts) and facts of this host (networks, endpoints,
 links) have tables of their own, so that the former can live in a cluster store while the latter stay on the host.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import msgspec
 
 from macvlan_global.errors import Internal
+from macvlan_global.store.left_alone import LeftAlone
 from macvlan_global.store.ports import Entry, Store
-
-VERSION = 1
+from macvlan_global.store.sound import VERSION, place_of, place_of_address, place_of_pool, version_of
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,10 +256,18 @@ class Row(Generic[R]):
 class Table(Generic[R]):
     """Records of one kind, below one prefix of a store."""
 
-    def __init__(self, store: Store, prefix: str, kind: type[R]) -> None:
-        """Keep records of `kind` under `prefix` (no slash at the end)."""
+    def __init__(
+        self, store: Store, prefix: str, kind: type[R], place: Callable[[R], tuple[str, ...]] | None = None
+    ) -> None:
+        """Keep records of `kind` under `prefix` (no slash at the end).
+
+        `place` tells the parts of the key that a record belongs under, or raises ValueError if it makes no sense. What
+        is under another key cannot be read. Without `place` any key will do.
+        """
         self._store = store
         self._prefix = prefix
+        self._place = place
+        self._left_alone = LeftAlone(self.prefix)
         self._decoder = msgspec.json.Decoder(kind)
         self._encoder = msgspec.json.Encoder()
 
@@ -267,12 +277,14 @@ class Table(Generic[R]):
         return self._prefix + "/"
 
     def read(self, entry: Entry) -> Row[R] | None:
-        """The row of an entry that a watch saw; None if a newer version wrote it.
-
-        Raises:
-            Internal: it cannot be read.
-        """
-        return self._row(entry) if _version(entry) <= VERSION else None
+        """The row of an entry that was seen; None if a newer version wrote it or it cannot be read."""
+        if version_of(entry.value) > VERSION:
+            return None
+        try:
+            return self._row(entry)
+        except Internal as error:
+            self._left_alone.say(entry.key, error)
+            return None
 
     async def get(self, *parts: str) -> Row[R] | None:
         """The row at this key, or None."""
@@ -280,13 +292,20 @@ class Table(Generic[R]):
         return self._row(entry) if entry else None
 
     async def scan(self, *parts: str) -> list[Row[R]]:
-        """Every row below these parts of the key, but those of a newer version (see `foreign`)."""
-        entries = await self._store.scan(self._key(parts) + "/")
-        return [self._row(entry) for entry in entries if _version(entry) <= VERSION]
+        """Every row below these parts of the key, but those that are left alone (see `foreign`)."""
+        return [row for entry in await self.entries(*parts) if (row := self.read(entry))]
 
     async def foreign(self) -> list[str]:
-        """Keys of records that a newer version wrote."""
-        return [entry.key for entry in await self._store.scan(self._prefix + "/") if _version(entry) > VERSION]
+        """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
+        return [entry.key for entry in await self.entries() if self.read(entry) is None]
+
+    async def entries(self, *parts: str) -> list[Entry]:
+        """Whatever there is below these parts of the key."""
+        return await self._store.scan(self._key(parts) + "/")
+
+    def key(self, *parts: str) -> str:
+        """The key in the store of the row at these parts."""
+        return self._key(parts)
 
     async def create(self, record: R, *parts: str) -> Row[R] | None:
         """Create the record if the key is absent; None if it is there."""
@@ -322,26 +341,15 @@ class Table(Generic[R]):
         return "/".join((self._prefix, *(part.replace("/", "_") for part in parts)))
 
     def _row(self, entry: Entry) -> Row[R]:
-        if _version(entry) > VERSION:
+        if version_of(entry.value) > VERSION:
             raise Internal(f"{entry.key} was written by a newer macvlan-global; this one leaves it alone")
         try:
-            return Row(self._decoder.decode(entry.value), entry)
-        except msgspec.DecodeError as error:
+            record = self._decoder.decode(entry.value)
+            if self._place and self._key(self._place(record)) != entry.key:
+                raise ValueError("it belongs under another key")
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise Internal(f"{entry.key} in the store cannot be read: {error}") from error
-
-
-class _Versioned(msgspec.Struct):
-    v: int = VERSION
-
-
-_version_decoder = msgspec.json.Decoder(_Versioned)
-
-
-def _version(entry: Entry) -> int:
-    try:
-        return _version_decoder.decode(entry.value).v
-    except msgspec.DecodeError:
-        return VERSION
+        return Row(record, entry)
 
 
 class Tables:
@@ -349,13 +357,15 @@ class Tables:
 
     def __init__(self, shared: Store, local: Store) -> None:
         """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
-        self.pools = Table(shared, "pools", PoolRecord)
-        self.addresses = Table(shared, "addresses", AddressRecord)
-        self.definitions = Table(shared, "definitions", DefinitionRecord)  # by name
-        self.removed = Table(shared, "removed", RemovedRecord)  # by id in the cluster
+        self.pools = Table(shared, "pools", PoolRecord, lambda r: place_of_pool(r.space, r.subnet, r.range))
+        self.addresses = Table(
+            shared, "addresses", AddressRecord, lambda r: place_of_address(r.space, r.subnet, r.address)
+        )
+        self.definitions = Table(shared, "definitions", DefinitionRecord, lambda r: place_of(r.id) and (r.name,))
+        self.removed = Table(shared, "removed", RemovedRecord, lambda r: place_of(r.id))
         self.names = Table(shared, "names", NameRecord)  # by host and endpoint
-        self.hosts = Table(shared, "hosts", HostRecord)  # by id
-        self.alive = Table(shared, "alive", AliveRecord)  # by id of the host
+        self.hosts = Table(shared, "hosts", HostRecord, lambda r: place_of(r.id))
+        self.alive = Table(shared, "alive", AliveRecord, lambda r: place_of(r.id))
         self.networks = Table(local, "networks", NetworkRecord)
         self.endpoints = Table(local, "endpoints", EndpointRecord)
         self.links = Table(local, "links", LinkRecord)
@@ -363,5 +373,5 @@ class Tables:
         self.pending = Table(local, "pending", PendingRecord)
 
     async def foreign(self) -> list[str]:
-        """Keys of records that a newer version wrote, which this one leaves alone."""
+        """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
         return [key for table in vars(self).values() for key in await table.foreign()]

@@ -1,0 +1,76 @@
+"""What anybody may write below the prefix of the store, by mistake or on purpose."""
+
+import pytest
+
+from macvlan_global.errors import Internal
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import AddressRecord, AliveRecord, DefinitionRecord, PoolRecord, RemovedRecord, Tables
+from macvlan_global.testing.cluster_rig import ClusterRig
+from macvlan_global.testing.fake_engine import Subnet
+
+TABLES = ("pools", "addresses", "definitions", "removed", "names", "hosts", "alive")
+JUNK = {
+    "text": b"not json",
+    "empty": b"",
+    "list": b"[]",
+    "null": b"null",
+    "newer": b'{"v":2,"id":{}}',
+    "types": b'{"id":1,"space":[],"at":"x"}',
+    "huge": b'{"id":"x","at":1e999}',
+    "nan": b'{"id":"x","at":NaN}',
+    "deep": b'{"x":' + b"[" * 100_000,
+    "bytes": b"\xff\xfe",
+    "large": b'{"name":"' + b"x" * 300_000 + b'"}',
+}
+
+
+async def _litter(store: MemoryStore) -> None:
+    for table in TABLES:
+        for name, value in JUNK.items():
+            await store.create(f"{table}/{name}", value)
+            await store.create(f"{table}/macvlan-global/{name} /\n//x", value)
+
+
+async def test_a_driver_starts_and_works_beside_junk(caplog: pytest.LogCaptureFixture) -> None:
+    """It loads, makes a network, starts a container and repairs; the junk stays, is reported, and fills no log."""
+    rig = await ClusterRig.build()
+    await _litter(rig.shared)
+    host = await rig.host("a")
+    await host.publish("lan", Subnet("10.8.0.0/24"))
+    for _ in range(5):
+        await host.mend()
+    assert len(await host.driver.pools.pools()) == 1
+    assert len(await host.driver.tables.foreign()) == 2 * len(JUNK) * len(TABLES)
+    assert len(caplog.records) < 250
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+    await rig.restart("a")
+
+
+async def test_what_is_under_another_key_is_not_believed() -> None:
+    """A copy of a record makes no address taken, no host alive and no network removed."""
+    store = MemoryStore()
+    tables = Tables(store, store)
+    pool = PoolRecord(space="s", subnet="10.8.0.0/24", at=-1e15)
+    address = AddressRecord(
+        space="s", subnet="10.8.0.0/24", address="10.8.0.9", kind="reserved", host="h", incarnation="i", at=1e15
+    )
+    await tables.pools.put(pool, "s", "10.9.0.0/24")
+    await tables.addresses.put(address, "s", "10.8.0.5")
+    await tables.definitions.put(DefinitionRecord(id="1", name="b", host="h", at=0), "a")
+    await tables.removed.put(RemovedRecord(id="2", name="b", host="h", at=0), "1")
+    await tables.alive.put(AliveRecord(id="h2", name="n", boot="b", incarnation="i", at=0), "h1")
+    for table in (tables.pools, tables.addresses, tables.definitions, tables.removed, tables.alive):
+        assert await table.scan() == []  # type: ignore[attr-defined]  # tables of several kinds
+    assert len(await tables.foreign()) == 5
+    with pytest.raises(Internal, match="belongs under another key"):
+        await tables.alive.get("h1")
+
+
+@pytest.mark.parametrize(("subnet", "part"), [("10.8.0.1/24", ""), ("lan", ""), ("", ""), ("10.8.0.0/24", "fd00::/64")])
+async def test_a_pool_that_is_no_subnet_does_not_stop_others(subnet: str, part: str) -> None:
+    """Neither at the start, nor where a new subnet is compared with all there are."""
+    rig = await ClusterRig.build()
+    record = PoolRecord(space="macvlan-global", subnet=subnet, range=part, at=0)
+    await Tables(rig.shared, rig.shared).pools.put(record, record.space, subnet + ("~" + part if part else ""))
+    host = await rig.host("a")
+    assert await host.publish("lan", Subnet("10.9.0.0/24"))
