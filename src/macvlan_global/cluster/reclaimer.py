@@ -80,6 +80,8 @@ class Reclaimer:
                 await self.look()
             except MacvlanGlobalError as error:
                 log.warning("what dead hosts held could not be given back now: %s", error)
+            except Exception:  # a bug on this side task must not stop the driver that containers rely on
+                log.exception("giving back what dead hosts held failed; it is tried again")
 
     async def look(self) -> Outcome:
         """Give back what may be given back now. Costs nothing while no host is dead.

@@ -217,7 +217,8 @@ def _address(text: str, version: int) -> str:
         address = ip_address(text)
     except ValueError:  # none, or a mistake: the name still has its other address
         return ""
-    return str(address) if address.version == version else ""
+    # with a zone (fe80::1%eth0) it is no address that the DNS can carry
+    return str(address) if address.version == version and "%" not in text else ""
 
 
 def _joined(name: bytes, network: bytes) -> bytes:

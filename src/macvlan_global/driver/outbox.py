@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from macvlan_global.errors import MacvlanGlobalError, Unavailable
+from macvlan_global.errors import Internal, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.records import PendingRecord, RemovedRecord, Row, Tables
 
@@ -27,6 +27,7 @@ class Outbox:
         self._something = asyncio.Event()
         self._something.set()  # of an earlier run of the driver
         self._delivering = asyncio.Lock()
+        self._said: set[str] = set()
 
     def attach(self, pools: Pools) -> None:
         """Deliver to this address book, which in turn hands over what it could not do."""
@@ -50,16 +51,22 @@ class Outbox:
         return [row.record for row in await self._tables.pending.scan()]
 
     async def deliver(self) -> int:
-        """Deliver all that waits; how much it was.
+        """Deliver all that waits, but what a record that cannot be read is in the way of; how much it was.
 
         Raises:
             Unavailable: the store does not answer; what is left waits on.
         """
         async with self._delivering:
-            rows = await self._tables.pending.scan()
-            for row in rows:
-                await self._deliver(row)
-            return len(rows)
+            done = 0
+            for row in await self._tables.pending.scan():
+                try:
+                    await self._deliver(row)
+                    done += 1
+                except Internal as error:  # about a record that is left alone: what comes behind must not wait for it
+                    if row.entry.key not in self._said:
+                        log.warning("something for the store is kept until it can be done: %s", error)
+                    self._said.add(row.entry.key)
+            return done
 
     async def run(self) -> None:
         """Never returns."""

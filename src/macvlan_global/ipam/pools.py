@@ -109,7 +109,7 @@ class Pools(Addresses):
         if mine:
             return mine[0].record
         free = sorted((row for row in rows if not row.record.network), key=lambda row: row.record.at, reverse=True)
-        fresh = [row for row in free if self._now() - row.record.at <= CREATE_WINDOW_SECONDS] or free[:1]
+        fresh = [row for row in free if abs(self._now() - row.record.at) <= CREATE_WINDOW_SECONDS] or free[:1]
         if len(fresh) > 1:
             raise Conflict(
                 f"several networks with subnet {subnet} are being created at once; wait for the others, then try again"

@@ -74,3 +74,27 @@ async def test_a_pool_that_is_no_subnet_does_not_stop_others(subnet: str, part: 
     await Tables(rig.shared, rig.shared).pools.put(record, record.space, subnet + ("~" + part if part else ""))
     host = await rig.host("a")
     assert await host.publish("lan", Subnet("10.9.0.0/24"))
+
+
+async def test_what_cannot_be_told_does_not_hold_up_what_is_behind_it() -> None:
+    """A removal whose definition was overwritten waits on; the one behind it is delivered."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    await rig.shared.create("definitions/bad", b"junk")
+    rig.reach(away=True)
+    for name in ("bad", "good"):
+        await host.outbox.remove_network(name * 8, name)
+        host.clock.advance(1)
+    rig.reach(away=False)
+    assert await host.outbox.deliver() == 1
+    assert [each.name for each in await host.outbox.waiting()] == ["bad"]
+    assert {row.record.name for row in await host.driver.tables.removed.scan()} == {"bad", "good"}
+
+
+async def test_a_subnet_that_somebody_asked_for_tomorrow_is_in_nobodys_way() -> None:
+    """A pool of another space from a host whose clock is far ahead, or from nobody."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    junk = PoolRecord(space="other", subnet="10.8.0.0/24", host="z", at=host.clock() + 1e6)
+    await Tables(rig.shared, rig.shared).pools.put(junk, "other", junk.subnet)
+    assert await host.publish("lan", Subnet("10.8.0.0/24"))
