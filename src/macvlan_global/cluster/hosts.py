@@ -18,6 +18,7 @@ from macvlan_global.cluster.roll import Change, Roll
 from macvlan_global.errors import Conflict, Internal, MacvlanGlobalError, Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease
 from macvlan_global.store.records import AliveRecord, HostRecord, Row, Tables
+from macvlan_global.store.sound import VERSION, version_of
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,8 @@ class Hosts:
         return self.ttl / 3
 
     async def _has_key(self) -> bool:
-        row = await self._tables.alive.get(self.member.id)
+        entry = await self._store.get(self._tables.alive.key(self.member.id))
+        row = self._tables.alive.read(entry) if entry else None
         return row is not None and row.record.incarnation == self.member.incarnation
 
     async def _enter(self) -> bool:
@@ -190,6 +192,8 @@ class Hosts:
             self._refuse_namesake(rows)
         if own is not None and not await self._take_over(own):
             return False
+        if own is None:
+            await self._clear_own_key()
         await self._write_row(await self._gather())
         lease = await self._store.lease(self.ttl)
         try:
@@ -233,6 +237,12 @@ class Hosts:
             "the two state folders is a copy. On the machine with the copy, stop the driver, move its state folder "
             "away, and start it again"
         )
+
+    async def _clear_own_key(self) -> None:
+        """Away with what no driver wrote: it has no lease, so it would be in our way and show us alive for ever."""
+        entry = await self._store.get(self._tables.alive.key(self.member.id))
+        if entry and version_of(entry.value) <= VERSION and self._tables.alive.read(entry) is None:
+            await self._store.delete(entry)
 
     async def _create_key(self, lease: Lease) -> Entry | None:
         record = AliveRecord(

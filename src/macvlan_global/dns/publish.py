@@ -9,6 +9,7 @@ import msgspec
 
 from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.store.records import NameRecord, PortRecord, Row, Table
+from macvlan_global.store.sound import VERSION, version_of
 from macvlan_global.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,10 @@ class Publisher:
 
     async def _compare(self, read: Read) -> bool:
         wanted = {record.endpoint: record for record in await read()}
-        have = {row.record.endpoint: row for row in await self._names.scan(self._host)}
+        have: dict[str, Row[NameRecord] | None] = {}
+        for entry in await self._names.entries(self._host):  # by their keys: one that cannot be read is replaced
+            if version_of(entry.value) <= VERSION:
+                have[entry.key.removeprefix(self._names.key(self._host) + "/")] = self._names.read(entry)
         slots = asyncio.Semaphore(AT_ONCE)
         endpoints = wanted.keys() | have.keys()
         settled = (self._settle(slots, each, have.get(each), wanted.get(each)) for each in endpoints)

@@ -209,7 +209,7 @@ def _network(text: str) -> bytes:
 
 @lru_cache(1024)
 def _ports(ports: tuple[tuple[int, str], ...]) -> tuple[tuple[int, bytes], ...]:
-    return tuple((number, b"_" + protocol.encode()) for number, protocol in ports)
+    return tuple((number, b"_" + protocol.encode()) for number, protocol in ports if 0 <= number < 2**16)
 
 
 def _address(text: str, version: int) -> str:

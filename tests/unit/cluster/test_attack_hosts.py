@@ -1,0 +1,26 @@
+"""What somebody does to the keys of hosts by hand."""
+
+import pytest
+
+from macvlan_global.cluster.hosts import HostFacts, Hosts, Member
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import Tables
+
+OWN = "a" * 32
+
+
+async def _facts() -> HostFacts:
+    return HostFacts()
+
+
+@pytest.mark.parametrize("value", [b"", b"junk", b'{"id":"x"}'])
+async def test_junk_at_our_own_sign_of_life_goes(value: bytes) -> None:
+    """It has no lease: left there it would keep this host out, and show it alive for ever."""
+    store = MemoryStore()
+    tables = Tables(store, store)
+    await store.create(f"alive/{OWN}", value)
+    hosts = Hosts(store, tables, Member(OWN, "anna", "boot1", "run1"), _facts)
+    await hosts.announce()
+    assert [row.record.incarnation for row in await tables.alive.scan()] == ["run1"]
+    await hosts.leave()
+    assert await tables.alive.entries() == []
