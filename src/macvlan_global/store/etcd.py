@@ -179,7 +179,7 @@ class EtcdStore:
         return Entry(self._key(pair), pair.value, pair.mod_revision)
 
     def _key(self, pair: Pair) -> str:
-        return pair.key[len(self._root) :].decode()
+        return pair.key[len(self._root) :].decode(errors="backslashreplace")
 
     def _bounds(self, prefix: str) -> tuple[bytes, bytes]:
         """The first name below a prefix, and the first one after all of them."""
