@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 STORE ?= consul
 
-.PHONY: help run stop demo test check bench lab format requirements clean
+.PHONY: help run stop demo test check lint bench lab format requirements clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -20,11 +20,13 @@ demo: .venv ## two hosts that share a network, on Consul or, with STORE=etcd, on
 test: .venv lab ## everything, for real: engines, kernels, containers
 	@$(PY) -m lab.suite
 
-check: .venv ## lint, types, import rules, documents
+check: lint ## lint, types, import rules, documents
+	$(PY) -m pytest -q tests/docs
+
+lint: .venv ## what `make test` does not look at: style and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest -q tests/docs
 
 bench: .venv lab ## ratios against yardsticks, side by side in one run
 	@$(PY) -m bench

@@ -42,7 +42,7 @@ def _native() -> list[int]:
     with tempfile.TemporaryFile("w+") as output:
         beside = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
-            code = _pytest(["tests", *(f"--ignore={each}" for each in apart)])
+            code = _pytest(["tests", "--durations=30", *(f"--ignore={each}" for each in apart)])
             beside.wait()
         finally:
             beside.kill()
