@@ -1,14 +1,13 @@
 """`make test`: every suite, then in the guest kernel what the running one lacks the links for.
 
-Engines share cgroups and the two cores of a small machine, so suites with engines run one after the other. Beside
-them run those that need none and mostly compute. What the kernel lacks is not skipped: those tests are left out here
-and run in the guest, and the counts of all are printed.
+Suites with engines mostly wait for these, so two run side by side: those of one host, and those of several hosts with a
+cluster store, after which come those that need no engine. What the kernel lacks is not skipped: those tests are left
+out here and run in the guest, and the counts of all are printed.
 """
 
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +18,9 @@ from lab.paths import ROOT
 GUEST_MARK = "MACVLAN_GLOBAL_TESTS_GUEST"
 GUEST_SECONDS = 900
 NEEDED = ("8021q", "dummy")
+SEVERAL_HOSTS = ("global", "faults")
 WITHOUT_ENGINES = ("unit", "property", "simulation", "contract")
-"""Folders of tests that start no engine. Beside the others they cost little time."""
+"""Folders of tests. All others are about one host."""
 
 
 def main() -> int:
@@ -36,20 +36,22 @@ def main() -> int:
 
 
 def _native() -> list[int]:
-    """Suites with engines, and beside them the others, whose output follows at the end."""
-    apart = [f"tests/{name}" for name in WITHOUT_ENGINES]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *apart]
-    with tempfile.TemporaryFile("w+") as output:
-        beside = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            code = _pytest(["tests", "--durations=30", *(f"--ignore={each}" for each in apart)])
-            beside.wait()
-        finally:
-            beside.kill()
-            beside.wait()
-        output.seek(0)
-        print("\n=== beside them: tests without engines ===", output.read(), sep="\n", flush=True)
-    return [code, beside.returncode]
+    """Suites of one host, and beside them the others, whose output follows at the end."""
+    several, without = ([f"tests/{name}" for name in names] for names in (SEVERAL_HOSTS, WITHOUT_ENGINES))
+    others = [f"--ignore={each}" for each in (*several, *without)]
+    with ThreadPoolExecutor() as threads:
+        beside = threads.submit(lambda: [_quietly(*several), _quietly(*without)])
+        codes = [_pytest(["tests", "--durations=20", *others])]
+        for code, output in beside.result():
+            print("\n=== beside them ===", output, sep="\n", flush=True)
+            codes.append(code)
+    return codes
+
+
+def _quietly(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=20", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, done.stdout
 
 
 def _pytest(arguments: list[str]) -> int:
