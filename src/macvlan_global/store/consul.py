@@ -37,6 +37,7 @@ from macvlan_global.store.consul_messages import (
     refused,
 )
 from macvlan_global.store.endpoints import BULK, Answer, AnswerLost, Endpoints, NotAsked, Request, deleted_by_somebody
+from macvlan_global.store.lease import StoreLease, id_of
 from macvlan_global.store.ports import Batch, Entry, Lease
 from macvlan_global.store.together import Together
 
@@ -101,9 +102,7 @@ class ConsulStore:
 
     async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
         """See `ClusterStore.create_with`."""
-        if not isinstance(lease, ConsulLease):
-            raise TypeError(f"{lease!r} is a lease of another store")
-        return await self._create(key, value, lease.id)
+        return await self._create(key, value, id_of(lease, str))
 
     async def _create(self, key: str, value: bytes, session: str) -> Entry | None:
         name = self._name(key)
@@ -245,25 +244,25 @@ class ConsulStore:
 
         async def ask(until: float) -> Lease:
             answer = checked(await self._endpoints.ask(request, until))
-            return ConsulLease(self, decode(answer.body, Session).id)
+            return StoreLease(self, decode(answer.body, Session).id)
 
         async with self._endpoints.operation() as until:
             # one that was made without our knowledge lapses
             return await self._endpoints.read(ask, until)
 
-    async def renew(self, lease: "ConsulLease") -> bool:
-        """For `ConsulLease`."""
+    async def renew(self, lease: str) -> bool:
+        """See `Leasing`."""
         answer = await self._of_session("renew", lease)
         if answer.status != NOT_FOUND:
             checked(answer)
         return answer.status == OK
 
-    async def end(self, lease: "ConsulLease") -> None:
-        """For `ConsulLease`."""
+    async def end(self, lease: str) -> None:
+        """See `Leasing`."""
         checked(await self._of_session("destroy", lease))
 
-    async def _of_session(self, action: str, lease: "ConsulLease") -> Answer:
-        request = Request(_PUT, f"/v1/session/{action}/{lease.id}", headers=self._headers)
+    async def _of_session(self, action: str, lease: str) -> Answer:
+        request = Request(_PUT, f"/v1/session/{action}/{lease}", headers=self._headers)
         async with self._endpoints.operation() as until:
             return await self._endpoints.read(lambda until: self._endpoints.ask(request, until), until)
 
@@ -333,23 +332,6 @@ class ConsulStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._endpoints.close()
-
-
-class ConsulLease:
-    """See `macvlan_global.store.ports.Lease`."""
-
-    def __init__(self, store: ConsulStore, id: str) -> None:  # noqa: A002 # what Consul calls it
-        """Made by `ConsulStore.lease`."""
-        self._store = store
-        self.id = id
-
-    async def renew(self) -> bool:
-        """See `Lease.renew`."""
-        return await self._store.renew(self)
-
-    async def end(self) -> None:
-        """See `Lease.end`."""
-        await self._store.end(self)
 
 
 def _difference(known: dict[str, Entry], new: dict[str, Entry]) -> Batch:

@@ -31,6 +31,7 @@ from macvlan_global.store.etcd_messages import (
     checked,
     decode,
 )
+from macvlan_global.store.lease import StoreLease, id_of
 from macvlan_global.store.ports import Batch, Entry, Lease
 from macvlan_global.store.together import Together
 
@@ -72,9 +73,7 @@ class EtcdStore:
 
     async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
         """See `ClusterStore.create_with`."""
-        if not isinstance(lease, EtcdLease):
-            raise TypeError(f"{lease!r} is a lease of another store")
-        return await self._create(key, value, lease.id)
+        return await self._create(key, value, id_of(lease, int))
 
     async def _create(self, key: str, value: bytes, lease: int) -> Entry | None:
         name = self._name(key)
@@ -193,17 +192,17 @@ class EtcdStore:
 
         async def ask(until: float) -> Lease:
             granted = await self._gateway.post("/v3/lease/grant", {"TTL": max(1, round(seconds))}, Granted, until)
-            return EtcdLease(self, granted.id)
+            return StoreLease(self, granted.id)
 
         async with self._endpoints.operation() as until:
             # one that was granted without our knowledge lapses
             return await self._endpoints.read(ask, until)
 
-    async def renew(self, lease: "EtcdLease") -> bool:
-        """For `EtcdLease`."""
+    async def renew(self, lease: int) -> bool:
+        """See `Leasing`."""
 
         async def ask(until: float) -> bool:
-            kept = await self._gateway.post("/v3/lease/keepalive", {"ID": lease.id}, KeptAlive, until)
+            kept = await self._gateway.post("/v3/lease/keepalive", {"ID": lease}, KeptAlive, until)
             if kept.result is None:  # an error within an answer that had begun
                 raise AnswerLost("etcd could not renew a lease")
             return kept.result.ttl > 0
@@ -211,11 +210,11 @@ class EtcdStore:
         async with self._endpoints.operation() as until:
             return await self._endpoints.read(ask, until)
 
-    async def end(self, lease: "EtcdLease") -> None:
-        """For `EtcdLease`."""
+    async def end(self, lease: int) -> None:
+        """See `Leasing`."""
 
         async def ask(until: float) -> None:
-            answer = await self._gateway.ask("/v3/lease/revoke", {"ID": lease.id}, until)
+            answer = await self._gateway.ask("/v3/lease/revoke", {"ID": lease}, until)
             if answer.status != NOT_FOUND:
                 checked(answer)
 
@@ -300,20 +299,3 @@ class EtcdStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._endpoints.close()
-
-
-class EtcdLease:
-    """See `macvlan_global.store.ports.Lease`."""
-
-    def __init__(self, store: EtcdStore, id: int) -> None:  # noqa: A002 # what etcd calls it
-        """Made by `EtcdStore.lease`."""
-        self._store = store
-        self.id = id
-
-    async def renew(self) -> bool:
-        """See `Lease.renew`."""
-        return await self._store.renew(self)
-
-    async def end(self) -> None:
-        """See `Lease.end`."""
-        await self._store.end(self)
