@@ -81,7 +81,7 @@ def measure_one(store: StoreKind, hosts: int, each: int, changes: int = _CHANGES
             driver.start()
             started = float(asker.answer()) - begun
             memory = _memory(driver.pid)
-            _wait_for_rest(host)
+            _wait_for_rest(host, _QUIET_SECONDS if changes == _CHANGES else 1)
             before = _traffic(host)
             seconds = _REST_SECONDS if changes == _CHANGES else 1.0
             time.sleep(seconds)
@@ -100,10 +100,10 @@ def measure_one(store: StoreKind, hosts: int, each: int, changes: int = _CHANGES
     }
 
 
-def _wait_for_rest(host: Host) -> None:
+def _wait_for_rest(host: Host, seconds: int) -> None:
     """Let what a start brings with it pass."""
     quiet, before = 0, _traffic(host)
-    while quiet < _QUIET_SECONDS:
+    while quiet < seconds:
         time.sleep(1.0)
         now = _traffic(host)
         quiet = quiet + 1 if now - before < _LITTLE else 0

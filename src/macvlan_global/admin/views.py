@@ -210,7 +210,8 @@ class Views:
         planned = await self._mender.look(engine, grace)
         done = [] if dry_run else await self._mender.mend(engine, grace)
         self._metrics.corrected(len(done))
-        failed = [] if dry_run else [each for each in await self._mender.look(engine, grace) if each in planned]
+        left = [] if dry_run else await self._mender.look(engine, grace)
+        failed = [each for each in left if any(each.is_like(other) for other in planned)]
         return a.RepairView(
             dry_run=dry_run,
             engine=engine is not None,

@@ -41,8 +41,7 @@ class Shared:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that a repair rests on. `engine` is None if it did not answer, `shared` if the store did not; times are
-    seconds since the epoch. `settled` are the ids of networks and endpoints that were there, and
-    whole, before `shared` was read."""
+    seconds since the epoch. `settled` are the ids of what was there, and whole, before `shared` was read."""
 
     host: str
     boot: str
@@ -82,6 +81,10 @@ class Correction:
 
     subject: str
     reason: str
+
+    def is_like(self, other: "Correction") -> bool:
+        """Whether it is the same one, planned at another time."""
+        return (type(self), self.subject, self.reason) == (type(other), other.subject, other.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,17 +343,14 @@ def _unclaimed_by(
         if not address or parse_address(address, "address") not in inside:
             continue
         record = held.get((pool.space, address))
-        if not facts.is_whole(endpoint) or (_is_reserved(record, facts.host) and not facts.is_old(endpoint.at)):
+        reserved = record is not None and (record.kind, record.host) == ("reserved", facts.host)
+        if not facts.is_whole(endpoint) or (reserved and not facts.is_old(endpoint.at)):
             continue  # it is just being made
         if record is None or not holder.holds(record) or record.host != facts.host:
             who = endpoint.container or endpoint.id[:12]
             yield ClaimAddress(
                 f"address {address}", f"{who} uses it, and the store does not say so", pool, address, holder
             )
-
-
-def _is_reserved(record: AddressRecord | None, host: str) -> bool:
-    return record is not None and (record.kind, record.host) == ("reserved", host)
 
 
 def _addresses(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackAddress]:

@@ -282,6 +282,15 @@ def test_what_the_store_lost_of_what_is_young_is_claimed_at_once() -> None:
     assert [each.subject for each in plan] == [f"pool {SUBNET}", "address 192.168.1.1", "address 192.168.1.9"]
 
 
+def test_a_correction_is_known_again_when_it_is_planned_later() -> None:
+    """Also one that holds the time: what one repair plans and the next one still wants was not put right."""
+    facts = but(WHOLE, pools=(), addresses=())
+    first, later = r.plan(facts), r.plan(replace(facts, now=facts.now + 60))
+    assert len(first) == 3
+    assert all(any(each.is_like(other) for other in first) for each in later)
+    assert not any(each.is_like(other) for each in first for other in first if each is not other)
+
+
 def test_what_the_store_lost_of_a_network_is_written_anew() -> None:
     """It was restored from a copy that is older than the network: its pool, and its gateway."""
     plan = r.plan(but(WHOLE, pools=(), addresses=HELD.addresses[1:]))
