@@ -119,7 +119,7 @@ class Views:
 
     def _network_problems(self) -> list[str]:
         problems = self._scope.replicator.problems() if self._scope else []
-        return [f"{each.reason}; {each.next_step}" for each in problems]
+        return [each.text for each in problems]
 
     def _resolver(self) -> a.ResolverView | None:
         if self._scope is None or self._scope.resolver is None:
@@ -279,7 +279,7 @@ class Views:
 
     def _problem_of(self, network: NetworkRecord) -> str:
         problems = self._scope.replicator.problems() if self._scope else []
-        return next((f"{each.reason}; {each.next_step}" for each in problems if each.id == network.id), "")
+        return next((each.text for each in problems if each.id == network.id), "")
 
 
 def _address_view(

@@ -23,7 +23,7 @@ from macvlan_global.ipam.addresses import CREATE_WINDOW_SECONDS, Addresses, Late
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool, candidates
 from macvlan_global.ipam.holders import Identity, Peers, describe_overlap, describe_taken_pool
 from macvlan_global.ipam.poolid import key_of, network_of, overlaps, pool_id, space_of
-from macvlan_global.store.records import PoolRecord, Row, Tables
+from macvlan_global.store.records import AddressRecord, PoolRecord, Row, Tables
 from macvlan_global.subnets import Subnet, dynamic_window, parse_subnet
 
 log = logging.getLogger(__name__)
@@ -156,9 +156,11 @@ class Pools(Addresses):
         Raises:
             Unavailable: the store does not answer.
         """
-        addresses = await self.addresses()
+        held: dict[tuple[str, str], list[AddressRecord]] = {}
+        for address in await self.addresses():
+            held.setdefault((address.space, address.subnet), []).append(address)
         for record in self._view.records():
-            self._view.learn(record, addresses)
+            self._view.learn(record, held.get((record.space, record.subnet), ()))
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """How many addresses of a pool's dynamic window are held as far as is known, and how many it has."""

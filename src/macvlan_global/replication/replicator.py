@@ -49,6 +49,11 @@ class NetworkProblem:
     next_step: str
     blocks: bool = False
 
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        return f"{self.reason}; {self.next_step}"
+
 
 class Replicator:
     """Networks of the cluster on this host. `run` does the work; everything else returns at once or soon."""
@@ -149,7 +154,7 @@ class Replicator:
         """Why no container may start on this network (the engine's id), and what to do; "" if it may."""
         for problem in self._problems.values():
             if problem.blocks and problem.id == network_id:
-                return f"{problem.reason}; {problem.next_step}"
+                return problem.text
         return ""
 
     # ------------------------------------------------------------------- inside
