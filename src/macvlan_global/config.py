@@ -15,6 +15,8 @@ from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.store.access import StoreAccess, is_cluster
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")
+PLUGIN_ADMIN_SOCKET = "/run/macvlan-global/plugin.sock"
+"""Where the managed plugin has its admin socket: a service may run beside it on a node of a swarm."""
 ENVIRONMENT_PREFIX = "MACVLAN_GLOBAL_"
 MOST_SECONDS = 2**31
 SCOPE_LABELS = (
@@ -44,17 +46,22 @@ class StoreAccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set. `scope` "" means what fits the store; `metrics` is `HOST:PORT`, "" for none;
+    """Everything that can be set. `scope` "" means what fits the store; `swarm` is for the managed plugin, where the
+    engine's swarm mode shares networks and addresses. `driver_name` is what the engine calls this driver, with its tag
+    if it is a managed plugin. `metrics` is `HOST:PORT`, "" for none;
     `repair_grace` in seconds is how old a thing must be before repair takes it for abandoned. `dns` is where the
     resolver of a cluster listens, `HOST:PORT` or "" for nowhere, and `dns_ttl` in seconds how long its answers may be
-    remembered. `host_grace` in seconds is how long a host must be gone before its addresses may be given back."""
+    remembered. `host_grace` in seconds is how long a host must be gone before its addresses may be given back. With
+    `probe` the wire is asked for an address before a container gets it, on networks that do not say otherwise; so is
+    `attach` how a link comes into a container."""
 
-    scope: Literal["", "local", "global"] = ""
+    scope: Literal["", "local", "global", "swarm"] = ""
     store: str = "sqlite"
     socket: str = "/run/docker/plugins/macvlan-global.sock"
     admin_socket: str = "/run/macvlan-global/admin.sock"
     state_dir: str = "/var/lib/macvlan-global"
     docker_host: str = "unix:///var/run/docker.sock"
+    driver_name: str = "macvlan-global"
     host_name: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -63,6 +70,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dns: str = "127.0.0.153:53"
     dns_ttl: int = 5
     host_grace: float = 600.0
+    probe: bool = False
+    attach: Literal["plain", "direct"] = "plain"
     store_access: StoreAccessConfig = StoreAccessConfig()
     parents: dict[str, str] = {}
     auto_pools: list[AutoPoolConfig] = []
@@ -74,6 +83,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def is_shared(self) -> bool:
         """Whether this host shares networks and addresses with others: in global scope, on a cluster store."""
         return is_cluster(self.store) and self.effective_scope() == "global"
+
+    def admin_socket_here(self) -> str:
+        """Where commands find the driver of this host: if no service is there, the managed plugin may be."""
+        service, plugin = Path(self.admin_socket), Path(PLUGIN_ADMIN_SOCKET)
+        return str(plugin if plugin.exists() and not service.exists() else service)
 
     def effective_host_name(self) -> str:
         """The name of this host."""

@@ -23,7 +23,7 @@ from macvlan_global.config import Config, load_access
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.driver.learn import EngineFollower
 from macvlan_global.driver.mend import Mender
-from macvlan_global.engine.docker import DRIVER, DockerEngine
+from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.holders import Identity
@@ -58,7 +58,7 @@ class Daemon:
         """Other kernels, engines and stores are for tests; nothing is opened yet."""
         self._config = config
         self._kernel: Kernel = kernel or NetlinkKernel()
-        self._engine: Engine = engine or DockerEngine(config.docker_host)
+        self._engine: Engine = engine or DockerEngine(config.docker_host, config.driver_name, config.driver_name)
         self._open_store = open_store
         self._open_cluster_store = open_cluster_store
         self._metrics = Metrics()
@@ -95,7 +95,12 @@ class Daemon:
         boot = await asyncio.to_thread(boot_id)
         identity = Identity(own.id, secrets.token_hex(8), boot, config.effective_host_name())
         settings = Settings(
-            config.effective_scope(), shared=config.is_shared(), aliases=config.parents, auto_pools=config.pools()
+            config.effective_scope(),
+            shared=config.is_shared(),
+            aliases=config.parents,
+            auto_pools=config.pools(),
+            probe=config.probe,
+            attach=config.attach,
         )
         if config.is_shared():
             shared = self._open_cluster_store(config.store, load_access(config.store_access, os.environ))
@@ -110,9 +115,10 @@ class Daemon:
             stack.push_async_callback(scope.hosts.leave)
         else:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
+        await driver.attacher.traits.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await driver.pools.load()
-        mender = Mender(driver, grace=config.repair_grace, our_ipam=DRIVER)
+        mender = Mender(driver, grace=config.repair_grace, our_ipam=config.driver_name)
         await mender.mend(None)
         listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
         follower = EngineFollower(driver, self._engine, mender, self._metrics, *listeners)
@@ -120,13 +126,13 @@ class Daemon:
             scope.on_store_read(follower.store_read)
         await self._serve(stack, driver, Views(config, driver, follower, mender, self._metrics, scope))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        stack.callback(group.create_task(follower.run()).cancel)
-        if scope:
-            stack.callback(group.create_task(scope.run()).cancel)
+        work = [follower.run(), driver.attacher.run(), *([scope.run()] if scope else [])]
+        for each in work:
+            stack.callback(group.create_task(each).cancel)
 
     async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:
         config = self._config
-        server = PluginServer(Handlers(driver).routes(), self._metrics)
+        server = PluginServer(Handlers(driver, swarm=config.scope == "swarm").routes(), self._metrics)
         given = handed_over()
         await server.start(given or listen(Path(config.socket), what="the plugin socket"))
         stack.push_async_callback(server.stop)

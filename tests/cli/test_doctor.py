@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from macvlan_global.doctor.facts import (
     LinkFacts,
     NetworkFacts,
     PlatformFacts,
+    PluginFacts,
     ProcessFacts,
     SocketFacts,
     StateFacts,
@@ -65,6 +67,9 @@ def test_a_host_that_is_well_has_nothing_to_tell() -> None:
 KERNEL: KernelFacts = WELL["kernel"]
 ENGINE: EngineFacts = WELL["engine"]
 SOCKET: SocketFacts = WELL["socket"]
+PLUGIN = PluginFacts("macvlan-global:latest", "p1", True, "/run/macvlan-global/plugin.sock")
+DISABLED = replace(PLUGIN, enabled=False)
+NODE = EngineFacts("x", version="28.5.2", swarm=True, plugin=PLUGIN)
 
 
 def modules(**states: str) -> KernelFacts:
@@ -91,7 +96,23 @@ def modules(**states: str) -> KernelFacts:
         ({"engine": EngineFacts("x", version="19.03.8")}, "warning", "19.03.8 is older than 20.10", "upgrade"),
         ({"engine": EngineFacts("x", version="30.0.1")}, "note", "30.0.1 is newer than 29", "newer macvlan-global"),
         ({"engine": EngineFacts("x", version="dev")}, "note", "'dev' cannot be read", "20.10 to 29"),
-        ({"engine": EngineFacts("x", version="28.0.0", swarm=True)}, "note", "in a swarm", "without --scope swarm"),
+        (
+            {"engine": EngineFacts("x", version="28.0.0", swarm=True)},
+            "note",
+            "in a swarm",
+            "install the managed plugin on every node",
+        ),
+        (
+            {
+                "engine": replace(NODE, plugin=replace(PLUGIN, enabled=False)),
+                "driver": DriverFacts("away", managed=True),
+            },
+            "error",
+            "plugin macvlan-global:latest is disabled",
+            "docker plugin enable macvlan-global:latest",
+        ),
+        ({"engine": NODE, "driver": DriverFacts("away", managed=True)}, "error", "away", "the engine's log"),
+        ({"engine": NODE, "driver": DriverFacts(processes=(7, 8, 9), unit=True)}, "warning", "3 drivers run", "stop"),
         ({"engine": EngineFacts("x", version="28.0.0", rootless=True)}, "error", "is rootless", "runs as root"),
         (
             {"engine": EngineFacts("x", version="28.0.0", system="Docker Desktop")},
@@ -131,6 +152,7 @@ def modules(**states: str) -> KernelFacts:
             ".spec",
             "remove",
         ),
+        ({"driver": DriverFacts(alone=True)}, "warning", "no other host has its networks", "set store to a consul://"),
         ({"driver": DriverFacts(unit=False)}, "note", "does not start with the machine", "macvlan-global install"),
         (
             {"driver": DriverFacts(engine_problem="away", unit=True)},
@@ -165,6 +187,13 @@ def test_one_thing_is_wrong(changed: dict[str, object], level: str, seen: str, d
     """One fact otherwise than well gives one finding, of this level, that says what was seen and what to do."""
     (found,) = problems(**changed)
     assert (found.level, seen in found.seen, do in found.do) == (level, True, True), found
+
+
+def test_a_managed_plugin_has_no_service_and_no_socket_of_ours() -> None:
+    """The engine starts it and makes its socket; a service of this host may run beside it."""
+    managed = DriverFacts(version="1.0", processes=(7,), unit=False, managed=True)
+    assert problems(engine=NODE, driver=managed, socket=SocketFacts("/run/docker/plugins/x.sock")) == []
+    assert problems(engine=NODE, driver=DriverFacts(version="1.0", processes=(7, 8), unit=True)) == []
 
 
 @pytest.mark.parametrize("version", ["20.10.24+dfsg1", "23.0.1", "28.5.2+dfsg4", "29.0.0"])

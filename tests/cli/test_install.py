@@ -263,7 +263,12 @@ def test_a_container_starts_and_ends_by_the_service(service: Booted) -> None:
     assert [each["holder"] for each in json.loads(service.run([*PROGRAM, "addresses", "lan", "--json"]).stdout)] == [
         "one"
     ]
-    docker("rm", "-f", "one")
+    # a link that is made inside wants settings of the kernel, which all else is kept from
+    docker("network", "create", *ours, "--subnet=10.70.0.0/24", "-o", "ifname=wan", "direct")
+    docker("run", "-d", "--init", "--name=two", "--network=direct", "--ip=10.70.0.9", "alpine", "sleep", "600")
+    assert "10.70.0.9" in docker("exec", "two", "ip", "addr", "show", "wan0")
+    docker("rm", "-f", "one", "two")
+    docker("network", "rm", "direct")
     assert json.loads(service.run([*PROGRAM, "addresses", "--json"]).stdout) == []
     docker("network", "rm", "lan")
     service.run(["systemctl", "stop", "docker.service"])

@@ -1,16 +1,21 @@
 """The real kernel and the fake one keep the same promises, so a test on the fake means something."""
 
 import asyncio
+import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 
 import pytest
 
 from lab import Host
-from macvlan_global.errors import Unavailable
+from lab.process import wait_until
+from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel
+from macvlan_global.kernel.ports import Leg, MacvlanSpec, MadeInside
 from macvlan_global.testing.fake_kernel import FakeKernel
 from macvlan_global.testing.kernel_contract import (
     DUMMY_CONTRACT,
@@ -19,6 +24,7 @@ from macvlan_global.testing.kernel_contract import (
     Check,
     KernelRig,
 )
+from macvlan_global.testing.sandbox_contract import SANDBOX_CONTRACT
 
 ALTNAME = "uplink-of-the-house"
 
@@ -28,6 +34,7 @@ def fake() -> KernelRig:
     """A kernel in memory."""
     kernel = FakeKernel("port0")
     kernel.altnames[ALTNAME] = "port0"
+    kernel.namespaces.add("/netns/box")
 
     async def move(name: str) -> None:
         kernel.move(name, "/netns/box", name)
@@ -95,13 +102,13 @@ def _named(check: Check) -> str:
     return check.__name__
 
 
-@pytest.mark.parametrize("check", [*KERNEL_CONTRACT, *VLAN_CONTRACT, *DUMMY_CONTRACT], ids=_named)
+@pytest.mark.parametrize("check", [*KERNEL_CONTRACT, *SANDBOX_CONTRACT, *VLAN_CONTRACT, *DUMMY_CONTRACT], ids=_named)
 async def test_fake_kernel(check: Check, fake: KernelRig) -> None:
     """One promise; each says in its docstring what it is."""
     await check(fake)
 
 
-@pytest.mark.parametrize("check", KERNEL_CONTRACT, ids=_named)
+@pytest.mark.parametrize("check", [*KERNEL_CONTRACT, *SANDBOX_CONTRACT], ids=_named)
 async def test_real_kernel(check: Check, real: KernelRig) -> None:
     """The same one, by the kernel that runs here."""
     await check(real)
@@ -170,9 +177,7 @@ async def test_a_module_that_is_missing_says_what_to_load(real: KernelRig) -> No
 def test_a_namespace_that_must_not_be_entered_is_not_taken_for_gone(hosts: tuple[Host, Host]) -> None:
     """A driver without CAP_SYS_ADMIN cannot tell that a container is dead, so it must not say so."""
     path = f"/run/netns/{hosts[1].namespace}"
-    program = (
-        f"import asyncio, macvlan_global.kernel.sandbox as s; asyncio.run(s.Sandboxes().has_macvlan({path!r}, ''))"
-    )
+    program = f"import asyncio, macvlan_global.kernel.sandbox as s; asyncio.run(s.Sandboxes().run({path!r}, bool))"
     command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert f"Unavailable: the network namespace {path} cannot be entered" in done.stderr
@@ -188,3 +193,127 @@ async def test_what_cannot_be_entered_is_not_made_and_leaks_nothing(real: Kernel
         assert not await real.kernel.delete_in_sandbox(path, mac)
     assert _names_in("/proc/self/fd") == before
     assert _names_in(str(tmp_path)) == []
+
+
+# ------------------------------------------------- what a leg is inside a container, as `ip` there shows it
+
+ALIAS = "mg-0123456789ab"
+MAC = "02:00:00:00:00:aa"
+SPEC = MacvlanSpec(ALIAS, "port0", "bridge", MAC, 1400)
+LEG = Leg(
+    "lan",
+    numbered=True,
+    addresses=(IPv4Interface("10.9.0.5/24"), IPv6Interface("fd09::5/64")),
+    settings=(("ipv4/conf/*/log_martians", "1"),),
+)
+
+
+@pytest.fixture
+def inside(hosts: tuple[Host, Host], real: KernelRig) -> Iterator[Callable[[str], str]]:
+    """What a command prints in the container's namespace, in which nothing stays."""
+    box = hosts[1]
+    assert real.kernel
+    yield lambda command: box.run(command.split()).stdout.strip()
+    shown = json.loads(box.run(["ip", "-json", "link"]).stdout)
+    for each in shown:
+        if each["ifname"] not in {"lo", "eth0"}:
+            box.run(["ip", "link", "delete", each["ifname"]], check=False)
+
+
+async def test_a_leg_inside_has_what_an_engine_gives(real: KernelRig, inside: Callable[[str], str]) -> None:
+    """Alias, MAC, MTU, addresses with their flags, settings, and it is up; asking again changes nothing."""
+    for _ in range(2):
+        made = await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+        assert made == MadeInside("lan0")
+    link = json.loads(inside("ip -d -json link show lan0"))[0]
+    assert (link["ifalias"], link["address"], link["mtu"]) == (ALIAS, MAC, 1400)
+    assert "UP" in link["flags"]
+    assert link["linkinfo"]["info_data"]["mode"] == "bridge"
+    shown = json.loads(inside("ip -json addr show lan0"))[0]["addr_info"]
+    four, six = shown[0], next(each for each in shown if each.get("local") == "fd09::5")
+    assert (four["local"], four["prefixlen"], four["broadcast"], four["scope"]) == (
+        "10.9.0.5",
+        24,
+        "10.9.0.255",
+        "global",
+    )
+    assert (six["prefixlen"], six["scope"], six["nodad"]) == (64, "global", True)
+    assert inside("cat /proc/sys/net/ipv4/conf/lan0/log_martians") == "1"
+    assert inside("cat /proc/sys/net/ipv6/conf/lan0/disable_ipv6") == "0"
+    assert await real.kernel.delete_in_sandbox(real.sandbox, "", ALIAS)
+
+
+async def test_a_leg_without_ipv6_has_it_switched_off(real: KernelRig, inside: Callable[[str], str]) -> None:
+    """As engines do, so that nobody else's advertisements configure it."""
+    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, replace(LEG, addresses=LEG.addresses[:1]))
+    assert inside("cat /proc/sys/net/ipv6/conf/lan0/disable_ipv6") == "1"
+    assert "inet6" not in inside("ip addr show lan0")
+
+
+async def test_a_leg_that_is_silenced_has_no_address(real: KernelRig, inside: Callable[[str], str]) -> None:
+    """Of any kind, so that it answers for nothing; the link is there still."""
+    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+    assert "inet6 fe80" in inside("ip addr show lan0")
+    assert await real.kernel.silence_in_sandbox(real.sandbox, ALIAS)
+    assert "inet" not in inside("ip addr show lan0")
+
+
+async def test_a_leg_that_was_set_down_is_revived(real: KernelRig, inside: Callable[[str], str]) -> None:
+    """With the IPv6 address that went, and default routes; one that is up is left alone."""
+    gateways = (ip_address("10.9.0.1"), ip_address("fd09::1"))
+    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+    assert not await real.kernel.revive_in_sandbox(real.sandbox, ALIAS, LEG)
+    inside("ip link set lan0 down")
+    assert "fd09::5" not in inside("ip addr show lan0")
+    assert await real.kernel.revive_in_sandbox(real.sandbox, ALIAS, replace(LEG, gateways=gateways))
+    assert "fd09::5/64" in inside("ip addr show lan0")
+    assert "default via 10.9.0.1 dev lan0" in inside("ip route")
+    assert "default via fd09::1 dev lan0" in inside("ip -6 route")
+
+
+async def test_what_cannot_be_set_leaves_no_link(real: KernelRig, inside: Callable[[str], str]) -> None:
+    """A route that is there already, a setting that is not, a value that cannot be: refused with the reason."""
+    inside("ip link add far type veth peer name near")
+    inside("ip addr add 10.9.0.200/25 dev far")
+    inside("ip link set far up")
+    with pytest.raises(Conflict, match=r"10\.9\.0\.5/24 cannot be set .* route to 10\.9\.0\.128/25"):
+        await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+    inside("ip link delete far")
+    for setting, value, said in (
+        ("ipv4/conf/*/nosuch", "1", r"no setting net\.ipv4\.conf\.IFNAME\.nosuch"),
+        ("ipv4/conf/*/log_martians", "pear", r"refuses net\.ipv4\.conf\.IFNAME\.log_martians=pear"),
+    ):
+        with pytest.raises(Invalid, match=said):
+            await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, replace(LEG, settings=((setting, value),)))
+    assert "lan0" not in inside("ip link")
+
+
+async def test_what_a_driver_left_unfinished_is_made_anew(real: KernelRig, inside: Callable[[str], str]) -> None:
+    """It died right after the kernel had made the link, which has no alias yet."""
+    await real.kernel.add_macvlan(replace(SPEC, name="lan0"))
+    await real.move("lan0")
+    assert await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG) == MadeInside("lan0")
+    assert inside("ip -o link").count(MAC) == 1
+
+
+async def test_a_leg_is_announced_to_the_wire(
+    hosts: tuple[Host, Host], real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """Whoever knew another MAC for one of its addresses learns the new one."""
+    machine, _ = hosts
+    for each in ("addr add 10.9.0.1/24 dev peer0", "addr add fd09::1/64 dev peer0 nodad"):
+        machine.run(["ip", *each.split()])
+
+    for each in ("10.9.0.5", "fd09::5"):
+        machine.run(["ip", "neigh", "replace", each, "lladdr", "02:00:00:00:00:01", "nud", "stale", "dev", "peer0"])
+
+    def known() -> set[str]:
+        shown = machine.run(["ip", "-json", "neigh", "show", "dev", "peer0"]).stdout
+        return {each["dst"] for each in json.loads(shown) if each.get("lladdr") == MAC}
+
+    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+    assert await real.kernel.announce(real.sandbox, MAC, ALIAS)
+    await asyncio.to_thread(wait_until, lambda: known() >= {"10.9.0.5", "fd09::5"}, "announcement")
+    inside("ip link set lan0 down")
+    assert not await real.kernel.announce(real.sandbox, MAC, ALIAS)
+    assert not await real.kernel.announce("/nosuch/namespace", MAC, ALIAS)

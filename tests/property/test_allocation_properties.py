@@ -12,27 +12,12 @@ from macvlan_global.ipam.allocate import COOLING_SECONDS
 from macvlan_global.ipam.holders import Holder, Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import AddressRecord, PoolRecord, Tables
+from macvlan_global.store.records import PoolRecord, Tables
 from macvlan_global.subnets import from_number, parse_subnet, usable
 from macvlan_global.testing.fake_clock import FakeClock
+from macvlan_global.testing.fake_peers import FakePeers
 
 SUBNETS = {"192.168.1.0/29": 6, "192.168.1.0/31": 2, "fd00::/126": 3, "10.0.0.0/28": 14}
-
-
-class _Nobody:
-    """Every holder is alive."""
-
-    async def is_stale(self, _address: AddressRecord) -> bool:
-        return False
-
-    async def network_name(self, network: str) -> str:
-        return network
-
-    def host_name(self, host: str) -> str:
-        return host
-
-    async def endpoint_name(self, address: AddressRecord) -> str:
-        return address.endpoint
 
 
 class AddressBook(RuleBasedStateMachine):
@@ -66,7 +51,7 @@ class AddressBook(RuleBasedStateMachine):
             return []
 
         tables = Tables(self.store, self.store)
-        self.book = Pools(tables, Identity("a", "run"), routes=routes, peers=_Nobody(), now=self.clock)
+        self.book = Pools(tables, Identity("a", "run"), routes=routes, peers=FakePeers(), now=self.clock)
         self.do(self.book.load())
 
     @rule(seconds=st.sampled_from([1.0, COOLING_SECONDS]))

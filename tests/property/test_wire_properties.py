@@ -152,7 +152,7 @@ def _of(kind: Any) -> st.SearchStrategy[Any]:
 def _value(kind: Any) -> st.SearchStrategy[Any]:
     if isinstance(kind, type) and issubclass(kind, m.Message):
         return _of(kind)
-    for message in (m.MacOnly, m.InterfaceName):
+    for message in (m.Added, m.InterfaceName):
         if kind == message | None:
             return st.none() | _of(message)
     return st.from_type(kind)

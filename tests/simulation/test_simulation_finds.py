@@ -67,7 +67,7 @@ class LosingStore(MemoryStore):
 class ClumsyKernel(FakeKernel):
     """Takes the links of all containers when it is to take one's."""
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
+    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.delete_in_sandbox`."""
         for links in self.sandboxed.values():
             links.clear()

@@ -38,10 +38,11 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
 def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
     words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}
+    words |= {"probe": "true", "attach": "direct"}
     value = words.get(key, "7")
     is_number = key in {"repair_grace", "dns_ttl", "host_grace"}
-    expected = 7.0 if is_number else value
-    written = value if is_number else f'"{value}"'
+    expected = 7.0 if is_number else True if key == "probe" else value
+    written = value if is_number or key == "probe" else f'"{value}"'
     from_file = load_config(_file(tmp_path, f"{key} = {written}"), {}, {})
     from_environment = load_config(_file(tmp_path, ""), {f"MACVLAN_GLOBAL_{key.upper()}": value}, {})
     from_flag = load_config(_file(tmp_path, ""), {}, {key: value})
@@ -62,7 +63,7 @@ def test_aliases_and_auto_pools_come_from_the_file(tmp_path: Path) -> None:
         ('sockt = "/x"', "did you mean 'socket'"),
         ("zzz = 1", "known: scope, store"),
         ("socket = 7", "socket = 7"),
-        ('scope = "swarm"', "scope = 'swarm'"),
+        ('scope = "galaxy"', "scope = 'galaxy'"),
         ('log_level = "loud"', "log_level = 'loud'"),
         ('repair_grace = "soon"', "repair_grace"),
         ("repair_grace = -1", "repair_grace"),

@@ -3,6 +3,7 @@
 import http.client
 import os
 import socket
+import struct
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from macvlan_global import errors
 from macvlan_global.admin import messages as a
 
 T = TypeVar("T")
+UCRED = struct.Struct("3i")  # process, user and group: unix(7)
 
 
 class AdminClient:
@@ -23,10 +25,12 @@ class AdminClient:
         """`path` of the admin socket; `timeout` in seconds for each answer."""
         self._path = path
         self._timeout = timeout
+        self._pid = 0
 
     def status(self) -> a.Status:
-        """See `Views.status`."""
-        return self._ask("GET", "/status", a.Status)
+        """See `Views.status`. Its process id is the one that it has here: a managed plugin is the first of its own."""
+        found = self._ask("GET", "/status", a.Status)
+        return msgspec.structs.replace(found, pid=self._pid or found.pid)
 
     def networks(self) -> list[a.NetworkView]:
         """See `Views.networks`."""
@@ -63,6 +67,7 @@ class AdminClient:
             connection.request(method, path)
             response = connection.getresponse()
             body = response.read()
+            self._pid = connection.pid
         except (OSError, http.client.HTTPException) as error:
             raise errors.Unavailable(_unreachable(self._path, error)) from error
         finally:
@@ -86,12 +91,15 @@ class UnixConnection(http.client.HTTPConnection):
         """`path` of the socket; `timeout` in seconds for each step."""
         super().__init__("macvlan-global", timeout=timeout)
         self._path = path
+        self.pid = 0
+        """Who listens there, once connected: a process id as this process sees it, 0 if it cannot."""
 
     def connect(self) -> None:
         """Open the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        self.pid, _, _ = UCRED.unpack(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
 
 
 def _unreachable(path: str, error: Exception) -> str:
@@ -99,7 +107,7 @@ def _unreachable(path: str, error: Exception) -> str:
         return f"the driver's socket {path} is for root only; use sudo"
     if isinstance(error, TimeoutError):
         return f"the driver at {path} did not answer in time; see its log (journalctl -u macvlan-global)"
-    hint = "systemctl start macvlan-global, or macvlan-global serve"
+    hint = "systemctl start macvlan-global, or macvlan-global serve (in a swarm: docker plugin enable)"
     if not Path(path).exists():
         return f"the driver is not running here (no socket {path}); start it: {hint}"
     return f"the driver does not answer at {path} ({error}); start it: {hint}"

@@ -10,6 +10,7 @@ from macvlan_global import __version__
 from macvlan_global.admin import messages as a
 from macvlan_global.admin.hostviews import list_hosts, remove_host
 from macvlan_global.config import Config
+from macvlan_global.driver.attach import plain_against_wish
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.learn import EngineFollower, learn_names
 from macvlan_global.driver.mend import Mender
@@ -19,6 +20,7 @@ from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import NotFound, Unavailable
 from macvlan_global.metrics import Metrics
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
+from macvlan_global.subnets import parse_address, parse_subnet
 
 if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay for one
     from macvlan_global.global_scope import GlobalScope
@@ -57,7 +59,7 @@ class Views:
             async with asyncio.timeout(ENGINE_SECONDS):
                 info = await self._engine.info()
             version, swarm, live_restore = info.version, info.swarm, info.live_restore
-            sees = "macvlan-global" in info.plugins
+            sees = self._config.driver_name in info.plugins
         except Unavailable as error:
             problem = str(error)
         except TimeoutError:
@@ -79,7 +81,7 @@ class Views:
             swarm=swarm,
             live_restore=live_restore,
             host_id=self._driver.identity.host,
-            problems=[*self._mender.problems, *self._network_problems()],
+            problems=[*self._mender.problems, *await self._network_problems(), *await self._driver.on_wire.problems()],
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
             hosts=sorted(each.name for each in self._scope.hosts.live().values()) if self._scope else [],
             resolver=self._resolver(),
@@ -95,7 +97,7 @@ class Views:
         if self._scope:
             addresses = sum(bool(each.address) + bool(each.address6) for each in endpoints)
         else:
-            addresses = len(await self._driver.pools.addresses())
+            addresses = len(await self._driver.pools.addresses()) + len(await self._given_by_others())
         self._metrics.hold("networks", len(await self._driver.networks.all()))
         self._metrics.hold("endpoints", len(endpoints))
         self._metrics.hold("addresses", addresses)
@@ -111,15 +113,25 @@ class Views:
             "addresses": None,
         }
         try:
-            found["addresses"] = len(await self._driver.pools.addresses())
+            found["addresses"] = len(await self._driver.pools.addresses()) + len(await self._given_by_others())
             found["foreign_records"] = await self._driver.tables.foreign()
         except Unavailable as error:
             found["store_problem"] = str(error)
         return found
 
-    def _network_problems(self) -> list[str]:
-        problems = self._scope.replicator.problems() if self._scope else []
-        return [each.text for each in problems]
+    async def _network_problems(self) -> list[str]:
+        found = [each.text for each in self._scope.replicator.problems()] if self._scope else []
+        networks, endpoints = await self._driver.networks.all(), await self._driver.endpoints.all()
+        found += [
+            f"no container can start on network {each.name or each.id[:12]}: {wrong}"
+            for each in networks
+            if (wrong := self._driver.networks.wrong_with(each))
+        ]
+        found += [told for each in networks if (told := plain_against_wish(each, endpoints))]
+        inside, why_not = sum(each.is_inside for each in endpoints), self._driver.attacher.traits.why_not_inside()
+        if inside and why_not:  # live-restore can be switched on under running containers
+            found.append(f"{inside} containers have links that were made inside; restart them: {why_not}")
+        return found
 
     def _resolver(self) -> a.ResolverView | None:
         if self._scope is None or self._scope.resolver is None:
@@ -153,6 +165,8 @@ class Views:
     async def addresses(self, network: str = "") -> list[a.AddressView]:
         """Every address that is held, or those of one network (name, id or the beginning of an id).
 
+        Of those that another IPAM driver or a swarm gives, the ones that containers of this host have.
+
         Raises:
             NotFound: no such network.
         """
@@ -161,12 +175,23 @@ class Views:
         networks = {each.shared_id: each for each in await self._driver.networks.all()}
         endpoints = {each.id: each for each in await self._driver.endpoints.all()}
         names = {row.record.endpoint: row.record for row in await self._driver.tables.names.scan()}
-        return [
+        found = [
             _address_view(
                 each, networks, endpoints.get(each.endpoint) or names.get(each.endpoint), self._host(each.host)
             )
             for each in await self._driver.pools.addresses()
             if not wanted or each.network == wanted
+        ]
+        return found + await self._given_by_others(wanted)
+
+    async def _given_by_others(self, wanted: str = "") -> list[a.AddressView]:
+        """Addresses that containers of this host have and no pool of ours, as those of a swarm; by the shared id."""
+        networks = {each.id: each for each in await self._driver.networks.all() if wanted in {"", each.shared_id}}
+        return [
+            view
+            for each in await self._driver.endpoints.all()
+            if each.network in networks
+            for view in _given_by_others(each, networks[each.network], self._driver.identity.name)
         ]
 
     def _host(self, host: str) -> str:
@@ -268,7 +293,7 @@ class Views:
             parent=network.parent,
             parent_state="missing" if link is None else "up" if link.up else "down",
             parent_made=made,
-            mode=parse_options(network.options, strict=False).mode,
+            mode=self._driver.networks.options_of(network).mode,
             internal=network.internal,
             options=network.options,
             subnets=subnets,
@@ -279,7 +304,9 @@ class Views:
 
     def _problem_of(self, network: NetworkRecord) -> str:
         problems = self._scope.replicator.problems() if self._scope else []
-        return next((each.text for each in problems if each.id == network.id), "")
+        return next(
+            (each.text for each in problems if each.id == network.id), self._driver.networks.wrong_with(network)
+        )
 
 
 def _address_view(
@@ -299,6 +326,26 @@ def _address_view(
         mac=endpoint.mac if endpoint else "",
         at=record.at,
     )
+
+
+def _given_by_others(endpoint: EndpointRecord, network: NetworkRecord, host: str) -> list[a.AddressView]:
+    """The addresses of an endpoint that no pool of ours has."""
+    return [
+        a.AddressView(
+            address=address,
+            subnet=subnet.subnet,
+            space="",
+            kind="endpoint",
+            network=network.name or network.id[:12],
+            holder=endpoint.container or endpoint.id[:12],
+            host=host,
+            mac=endpoint.mac,
+            at=endpoint.at,
+        )
+        for address in filter(None, (endpoint.address, endpoint.address6))
+        for subnet in network.subnets
+        if not subnet.space and parse_address(address, "address") in parse_subnet(subnet.subnet, "subnet")
+    ]
 
 
 def _correction_view(correction: Correction) -> a.CorrectionView:

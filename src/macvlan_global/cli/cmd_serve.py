@@ -18,7 +18,8 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads them from the signature
     config: Annotated[Path | None, typer.Option(help="TOML file [/etc/macvlan-global/config.toml]")] = None,
-    scope: Annotated[str | None, typer.Option(help="local or global")] = None,
+    scope: Annotated[str | None, typer.Option(help="local or global; swarm in a managed plugin")] = None,
+    driver_name: Annotated[str | None, typer.Option(help="what the engine calls this driver")] = None,
     store: Annotated[str | None, typer.Option(help="sqlite, consul://HOST:PORT,… or etcd://HOST:PORT,…")] = None,
     socket: Annotated[str | None, typer.Option(help="plugin socket that the engine calls")] = None,
     admin_socket: Annotated[str | None, typer.Option(help="socket that the other commands ask")] = None,
@@ -36,6 +37,10 @@ def serve(  # noqa: PLR0913, PLR0917  # one argument for each flag: typer reads 
     host_grace: Annotated[
         str | None, typer.Option(help="seconds before addresses of a host that is gone may be given back")
     ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="true: ask the wire for an address before a container gets it")
+    ] = None,
+    attach: Annotated[str | None, typer.Option(help="plain, or direct: make links inside containers [plain]")] = None,
 ) -> None:
     """Run the driver in the foreground.
 

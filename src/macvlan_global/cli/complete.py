@@ -15,7 +15,7 @@ def complete_network(incomplete: str) -> list[str]:
     from macvlan_global.admin.client import AdminClient  # noqa: PLC0415
 
     try:
-        driver = AdminClient(load_config(None, os.environ, {}).admin_socket, timeout=PATIENCE_SECONDS)
+        driver = AdminClient(load_config(None, os.environ, {}).admin_socket_here(), timeout=PATIENCE_SECONDS)
         return sorted(each.name for each in driver.networks() if each.name.startswith(incomplete))
     except MacvlanGlobalError:
         return []

@@ -26,7 +26,7 @@ NetworkArgument = Annotated[
 
 def driver_at(admin_socket: str | None, config: Path | None, *, timeout: float = 60.0) -> "AdminClient":
     """A client of the running driver; `timeout` in seconds for its answer. With `admin_socket` given no configuration
-    is read, so that a mistake in the file cannot stand in the way.
+    is read, so that a mistake in the file cannot stand in the way. Where no service runs, a managed plugin is asked.
 
     Raises:
         Invalid: the configuration is not right.
@@ -34,7 +34,7 @@ def driver_at(admin_socket: str | None, config: Path | None, *, timeout: float =
     # imported here: commands that do not ask the driver need no HTTP
     from macvlan_global.admin.client import AdminClient  # noqa: PLC0415
 
-    return AdminClient(admin_socket or load_config(config, os.environ, {}).admin_socket, timeout)
+    return AdminClient(admin_socket or load_config(config, os.environ, {}).admin_socket_here(), timeout)
 
 
 def example(*lines: str) -> str:

@@ -36,7 +36,7 @@ def _problems(facts: ClusterFacts) -> list[Finding]:
 def _rights(facts: ClusterFacts) -> list[Finding]:
     if facts.may_probe:
         return []
-    seen = "the driver lacks CAP_NET_RAW: it cannot ask a wire for the addresses of dead hosts, and gives none back"
+    seen = "the driver lacks CAP_NET_RAW, and can ask no wire: addresses of dead hosts stay, and probe finds nobody"
     return [Finding("warning", "rights", seen, "start it as root, or write its service anew (macvlan-global install)")]
 
 

@@ -6,14 +6,46 @@ import json
 from typing import Any
 
 from macvlan_global.admin.client import UnixConnection
-from macvlan_global.doctor.facts import EngineFacts
+from macvlan_global.doctor.facts import (
+    EngineFacts,
+    PluginFacts,
+    SwarmFacts,
+    SwarmNetwork,
+    SwarmNode,
+    SwarmService,
+)
+from macvlan_global.doctor.swarm import is_ours
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 25.0
+"""A manager of a swarm that has just lost its leader answers after 20 s, which is a deadline of the engine's own."""
 API = "v1.41"
+MODULE = "macvlan_global"
+NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
+SOCKET_SETTING = "MACVLAN_GLOBAL_ADMIN_SOCKET="
 
 
-def ask_engine(docker_host: str) -> EngineFacts:
-    """What the engine at `docker_host` (unix:///path or tcp://host:port) says about itself. Never raises."""
+def ask_engine(docker_host: str) -> tuple[EngineFacts, SwarmFacts | None]:
+    """What the engine at `docker_host` (unix:///path or tcp://host:port) says about itself, and about the swarm if it
+    is a manager of one. Never raises."""
+    try:
+        info = _get(docker_host, "/info")
+        facts = _facts(docker_host, info, _get(docker_host, "/plugins"))
+    except NO_ANSWER as error:
+        return EngineFacts(docker_host, f"{_reason(error)} ({docker_host.partition('://')[2]})"), None
+    if not (info.get("Swarm") or {}).get("ControlAvailable"):
+        return facts, None
+    try:
+        return facts, _swarm(docker_host)
+    except NO_ANSWER as error:
+        return facts, SwarmFacts(_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error).rpartition("desc = ")[2] or type(error).__name__
+    return f"{reason[0].lower()}{reason[1:]}"
+
+
+def _get(docker_host: str, path: str) -> Any:
     kind, _, where = docker_host.partition("://")
     connection: http.client.HTTPConnection
     if kind == "unix":
@@ -21,17 +53,18 @@ def ask_engine(docker_host: str) -> EngineFacts:
     else:
         connection = http.client.HTTPConnection(where, timeout=PATIENCE_SECONDS)
     try:
-        connection.request("GET", f"/{API}/info")
-        info = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return EngineFacts(docker_host, f"{reason[0].lower()}{reason[1:]} ({where})")
+        connection.request("GET", f"/{API}{path}")
+        response = connection.getresponse()
+        found = json.loads(response.read())
     finally:
         connection.close()
-    return _facts(docker_host, info)
+    if response.status != http.client.OK:
+        raise http.client.HTTPException(str(found.get("message", "")) or response.reason)
+    return found
 
 
-def _facts(docker_host: str, info: dict[str, Any]) -> EngineFacts:
+def _facts(docker_host: str, info: dict[str, Any], plugins: list[dict[str, Any]]) -> EngineFacts:
+    ours = [_plugin(each) for each in plugins if MODULE in ((each.get("Config") or {}).get("Entrypoint") or ())]
     return EngineFacts(
         docker_host,
         version=str(info.get("ServerVersion") or ""),
@@ -39,4 +72,40 @@ def _facts(docker_host: str, info: dict[str, Any]) -> EngineFacts:
         plugins=tuple((info.get("Plugins") or {}).get("Network") or ()),
         swarm=(info.get("Swarm") or {}).get("LocalNodeState") == "active",
         rootless=any("rootless" in each for each in info.get("SecurityOptions") or ()),
+        folder=str(info.get("DockerRootDir") or "/var/lib/docker"),
+        plugin=next((each for each in ours if each.enabled), ours[0] if ours else None),
     )
+
+
+def _plugin(found: dict[str, Any]) -> PluginFacts:
+    settings = (found.get("Settings") or {}).get("Env") or ()
+    sockets = [each.removeprefix(SOCKET_SETTING) for each in settings if each.startswith(SOCKET_SETTING)]
+    return PluginFacts(found["Name"], found["Id"], bool(found.get("Enabled")), sockets[0] if sockets else "")
+
+
+def _swarm(docker_host: str) -> SwarmFacts:
+    # services and nodes first: without a leader they fail at once, and networks after a while
+    services, nodes = _get(docker_host, "/services"), _get(docker_host, "/nodes")
+    networks = [each for each in _get(docker_host, "/networks") if each["Scope"] == "swarm"]
+    return SwarmFacts(
+        networks=tuple(
+            SwarmNetwork(each["Id"], each["Name"], each["Driver"], bool(each.get("EnableIPv6")))
+            for each in networks
+            if is_ours(each["Driver"]) or not each["Driver"]
+        ),
+        services=tuple(SwarmService(each["Spec"]["Name"], frozenset(_virtual(each))) for each in services),
+        nodes=tuple(
+            SwarmNode(each["Description"]["Hostname"], frozenset(_network_plugins(each)))
+            for each in nodes
+            if each["Status"]["State"] == "ready"
+        ),
+    )
+
+
+def _virtual(service: dict[str, Any]) -> list[str]:
+    return [each["NetworkID"] for each in (service.get("Endpoint") or {}).get("VirtualIPs") or ()]
+
+
+def _network_plugins(node: dict[str, Any]) -> list[str]:
+    plugins = (node["Description"].get("Engine") or {}).get("Plugins") or ()
+    return [each["Name"] for each in plugins if each["Type"] == "Network"]

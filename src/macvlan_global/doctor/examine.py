@@ -5,6 +5,7 @@ from macvlan_global.doctor.facts import DriverFacts, EngineFacts, Facts, KernelF
 from macvlan_global.doctor.findings import Finding, Level, listed
 from macvlan_global.doctor.parents import examine_parents
 from macvlan_global.doctor.platform import examine_platform
+from macvlan_global.doctor.swarm import examine_swarm
 
 OLDEST_ENGINE = (20, 10)
 NEWEST_ENGINE = 29
@@ -29,6 +30,8 @@ def examine(facts: Facts) -> list[Finding]:
         *_ipv6(facts),
         *_rights(facts),
         *_engine(facts.engine),
+        *_plugin(facts.engine),
+        *examine_swarm(facts.swarm),
         *_driver(facts),
         *_socket(facts),
         *_config(facts),
@@ -87,11 +90,21 @@ def _engine(engine: EngineFacts) -> list[Finding]:
     if engine.rootless:
         seen = "the engine is rootless: its containers cannot have links of the host"
         found.append(Finding("error", "engine", seen, "use an engine that runs as root"))
-    if engine.swarm:
+    if engine.swarm and not engine.plugin:
         seen = "the engine is in a swarm, which refuses plugins on a socket for networks of swarm scope"
-        do = "create networks on each node, without --scope swarm"
+        do = "install the managed plugin on every node (docs/swarm.md), or create networks without --scope swarm"
         found.append(Finding("note", "engine", seen, do))
     return found
+
+
+def _plugin(engine: EngineFacts) -> list[Finding]:
+    plugin = engine.plugin
+    if plugin is None:
+        return []
+    if plugin.enabled:
+        return [Finding("ok", "engine", f"the managed plugin {plugin.name} is enabled")]
+    seen = f"the managed plugin {plugin.name} is disabled: no container of its networks can start on this node"
+    return [Finding("error", "engine", seen, f"docker plugin enable {plugin.name}")]
 
 
 def _engine_version(version: str) -> Finding:
@@ -110,24 +123,34 @@ def _engine_version(version: str) -> Finding:
 
 def _driver(facts: Facts) -> list[Finding]:
     driver = facts.driver
-    if driver.problem:
+    plugin = facts.engine.plugin
+    if driver.problem and driver.managed and plugin and not plugin.enabled:
+        found = []  # said already
+    elif driver.problem:
         do = "systemctl start macvlan-global" if driver.unit else "macvlan-global install, or macvlan-global serve"
+        if driver.managed:
+            do = "see the engine's log (journalctl -u docker), which has what the plugin says"
         found = [Finding("error", "driver", driver.problem, do)]
     else:
         found = [Finding("ok", "driver", f"macvlan-global {driver.version} answers")]
     if driver.engine_problem and not facts.engine.problem:
         seen = f"the engine answers here, but not to the driver: {driver.engine_problem}"
         found.append(Finding("warning", "driver", seen, "restart the driver with the right docker_host"))
-    found += _doubles(driver)
-    if driver.unit is False:
+    # the engine's managed plugin may run beside a service that was asked
+    found += _doubles(driver, 2 if plugin and plugin.enabled and not driver.managed else 1)
+    if driver.unit is False and not driver.managed:
         seen = "the driver is no service of systemd, so it does not start with the machine"
         found.append(Finding("note", "driver", seen, "macvlan-global install"))
+    if driver.alone:
+        seen = "the scope is global, and the store is this host's own: no other host has its networks"
+        do = "set store to a consul:// or etcd:// URL, the same on every host; or scope to local"
+        found.append(Finding("warning", "driver", seen, do))
     return found
 
 
-def _doubles(driver: DriverFacts) -> list[Finding]:
+def _doubles(driver: DriverFacts, expected: int) -> list[Finding]:
     found = []
-    if len(driver.processes) > 1:
+    if len(driver.processes) > expected:
         seen = f"{len(driver.processes)} drivers run on this host: pids {listed(map(str, driver.processes))}"
         found.append(Finding("warning", "driver", seen, "stop all but one: the engine talks to one of them only"))
     if driver.spec_files:
@@ -138,6 +161,8 @@ def _doubles(driver: DriverFacts) -> list[Finding]:
 
 def _socket(facts: Facts) -> list[Finding]:
     socket = facts.socket
+    if facts.driver.managed:  # the engine made it, in a folder for this plugin alone
+        return []
     if not socket.exists:
         if facts.driver.problem:  # said already
             return []

@@ -44,8 +44,19 @@ class PlatformFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PluginFacts:
+    """The managed plugin as the engine has it: its full name, its id, and where commands find it on this host."""
+
+    name: str
+    id: str
+    enabled: bool = True
+    admin_socket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """The Docker Engine as its own API tells it. `problem` is "" if it answered."""
+    """The Docker Engine as its own API tells it. `problem` is "" if it answered; `folder` is where its data are.
+    `plugin` is None if our managed plugin is not installed in it."""
 
     where: str
     problem: str = ""
@@ -54,6 +65,44 @@ class EngineFacts:
     plugins: tuple[str, ...] = ()
     swarm: bool = False
     rootless: bool = False
+    folder: str = "/var/lib/docker"
+    plugin: PluginFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmNetwork:
+    """A network of the swarm. `driver` is "" as long as the managers have not finished it."""
+
+    id: str
+    name: str
+    driver: str
+    ipv6: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmService:
+    """A service, and the ids of networks on which it has a virtual address."""
+
+    name: str
+    virtual: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmNode:
+    """A node that is ready, and the names of the network plugins that its engine has."""
+
+    name: str
+    plugins: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmFacts:
+    """The swarm as a manager sees it. `problem` is "" if it could be asked."""
+
+    problem: str = ""
+    networks: tuple[SwarmNetwork, ...] = ()
+    services: tuple[SwarmService, ...] = ()
+    nodes: tuple[SwarmNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +121,9 @@ class DriverFacts:
     """The running driver. `problem` is "" if it answered on its admin socket.
 
     `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
-    its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd).
+    its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
+    whether it is the engine's managed plugin that was asked, `alone` whether it is in global scope with a store that no
+    other host has.
     """
 
     problem: str = ""
@@ -81,6 +132,8 @@ class DriverFacts:
     processes: tuple[int, ...] = ()
     spec_files: tuple[str, ...] = ()
     unit: bool | None = None
+    managed: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +197,7 @@ class ClusterFacts:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right.
-    `cluster` is None in local scope, and if no driver answers."""
+    `cluster` is None in local scope, and if no driver answers; `swarm` is None but on a manager of a swarm."""
 
     process: ProcessFacts
     kernel: KernelFacts
@@ -157,4 +210,5 @@ class Facts:
     config_problem: str = ""
     networks: tuple[NetworkFacts, ...] = ()
     cluster: ClusterFacts | None = None
+    swarm: SwarmFacts | None = None
     links: dict[str, LinkFacts] = field(default_factory=dict)

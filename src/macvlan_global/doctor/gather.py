@@ -17,8 +17,10 @@ from macvlan_global.doctor.engine import ask_engine
 from macvlan_global.doctor.facts import (
     ClusterFacts,
     DriverFacts,
+    EngineFacts,
     Facts,
     NetworkFacts,
+    PluginFacts,
     ProcessFacts,
     SocketFacts,
     StateFacts,
@@ -39,13 +41,16 @@ UNIT = "etc/systemd/system/macvlan-global.service"
 def gather(config_file: Path | None, admin_socket: str | None, environment: Mapping[str, str], root: Path) -> Facts:
     """Everything there is to know about this host. `root` is / but in tests; it never raises."""
     config, problem = _config(config_file, environment)
-    status, driver = _driver(admin_socket or config.admin_socket, root)
-    state, entries = _state(config)
+    engine, swarm = ask_engine(config.docker_host)
+    plugin = _plugin_asked(engine, admin_socket, config)
+    socket = plugin.admin_socket if plugin else admin_socket or config.admin_socket
+    status, driver = _driver(socket, root, managed=plugin is not None)
+    state, entries = _state(_of_plugin(config, engine, plugin) if plugin else config)
     return Facts(
         process=_process(status, root),
         kernel=kernel.read_kernel(root),
         platform=kernel.read_platform(root),
-        engine=ask_engine(config.docker_host),
+        engine=engine,
         socket=_socket(status.socket if status else config.socket),
         driver=driver,
         state=state,
@@ -53,8 +58,24 @@ def gather(config_file: Path | None, admin_socket: str | None, environment: Mapp
         config_problem=problem,
         networks=tuple(_networks(entries)),
         cluster=_cluster(status, root),
+        swarm=swarm,
         links=kernel.read_links(root),
     )
+
+
+def _plugin_asked(engine: EngineFacts, admin_socket: str | None, config: Config) -> PluginFacts | None:
+    """The managed plugin, if it is the driver that is looked at: no service is here, or its socket was named."""
+    plugin = engine.plugin
+    if plugin is None:
+        return None
+    named = admin_socket or (config.admin_socket if Path(config.admin_socket).exists() else plugin.admin_socket)
+    return plugin if named == plugin.admin_socket else None
+
+
+def _of_plugin(config: Config, engine: EngineFacts, plugin: PluginFacts) -> Config:
+    """The configuration, with the plugin's state where it is on this host: a plugin has a mount of its own for it."""
+    state = f"{engine.folder}/plugins/{plugin.id}/propagated-mount"
+    return msgspec.structs.replace(config, store="sqlite", state_dir=state)
 
 
 def _config(file: Path | None, environment: Mapping[str, str]) -> tuple[Config, str]:
@@ -69,7 +90,7 @@ def _where(file: Path | None) -> str:
     return f"{path} is right" if path.exists() else f"there is no {path}; the defaults hold"
 
 
-def _driver(admin_socket: str, root: Path) -> tuple[Status | None, DriverFacts]:
+def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | None, DriverFacts]:
     status, problem = None, ""
     try:
         client = AdminClient(admin_socket, timeout=PATIENCE_SECONDS)
@@ -86,6 +107,8 @@ def _driver(admin_socket: str, root: Path) -> tuple[Status | None, DriverFacts]:
         processes=kernel.find_drivers(root),
         spec_files=tuple(str(each) for each in specs if each.exists()),
         unit=(root / UNIT).exists() if (root / "run/systemd/system").is_dir() else None,
+        managed=managed,
+        alone=status is not None and status.scope == "global" and not is_cluster(status.store),
     )
 
 

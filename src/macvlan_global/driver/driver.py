@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from macvlan_global.driver.attach import Attacher
 from macvlan_global.driver.endpoints import Endpoints, describe_endpoint
 from macvlan_global.driver.networks import Networks
+from macvlan_global.driver.onwire import OnWire
+from macvlan_global.driver.options import AttachWay
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.ipam.holders import Identity
@@ -14,19 +17,22 @@ from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.links.host import HostParents
 from macvlan_global.links.owned import ParentLinks
-from macvlan_global.store.records import AddressRecord, Tables
+from macvlan_global.store.records import AddressRecord, NetworkRecord, Tables
 from macvlan_global.subnets import Subnet
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What an operator may set about the driver. `aliases` are parent lists by name; `shared` says that other hosts
-    use the store of the shared tables too."""
+    use the store of the shared tables too; `probe` and `attach` are for networks that do not say. Scope `swarm` says
+    that the engine's swarm mode shares networks instead."""
 
     scope: str = "local"
     shared: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     auto_pools: Sequence[AutoPool] = DEFAULT_AUTO_POOLS
+    probe: bool = False
+    attach: AttachWay = "plain"
 
 
 class _Peers:
@@ -82,6 +88,8 @@ class Driver:
     pools: Pools
     networks: Networks
     endpoints: Endpoints
+    on_wire: OnWire
+    attacher: Attacher
     outbox: Outbox | None = None
 
     @classmethod
@@ -106,6 +114,11 @@ class Driver:
             return [*facts.destinations, *(address.network for _, address in facts.addresses)]
 
         outbox = Outbox(tables, identity.host, now=now) if settings.shared else None
+
+        async def ready_parent(network: NetworkRecord) -> str:
+            return (await networks.ready_parent(network)).name
+
+        on_wire = OnWire(tables, kernel, ready_parent, default=settings.probe, now=now)
         pools = Pools(
             tables,
             identity,
@@ -113,12 +126,16 @@ class Driver:
             routes=routes,
             peers=_Peers(tables, identity, lambda: endpoints, host_name),
             later=outbox.add if outbox else None,
+            in_use=on_wire.in_use,
             now=now,
         )
         if outbox:
             outbox.attach(pools)
         owned = ParentLinks(kernel, tables.links, identity.boot, now=now)
         parents = HostParents(kernel, owned, settings.aliases, settings.scope)
-        networks = Networks(tables, pools, kernel, owned, parents, outbox=outbox, now=now)
-        endpoints = Endpoints(tables, pools, kernel, networks, identity, now=now, steady=steady)
-        return cls(identity, tables, kernel, owned, pools, networks, endpoints, outbox)
+        networks = Networks(
+            tables, pools, kernel, owned, parents, outbox=outbox, swarm=settings.scope == "swarm", now=now
+        )
+        attacher = Attacher(kernel, tables, default=settings.attach)
+        endpoints = Endpoints(tables, pools, kernel, networks, identity, attacher, now=now, steady=steady)
+        return cls(identity, tables, kernel, owned, pools, networks, endpoints, on_wire, attacher, outbox)

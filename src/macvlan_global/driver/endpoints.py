@@ -4,31 +4,32 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
 from macvlan_global.driver.ages import Ages
+from macvlan_global.driver.attach import Attacher, gateway_of, subnet_of
+from macvlan_global.driver.endpoint_options import EndpointOptions
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.options import NetworkOptions, parse_options
+from macvlan_global.driver.remover import LEAVING
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
 from macvlan_global.ipam.holders import Holder, Identity
 from macvlan_global.ipam.pools import Pools
-from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanSpec
+from macvlan_global.kernel.ports import Kernel
 from macvlan_global.links.names import link_name, mac_from_address, parse_mac, random_mac
-from macvlan_global.links.parent import Parent
 from macvlan_global.store.records import (
     AddressRecord,
     EndpointRecord,
     NetworkRecord,
     PoolRecord,
     Row,
-    SubnetRecord,
     Tables,
 )
-from macvlan_global.subnets import parse_address, parse_subnet
+from macvlan_global.subnets import parse_address
 from macvlan_global.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -46,15 +47,18 @@ class WantedEndpoint:
     address: str = ""
     address6: str = ""
     mac: str = ""
+    options: EndpointOptions = field(default_factory=EndpointOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What the engine needs to finish: the link to move into the container, and bare gateways ("" if none)."""
+    """What the engine needs to finish: the link to move into the container, bare gateways ("" if none), and the name
+    of the link there, "" if the engine is to move it and to choose one."""
 
     link: str
     gateway: str
     gateway6: str
+    ifname: str = ""
 
 
 class Endpoints:
@@ -67,6 +71,7 @@ class Endpoints:
         kernel: Kernel,
         networks: Networks,
         identity: Identity,
+        attacher: Attacher,
         *,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] | None = None,
@@ -76,6 +81,7 @@ class Endpoints:
         self._pools = pools
         self._kernel = kernel
         self._networks = networks
+        self._attacher = attacher
         self._host = identity.host
         self._boot = identity.boot
         self._now = now
@@ -91,7 +97,7 @@ class Endpoints:
 
         Raises:
             NotFound: no such network here.
-            Invalid: an address outside the network's subnets, a malformed MAC.
+            Invalid: an address outside the network's subnets, a malformed MAC, a name where the engine gives them.
             Conflict: an address or the MAC is in use; a passthru network has its one container; the endpoint exists
                 and is another one.
         """
@@ -104,7 +110,7 @@ class Endpoints:
                 await self._claim(network, before.record)  # the first request may have been cut short before it
                 return before.record.mac
             await self._networks.refuse_containers(network)
-            options = parse_options(network.options, strict=False)
+            options = self._networks.options_of(network)
             record = EndpointRecord(
                 network=network.id,
                 id=wanted.id,
@@ -115,6 +121,9 @@ class Endpoints:
                 link=link_name(wanted.id),
                 boot=self._boot,
                 at=self._now(),
+                ifname_asked=wanted.options.ifname,
+                sysctls=wanted.options.sysctls,
+                attach=self._attacher.way(options, wanted.options.ifname),
             )
             self._ages.begin(wanted.id)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
@@ -125,39 +134,42 @@ class Endpoints:
             return record.mac
 
     async def join(self, network_id: str, endpoint_id: str, sandbox: str) -> Joined:
-        """Make the endpoint's link, ready to be moved into the container.
+        """Make the endpoint's link, ready to be moved into the container, or inside it.
 
         Raises:
             NotFound: no such network or endpoint here.
             Unavailable: no parent is usable now.
-            Conflict: the kernel refuses the MAC or the parent.
+            Conflict: the kernel refuses the MAC, the parent, the name or an address.
         """
         async with self._turns.of(endpoint_id):
             network = await self._networks.get(network_id)
             row = await self._need(network_id, endpoint_id)
             parent = await self._networks.ready_parent(network)
             options = parse_options(network.options, strict=False)
+            joining = msgspec.structs.replace(row.record, sandbox=sandbox, parent=parent.name, why_plain="")
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
-                undo.push("its link", lambda: self._kernel.delete(row.record.link))
-                await self._make_link(row.record, parent, options)
-                joined = msgspec.structs.replace(row.record, sandbox=sandbox, parent=parent.name)
-                if await self._table.replace(row, joined) is None:  # its container's name was learnt meanwhile
-                    await self._table.put(joined, network_id, endpoint_id)
+                # where the link is must be known, whatever happens next
+                undo.push("its record", lambda: self._write(row, row.record))
+                written = await self._write(row, joining)
+                undo.push("its link", lambda: self._attacher.delete(joining))
+                if joining.attach == "direct":
+                    undo.push("its link inside", lambda: self._attacher.take_out(joining))
+                made = await self._attacher.attach(network, joining, parent, options, sandbox)
+                if made.why_plain:
+                    await self._write(written, msgspec.structs.replace(joining, why_plain=made.why_plain))
             return Joined(
-                row.record.link,
-                _gateway(network, row.record.address),
-                _gateway(network, row.record.address6),
+                joining.link,
+                gateway_of(network, joining.address),
+                gateway_of(network, joining.address6),
+                made.ifname,
             )
 
     async def leave(self, network_id: str, endpoint_id: str) -> None:
-        """Take the link out of the container. Idempotent.
-
-        Deleting it where it is spares the kernel the move back to the host's namespace, which costs as much as the
-        deletion. If the link is not found there, the engine moves it back and `delete` deletes it.
-        """
-        row = await self._table.get(network_id, endpoint_id)
-        if row and row.record.sandbox:
-            await self._kernel.delete_in_sandbox(row.record.sandbox, row.record.mac)
+        """Take the link out of the container. Idempotent."""
+        if row := await self._table.get(network_id, endpoint_id):
+            networks = {each.id: each for each in await self._networks.all()}
+            network = networks.get(network_id)
+            await self._attacher.leave(row.record, self._networks.options_of(network) if network else None)
 
     async def delete(self, network_id: str, endpoint_id: str, *, release_follows: bool = True) -> None:
         """Delete an endpoint, its link and its claims. Idempotent.
@@ -172,13 +184,16 @@ class Endpoints:
             row = await self._table.get(network_id, endpoint_id)
             if row is None:
                 return
-            deleted = await self._kernel.delete(row.record.link)
+            deleted = await self._attacher.delete(row.record)
             if not release_follows and not deleted and await self.is_in_use(row.record):
                 raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
             networks = {each.id: each for each in await self._networks.all()}
             if network := networks.get(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)
-            await self._table.drop(network_id, endpoint_id)
+            if not await self._attacher.retire(row):
+                await self._table.drop(network_id, endpoint_id)
+            if row.record.is_inside:
+                await self._revive_beside(row.record, networks)
             self.on_deleted(row.record)
 
     async def adopt(self, wanted: WantedEndpoint, *, sandbox: str, container: str) -> None:
@@ -233,8 +248,8 @@ class Endpoints:
         return (await self._need(network_id, endpoint_id)).record
 
     async def all(self) -> list[EndpointRecord]:
-        """Every endpoint of this host."""
-        return [row.record for row in await self._table.scan()]
+        """Every endpoint of this host, but those that the engine has deleted and whose links go in a moment."""
+        return [row.record for row in await self._table.scan() if row.record.attach != LEAVING]
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""
@@ -256,9 +271,7 @@ class Endpoints:
 
     async def is_in_use(self, endpoint: EndpointRecord) -> bool:
         """Whether the kernel shows the endpoint's link inside its container, in this boot."""
-        if endpoint.boot != self._boot or not endpoint.sandbox:
-            return False
-        return await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac)
+        return endpoint.boot == self._boot and await self._attacher.is_in_use(endpoint)
 
     async def is_stale(self, address: AddressRecord) -> bool:
         """Whether the endpoint that claims an address on this host is known to be dead."""
@@ -278,6 +291,17 @@ class Endpoints:
                 f"endpoint {endpoint_id[:12]} is not known to macvlan-global on this host; start the container again"
             )
         return row
+
+    async def _write(self, row: Row[EndpointRecord], record: EndpointRecord) -> Row[EndpointRecord]:
+        """Write a record anew, also if its container's name was learnt meanwhile."""
+        return await self._table.replace(row, record) or await self._table.put(record, record.network, record.id)
+
+    async def _revive_beside(self, gone: EndpointRecord, networks: Mapping[str, NetworkRecord]) -> None:
+        """Look at the links of ours that are in the container still: see `Attacher.revive`."""
+        beside = [x for x in await self.all() if x.sandbox == gone.sandbox and x.is_inside and x.network in networks]
+        # the first one leads out, as with engines: those choose by the network's name
+        for each in sorted(beside, key=lambda x: networks[x.network].name):
+            await self._attacher.revive(networks[each.network], each)
 
     async def _mac(self, network: NetworkRecord, options: NetworkOptions, wanted: WantedEndpoint) -> str:
         if wanted.mac:
@@ -322,7 +346,7 @@ class Endpoints:
 
     async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord, *, in_use: bool = False) -> None:
         for address in filter(None, (endpoint.address, endpoint.address6)):
-            subnet = _subnet_of(network, address)
+            subnet = subnet_of(network, address)
             if subnet is None:
                 raise Invalid(
                     f"address {address} is in no subnet of network {network.name or network.id[:12]} "
@@ -340,33 +364,9 @@ class Endpoints:
     async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
         holder = Holder("endpoint", network.shared_id, endpoint.id)
         for address in filter(None, (endpoint.address, endpoint.address6)):
-            subnet = _subnet_of(network, address)
+            subnet = subnet_of(network, address)
             if subnet and subnet.space:
                 await self._pools.unclaim(subnet.space, address, holder, release_follows=release_follows)
-
-    async def _make_link(self, endpoint: EndpointRecord, parent: Parent, options: NetworkOptions) -> None:
-        found = await self._kernel.link(endpoint.link)
-        if found and not await self._is_leftover(found, parent, endpoint):
-            return
-        if found:
-            await self._kernel.delete(endpoint.link)
-        spec = MacvlanSpec(
-            endpoint.link,
-            parent.name,
-            options.mode,
-            "" if options.mode == "passthru" and endpoint.mac == parent.mac else endpoint.mac,
-            options.mtu,
-        )
-        await self._kernel.add_macvlan(spec)
-        if endpoint.mac_asked:
-            # the kernel tells whether a MAC is in use on the parent (by a link of another driver, say) only when the
-            # link is set up; the engine would do that too late for a clear error
-            await self._kernel.set_up(endpoint.link)
-            await self._kernel.set_down(endpoint.link)
-
-    async def _is_leftover(self, found: LinkFact, parent: Parent, endpoint: EndpointRecord) -> bool:
-        lower = await self._kernel.link(parent.name)
-        return lower is None or found.lower != lower.index or found.mac != endpoint.mac
 
 
 def _bare(address: str) -> str:
@@ -384,14 +384,3 @@ def _same(record: EndpointRecord, wanted: WantedEndpoint) -> bool:
 def describe_endpoint(endpoint: EndpointRecord) -> str:
     """An endpoint as the operator knows it."""
     return f"container {endpoint.container}" if endpoint.container else f"endpoint {endpoint.id[:12]}"
-
-
-def _subnet_of(network: NetworkRecord, address: str) -> SubnetRecord | None:
-    parsed = parse_address(address, "address")
-    return next((each for each in network.subnets if parsed in parse_subnet(each.subnet, "subnet")), None)
-
-
-def _gateway(network: NetworkRecord, address: str) -> str:
-    """The gateway of the subnet that holds the address: each subnet has its own."""
-    subnet = _subnet_of(network, address) if address else None
-    return subnet.gateway if subnet and not network.internal else ""

@@ -78,6 +78,7 @@ class EngineFollower:
                     if event is None:
                         self.following = True
                         wait = FIRST_RETRY_SECONDS
+                        await self._driver.attacher.traits.learn(await self.engine.info())
                         self._metrics.corrected(len(await self._mender.mend(self.engine)))
                         self._came_back.set()
                     await self._take(event)

@@ -10,7 +10,7 @@ from functools import singledispatchmethod
 from macvlan_global.driver import repair as r
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import WantedEndpoint, describe_endpoint
-from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, Internal, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.poolid import DEFAULT_SPACE
@@ -74,6 +74,7 @@ class Mender:
                     self.problems = [each for each in self.problems if each not in words]
 
     async def _correct(self, engine: Engine | None, grace: float | None) -> list[r.Correction]:
+        await self._driver.attacher.remover.finish()
         done = []
         problems = []
         unclaimed: dict[str, list[str]] = {}
@@ -129,6 +130,17 @@ class Mender:
             log.info("repair goes without the store: %s", error)
             return None
 
+    async def _take_what_was_left(self, endpoint: EndpointRecord, engine: Engine | None) -> None:
+        """Delete a link that we made inside a container of the engine, which does not know it: it would stay for good.
+
+        That the engine runs the container is asked, as it may be another one than that which asked for the link.
+        """
+        # most endpoints that the engine does not know ended with their containers: only for the others it is asked
+        if not (engine and endpoint.is_inside and await self._driver.endpoints.is_in_use(endpoint)):
+            return
+        if endpoint.sandbox in await engine.sandboxes():
+            await self._driver.attacher.take_out(endpoint)
+
     async def _refuse_if_in_use(self, endpoint: EndpointRecord) -> None:
         """The engine may be another one, or know less than it should: what the kernel shows in use is left alone."""
         if await self._driver.endpoints.is_in_use(endpoint):
@@ -158,9 +170,10 @@ class Mender:
         await self._driver.networks.delete(correction.network, everywhere=False)
 
     @_apply.register
-    async def _(self, correction: r.DeleteEndpoint, _engine: Engine | None) -> None:
+    async def _(self, correction: r.DeleteEndpoint, engine: Engine | None) -> None:
         for endpoint in await self._driver.networks.endpoints(correction.network):
             if endpoint.id == correction.endpoint:
+                await self._take_what_was_left(endpoint, engine)
                 await self._refuse_if_in_use(endpoint)
         await self._driver.endpoints.delete(correction.network, correction.endpoint, release_follows=False)
 

@@ -4,13 +4,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
+from macvlan_global.driver.ipv6 import address_beside, subnet_beside
 from macvlan_global.driver.options import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.driver.outbox import Outbox
+from macvlan_global.driver.remover import LEAVING
 from macvlan_global.driver.undo import Undo
+from macvlan_global.driver.wanted import (
+    WantedNetwork,
+    WantedSubnet,
+    refuse_blind_probe,
+    refuse_for_swarm_only,
+    refuse_in_swarm,
+    refuse_other_ipam,
+)
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.holders import Holder
 from macvlan_global.ipam.poolid import DEFAULT_SPACE
@@ -25,26 +34,6 @@ from macvlan_global.subnets import Subnet, parse_address, parse_subnet
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class WantedSubnet:
-    """A subnet as Docker hands it over. `space` is the engine's address space; gateway and aux may carry a prefix."""
-
-    space: str
-    subnet: str
-    gateway: str = ""
-    aux: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class WantedNetwork:
-    """A network as Docker asks for it."""
-
-    id: str
-    options: dict[str, str]
-    internal: bool = False
-    subnets: tuple[WantedSubnet, ...] = ()
-
-
 class Networks:
     """Networks of this host. Every method may be repeated and called by many at once."""
 
@@ -57,15 +46,21 @@ class Networks:
         parents: HostParents,
         *,
         outbox: Outbox | None = None,
+        swarm: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`owned` makes and removes parents, `parents` chooses them; an `outbox` makes networks the cluster's."""
+        """`owned` makes and removes parents, `parents` chooses them; an `outbox` makes networks the cluster's.
+
+        In a `swarm` a network is made on a node for the first container there, and whoever starts that one does not
+        hear why a network cannot be made. So each one is made, and its containers are told what is wrong with it.
+        """
         self._tables = tables
         self._pools = pools
         self._kernel = kernel
         self._owned = owned
         self._parents = parents
         self._outbox = outbox
+        self._swarm = swarm
         self._now = now
         self.objection: Callable[[NetworkRecord], str] = lambda _network: ""
         """Why no container may start on a network now, in words that say what to do; "" if it may."""
@@ -81,16 +76,18 @@ class Networks:
             Invalid: an option or a subnet that cannot be; no usable parent.
             Conflict: a pool, an address or the parent belongs to another network.
         """
-        options = parse_options(wanted.options, strict=strict)
+        options = self.options_of(wanted, strict=strict)
         async with self._deciding, Undo(f"create network {wanted.id[:12]}") as undo:
-            subnets = [parse_subnet(each.subnet, "--subnet") for each in wanted.subnets]
+            beside = subnet_beside(options) if self._swarm else []
+            given = [each.subnet for each in wanted.subnets] + [each.subnet for each in beside]
+            subnets = [parse_subnet(each, "--subnet") for each in given]
             before = await self._tables.networks.get(wanted.id)
             joined = self._pools.joined([str(each) for each in subnets])
-            if self._outbox and strict:
-                _refuse_other_ipam(wanted)
+            if strict and not self._swarm:
+                self._refuse(wanted, options)
             # a repeated request must not move the network, even if a better parent has come meanwhile
             kept = await self._usable(before.record.parent) if before else None
-            parent = kept or await self._first_parent(wanted.id, options, subnets, joined=bool(joined))
+            parent = kept or await self._first_parent(wanted.id, options, subnets, joined=bool(joined) or self._swarm)
             record = NetworkRecord(
                 id=wanted.id,
                 name=before.record.name if before else "",
@@ -111,8 +108,11 @@ class Networks:
             claimed = [await self._claim_subnet(record.shared_id, each) for each in wanted.subnets]
             if parent and await self._owned.ensure(parent) and before is None:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
-            await self._tables.networks.put(msgspec.structs.replace(record, subnets=claimed), wanted.id)
+            record = msgspec.structs.replace(record, subnets=[*claimed, *beside])
+            await self._tables.networks.put(record, wanted.id)
             self._pools.end_joining(record.shared_id)
+        if wrong := self.wrong_with(record):
+            log.warning("network %s: no container can start on it: %s", wanted.id[:12], wrong)
         log.info("network %s created on parent %s", wanted.id[:12], parent.name if parent else "(none is usable now)")
 
     async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
@@ -125,9 +125,9 @@ class Networks:
             row = await self._tables.networks.get(network_id)
             if row is None:
                 return
-            for endpoint in await self._tables.endpoints.scan(network_id):
-                await self._kernel.delete(endpoint.record.link)
-                await self._tables.endpoints.drop(network_id, endpoint.record.id)
+            for endpoint in await self.endpoints(network_id):
+                await self._kernel.delete(endpoint.link)
+                await self._tables.endpoints.drop(network_id, endpoint.id)
             record = await self._as_published(row.record)
             if not record.published:
                 if record.shared_id == network_id:  # else it was to be a copy, and what it claims is the cluster's
@@ -162,6 +162,38 @@ class Networks:
         if objection := self.objection(network):
             raise Conflict(objection)
 
+    def options_of(self, network: WantedNetwork | NetworkRecord, *, strict: bool = False) -> NetworkOptions:
+        """The options of a network. In a swarm those that cannot be are passed over until a container comes.
+
+        Raises:
+            Invalid: one cannot be; if `strict`, also one that is not known.
+        """
+        try:
+            return parse_options(network.options, strict=strict)
+        except Invalid:
+            if not self._swarm:
+                raise
+            return NetworkOptions()
+
+    def wrong_with(self, network: NetworkRecord) -> str:
+        """Why no container can ever start on a network as it is, "" if one can. Only a swarm has such networks."""
+        try:
+            if self._swarm:
+                refuse_in_swarm(network)
+        except (Invalid, Conflict) as error:
+            return str(error)
+        return ""
+
+    async def address_beside(self, network_id: str, address: str) -> str:
+        """The IPv6 address (CIDR) that the driver adds in a swarm to an IPv4 address of a network; "" if none.
+
+        Raises:
+            NotFound: the network is not known on this host.
+        """
+        network = await self.get(network_id)
+        subnet = self.options_of(network).ipv6_subnet if self._swarm else None
+        return address_beside(subnet, address) if subnet else ""
+
     async def all(self) -> list[NetworkRecord]:
         """Every network of this host."""
         return [row.record for row in await self._tables.networks.scan()]
@@ -180,7 +212,10 @@ class Networks:
 
         Raises:
             Unavailable: no entry is usable now; the text names each and why.
+            Invalid, Conflict: in a swarm, what is wrong with the network.
         """
+        if self._swarm:  # not when the endpoint is made: engine 20.10 would then never end the attachment
+            refuse_in_swarm(network)
         if (current := await self._usable(network.parent)) and await self._stays(network):
             return current
         async with self._deciding:
@@ -223,7 +258,15 @@ class Networks:
 
     async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
         """Every endpoint of a network on this host."""
-        return [row.record for row in await self._tables.endpoints.scan(network_id)]
+        return [row.record for row in await self._tables.endpoints.scan(network_id) if row.record.attach != LEAVING]
+
+    def _refuse(self, wanted: WantedNetwork, options: NetworkOptions) -> None:
+        """Refuse what cannot work in this scope. In a swarm that is told to containers: see `refuse_in_swarm`."""
+        refuse_for_swarm_only(options)
+        if self._outbox:
+            refuse_other_ipam(wanted)
+        if options.probe:
+            refuse_blind_probe(wanted)
 
     async def _first_parent(
         self, network_id: str, options: NetworkOptions, subnets: list[Subnet], *, joined: bool
@@ -261,7 +304,9 @@ class Networks:
         if not network.parent or await self._kernel.link(network.parent) is None:
             return False
         for endpoint in await self.endpoints(network.id):
-            if endpoint.sandbox and await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac):
+            if not endpoint.sandbox:
+                continue
+            if await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac, endpoint.link):
                 return True
         return False
 
@@ -275,7 +320,7 @@ class Networks:
         if options.mtu and options.mtu < MIN_MTU_IPV6 and any(subnet.version == 6 for subnet in subnets):
             raise Invalid(f"-o mtu={options.mtu} is too small for IPv6; use {MIN_MTU_IPV6} or more")
         for other in await self._others_on(parent.name, network_id):
-            mode = parse_options(other.options, strict=False).mode
+            mode = self.options_of(other).mode
             if "passthru" in {mode, options.mode}:
                 who = other.name or other.id[:12]
                 what = "is in mode passthru" if mode == "passthru" else "is already using it"
@@ -336,24 +381,3 @@ def _address_in(subnet: Subnet, text: str, what: str) -> str:
     if address not in subnet:
         raise Invalid(f"{what} {address} is not in the subnet {subnet}")
     return str(address)
-
-
-def _refuse_other_ipam(wanted: WantedNetwork) -> None:
-    """No other IPAM driver gives addresses that are unique in the cluster.
-
-    Raises:
-        Invalid: another one gave the pools; the text is the command that works.
-    """
-    if wanted.subnets and all(each.space == DEFAULT_SPACE for each in wanted.subnets):
-        return
-    words = ["docker network create -d macvlan-global --ipam-driver macvlan-global"]
-    for each in wanted.subnets:
-        words.append(f"--subnet={each.subnet}")
-        words += [f"--gateway={each.gateway.partition('/')[0]}"] if each.gateway else []
-        words += [f'--aux-address="{name}={text.partition("/")[0]}"' for name, text in each.aux.items()]
-    words += ["--internal"] if wanted.internal else []
-    words += [f'-o {key}="{value}"' for key, value in wanted.options.items()]
-    raise Invalid(
-        "in global scope addresses come from our own IPAM driver, for no other knows those of the other hosts; use: "
-        + " ".join([*words, "NAME"])
-    )

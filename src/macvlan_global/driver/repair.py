@@ -213,13 +213,13 @@ def _adoptions(facts: Facts) -> Iterator[Correction]:
     # one without its subnets was cut short when it was adopted before
     networks = {each.id: bool(each.subnets) for each in facts.networks}
     endpoints = {each.id for each in facts.endpoints}
-    for network in facts.engine or ():
+    for network in (each for each in facts.engine or () if each.is_made_here):
         if not networks.get(network.id, False) and (network.subnets or network.id not in networks):
             yield AdoptNetwork(f"network {network.name}", "the engine has it, and the state does not", network)
         for endpoint in network.endpoints:
             if endpoint.id and endpoint.id not in endpoints:
                 yield AdoptEndpoint(
-                    f"endpoint of {endpoint.container or endpoint.id[:12]}",
+                    f"endpoint of {endpoint.described}",
                     "the engine has it, and the state does not",
                     network.id,
                     endpoint,
@@ -359,7 +359,7 @@ def _addresses(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[Give
     networks = facts.living_networks(deleted)
     endpoints = {each.id for each in facts.endpoints}
     in_engine = facts.engine_endpoints()
-    used = {address for each in in_engine.values() for address in (each.address, each.address6) if address}
+    used = {address for each in in_engine.values() for address in each.addresses}
     for each in shared.addresses:
         if each.host != facts.host or not facts.is_old(each.at) or each.network in deleted:
             continue

@@ -108,6 +108,11 @@ class DockerEngine:
         found = await self._get(f"/containers/{container_id}/json") or {}
         return str((found.get("NetworkSettings") or {}).get("SandboxKey", ""))
 
+    async def sandboxes(self) -> set[str]:
+        """See `Engine.sandboxes`."""
+        running = [str(each["Id"]) for each in await self._get("/containers/json")]
+        return {await self.sandbox(each) for each in running} - {""}
+
     async def events(self) -> AsyncIterator[EngineEvent | None]:
         """See `Engine.events`."""
         asked = {"filters": json.dumps({"type": ["network", "container"], "event": ACTIONS})}

@@ -26,6 +26,16 @@ class EngineEndpoint:
     address6: str = ""
     container_id: str = ""
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those that it has."""
+        return tuple(filter(None, (self.address, self.address6)))
+
+    @property
+    def described(self) -> str:
+        """It, as the operator knows it: by its container, with what it has."""
+        return f"{self.container or self.id[:12]} ({', '.join(self.addresses) or self.mac})"
+
 
 @dataclass(frozen=True, slots=True)
 class EngineNetwork:
@@ -51,6 +61,12 @@ class EngineNetwork:
     ipv6: bool = False
     scope: str = "local"
     twins: tuple["EngineNetwork", ...] = ()
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether the driver here was surely told of it: a manager shows the whole swarm's networks, and a node makes
+        one when its first container comes."""
+        return self.scope != "swarm" or bool(self.endpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +182,10 @@ class Engine(Protocol):
 
     async def sandbox(self, container_id: str) -> str:
         """The path of a container's network namespace; "" if it has none or is gone."""
+        ...
+
+    async def sandboxes(self) -> set[str]:
+        """The paths of the network namespaces of all containers that run: a question for each of them."""
         ...
 
     async def every_network(self) -> list[EngineNetwork]:

@@ -10,7 +10,16 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from macvlan_global.errors import Conflict, Exhausted, NotFound, Unavailable
-from macvlan_global.ipam.holders import Holder, Identity, Peers, describe_holder, is_our_earlier_request
+from macvlan_global.ipam.fresh import FreshRows
+from macvlan_global.ipam.holders import (
+    Holder,
+    Identity,
+    InUse,
+    Peers,
+    ask_nobody,
+    describe_holder,
+    is_our_earlier_request,
+)
 from macvlan_global.ipam.poolid import key_of, pool_id
 from macvlan_global.ipam.view import PoolView, View, number
 from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord, Row, Tables
@@ -22,6 +31,9 @@ CREATE_WINDOW_SECONDS = 60.0
 """How long a reserved pool may wait for its CreateNetwork. The engine repeats a broken call for 15 s."""
 RACES = 2
 """So many candidates may be lost to other hosts before what this process believes is read anew."""
+
+FOREIGN_MOST = 32
+"""So many addresses in a row may be in use on the wire before a request is refused: the engine waits."""
 
 Later = Callable[[PendingRecord], Awaitable[None]]
 """Keeps what the store must be told when it answers again."""
@@ -37,16 +49,20 @@ class Addresses:
         *,
         peers: Peers,
         later: Later | None = None,
+        in_use: InUse = ask_nobody,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`later` is given if the store is shared with other hosts, and then may be away."""
+        """`later` is given if the store is shared with other hosts, and then may be away. `in_use` is asked about what
+        a container is to get, once it is reserved: so nobody else can be asking for the same."""
         self._pools = tables.pools
         self._addresses = tables.addresses
         self._identity = identity
         self._peers = peers
         self._later = later
+        self._in_use = in_use
         self._now = now
         self._view = View(host=identity.host, shared=later is not None)
+        self._fresh = FreshRows()
         # pools of the cluster's networks that are being made here too, until their CreateNetwork
         self._joining: dict[str, tuple[str, float]] = {}
 
@@ -66,14 +82,17 @@ class Addresses:
         Raises:
             NotFound: no such pool.
             Invalid: not an address of the pool, or one that no interface can have.
-            Conflict: somebody has it.
-            Exhausted: the pool is full.
+            Conflict: somebody has it, perhaps only on the wire.
+            Exhausted: the pool is full, or all of it that was tried is in use on the wire.
         """
         view = await self._need(pool)
         if address:
             wanted = parse_address(address, "--gateway" if gateway else "--ip")
             view.refuse_unusable(wanted, gateway=gateway)
-            return await self._reserve_this(view, wanted)
+            row = await self._reserve_this(view, wanted)
+            if not gateway and (who := await self._found_on_wire(view, row)):
+                raise Conflict(f"address {wanted} is in use on the wire: {who}; use another, or take that device off")
+            return with_prefix(wanted, view.subnet)
         if gateway and (found := await self._gateway_of_joined(view) or await self._reserve_first(view)):
             return found
         return await self._reserve_next(view)
@@ -83,6 +102,9 @@ class Addresses:
         space, *_ = key_of(pool)
         bare = str(parse_address(address, "address"))
         try:
+            known = self._fresh.take(space, bare, self._now())
+            if known and known.record.kind == "reserved" and await self._drop_address(known):
+                return
             row = await self._addresses.get(space, bare)
             if row and row.record.kind == "reserved" and row.record.host == self._identity.host:
                 await self._drop_address(row)
@@ -99,6 +121,9 @@ class Addresses:
         Raises:
             Conflict: somebody else claims it.
         """
+        known = self._fresh.take(pool.space, address, self._now())
+        if known and known.record.kind == "reserved" and await self._hand_over(known, pool, holder):
+            return
         while True:
             row = await self._addresses.get(pool.space, address)
             if row is None:
@@ -109,8 +134,7 @@ class Addresses:
                     return
             elif not (in_use and row.record.kind == "reserved") and not await self._may_take(holder, row.record):
                 raise Conflict(f"address {address} is in use {await describe_holder(self._peers, row.record)}")
-            elif await self._addresses.replace(row, self._record(pool, address, holder)):
-                self._view.occupancy(pool).take(number(address))
+            elif await self._hand_over(row, pool, holder):
                 return
 
     async def unclaim(self, space: str, address: str, holder: Holder, *, release_follows: bool = True) -> None:
@@ -120,14 +144,12 @@ class Addresses:
         have reserved it by the time that release comes, and would lose it.
         """
         try:
-            row = await self._addresses.get(space, address)
-            if row is None or not holder.holds(row.record):
+            known = self._fresh.take(space, address, self._now())
+            if known and holder.holds(known.record) and await self._let_go(known, release_follows=release_follows):
                 return
-            if not release_follows:
-                await self._drop_address(row)
-            else:
-                pool = PoolRecord(space=space, subnet=row.record.subnet, at=0)
-                await self._addresses.replace(row, self._record(pool, address, None))
+            row = await self._addresses.get(space, address)
+            if row and holder.holds(row.record):
+                await self._let_go(row, release_follows=release_follows)
         except Unavailable as error:
             kept = PendingRecord(
                 kind="release",
@@ -176,6 +198,21 @@ class Addresses:
             )
         return self._view.remember(row.record)
 
+    async def _hand_over(self, row: Row[AddressRecord], pool: PoolRecord, holder: Holder | None) -> bool:
+        """Make an address the holder's, or only reserved, if it still is what `row` says; whether it was."""
+        address = row.record.address
+        if (written := await self._addresses.replace(row, self._record(pool, address, holder))) is None:
+            return False
+        self._fresh.wrote(written, self._now())
+        self._view.occupancy(pool).take(number(address))
+        return True
+
+    async def _let_go(self, row: Row[AddressRecord], *, release_follows: bool) -> bool:
+        """See `unclaim`; False if it is no longer what `row` says."""
+        if not release_follows:
+            return await self._drop_address(row)
+        return await self._hand_over(row, PoolRecord(space=row.record.space, subnet=row.record.subnet, at=0), None)
+
     def _joined_by(self, pool: PoolRecord) -> str:
         """The network that is joining this pool on this host just now; "" if none."""
         network, since = self._joining.get(pool_id(pool), ("", 0.0))
@@ -197,22 +234,22 @@ class Addresses:
             return held.host == self._identity.host
         return await self._peers.is_stale(held)
 
-    async def _reserve_this(self, view: PoolView, address: Address) -> str:
+    async def _reserve_this(self, view: PoolView, address: Address) -> Row[AddressRecord]:
         record = self._record(view.record, str(address), None)
         while True:
-            if await self._create(record):
-                return with_prefix(address, view.subnet)
+            if created := await self._create(record):
+                return created
             row = await self._addresses.get(record.space, record.address)
             if row is None:
                 continue
             if is_our_earlier_request(row.record, self._identity) or self._is_of_joined(view.record, row.record):
-                if await self._keep(row):
-                    return with_prefix(address, view.subnet)
+                if kept := await self._keep(row):
+                    return kept
                 continue
             if row.record.kind == "reserved" or not await self._peers.is_stale(row.record):
                 raise Conflict(f"address {address} is in use {await describe_holder(self._peers, row.record)}")
-            if await self._addresses.replace(row, record):
-                return with_prefix(address, view.subnet)
+            if replaced := await self._addresses.replace(row, record):
+                return replaced
 
     async def _gateway_of_joined(self, view: PoolView) -> str | None:
         """The gateway that a network of the cluster has, for an engine that wants one where none was given."""
@@ -234,50 +271,88 @@ class Addresses:
     async def _reserve_next(self, view: PoolView) -> str:
         occupancy = self._view.occupancy(view.record)
         lost = 0
+        foreign: dict[int, str] = {}  # who has what on the wire, that the books have free
         is_fresh = self._later is None  # nobody else writes a store of this host
         while True:
             chosen = occupancy.choose(*view.window, self._now())
+            if chosen in foreign:  # nothing else is left
+                occupancy.free(chosen, self._now())
+                chosen = None
             if not is_fresh and (chosen is None or lost == RACES):
                 self._view.learn(view.record, await self.addresses())
                 is_fresh = True
             elif chosen is None:
                 break
-            elif reserved := await self._try_candidate(view, chosen):
-                return reserved
+            elif row := await self._try_candidate(view, chosen):
+                if not (who := await self._found_on_wire(view, row)):
+                    return with_prefix(from_number(chosen, view.subnet), view.subnet)
+                log.warning("address %s is passed over: %s, and nobody of ours has it", row.record.address, who)
+                foreign[chosen] = f"{row.record.address}: {who}"
+                if len(foreign) == FOREIGN_MOST:
+                    break
             else:
                 lost += 1
                 occupancy.jump()
+        if foreign:
+            raise Exhausted(
+                f"no free address was found in {view.record.range or view.record.subnet}: {len(foreign)} that nobody "
+                f"of ours has are in use on the wire, such as {next(iter(foreign.values()))}; give containers a "
+                "--ip-range that no other device uses"
+            )
         raise Exhausted(
             f"no free address is left in {view.record.range or view.record.subnet}; stop a container, or make the "
             "--ip-range or --subnet wider"
         )
 
-    async def _try_candidate(self, view: PoolView, chosen: int) -> str | None:
+    async def _try_candidate(self, view: PoolView, chosen: int) -> Row[AddressRecord] | None:
         """Reserve an address that was chosen; None if another host was faster."""
         address = from_number(chosen, view.subnet)
-        record = msgspec.structs.replace(self._record(view.record, str(address), None), asked=False)
+        record = self._record(view.record, str(address), None, asked=False)
         try:
             row = await self._addresses.create(record, record.space, record.address)
         except BaseException:
             self._view.occupancy(view.record).free(chosen, self._now())
             raise
-        return with_prefix(address, view.subnet) if row else None
+        if row:
+            self._fresh.wrote(row, self._now())
+        return row
 
-    async def _create(self, record: AddressRecord) -> bool:
-        if await self._addresses.create(record, record.space, record.address):
+    async def _found_on_wire(self, view: PoolView, row: Row[AddressRecord]) -> str:
+        """Who has on the wire what was just reserved, "" if nobody. If somebody has it is given back, and cools off."""
+        if row.record.kind != "reserved":  # the gateway, say, of a network that is made here too
+            return ""
+        who = "nobody waits for it any more"
+        try:
+            who = await self._in_use(view.record, row.record.address)
+        finally:
+            if who:
+                await self._give_up(row)
+        return who
+
+    async def _give_up(self, row: Row[AddressRecord]) -> None:
+        """Give back what was reserved a moment ago; later, if the store has gone away meanwhile."""
+        try:
+            await self._drop_address(row)
+        except Unavailable as error:
+            space, address = row.record.space, row.record.address
+            await self._postpone(error, PendingRecord(kind="release", space=space, address=address, at=self._now()))
+
+    async def _create(self, record: AddressRecord) -> Row[AddressRecord] | None:
+        row = await self._addresses.create(record, record.space, record.address)
+        if row:
+            self._fresh.wrote(row, self._now())
             self._view.occupancy(record).take(number(record.address))
-            return True
-        return False
+        return row
 
-    async def _keep(self, row: Row[AddressRecord]) -> bool:
-        """Have what this host has already, as of now; False if it changed meanwhile.
+    async def _keep(self, row: Row[AddressRecord]) -> Row[AddressRecord] | None:
+        """Have what this host has already, as of now; None if it changed meanwhile.
 
         A release of ours that timed out may still be on its way. It must not find what it has read.
         """
         if self._later is None or row.record.host != self._identity.host:
-            return True
+            return row
         kept = msgspec.structs.replace(row.record, incarnation=self._identity.incarnation, at=self._now())
-        return await self._addresses.replace(row, kept) is not None
+        return await self._addresses.replace(row, kept)
 
     async def _drop_address(self, row: Row[AddressRecord]) -> bool:
         if not await self._addresses.delete(row):
@@ -292,7 +367,7 @@ class Addresses:
             raise error
         await self._later(kept)
 
-    def _record(self, pool: PoolRecord, address: str, holder: Holder | None) -> AddressRecord:
+    def _record(self, pool: PoolRecord, address: str, holder: Holder | None, *, asked: bool = True) -> AddressRecord:
         return AddressRecord(
             space=pool.space,
             subnet=pool.subnet,
@@ -301,7 +376,7 @@ class Addresses:
             network=holder.network if holder else "",
             endpoint=holder.endpoint if holder else "",
             label=holder.label if holder else "",
-            asked=True,
+            asked=asked,
             host=self._identity.host,
             incarnation=self._identity.incarnation,
             at=self._now(),

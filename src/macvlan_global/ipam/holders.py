@@ -1,5 +1,6 @@
 """Who holds an address, and what may be asked about them. Pure."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -55,6 +56,16 @@ class Peers(Protocol):
     def host_name(self, host: str) -> str:
         """The host with this id as the operator knows it."""
         ...
+
+
+InUse = Callable[[PoolRecord, str], Awaitable[str]]
+"""Who on the wire of a pool's network has a bare address that the books have free, in words that follow "in use on the
+wire:"; "" if nobody has, if nobody can be asked, or if nobody is to be."""
+
+
+async def ask_nobody(_pool: PoolRecord, _address: str) -> str:
+    """The `InUse` of those who believe their books."""
+    return ""
 
 
 def is_our_earlier_request(record: AddressRecord, identity: Identity) -> bool:

@@ -21,7 +21,7 @@ import msgspec
 from macvlan_global.errors import Conflict, Exhausted, Invalid, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.addresses import CREATE_WINDOW_SECONDS, Addresses, Later
 from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool, candidates
-from macvlan_global.ipam.holders import Identity, Peers, describe_overlap, describe_taken_pool
+from macvlan_global.ipam.holders import Identity, InUse, Peers, ask_nobody, describe_overlap, describe_taken_pool
 from macvlan_global.ipam.poolid import key_of, network_of, overlaps, pool_id, space_of
 from macvlan_global.store.records import AddressRecord, PoolRecord, Row, Tables
 from macvlan_global.subnets import Subnet, dynamic_window, parse_subnet
@@ -41,10 +41,11 @@ class Pools(Addresses):
         routes: Callable[[], Awaitable[Sequence[Subnet]]],
         peers: Peers,
         later: Later | None = None,
+        in_use: InUse = ask_nobody,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`routes` tells where this host already goes, which auto pools avoid; see `Addresses` for the others."""
-        super().__init__(tables, identity, peers=peers, later=later, now=now)
+        super().__init__(tables, identity, peers=peers, later=later, in_use=in_use, now=now)
         self._auto_pools = auto_pools
         self._routes = routes
 

@@ -1,17 +1,18 @@
 """The kernel port over rtnetlink(7)."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.kernel import probe
-from macvlan_global.kernel.ports import LinkFact, MacvlanSpec, RouteFacts
+from macvlan_global.kernel import legs, probe
+from macvlan_global.kernel.ports import Leg, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
 from macvlan_global.kernel.rtnl import RawLink, RouteSocket
 from macvlan_global.kernel.sandbox import Sandboxes
+from macvlan_global.subnets import Address
 
 ALTIFNAMSIZ = 127  # less the closing NUL
 
@@ -42,7 +43,7 @@ _HINTS = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def _asking(what: str) -> Iterator[None]:
     try:
         yield
@@ -60,6 +61,8 @@ class NetlinkKernel:
         """Nothing is opened before the first request."""
         self._opened: RouteSocket | None = None
         self._sandboxes = Sandboxes()
+        # closing a packet socket waits for all processors, and what an engine waits for is not to stand behind that
+        self._announcing = Sandboxes(threads=1)
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`. RTM_GETLINK by name finds alternative names too."""
@@ -130,28 +133,60 @@ class NetlinkKernel:
             return False
         return True
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
+    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: Leg) -> MadeInside:
+        """See `Kernel.add_in_sandbox`."""
+        parent = await self._index(spec.parent)
+        what = f"making a macvlan link in mode {spec.mode} on {spec.parent} in a container"
+        # a socket of its own: the loop's is for its thread alone
+        with _asking(what), contextlib.closing(RouteSocket()) as outside:
+            made = await self._sandboxes.run(sandbox, lambda inside: legs.add(inside, outside, spec, parent, mac, leg))
+        return made or MadeInside(why_not="the engine makes the container's network namespace only afterwards")
+
+    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.delete_in_sandbox`."""
-        return await self._sandboxes.delete_macvlan(sandbox, mac)
+        return await self._sandboxes.run(sandbox, lambda links: legs.delete(links, mac, alias)) or False
 
-    async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:
+    async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.find_in_sandbox`."""
-        return await self._sandboxes.has_macvlan(sandbox, mac)
+        return await self._sandboxes.run(sandbox, lambda links: bool(legs.find(links, mac, alias))) or False
 
-    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
-        """See `Kernel.answers`. What this host has itself it does not hear itself say."""
+    async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
+        """See `Kernel.silence_in_sandbox`."""
+        with _asking("taking the addresses from a link in a container"):
+            return await self._sandboxes.run(sandbox, lambda links: legs.silence(links, alias)) or False
+
+    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: Leg) -> bool:
+        """See `Kernel.revive_in_sandbox`."""
+        return await self._sandboxes.run(sandbox, lambda links: legs.revive(links, alias, leg)) or False
+
+    async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """See `Kernel.announce`."""
+        return await self._announcing.run(sandbox, lambda links: legs.announce(links, mac, alias)) or False
+
+    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """See `Kernel.who_has`. What this host has itself it does not hear itself say."""
         asked = ip_address(address)
-        with _asking("listing addresses"):
-            own = {each.interface.ip for each in self._socket().addresses()}
-        name = (await self._need(parent)).fact.name
-        return asked in own or await probe.answers(name, asked, tries=tries, wait=wait)
+        on = (await self._need(parent)).fact
+        if own := self._own_link(on, asked):
+            return Station(link=own)
+        mac = await probe.who_has(on.name, asked, tries=tries, wait=wait)
+        return Station(mac) if mac else None
 
     async def close(self) -> None:
         """See `Kernel.close`."""
         self._sandboxes.close()
+        self._announcing.close()
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+    def _own_link(self, on: LinkFact, address: Address) -> str:
+        """The link with which this host itself has an address on the wire of the link `on`, "" if it has it not."""
+        with _asking("listing addresses"):
+            having = {each.link for each in self._socket().addresses() if each.interface.ip == address}
+            links = [each.fact for each in self._socket().dump()] if having else []
+        found = [each for each in links if each.index in having]
+        return next((each.name for each in found if probe.speaks_on(on, each, address)), "")
 
     def _socket(self) -> RouteSocket:
         if self._opened is None:

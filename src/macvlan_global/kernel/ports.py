@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Literal, Protocol
 
-from macvlan_global.subnets import Subnet
+from macvlan_global.subnets import Address, Subnet
 
 MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
 
@@ -40,13 +40,45 @@ class RouteFacts:
 
 @dataclass(frozen=True, slots=True)
 class MacvlanSpec:
-    """A macvlan link to be made on `parent`, down, in the host's namespace."""
+    """A macvlan link to be made on `parent`, down; `name` is the one that it has in the host's namespace."""
 
     name: str
     parent: str
     mode: MacvlanMode
     mac: str
     mtu: int = field(default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What a link has inside a container's namespace, if it is made there.
+
+    `name` is its name, or with `numbered` how its name begins, and the lowest free number follows. `settings` are those
+    of the kernel for this interface alone: paths below /proc/sys/net with `*` for its name, and values. `gateways` are
+    what its default routes lead to, if they must be made again.
+    """
+
+    name: str
+    numbered: bool = False
+    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    gateways: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MadeInside:
+    """How making a link in a container's namespace ended: its name there, or `name` "" and why it could not be."""
+
+    name: str = ""
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Who has an address: somebody on a wire, with this MAC, or this host itself, on this interface."""
+
+    mac: str = ""
+    link: str = ""
 
 
 class Kernel(Protocol):
@@ -95,25 +127,55 @@ class Kernel(Protocol):
         """Delete a link; False if it is not there."""
         ...
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
-        """Delete the macvlan link with this MAC inside a container's namespace; False if either is not there, or if
-        several have this MAC: it is not known then which is meant."""
+    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: Leg) -> MadeInside:
+        """Make a macvlan link inside a container's namespace, with all that a leg has, and set it up.
+
+        `spec.name` becomes its alias (`ip link` shows it): by that it is known, whatever happens to its name or MAC. A
+        request that comes again finds what is there. `mac` is the one it then has, also if `spec` leaves it to the
+        kernel. Nothing is left of what failed.
+
+        Raises:
+            Conflict: the name is taken in there, a route in there leads to one of its addresses already; see above.
+            Invalid: a setting that the kernel does not have, or not with this value.
+        """
         ...
 
-    async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:
-        """Whether the namespace at this path exists and holds a macvlan link with this MAC.
+    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """Delete the macvlan link with this alias inside a container's namespace, or else that with this MAC and no
+        alias of ours; False if neither is there, or if several have this MAC: it is not known then which is meant."""
+        ...
+
+    async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """Whether the namespace at this path exists and holds a macvlan link with this alias, or with this MAC.
 
         Raises:
             Unavailable: it exists and cannot be looked into, so nobody knows.
         """
         ...
 
-    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
-        """Whether somebody on the wire of the link `parent` has the IPv4 or IPv6 address (bare text), or this host.
+    async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
+        """Take all addresses from a link that was made inside a container's namespace, so that it answers for none any
+        more; False if it is not there. That is quick, and deleting it is not."""
+        ...
+
+    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: Leg) -> bool:
+        """Set a link up again that was made inside a container's namespace and that somebody set down there, with its
+        addresses, and with a default route by its gateways where there is none; whether it was down."""
+        ...
+
+    async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """Tell the wire which addresses a link in a container's namespace has (gratuitous ARP, unsolicited neighbour
+        advertisement); False if it is not there, or not up yet. Nobody need hear it: the wire may be away. The kernel
+        takes milliseconds for it; not for a path that a container start waits on."""
+        ...
+
+    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """Who on the wire of the link `parent` has the IPv4 or IPv6 address (bare text), or this host; None if nobody.
 
         Asks up to `tries` times, and waits `wait` seconds for an answer each time. Links that stand on `parent`
         themselves do not hear it (a macvlan and its parent do not see each other), so a container of this host does
-        not answer: whoever asks must know its own endpoints.
+        not answer: whoever asks must know its own endpoints. An address of this host counts if this host answers for
+        it on that wire: an IPv6 one of the link itself or of a macvlan on it, an IPv4 one of any link (arp_ignore).
 
         Raises:
             NotFound: there is no such link.

@@ -1,41 +1,40 @@
-"""Does anybody on the wire have this address? ARP probes (RFC 5227) and neighbour solicitations (RFC 4861).
-
-Both are asked in the name of nobody: an ARP probe has the sender address 0.0.0.0, a solicitation the source `::`. So no
-neighbour learns anything from them, and the asking link needs no address of its own.
+"""Does anybody on the wire have this address? Asked by ARP and by neighbour discovery.
 
 Only what speaks *with* the address counts. Another host that asks the same question at the same time does not have it
 (RFC 5227 lets a probe count as a conflict, for a host that is about to take the address; here nobody is).
 """
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import socket
 import struct
-from contextlib import closing
+from pathlib import Path
 
 from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel.frames import (
+    ALL_NODES_MAC,
+    ARPHRD_ETHER,
+    ETH_P_ARP,
+    ETH_P_IPV6,
+    ICMP6,
+    NEIGHBOUR_ADVERTISEMENT,
+    answered_by,
+    solicitation,
+)
+from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.subnets import Address
 
-_ETHERNET = struct.Struct("!6s6sH")
-_ARP = struct.Struct("!HHBBH6s4s6s4s")
-_IP6 = struct.Struct("!IHBB16s16s")
-_NEIGHBOUR = struct.Struct("!BBHI16s")  # solicitation and advertisement without options
-_PSEUDO = struct.Struct("!16s16sI3xB")
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
-ETH_P_ALL, ETH_P_ARP, ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
-ARPHRD_ETHER, ARP_REQUEST = 1, 1
-ICMP6, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 58, 135, 136
+ETH_P_ALL = 0x0003
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST = 263, 1, 0
 SO_ATTACH_FILTER = 26
 SIOCGIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 0x1, 0x40
-_BROADCAST = b"\xff" * 6
-_ALL_NODES_MAC = bytes.fromhex("333300000001")  # where a node answers whoever asks in the name of nobody
-_NOBODY6 = bytes(16)
 _FRAME_BYTES = 256
 
 _LD_HALF, _LD_BYTE, _LD_WORD, _JUMP_EQUAL, _AND, _RETURN = 0x28, 0x30, 0x20, 0x15, 0x54, 0x06
@@ -61,68 +60,67 @@ _FILTER = (
 )
 """Untagged ARP and neighbour advertisements; a parent may carry a lot else, and all of it would wake us."""
 
+_ARP_SETTINGS = Path("/proc/sys/net/ipv4/conf")
+_ON_THE_SAME_WIRE = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
+"""Kinds of links that speak on the wire of the link below them, and not in a VLAN of their own."""
 
-async def answers(parent: str, address: Address, *, tries: int, wait: float) -> bool:
-    """Whether somebody on the wire of the link `parent` has the address. Asks `tries` times, `wait` seconds each.
+
+async def who_has(parent: str, address: Address, *, tries: int, wait: float) -> str:
+    """The MAC of who on the wire of the link `parent` has the address, "" if nobody. Asks `tries` times, `wait` seconds
+    each.
 
     Raises:
         NotFound: no such link.
         Unavailable: it is down or has no carrier, is no Ethernet, or we have no right to ask.
     """
     try:
-        with closing(_open(parent)) as link:
-            question = solicitation(address, link.getsockname()[4])
-            for _ in range(tries):
-                _need_carrier(link, parent)
-                link.send(question)
-                if await _heard(link, address, wait):
-                    return True
-            _need_carrier(link, parent)  # whoever lost the wire meanwhile has heard nobody for that reason
-            return False
+        link = _open(parent)
+        try:
+            return await _ask(link, parent, address, tries, wait)
+        finally:
+            await asyncio.to_thread(link.close)  # the kernel takes milliseconds for it: it waits for its other CPUs
     except OSError as error:
         raise _explained(parent, address, error) from error
 
 
-async def _heard(link: socket.socket, address: Address, wait: float) -> bool:
+async def _ask(link: socket.socket, parent: str, address: Address, tries: int, wait: float) -> str:
+    question = solicitation(address, link.getsockname()[4])
+    for _ in range(tries):
+        _need_carrier(link, parent)
+        link.send(question)
+        if mac := await _heard(link, address, wait):
+            return mac
+    _need_carrier(link, parent)  # whoever lost the wire meanwhile has heard nobody for that reason
+    return ""
+
+
+async def _heard(link: socket.socket, address: Address, wait: float) -> str:
     loop = asyncio.get_running_loop()
-    try:
+    mac = ""
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait):
-            while not is_answer(await loop.sock_recv(link, _FRAME_BYTES), address):
-                pass
-    except TimeoutError:
+            while not mac:
+                mac = answered_by(await loop.sock_recv(link, _FRAME_BYTES), address)
+    return mac
+
+
+def speaks_on(on: LinkFact, having: LinkFact, address: Address) -> bool:
+    """Whether this host speaks with an address on the wire of the link `on`, if its link `having` has it.
+
+    With IPv6 a link answers for its own addresses alone. With IPv4 Linux answers on every link for every address of the
+    host, on another VLAN's too, unless the operator forbids it with arp_ignore.
+    """
+    if having.index == on.index or (having.kind in _ON_THE_SAME_WIRE and having.lower == on.index):
+        return True
+    return address.version == 4 and not _ignores_others(on.name)
+
+
+def _ignores_others(link: str) -> bool:
+    """Whether arp_ignore holds for a link: its own, or that of all links (Documentation/networking/ip-sysctl)."""
+    try:
+        return any(int((_ARP_SETTINGS / each / "arp_ignore").read_text()) > 0 for each in ("all", link))
+    except (OSError, ValueError):  # no such setting: then it is as if nobody had set it
         return False
-    return True
-
-
-def solicitation(address: Address, mac: bytes) -> bytes:
-    """The frame that asks who has an address, in the name of nobody, from `mac`."""
-    if address.version == 4:
-        asked = _ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, bytes(4), bytes(6), address.packed)
-        return _ETHERNET.pack(_BROADCAST, mac, ETH_P_ARP) + asked
-    # the group that only those listen to whose address ends alike, and the MAC of that group
-    group = bytes.fromhex("ff0200000000000000000001ff") + address.packed[-3:]
-    message = _NEIGHBOUR.pack(NEIGHBOUR_SOLICITATION, 0, 0, 0, address.packed)
-    pseudo = _PSEUDO.pack(_NOBODY6, group, len(message), ICMP6)
-    message = message[:2] + _checksum(pseudo + message).to_bytes(2, "big") + message[4:]
-    header = _IP6.pack(6 << 28, len(message), ICMP6, 255, _NOBODY6, group)
-    return _ETHERNET.pack(b"\x33\x33" + group[-4:], mac, ETH_P_IPV6) + header + message
-
-
-def is_answer(frame: bytes, address: Address) -> bool:
-    """Whether who sent this frame has the address."""
-    body = frame[_ETHERNET.size :]
-    kind = int.from_bytes(frame[12:14], "big")
-    if address.version == 4:
-        if kind != ETH_P_ARP or len(body) < _ARP.size:
-            return False
-        hardware, protocol, *_, sender, _, _ = _ARP.unpack_from(body)
-        return bool((hardware, protocol, sender) == (ARPHRD_ETHER, 0x0800, address.packed))
-    if kind != ETH_P_IPV6 or len(body) < _IP6.size + _NEIGHBOUR.size:
-        return False
-    _, _, following, hops, _, _ = _IP6.unpack_from(body)
-    what, code, _, _, target = _NEIGHBOUR.unpack_from(body, _IP6.size)
-    # a hop limit below 255 says that it came through a router, which nothing of this kind may (RFC 4861, 7.1.2)
-    return bool((following, hops, what, code, target) == (ICMP6, 255, NEIGHBOUR_ADVERTISEMENT, 0, address.packed))
 
 
 def _open(parent: str) -> socket.socket:
@@ -135,7 +133,7 @@ def _open(parent: str) -> socket.socket:
         if link.getsockname()[3] != ARPHRD_ETHER:
             raise Unavailable(f"nobody can be asked on {parent}: it is not an Ethernet link")
         index = socket.if_nametoindex(parent)
-        group = _MEMBERSHIP.pack(index, PACKET_MR_MULTICAST, len(_ALL_NODES_MAC), _ALL_NODES_MAC)
+        group = _MEMBERSHIP.pack(index, PACKET_MR_MULTICAST, len(ALL_NODES_MAC), ALL_NODES_MAC)
         link.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group)
     except BaseException:
         link.close()
@@ -155,13 +153,6 @@ def _need_carrier(link: socket.socket, parent: str) -> None:
         raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
     if not flags & IFF_RUNNING:
         raise Unavailable(f"nobody can be asked on {parent}: it has no carrier; is its cable in?")
-
-
-def _checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def _explained(parent: str, address: Address, error: OSError) -> MacvlanGlobalError:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip
 from itertools import count
 
 from macvlan_global.kernel.ports import LinkFact, MacvlanMode, MacvlanSpec
-from macvlan_global.subnets import Subnet
+from macvlan_global.subnets import Address, Subnet
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -28,15 +28,16 @@ _ERRNO = struct.Struct("=i")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-RTM_GETADDR, RTM_GETROUTE = 22, 26
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 21, 22, 24, 26
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 37, 53
+IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 20, 28, 37, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
-IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 6, 9, 15
-RT_TABLE_MAIN, RT_TABLE_LOCAL, RTN_UNICAST = 254, 255, 1
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
+IFA_F_NODAD, RT_SCOPE_UNIVERSE = 0x02, 0
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
+RT_TABLE_MAIN, RT_TABLE_LOCAL, RTN_UNICAST, RTPROT_BOOT = 254, 255, 1, 3
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 IFNAMSIZ = 16  # linux/if.h, with the closing NUL
 _TYPE_MASK = 0x3FFF  # above it: NLA_F_NESTED, NLA_F_NET_BYTEORDER
@@ -47,18 +48,20 @@ _MESSAGE_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class RawLink:
-    """A link, and the index of the bridge or bond that it is a port of (0 if none)."""
+    """A link, the index of the bridge or bond that it is a port of (0 if none), and its alias ("" if none)."""
 
     fact: LinkFact
     master: int
+    alias: str
 
 
 @dataclass(frozen=True, slots=True)
 class RawAddress:
-    """An address, and the index of the link that has it."""
+    """An address, the index of the link that has it, and the scope that the kernel gives it."""
 
     link: int
     interface: IPv4Interface | IPv6Interface
+    scope: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class RawRoute:
     link: int
     metric: int
     destination: Subnet | None
+    table: int
 
 
 class RouteSocket:
@@ -98,9 +102,12 @@ class RouteSocket:
         """Every link."""
         return [_parse(payload) for payload in self._ask(RTM_GETLINK, NLM_F_DUMP, _LINK.pack(0, 0, 0, 0, 0))]
 
-    def add_macvlan(self, spec: MacvlanSpec, parent: int) -> None:
-        """Make a macvlan link, down, on the link with the index `parent`."""
+    def add_macvlan(self, spec: MacvlanSpec, parent: int, *, inside: int | None = None) -> None:
+        """Make a macvlan link, down, on the link with the index `parent`; in the namespace of a descriptor, if one is
+        given."""
         wanted = _attribute(IFLA_LINK, _U32.pack(parent))
+        if inside is not None:
+            wanted += _attribute(IFLA_NET_NS_FD, _U32.pack(inside))
         if spec.mac:
             wanted += _attribute(IFLA_ADDRESS, bytes.fromhex(spec.mac.replace(":", "")))
         if spec.mtu:
@@ -116,9 +123,38 @@ class RouteSocket:
         """Make a dummy link, down."""
         self._add(name, b"dummy")
 
-    def set_up(self, name: str, *, up: bool) -> None:
+    def set_up(self, name: str = "", *, index: int = 0, up: bool) -> None:
         """Set a link up or down."""
-        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP) + _named(name))
+        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP) + _named(name))
+
+    def set_alias(self, index: int, alias: str) -> None:
+        """Give a link a text of ours, which `ip link` shows."""
+        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _attribute(IFLA_IFALIAS, alias.encode()))
+
+    def add_address(self, index: int, interface: IPv4Interface | IPv6Interface) -> None:
+        """Give a link an address as an engine does: with the broadcast address of its subnet, and without duplicate
+        address detection."""
+        packed = interface.ip.packed
+        wanted = _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
+        network = interface.network
+        if isinstance(interface, IPv6Interface):
+            wanted += _attribute(IFA_FLAGS, _U32.pack(IFA_F_NODAD))
+        elif network.prefixlen < 31:  # RFC 3021
+            wanted += _attribute(IFA_BROADCAST, network.broadcast_address.packed)
+        message = _ADDRESS.pack(_family(interface), network.prefixlen, 0, RT_SCOPE_UNIVERSE, index)
+        self._do(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, message + wanted)
+
+    def delete_address(self, address: RawAddress) -> None:
+        """Take an address from its link."""
+        interface = address.interface
+        message = _ADDRESS.pack(_family(interface), interface.network.prefixlen, 0, address.scope, address.link)
+        self._do(RTM_DELADDR, 0, message + _attribute(IFA_LOCAL, interface.ip.packed))
+
+    def add_default_route(self, index: int, gateway: Address) -> None:
+        """Send everything else to a gateway that is reached by this link."""
+        kind = (_family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
+        wanted = _attribute(RTA_GATEWAY, gateway.packed) + _attribute(RTA_OIF, _U32.pack(index))
+        self._do(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _ROUTE.pack(*kind) + wanted)
 
     def addresses(self) -> list[RawAddress]:
         """Every IPv4 and IPv6 address."""
@@ -192,15 +228,15 @@ def _parse(payload: bytes) -> RawLink:
         lower=0 if IFLA_LINK_NETNSID in found else _number(found.get(IFLA_LINK, b"")),
         vlan_id=_number(data.get(IFLA_VLAN_ID, b"")),
     )
-    return RawLink(fact, _number(found.get(IFLA_MASTER, b"")))
+    return RawLink(fact, _number(found.get(IFLA_MASTER, b"")), _text(found.get(IFLA_IFALIAS, b"")))
 
 
 def _parse_address(payload: bytes) -> RawAddress:
-    _, prefix, _, _, index = _ADDRESS.unpack_from(payload)
+    _, prefix, _, scope, index = _ADDRESS.unpack_from(payload)
     found = _attributes(payload[_ADDRESS.size :])
     # on a point-to-point link IFA_ADDRESS is the other end, and IFA_LOCAL ours (linux/if_addr.h)
     address = ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS])
-    return RawAddress(index, ip_interface(f"{address}/{prefix}"))
+    return RawAddress(index, ip_interface(f"{address}/{prefix}"), scope)
 
 
 def _parse_route(payload: bytes) -> RawRoute | None:
@@ -212,7 +248,7 @@ def _parse_route(payload: bytes) -> RawRoute | None:
     destination = ip_network((found[RTA_DST], prefix)) if RTA_DST in found else None
     if destination is None and table != RT_TABLE_MAIN:  # of policy routing, for some packets only
         return None
-    return RawRoute(family, _first_link(found), _number(found.get(RTA_PRIORITY, b"")), destination)
+    return RawRoute(family, _first_link(found), _number(found.get(RTA_PRIORITY, b"")), destination, table)
 
 
 def _first_link(route: dict[int, bytes]) -> int:
@@ -220,6 +256,10 @@ def _first_link(route: dict[int, bytes]) -> int:
     if RTA_MULTIPATH in route:
         return int(_NEXT_HOP.unpack_from(route[RTA_MULTIPATH])[3])
     return _number(route.get(RTA_OIF, b""))
+
+
+def _family(address: Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
 def _attributes(raw: bytes) -> dict[int, bytes]:

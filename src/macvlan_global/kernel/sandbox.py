@@ -30,20 +30,17 @@ class Sandboxes:
         """Keep up to `threads` threads; the kernel does most of this work one at a time anyway."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sandbox")
 
-    async def delete_macvlan(self, path: str, mac: str) -> bool:
-        """Delete the macvlan link with this MAC; False if the namespace or the link is not there."""
-        return await self._run(path, lambda links: _delete_macvlan(links, mac)) or False
+    async def run(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
+        """Do something inside the namespace at `path`, with a socket there; None if there is no such namespace.
 
-    async def has_macvlan(self, path: str, mac: str) -> bool:
-        """Whether the namespace is there and holds a macvlan link with this MAC."""
-        return await self._run(path, lambda links: bool(_find_macvlans(links, mac))) or False
+        Raises:
+            Unavailable: there is one, and it cannot be entered.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _inside, path, work)
 
     def close(self) -> None:
         """Let the threads go once they are idle."""
         self._threads.shutdown(wait=False)
-
-    async def _run(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _inside, path, work)
 
 
 def _inside(path: str, work: Callable[[RouteSocket], T]) -> T | None:
@@ -81,19 +78,3 @@ def _set_namespace(descriptor: int) -> None:
     if _libc.setns(descriptor, CLONE_NEWNET):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _find_macvlans(links: RouteSocket, mac: str) -> list[int]:
-    found = (link.fact for link in links.dump())
-    return [each.index for each in found if each.kind == "macvlan" and each.mac == mac]
-
-
-def _delete_macvlan(links: RouteSocket, mac: str) -> bool:
-    found = _find_macvlans(links, mac)
-    if len(found) != 1:  # of several, on parents of their own, the engine knows which is meant, and moves it back
-        return False
-    try:
-        links.delete(index=found[0])
-    except OSError:  # it went between the two requests, with its parent or its container
-        return False
-    return True

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.endpoint_options import parse_endpoint_options
 from macvlan_global.driver.endpoints import WantedEndpoint
-from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.poolid import DEFAULT_SPACE
 from macvlan_global.libnetwork import messages as m
@@ -17,6 +18,10 @@ REQUEST_TYPE = "RequestAddressType"
 GATEWAY = "com.docker.network.gateway"
 MAC_KEY = "com.docker.network.endpoint.macaddress"
 MAX_ID = 128
+NO_IPAM_IN_SWARM = (
+    "a swarm gives the addresses of its networks itself, and tells every node; create the network again without "
+    "--ipam-driver"
+)
 
 Handler = Callable[[Any], Awaitable[m.Message]]
 
@@ -32,8 +37,9 @@ class Route:
 class Handlers:
     """The two drivers behind one socket."""
 
-    def __init__(self, driver: Driver) -> None:
-        """Translate for this driver."""
+    def __init__(self, driver: Driver, *, swarm: bool = False) -> None:
+        """Translate for this driver. In a `swarm` the engines share networks and addresses among themselves."""
+        self._swarm = swarm
         self._networks = driver.networks
         self._endpoints = driver.endpoints
         self._pools = driver.pools
@@ -75,7 +81,7 @@ class Handlers:
 
     async def _network_capabilities(self, _request: m.Empty) -> m.NetworkCapabilities:
         # local scope with global connectivity: outside a swarm the engine shares nothing, we do
-        return m.NetworkCapabilities(scope="local", connectivity_scope="global")
+        return m.NetworkCapabilities(scope="global" if self._swarm else "local", connectivity_scope="global")
 
     async def _gateway_check(self, _request: m.GwAllocCheck) -> m.GwAllocAnswer:
         # as the built-in macvlan driver does since engine 29: no gateway given, none invented
@@ -106,9 +112,18 @@ class Handlers:
 
     async def _create_endpoint(self, request: m.CreateEndpoint) -> m.CreatedEndpoint:
         asked = request.interface or m.Interface()
-        wanted = WantedEndpoint(*_ids(request), asked.address, asked.address_ipv6, asked.mac_address)
+        network, endpoint = _ids(request)
+        added = ""
+        if self._swarm and not asked.address_ipv6:
+            added = await self._networks.address_beside(network, asked.address)
+        options = parse_endpoint_options(request.options or {})
+        wanted = WantedEndpoint(
+            network, endpoint, asked.address, asked.address_ipv6 or added, asked.mac_address, options
+        )
         mac = await self._endpoints.create(wanted)
-        return m.CreatedEndpoint(interface=None if asked.mac_address else m.MacOnly(mac_address=mac))
+        if asked.mac_address and not added:
+            return m.CreatedEndpoint()
+        return m.CreatedEndpoint(interface=m.Added(mac_address="" if asked.mac_address else mac, address_ipv6=added))
 
     async def _oper_info(self, request: m.EndpointOnly) -> m.OperInfo:
         endpoint = await self._endpoints.get(*_ids(request))
@@ -125,8 +140,11 @@ class Handlers:
 
     async def _join(self, request: m.Join) -> m.Joined:
         joined = await self._endpoints.join(*_ids(request), request.sandbox_key)
+        # a link that is in the container already is none that the engine should look for. It keeps the name as the
+        # prefix: engine 20.10 reads what is behind that as a number when it finds the link again after a restart
+        name = m.InterfaceName(src_name="" if joined.ifname else joined.link, dst_prefix=joined.ifname or "eth")
         return m.Joined(
-            interface_name=m.InterfaceName(src_name=joined.link, dst_prefix="eth"),
+            interface_name=name,
             gateway=joined.gateway,
             gateway_ipv6=joined.gateway6,
         )
@@ -144,6 +162,8 @@ class Handlers:
         return m.AddressSpaces(local_default_address_space=DEFAULT_SPACE, global_default_address_space=DEFAULT_SPACE)
 
     async def _request_pool(self, request: m.RequestPool) -> m.Pool:
+        if self._swarm:
+            raise Invalid(NO_IPAM_IN_SWARM)
         pool_id, subnet = await self._pools.request_pool(
             request.pool, request.sub_pool, request.options or {}, ipv6=request.v6
         )

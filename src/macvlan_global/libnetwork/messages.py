@@ -99,16 +99,18 @@ class CreateEndpoint(Message, frozen=True, kw_only=True):
     options: dict[str, Any] | None = None
 
 
-class MacOnly(Message, frozen=True, kw_only=True):
-    """What we add to an interface. A field that was supplied must not be echoed: the engine refuses that."""
+class Added(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """What we add to an interface, "" for nothing. What was supplied must not be echoed: the engine refuses that.
+    `address_ipv6` in CIDR form."""
 
     mac_address: str = ""
+    address_ipv6: str = msgspec.field(name="AddressIPv6", default="")
 
 
 class CreatedEndpoint(Message, frozen=True, kw_only=True):
     """Reply of CreateEndpoint."""
 
-    interface: MacOnly | None = None
+    interface: Added | None = None
 
 
 class EndpointOnly(Message, frozen=True, kw_only=True):
@@ -135,7 +137,7 @@ class Join(Message, frozen=True, kw_only=True):
 
 
 class InterfaceName(Message, frozen=True, kw_only=True):
-    """The link to move into the container, and the prefix of its name there."""
+    """The link to move into the container, and the prefix of its name there. `src_name` "": there is none to move."""
 
     src_name: str
     dst_prefix: str

@@ -250,10 +250,10 @@ def _auto_link(facts: HostFacts) -> LinkFact | None:
 
 
 def refuse_without_parent(scope: str) -> None:
-    """A network without a parent is isolated on its host, so it makes no sense in global scope.
+    """A network without a parent is isolated on its host, so it makes no sense where others have it too.
 
     Raises:
-        Invalid: the scope is global.
+        Invalid: the scope is not local.
     """
-    if scope == "global":
+    if scope != "local":
         raise Invalid(NO_PARENT_GLOBAL)

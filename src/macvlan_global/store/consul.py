@@ -209,7 +209,10 @@ class ConsulStore:
 
     def _name(self, key: str) -> str:
         """What a key is called in Consul. What a path cannot hold is escaped; prefixes stay prefixes."""
-        return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", self._root + key)
+        name = self._root + key
+        if "%" in name or "//" in name or "/." in name:
+            return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name)
+        return name
 
     def _key(self, name: str) -> str:
         return unquote(name, errors="strict")[len(self._root) :]

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from macvlan_global.errors import Invalid
 from macvlan_global.store.access import NO_ACCESS, StoreAccess, check_access, is_cluster, parse_store_url
-from macvlan_global.store.consul import ConsulStore
-from macvlan_global.store.etcd import EtcdStore
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
@@ -43,4 +41,11 @@ def open_cluster_store(url: str, access: StoreAccess = NO_ACCESS) -> ClusterStor
         return MemoryStore()
     parsed = parse_store_url(url)
     check_access(parsed, access)
-    return ConsulStore(parsed, access) if parsed.kind == "consul" else EtcdStore(parsed, access)
+    # imported here: a driver has one of them or none, and its start is not to pay for the others
+    if parsed.kind == "consul":
+        from macvlan_global.store.consul import ConsulStore  # noqa: PLC0415
+
+        return ConsulStore(parsed, access)
+    from macvlan_global.store.etcd import EtcdStore  # noqa: PLC0415
+
+    return EtcdStore(parsed, access)

@@ -105,7 +105,9 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     user gave the MAC.
 
     `link` is the name its link has in the host's namespace, `sandbox` the path of the container's network namespace
-    once it joined, `boot` the boot during which it was made: no endpoint outlives its boot.
+    once it joined, `boot` the boot during which it was made: no endpoint outlives its boot. `ifname_asked` and
+    `sysctls` are options of this endpoint. `attach` is how its link is wanted: "direct" is made inside its container,
+    or is plain all the same, since `why_plain`; "leaving" when the engine has deleted it and its link goes in a moment.
     """
 
     network: str
@@ -120,6 +122,15 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     boot: str
     at: float
     container: str = ""
+    ifname_asked: str = ""
+    sysctls: str = ""
+    attach: str = ""
+    why_plain: str = ""
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether its link was made inside its container, and not moved there."""
+        return self.attach == "direct" and bool(self.sandbox) and not self.why_plain
 
 
 class LinkRecord(Record, frozen=True, kw_only=True):
@@ -142,13 +153,16 @@ class IdentityRecord(Record, frozen=True, kw_only=True):
 
     `machine` is what identified the machine when it was written: a copied state folder is then known for a copy.
     `engine` is the id of the engine whose networks the state is about, "" while it is not known; `label` is the scope
-    that a label of that engine asked for, "" if none did.
+    that a label of that engine asked for, "" if none did. The engine's version and whether its containers outlive it
+    are as it last said.
     """
 
     id: str
     machine: str = ""
     engine: str = ""
     label: str = ""
+    engine_version: str = ""
+    live_restore: bool = False
 
 
 class PendingRecord(Record, frozen=True, kw_only=True):

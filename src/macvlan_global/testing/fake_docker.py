@@ -183,6 +183,15 @@ class FakeDocker:
         """See `Engine.sandbox`: no container has one."""
         return f"/run/docker/netns/{container_id[:12]}"
 
+    async def sandboxes(self) -> set[str]:
+        """See `Engine.sandboxes`."""
+        return {
+            await self.sandbox(leg.container_id)
+            for each in self._networks.values()
+            for leg in each.endpoints
+            if leg.container_id
+        }
+
     async def container(self, container_id: str) -> EngineContainer | None:
         """See `Engine.container`: they are known by their legs only."""
         del container_id

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import Joined, WantedEndpoint
-from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
 from macvlan_global.engine.ports import (
     EngineContainer,
     EngineEndpoint,
@@ -58,7 +58,10 @@ class Container:
 
 
 class FakeEngine:
-    """See `macvlan_global.engine.ports.Engine`. Networks and containers go by name here; `containers` run."""
+    """See `macvlan_global.engine.ports.Engine`. Networks and containers go by name here; `containers` run.
+
+    With `early` the namespace of a container is there when the driver is asked to join it, as with engines from 28 on.
+    """
 
     def __init__(self, driver: Driver, kernel: FakeKernel, *, host: str = "") -> None:
         """Call `driver`, and move links in `kernel`. Engines of different hosts give one name different ids."""
@@ -68,6 +71,7 @@ class FakeEngine:
         self._networks: dict[str, EngineNetwork] = {}
         self._pools: dict[str, list[tuple[str, str]]] = {}
         self.containers: dict[str, Container] = {}
+        self.early = False
 
     def id_of(self, name: str) -> str:
         """The id of the network with this name."""
@@ -146,6 +150,10 @@ class FakeEngine:
         """The network goes without the driver being told, or with an error from it, which the engine ignores."""
         del self._networks[name], self._pools[name]
 
+    def learn(self, network: EngineNetwork) -> None:
+        """A network comes with its endpoints, and the driver is not told: it was, and lost its state."""
+        self._networks[network.name] = network
+
     def call(self, driver: Driver, kernel: FakeKernel) -> None:
         """From now on another driver is there, after a restart; networks and containers are what they were."""
         self._driver, self._kernel = driver, kernel
@@ -163,6 +171,10 @@ class FakeEngine:
     async def sandbox(self, container_id: str) -> str:
         """See `Engine.sandbox`."""
         return next((each.sandbox for each in self.containers.values() if engine_id(each.name) == container_id), "")
+
+    async def sandboxes(self) -> set[str]:
+        """See `Engine.sandboxes`."""
+        return {each.sandbox for each in self.containers.values()} - {""}
 
     async def every_network(self) -> list[EngineNetwork]:
         """See `Engine.every_network`."""
@@ -258,8 +270,11 @@ class FakeEngine:
         wanted = WantedEndpoint(self.id_of(network), endpoint, got[4], got[6], mac)
         mac = await self._driver.endpoints.create(wanted)
         sandbox = f"/run/docker/netns/{engine_id(name)[:12]}"
+        if self.early:
+            self._kernel.namespaces.add(sandbox)
         joined = await self._driver.endpoints.join(self.id_of(network), endpoint, sandbox)
-        self._kernel.move(joined.link, sandbox)
+        if not joined.ifname:
+            self._kernel.move(joined.link, sandbox)
         pools = tuple(pool for pool, _ in addresses)
         return Container(name, network, endpoint, got[4], got[6], mac, sandbox, joined, pools)
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.kernel.ports import LinkFact, MacvlanSpec, RouteFacts
+from macvlan_global.kernel.ports import Leg, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
 from macvlan_global.testing.faults import Faults
 
 T = TypeVar("T")
 
 MAX_NAME = 15
+NEIGHBOUR_MAC = "02:00:5e:00:00:01"
+"""Of whoever is on a wire."""
 
 
 class FakeKernel:
@@ -19,7 +21,9 @@ class FakeKernel:
 
     `failing` maps a method's name to the error its next call raises; `faults` numbers every step that changes
     something, to try each that can fail. `altnames` are further names of links. `neighbours` are the addresses that
-    somebody has on the wire of a link, by its name; of a host they are `route_facts`.
+    somebody has on the wire of a link, by its name; of a host they are `route_facts`. `namespaces` are those of
+    containers that are there before anything is in them. What a link that was made inside one has is in `legs`, by the
+    link's alias; `announced` keeps which links were announced.
     """
 
     def __init__(self, *names: str, routes: RouteFacts | None = None) -> None:
@@ -31,6 +35,10 @@ class FakeKernel:
         self.altnames: dict[str, str] = {}
         self.neighbours: dict[str, set[str]] = {}
         self.asked: list[tuple[str, str]] = []
+        self.namespaces: set[str] = set()
+        self.legs: dict[str, Leg] = {}
+        self.announced: list[str] = []
+        self._aliases: dict[int, str] = {}
         self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
         self._last_index = 0
@@ -89,17 +97,33 @@ class FakeKernel:
         """See `Kernel.delete`. Links that stand on it go with it, wherever they are."""
         return await self._step("delete", lambda: self._delete(name))
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
+    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: Leg) -> MadeInside:
+        """See `Kernel.add_in_sandbox`."""
+        return await self._step("add_in_sandbox", lambda: self._add_in_sandbox(spec, sandbox, leg))
+
+    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.delete_in_sandbox`."""
-        return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(sandbox, mac))
+        return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(sandbox, mac, alias))
 
-    async def find_in_sandbox(self, sandbox: str, mac: str) -> bool:
+    async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.find_in_sandbox`."""
-        return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(sandbox, mac)))
+        return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(sandbox, mac, alias)))
 
-    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
-        """See `Kernel.answers`. Nobody is waited for; `asked` keeps what was asked."""
-        return await self._step("answers", lambda: self._answers(parent, address))
+    async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
+        """See `Kernel.silence_in_sandbox`."""
+        return await self._step("silence_in_sandbox", lambda: self._silence_in_sandbox(sandbox, alias))
+
+    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: Leg) -> bool:
+        """See `Kernel.revive_in_sandbox`."""
+        return await self._step("revive_in_sandbox", lambda: self._revive_in_sandbox(sandbox, alias, leg))
+
+    async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """See `Kernel.announce`. A link that the engine moved is up there."""
+        return await self._step("announce", lambda: self._announce(sandbox, mac, alias))
+
+    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """See `Kernel.who_has`. Nobody is waited for; `asked` keeps what was asked."""
+        return await self._step("who_has", lambda: self._who_has(parent, address))
 
     async def close(self) -> None:
         """See `Kernel.close`."""
@@ -159,24 +183,71 @@ class FakeKernel:
         self._remove(self.hosted[name].index)
         return True
 
-    def _in_sandbox(self, sandbox: str, mac: str) -> list[str]:
-        return [name for name, link in self.sandboxed.get(sandbox, {}).items() if link.mac == mac]
+    def _in_sandbox(self, sandbox: str, mac: str, alias: str) -> list[str]:
+        links = self.sandboxed.get(sandbox, {})
+        known = [name for name, link in links.items() if alias and self._aliases.get(link.index) == alias]
+        return known or [name for name, link in links.items() if link.mac == mac and link.index not in self._aliases]
 
-    def _delete_in_sandbox(self, sandbox: str, mac: str) -> bool:
-        found = self._in_sandbox(sandbox, mac)
+    def _delete_in_sandbox(self, sandbox: str, mac: str, alias: str) -> bool:
+        found = self._in_sandbox(sandbox, mac, alias)
         if len(found) != 1:
             return False
         del self.sandboxed[sandbox][found[0]]
         return True
 
-    def _answers(self, parent: str, address: str) -> bool:
+    def _add_in_sandbox(self, spec: MacvlanSpec, sandbox: str, leg: Leg) -> MadeInside:
+        self._need(spec.parent)
+        if sandbox not in self.namespaces and sandbox not in self.sandboxed:
+            return MadeInside(why_not="there is no namespace yet")
+        links = self.sandboxed.setdefault(sandbox, {})
+        if found := self._in_sandbox(sandbox, "", spec.name):
+            return MadeInside(found[0])
+        numbered = (f"{leg.name}{number}" for number in range(len(links) + 1))
+        name = next(each for each in numbered if each not in links) if leg.numbered else leg.name
+        if name in links:
+            raise Conflict(f"the interface name {name} is taken in this container")
+        self._add_macvlan(spec)
+        try:
+            self._set_up(spec.name)
+        except MacvlanGlobalError:
+            self._delete(spec.name)
+            raise
+        link = self.hosted.pop(spec.name)
+        links[name] = replace(link, name=name)
+        self._aliases[link.index] = spec.name
+        self.legs[spec.name] = leg
+        return MadeInside(name)
+
+    def _silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
+        links = self.sandboxed.get(sandbox, {})
+        if alias not in {self._aliases.get(each.index) for each in links.values()}:
+            return False
+        self.legs[alias] = replace(self.legs[alias], addresses=())
+        return True
+
+    def _revive_in_sandbox(self, sandbox: str, alias: str, leg: Leg) -> bool:
+        links = self.sandboxed.get(sandbox, {})
+        found = next((each for each in links.values() if self._aliases.get(each.index) == alias), None)
+        if found is None or found.up:
+            return False
+        links[found.name] = replace(found, up=True)
+        self.legs[alias] = leg
+        return True
+
+    def _announce(self, sandbox: str, mac: str, alias: str) -> bool:
+        found = self._in_sandbox(sandbox, mac, alias)
+        self.announced += found[:1]
+        return bool(found)
+
+    def _who_has(self, parent: str, address: str) -> Station | None:
         link = self._need(parent)
         self.asked.append((link.name, address))
-        if any(str(each.ip) == address for _, each in self.route_facts.addresses):
-            return True
+        for own, each in self.route_facts.addresses:
+            if str(each.ip) == address and (each.version == 4 or own == link.name):
+                return Station(link=own)
         if not link.up:
             raise Unavailable(f"nobody can be asked on {parent}: it is down (ip link set {parent} up)")
-        return address in self.neighbours.get(link.name, set())
+        return Station(NEIGHBOUR_MAC) if address in self.neighbours.get(link.name, set()) else None
 
     def _need(self, name: str) -> LinkFact:
         link = self._named(name)

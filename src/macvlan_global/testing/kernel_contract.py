@@ -32,17 +32,20 @@ class KernelRig:
 Check = Callable[[KernelRig], Awaitable[None]]
 
 
-def _spec(rig: KernelRig, name: str = "m0", mac: str = MAC, mode: MacvlanMode = "bridge", mtu: int = 0) -> MacvlanSpec:
+def spec(rig: KernelRig, name: str = "m0", mac: str = MAC, mode: MacvlanMode = "bridge", mtu: int = 0) -> MacvlanSpec:
+    """A link on the rig's device."""
     return MacvlanSpec(name, rig.device, mode, mac, mtu)
 
 
-async def _need(rig: KernelRig, name: str) -> LinkFact:
+async def need(rig: KernelRig, name: str) -> LinkFact:
+    """A link that must be there."""
     link = await rig.kernel.link(name)
     assert link is not None
     return link
 
 
-async def _refused(kind: type[MacvlanGlobalError], work: Awaitable[object]) -> str:
+async def refused(kind: type[MacvlanGlobalError], work: Awaitable[object]) -> str:
+    """What an error of this kind says, which must come of it."""
     try:
         await work
     except kind as error:
@@ -52,10 +55,10 @@ async def _refused(kind: type[MacvlanGlobalError], work: Awaitable[object]) -> s
 
 async def a_device_is_seen_as_it_is(rig: KernelRig) -> None:
     """By itself and in the list; the loopback is known for what it is."""
-    device = await _need(rig, rig.device)
+    device = await need(rig, rig.device)
     assert (device.name, device.up, device.mtu, device.loopback, device.master) == (rig.device, True, 1500, False, "")
     assert device in await rig.kernel.links()
-    assert (await _need(rig, "lo")).loopback
+    assert (await need(rig, "lo")).loopback
     await rig.kernel.routes()
 
 
@@ -81,41 +84,41 @@ async def an_alternative_name_finds_the_link(rig: KernelRig) -> None:
     assert len(rig.altname) > 15
     assert await rig.kernel.link(rig.altname) == await rig.kernel.link(rig.device)
     await rig.kernel.add_macvlan(MacvlanSpec("m0", rig.altname, "bridge", MAC))
-    assert (await _need(rig, "m0")).lower == (await _need(rig, rig.device)).index
+    assert (await need(rig, "m0")).lower == (await need(rig, rig.device)).index
 
 
 async def a_macvlan_link_is_made_down_on_its_parent(rig: KernelRig) -> None:
     """With the MAC asked for and the parent's MTU."""
     for mode in ("bridge", "private", "vepa"):
-        await rig.kernel.add_macvlan(_spec(rig, mode=mode))
-        link = await _need(rig, "m0")
-        parent = await _need(rig, rig.device)
+        await rig.kernel.add_macvlan(spec(rig, mode=mode))
+        link = await need(rig, "m0")
+        parent = await need(rig, rig.device)
         assert (link.kind, link.mac, link.lower, link.mtu, link.up) == ("macvlan", MAC, parent.index, 1500, False)
         assert await rig.kernel.delete("m0")
 
 
 async def an_mtu_is_taken_up_to_the_parents(rig: KernelRig) -> None:
     """Above it is a conflict, and nothing is made."""
-    await rig.kernel.add_macvlan(_spec(rig, mtu=1280))
-    assert (await _need(rig, "m0")).mtu == 1280
-    await _refused(Conflict, rig.kernel.add_macvlan(_spec(rig, "m1", OTHER_MAC, mtu=9000)))
+    await rig.kernel.add_macvlan(spec(rig, mtu=1280))
+    assert (await need(rig, "m0")).mtu == 1280
+    await refused(Conflict, rig.kernel.add_macvlan(spec(rig, "m1", OTHER_MAC, mtu=9000)))
     assert await rig.kernel.link("m1") is None
 
 
 async def a_link_is_set_up_and_down(rig: KernelRig) -> None:
     """Twice is once."""
-    await rig.kernel.add_macvlan(_spec(rig))
+    await rig.kernel.add_macvlan(spec(rig))
     for _ in range(2):
         await rig.kernel.set_up("m0")
-        assert (await _need(rig, "m0")).up
+        assert (await need(rig, "m0")).up
     for _ in range(2):
         await rig.kernel.set_down("m0")
-        assert not (await _need(rig, "m0")).up
+        assert not (await need(rig, "m0")).up
 
 
 async def a_link_is_deleted_once(rig: KernelRig) -> None:
     """The second time there is nothing to delete."""
-    await rig.kernel.add_macvlan(_spec(rig))
+    await rig.kernel.add_macvlan(spec(rig))
     assert await rig.kernel.delete("m0")
     assert not await rig.kernel.delete("m0")
     assert await rig.kernel.link("m0") is None
@@ -123,106 +126,68 @@ async def a_link_is_deleted_once(rig: KernelRig) -> None:
 
 async def a_name_is_taken_once(rig: KernelRig) -> None:
     """A conflict; the first link stays as it is. A name too long for a link is invalid."""
-    await rig.kernel.add_macvlan(_spec(rig))
-    await _refused(Conflict, rig.kernel.add_macvlan(_spec(rig, mac=OTHER_MAC)))
-    assert (await _need(rig, "m0")).mac == MAC
-    await _refused(Invalid, rig.kernel.add_macvlan(_spec(rig, "sixteen-letters!", OTHER_MAC)))
+    await rig.kernel.add_macvlan(spec(rig))
+    await refused(Conflict, rig.kernel.add_macvlan(spec(rig, mac=OTHER_MAC)))
+    assert (await need(rig, "m0")).mac == MAC
+    await refused(Invalid, rig.kernel.add_macvlan(spec(rig, "sixteen-letters!", OTHER_MAC)))
 
 
 async def a_missing_link_is_not_found(rig: KernelRig) -> None:
     """As a parent, as a master, to be set up or down."""
-    await _refused(NotFound, rig.kernel.add_macvlan(MacvlanSpec("m0", "nosuch", "bridge", MAC)))
-    await _refused(NotFound, rig.kernel.add_vlan("nosuch.5", "nosuch", 5))
-    await _refused(NotFound, rig.kernel.set_up("nosuch"))
-    await _refused(NotFound, rig.kernel.set_down("nosuch"))
+    await refused(NotFound, rig.kernel.add_macvlan(MacvlanSpec("m0", "nosuch", "bridge", MAC)))
+    await refused(NotFound, rig.kernel.add_vlan("nosuch.5", "nosuch", 5))
+    await refused(NotFound, rig.kernel.set_up("nosuch"))
+    await refused(NotFound, rig.kernel.set_down("nosuch"))
 
 
 async def the_loopback_is_no_parent(rig: KernelRig) -> None:
     """The kernel refuses it."""
-    await _refused(Conflict, rig.kernel.add_macvlan(MacvlanSpec("m0", "lo", "bridge", MAC)))
+    await refused(Conflict, rig.kernel.add_macvlan(MacvlanSpec("m0", "lo", "bridge", MAC)))
 
 
 async def a_mac_is_used_once_on_a_parent(rig: KernelRig) -> None:
     """Told when the second link is set up, not when it is made; the parent's own MAC counts."""
-    await rig.kernel.add_macvlan(_spec(rig, "m0"))
-    await rig.kernel.add_macvlan(_spec(rig, "m1"))
+    await rig.kernel.add_macvlan(spec(rig, "m0"))
+    await rig.kernel.add_macvlan(spec(rig, "m1"))
     await rig.kernel.set_up("m0")
-    assert "MAC" in await _refused(Conflict, rig.kernel.set_up("m1"))
-    await rig.kernel.add_macvlan(_spec(rig, "m2", (await _need(rig, rig.device)).mac))
-    await _refused(Conflict, rig.kernel.set_up("m2"))
+    assert "MAC" in await refused(Conflict, rig.kernel.set_up("m1"))
+    await rig.kernel.add_macvlan(spec(rig, "m2", (await need(rig, rig.device)).mac))
+    await refused(Conflict, rig.kernel.set_up("m2"))
     await rig.kernel.set_down("m0")
     await rig.kernel.set_up("m1")
 
 
 async def without_a_mac_a_link_gets_one(rig: KernelRig) -> None:
     """In mode passthru the parent's."""
-    await rig.kernel.add_macvlan(_spec(rig, mac=""))
-    assert (await _need(rig, "m0")).mac not in {"", (await _need(rig, rig.device)).mac}
+    await rig.kernel.add_macvlan(spec(rig, mac=""))
+    assert (await need(rig, "m0")).mac not in {"", (await need(rig, rig.device)).mac}
     await rig.kernel.delete("m0")
-    await rig.kernel.add_macvlan(_spec(rig, mac="", mode="passthru"))
-    assert (await _need(rig, "m0")).mac == (await _need(rig, rig.device)).mac
+    await rig.kernel.add_macvlan(spec(rig, mac="", mode="passthru"))
+    assert (await need(rig, "m0")).mac == (await need(rig, rig.device)).mac
     await rig.kernel.set_up("m0")
 
 
 async def a_passthru_link_has_its_parent_alone(rig: KernelRig) -> None:
     """Whichever comes second is refused; when the first is gone, the parent is free."""
     for first, second in (("passthru", "bridge"), ("passthru", "passthru"), ("bridge", "passthru")):
-        await rig.kernel.add_macvlan(_spec(rig, "m0", mode=first))  # type: ignore[arg-type]  # as above
-        await _refused(Conflict, rig.kernel.add_macvlan(_spec(rig, "m1", OTHER_MAC, mode=second)))  # type: ignore[arg-type]
+        await rig.kernel.add_macvlan(spec(rig, "m0", mode=first))  # type: ignore[arg-type]  # as above
+        await refused(Conflict, rig.kernel.add_macvlan(spec(rig, "m1", OTHER_MAC, mode=second)))  # type: ignore[arg-type]
         await rig.kernel.delete("m0")
 
 
 async def a_macvlan_on_a_macvlan_stands_beside_it(rig: KernelRig) -> None:
     """Below both is the device."""
-    await rig.kernel.add_macvlan(_spec(rig))
+    await rig.kernel.add_macvlan(spec(rig))
     await rig.kernel.add_macvlan(MacvlanSpec("m1", "m0", "bridge", OTHER_MAC))
-    assert (await _need(rig, "m1")).lower == (await _need(rig, rig.device)).index
-
-
-async def a_link_in_a_container_is_found_by_its_mac_and_deleted(rig: KernelRig) -> None:
-    """And only that one; a second time there is nothing to delete."""
-    await rig.kernel.add_macvlan(_spec(rig))
-    await rig.move("m0")
-    assert await rig.kernel.link("m0") is None
-    assert await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
-    assert not await rig.kernel.find_in_sandbox(rig.sandbox, OTHER_MAC)
-    assert not await rig.kernel.delete_in_sandbox(rig.sandbox, OTHER_MAC)
-    assert await rig.kernel.delete_in_sandbox(rig.sandbox, MAC)
-    assert not await rig.kernel.delete_in_sandbox(rig.sandbox, MAC)
-    assert not await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
-
-
-async def of_two_links_with_one_mac_in_a_container_none_is_deleted(rig: KernelRig) -> None:
-    """They belong to two networks, and the container stays on one of them."""
-    for name in ("m0", "m1"):
-        await rig.kernel.add_macvlan(_spec(rig, name))
-        await rig.move(name)
-    assert not await rig.kernel.delete_in_sandbox(rig.sandbox, MAC)
-    assert await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
-
-
-async def a_namespace_that_is_not_there_holds_nothing(rig: KernelRig) -> None:
-    """It went with its container, or never was one."""
-    for path in ("/nosuch/namespace", "", "/etc/passwd", "/"):
-        assert not await rig.kernel.find_in_sandbox(path, MAC)
-        assert not await rig.kernel.delete_in_sandbox(path, MAC)
-
-
-async def a_mac_in_a_container_counts_on_the_parent(rig: KernelRig) -> None:
-    """The wire is one, whatever the namespace; its name on the host is free again."""
-    await rig.kernel.add_macvlan(_spec(rig))
-    await rig.kernel.set_up("m0")
-    await rig.move("m0")
-    await rig.kernel.add_macvlan(_spec(rig))
-    assert await rig.kernel.find_in_sandbox(rig.sandbox, MAC)
+    assert (await need(rig, "m1")).lower == (await need(rig, rig.device)).index
 
 
 async def many_requests_at_once_are_all_answered(rig: KernelRig) -> None:
     """Each with its own answer."""
     names = [f"m{number}" for number in range(20)]
-    specs = [_spec(rig, name, f"02:00:00:00:01:{number:02x}") for number, name in enumerate(names)]
+    specs = [spec(rig, name, f"02:00:00:00:01:{number:02x}") for number, name in enumerate(names)]
     await asyncio.gather(*(rig.kernel.add_macvlan(spec) for spec in specs))
-    found = await asyncio.gather(*(_need(rig, name) for name in names))
+    found = await asyncio.gather(*(need(rig, name) for name in names))
     assert [link.mac for link in found] == [spec.mac for spec in specs]
     assert all(await asyncio.gather(*(rig.kernel.delete(name) for name in names)))
 
@@ -238,8 +203,8 @@ async def who_has_an_address_answers(rig: KernelRig) -> None:
     await rig.neighbour("192.0.2.9/24", 0)
     await rig.neighbour("2001:db8::9/64", 0)
     for address in ("192.0.2.9", "2001:db8::9"):
-        assert await rig.kernel.answers(rig.device, address, wait=10)
-        assert await rig.kernel.answers(rig.altname, address, tries=1, wait=10)
+        assert await rig.kernel.who_has(rig.device, address, wait=10)
+        assert await rig.kernel.who_has(rig.altname, address, tries=1, wait=10)
 
 
 async def nobody_answers_for_an_address_that_nobody_has(rig: KernelRig) -> None:
@@ -247,15 +212,15 @@ async def nobody_answers_for_an_address_that_nobody_has(rig: KernelRig) -> None:
     await rig.neighbour("192.0.2.9/24", 0)
     await rig.neighbour("2001:db8::9/64", 0)
     for address in ("192.0.2.8", "2001:db8::8", "2001:db8:0:1::9"):
-        assert not await rig.kernel.answers(rig.device, address, tries=2, wait=0.1)
+        assert not await rig.kernel.who_has(rig.device, address, tries=2, wait=0.1)
 
 
 async def a_wire_that_cannot_be_asked_is_not_taken_for_silent(rig: KernelRig) -> None:
     """No such link, or one that is down: nobody knows who has the address."""
-    await _refused(NotFound, rig.kernel.answers("nosuch", "192.0.2.9"))
+    await refused(NotFound, rig.kernel.who_has("nosuch", "192.0.2.9"))
     await rig.kernel.set_down(rig.device)
     for address in ("192.0.2.9", "2001:db8::9"):
-        await _refused(Unavailable, rig.kernel.answers(rig.device, address))
+        await refused(Unavailable, rig.kernel.who_has(rig.device, address))
 
 
 async def who_has_an_address_in_another_vlan_does_not_answer(rig: KernelRig) -> None:
@@ -267,15 +232,15 @@ async def who_has_an_address_in_another_vlan_does_not_answer(rig: KernelRig) -> 
     await rig.neighbour("192.0.2.9/24", 10)
     await rig.neighbour("2001:db8::9/64", 10)
     for address in ("192.0.2.9", "2001:db8::9"):
-        assert await rig.kernel.answers("blue", address, wait=10)
-        assert not await rig.kernel.answers("red", address, tries=2, wait=0.1)
-        assert not await rig.kernel.answers(rig.device, address, tries=2, wait=0.1)
+        assert await rig.kernel.who_has("blue", address, wait=10)
+        assert not await rig.kernel.who_has("red", address, tries=2, wait=0.1)
+        assert not await rig.kernel.who_has(rig.device, address, tries=2, wait=0.1)
 
 
 async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
     """With its VLAN id, the master's MAC and MTU; its name need not tell the id."""
     await rig.kernel.add_vlan("blue", rig.device, 4094)
-    link, master = await _need(rig, "blue"), await _need(rig, rig.device)
+    link, master = await need(rig, "blue"), await need(rig, rig.device)
     assert (link.kind, link.vlan_id, link.lower, link.up) == ("vlan", 4094, master.index, False)
     assert (link.mac, link.mtu) == (master.mac, master.mtu)
     assert link in await rig.kernel.links()
@@ -284,15 +249,15 @@ async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
 async def a_vlan_is_made_once_on_a_master(rig: KernelRig) -> None:
     """Under whatever name."""
     await rig.kernel.add_vlan("blue", rig.device, 10)
-    await _refused(Conflict, rig.kernel.add_vlan("blue", rig.device, 11))
-    await _refused(Conflict, rig.kernel.add_vlan("red", rig.device, 10))
+    await refused(Conflict, rig.kernel.add_vlan("blue", rig.device, 11))
+    await refused(Conflict, rig.kernel.add_vlan("red", rig.device, 10))
 
 
 async def a_sub_interface_is_not_set_up_on_a_master_that_is_down(rig: KernelRig) -> None:
     """Unavailable: it works once the master is up."""
     await rig.kernel.add_vlan("blue", rig.device, 10)
     await rig.kernel.set_down(rig.device)
-    await _refused(Unavailable, rig.kernel.set_up("blue"))
+    await refused(Unavailable, rig.kernel.set_up("blue"))
     await rig.kernel.set_up(rig.device)
     await rig.kernel.set_up("blue")
 
@@ -312,9 +277,9 @@ async def what_stands_on_a_link_goes_with_it(rig: KernelRig) -> None:
 async def a_dummy_is_made_down_and_carries_links(rig: KernelRig) -> None:
     """It stands on nothing."""
     await rig.kernel.add_dummy("dm-0")
-    dummy = await _need(rig, "dm-0")
+    dummy = await need(rig, "dm-0")
     assert (dummy.kind, dummy.lower, dummy.up, dummy.mtu) == ("dummy", 0, False, 1500)
-    await _refused(Conflict, rig.kernel.add_dummy("dm-0"))
+    await refused(Conflict, rig.kernel.add_dummy("dm-0"))
     await rig.kernel.set_up("dm-0")
     await rig.kernel.add_macvlan(MacvlanSpec("m0", "dm-0", "bridge", MAC))
     assert await rig.kernel.delete("dm-0")
@@ -336,10 +301,6 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     without_a_mac_a_link_gets_one,
     a_passthru_link_has_its_parent_alone,
     a_macvlan_on_a_macvlan_stands_beside_it,
-    a_link_in_a_container_is_found_by_its_mac_and_deleted,
-    of_two_links_with_one_mac_in_a_container_none_is_deleted,
-    a_namespace_that_is_not_there_holds_nothing,
-    a_mac_in_a_container_counts_on_the_parent,
     many_requests_at_once_are_all_answered,
     closing_twice_is_fine,
     who_has_an_address_answers,

@@ -12,7 +12,7 @@ from typing import Literal
 
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import WantedEndpoint
-from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.poolid import DEFAULT_SPACE

@@ -11,6 +11,7 @@ from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Conflict, NotFound, Unavailable
 from macvlan_global.ipam.holders import Identity
+from macvlan_global.kernel.ports import Station
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import (
     AddressRecord,
@@ -38,11 +39,11 @@ class SlowKernel(FakeKernel):
 
     meanwhile: Callable[[], Awaitable[None]] | None = None
 
-    async def answers(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> bool:
-        """See `Kernel.answers`."""
+    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """See `Kernel.who_has`."""
         if self.meanwhile:
             await self.meanwhile()
-        return await super().answers(parent, address, tries=tries, wait=wait)
+        return await super().who_has(parent, address, tries=tries, wait=wait)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -264,7 +265,7 @@ async def test_a_store_that_goes_away_costs_nothing(site: Site) -> None:
     """What could not be given back is kept, with the reason, and tried again later."""
     await site.hold("10.8.0.2")
     site.clock.advance(GRACE)
-    site.kernel.failing["answers"] = Unavailable("on purpose")
+    site.kernel.failing["who_has"] = Unavailable("on purpose")
     outcome = await site.reclaimer.look()
     assert [each.reason for each in outcome.kept] == ["on purpose"]
     assert await site.held() == ["10.8.0.2"]

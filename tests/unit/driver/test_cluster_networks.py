@@ -2,7 +2,7 @@
 
 import pytest
 
-from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
 from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
 from macvlan_global.testing.cluster_rig import ClusterHost, ClusterRig
 from macvlan_global.testing.fake_engine import Subnet

@@ -42,6 +42,16 @@ async def _container(rig: Rig) -> None:
     await rig.engine.run("c1", "n1", ip="192.168.1.70", mac="02:00:00:00:00:aa")
 
 
+async def _network_inside(rig: Rig) -> None:
+    rig.engine.early = True
+    await rig.engine.create_network("n1", *LAN, options={"parent": "eth0.10", "attach": "direct"})
+
+
+async def _container_inside(rig: Rig) -> None:
+    await _network_inside(rig)
+    await rig.engine.run("c1", "n1", ip="192.168.1.70", mac="02:00:00:00:00:aa")
+
+
 async def _create_isolated(rig: Rig) -> None:
     await rig.engine.create_network("n1", *LAN)
 
@@ -59,6 +69,7 @@ TAKING = {
     "create an isolated network": Case(_nothing, _create_isolated),
     "run a container": Case(_network, _run),
     "run a container with its own address and MAC": Case(_network, _run_asking),
+    "run a container whose link is made inside": Case(_network_inside, _run_asking),
 }
 
 
@@ -138,6 +149,8 @@ async def _delete_network(rig: Rig) -> None:
 LETTING_GO = {
     "leave": Case(_container, _leave),
     "delete an endpoint": Case(_container, _delete_endpoint),
+    "leave, with the link made inside": Case(_container_inside, _leave),
+    "delete an endpoint whose link was made inside": Case(_container_inside, _delete_endpoint),
     "delete a network": Case(_network, _delete_network),
     "delete a network with a container left on it": Case(_container, _delete_network),
 }

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from macvlan_global.driver.endpoints import WantedEndpoint
 from macvlan_global.driver.mend import Mender
-from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork, DeleteNetwork
+from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork, DeleteEndpoint, DeleteNetwork
 from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.ipam.holders import Identity
@@ -60,6 +60,36 @@ async def test_what_runs_is_left_alone_though_the_engine_does_not_know_it() -> N
     assert await rig.mend() == []
     rig.engine.forget_network("n1")
     assert await rig.mend() == []
+    assert await rig.snapshot() == before
+
+
+async def _running_direct() -> tuple[Rig, str]:
+    """A container whose link was made inside, and its network namespace."""
+    rig = await Rig.build("eth0")
+    rig.engine.early = True
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0", "attach": "direct"})
+    container = await rig.engine.run("c1", "n1", ip="192.168.1.9")
+    assert list(rig.kernel.sandboxed[container.sandbox]) == ["mv0"]
+    return rig, container.sandbox
+
+
+async def test_a_link_that_was_made_inside_goes_once_the_engine_does_not_know_it() -> None:
+    """The driver died while the container left the network: nobody else takes it away, and the container runs on."""
+    rig, sandbox = await _running_direct()
+    rig.engine.forget_endpoint("c1")
+    assert [type(each) for each in await rig.mend()] == [DeleteEndpoint]
+    assert not rig.kernel.sandboxed[sandbox]
+    assert {each.address for each in await rig.driver.pools.addresses()} == {"192.168.1.1", "192.168.1.2"}
+
+
+async def test_a_link_that_was_made_inside_stays_where_the_engine_runs_no_such_container() -> None:
+    """Another engine behind the same socket: it cannot know."""
+    rig, sandbox = await _running_direct()
+    before = await rig.snapshot()
+    rig.engine.forget_endpoint("c1")
+    rig.engine.containers.clear()
+    assert await rig.mend() == []
+    assert list(rig.kernel.sandboxed[sandbox]) == ["mv0"]
     assert await rig.snapshot() == before
 
 

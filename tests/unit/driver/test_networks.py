@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from macvlan_global.driver.networks import WantedNetwork, WantedSubnet
+from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.poolid import DEFAULT_SPACE
 from macvlan_global.testing.fake_engine import Subnet, engine_id

@@ -18,6 +18,8 @@ from macvlan_global.errors import Invalid
         ({"mode": "private"}, NetworkOptions(mode="private")),
         ({"macvlan_mode": "", "mtu": "68"}, NetworkOptions(mtu=68)),
         ({"mtu": "65535", "mac": "address"}, NetworkOptions(mtu=65535, mac="address")),
+        ({"probe": "true"}, NetworkOptions(probe=True)),
+        ({"probe": "false"}, NetworkOptions(probe=False)),
         ({"com.docker.network.enable_ipv6": "true"}, NetworkOptions()),
     ],
 )
@@ -46,6 +48,9 @@ def test_options_that_are_right(given: dict[str, str], options: NetworkOptions) 
         ({"mtu": "1500.0"}, "-o mtu"),
         ({"mtu": "٣٣٣"}, "-o mtu"),
         ({"mtu": "9" * 5000}, "-o mtu"),
+        ({"probe": "yes"}, "-o probe=yes is neither true nor false"),
+        ({"probe": ""}, "-o probe= is neither true nor false"),
+        ({"prob": "true"}, "did you mean 'probe'"),
         ({"mac": "fixed"}, "use random, or address"),
     ],
 )

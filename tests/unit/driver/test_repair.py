@@ -116,7 +116,9 @@ def test_a_network_that_only_the_engine_has_is_adopted_with_its_endpoints() -> N
     plan = r.plan(empty)
     assert plan == [
         r.AdoptNetwork("network office", "the engine has it, and the state does not", ENGINE),
-        r.AdoptEndpoint("endpoint of web", "the engine has it, and the state does not", "n1", ENGINE_ENDPOINT),
+        r.AdoptEndpoint(
+            "endpoint of web (192.168.1.9)", "the engine has it, and the state does not", "n1", ENGINE_ENDPOINT
+        ),
     ]
 
 
@@ -367,3 +369,12 @@ def test_each_correction_says_what_and_why() -> None:
     plan = r.plan(facts)
     assert len(plan) > 3
     assert all(each.subject and each.reason for each in plan)
+
+
+def test_a_swarms_network_is_adopted_only_where_a_container_is_on_it() -> None:
+    """A manager's engine shows every network of the swarm; the others are not on this node."""
+    swarms = replace(ENGINE, scope="swarm")
+    assert kinds(but(WHOLE, networks=(), engine=(swarms,))) == ["AdoptNetwork"]
+    elsewhere = replace(swarms, endpoints=())
+    nothing = but(WHOLE, networks=(), endpoints=(), owned=(), pools=(), addresses=(), engine=(elsewhere,))
+    assert "AdoptNetwork" not in kinds(nothing)

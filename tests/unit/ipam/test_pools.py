@@ -12,35 +12,13 @@ from macvlan_global.ipam.autopool import AutoPool
 from macvlan_global.ipam.holders import Holder, Identity
 from macvlan_global.ipam.pools import CREATE_WINDOW_SECONDS, Pools
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import AddressRecord, PoolRecord, Tables
+from macvlan_global.store.records import PoolRecord, Tables
 from macvlan_global.subnets import Subnet
 from macvlan_global.testing.fake_clock import FakeClock
+from macvlan_global.testing.fake_peers import FakePeers
 from macvlan_global.testing.faults import Faults, FaultyStore
 
 SUBNET = "192.168.1.0/24"
-
-
-@dataclass
-class FakePeers:
-    """Holders that are what the test says: addresses in `stale` belong to the dead."""
-
-    stale: set[str] = field(default_factory=set)
-
-    async def is_stale(self, address: AddressRecord) -> bool:
-        """See `Peers.is_stale`."""
-        return address.address in self.stale
-
-    async def network_name(self, network: str) -> str:
-        """See `Peers.network_name`."""
-        return f"net-{network}"
-
-    async def endpoint_name(self, address: AddressRecord) -> str:
-        """See `Peers.endpoint_name`."""
-        return f"container {address.endpoint}"
-
-    def host_name(self, host: str) -> str:
-        """See `Peers.host_name`."""
-        return host
 
 
 @dataclass

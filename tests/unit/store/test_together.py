@@ -7,7 +7,7 @@ import pytest
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.endpoints import AnswerLost
-from macvlan_global.store.together import GATHER, MOST, Together
+from macvlan_global.store.together import AGAIN, GATHER, MOST, Together
 
 NEVER = 1e6
 """Seconds; so long that only the end of a request lets the next one go."""
@@ -59,6 +59,45 @@ async def test_the_first_goes_at_once_and_the_others_together() -> None:
     requests.go.set()
     assert await asyncio.gather(*tasks) == ["A", "B", "C"]
     assert requests.asked == [["a"], ["b", "c"]]
+
+
+async def test_those_who_were_answered_come_again_together() -> None:
+    """As long as all of them come; the first of them does not go alone."""
+    requests = _Requests()
+    together = Together(requests.send, NEVER, NEVER)
+    requests.go.set()
+
+    async def ask_without_end(name: str, steps: int) -> None:
+        while True:
+            await together.ask(name, name, 1e9)
+            for _ in range(steps):  # one is quicker than the other
+                await asyncio.sleep(0)
+
+    tasks = [asyncio.ensure_future(ask_without_end(name, steps)) for steps, name in enumerate("abcd")]
+    await _asked(requests, 5)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [sorted(many) for many in requests.asked[:5]] == [["a"], *[["a", "b", "c", "d"]] * 4]
+
+
+async def test_who_does_not_come_again_is_not_waited_for_any_longer() -> None:
+    """A moment, once; then the others are asked for."""
+    requests = _Requests()
+    together = Together(requests.send, NEVER, AGAIN)
+    requests.go.set()
+    await asyncio.gather(*_ask(together, "a", "b", "c", "d"))
+    assert await asyncio.gather(*_ask(together, "e", "f")) == ["E", "F"]
+    assert requests.asked == [["a"], ["b", "c", "d"], ["e", "f"]]
+
+
+async def test_who_is_alone_never_waits() -> None:
+    """Neither for those of long ago nor for anybody who might come."""
+    requests = _Requests()
+    together = Together(requests.send, NEVER, NEVER)
+    requests.go.set()
+    for name in "abc":
+        assert await together.ask(name, name, 1e9) == name.upper()
 
 
 async def test_a_request_that_hangs_holds_nobody_up() -> None:

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from macvlan_global.kernel.probe import is_answer, solicitation
+from macvlan_global.kernel.frames import answered_by, solicitation
 
 MAC = bytes.fromhex("020000000001")
 FOUR, SIX = ip_address("192.0.2.9"), ip_address("2001:db8::a1b2:c3d4")
@@ -45,20 +45,20 @@ def test_a_solicitation_is_that_of_rfc_4862() -> None:
 @pytest.mark.parametrize("operation", [1, 2])
 def test_whoever_speaks_arp_with_the_address_has_it(operation: int) -> None:
     """A reply, and a request that says who asks."""
-    assert is_answer(_arp("192.0.2.9", "192.0.2.1", operation), FOUR)
+    assert answered_by(_arp("192.0.2.9", "192.0.2.1", operation), FOUR) == "02:00:00:00:00:09"
 
 
 def test_who_only_asks_for_the_address_does_not_have_it() -> None:
     """Another host may be probing for it at the same time; another neighbour may speak."""
-    assert not is_answer(solicitation(FOUR, MAC), FOUR)
-    assert not is_answer(solicitation(SIX, MAC), SIX)
-    assert not is_answer(_arp("192.0.2.8", "192.0.2.9"), FOUR)
+    assert not answered_by(solicitation(FOUR, MAC), FOUR)
+    assert not answered_by(solicitation(SIX, MAC), SIX)
+    assert not answered_by(_arp("192.0.2.8", "192.0.2.9"), FOUR)
 
 
 def test_who_advertises_the_address_has_it() -> None:
     """Padding behind it does not matter."""
-    assert is_answer(_advertisement(str(SIX)), SIX)
-    assert is_answer(_advertisement(str(SIX)) + bytes(8), SIX)
+    assert answered_by(_advertisement(str(SIX)), SIX) == "02:00:00:00:00:09"
+    assert answered_by(_advertisement(str(SIX)) + bytes(8), SIX) == "02:00:00:00:00:09"
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_who_advertises_the_address_has_it() -> None:
 )
 def test_what_is_no_answer(frame: bytes) -> None:
     """Cut off, of another address, through a router, or of another kind."""
-    assert not is_answer(frame, FOUR if frame[12:14] == b"\x08\x06" else SIX)
+    assert not answered_by(frame, FOUR if frame[12:14] == b"\x08\x06" else SIX)

@@ -1,0 +1,90 @@
+"""What one container asks of its interface, by options of its endpoint. Pure.
+
+They come by `--driver-opt`, or from Compose, whose `interface_name` is one of them. The engine tells a driver of all of
+them, and heeds those of its own only for links that it moves itself.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from macvlan_global.errors import Invalid
+
+IFNAME_KEY = "com.docker.network.endpoint.ifname"
+SYSCTLS_KEY = "com.docker.network.endpoint.sysctls"
+MAX_IFNAME = 15  # IFNAMSIZ of linux/if.h, less the closing NUL
+MAX_PREFIX = 13  # two digits follow
+MAX_ENDPOINT_OPTION = 4096
+_IFNAME = re.compile(r"[!-~]+")
+_ENGINES_NAMES = re.compile(r"eth\d*")
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.([a-z]+)\.IFNAME\.([A-Za-z0-9_-]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointOptions:
+    """What one container asks of its link: its `ifname` inside, "" if any will do; `sysctls` as the engine's option has
+    them, `net.X.Y.IFNAME.Z=value` with commas between."""
+
+    ifname: str = ""
+    sysctls: str = ""
+
+
+def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
+    """Read the options of one endpoint that are ours, or the engine's and told to us.
+
+    Raises:
+        Invalid: a name or a setting that cannot be.
+    """
+    engines, ours, sysctls = (_text(key, given.get(key, "")) for key in (IFNAME_KEY, "ifname", SYSCTLS_KEY))
+    if engines and ours and engines != ours:
+        raise Invalid(f"{IFNAME_KEY}={engines} and ifname={ours} contradict each other; give one of them")
+    if ifname := ours or engines:
+        check_ifname(ifname, f"the interface name {ifname}", counted=False)
+    settings_of(sysctls)
+    return EndpointOptions(ifname, sysctls)
+
+
+def settings_of(sysctls: str) -> tuple[tuple[str, str], ...]:
+    """Sysctls of an interface as paths below /proc/sys/net, with `*` for its name, and values.
+
+    Raises:
+        Invalid: one is none of an interface.
+    """
+    found = []
+    for each in filter(None, sysctls.split(",")):
+        name, equals, value = each.partition("=")
+        match = _SYSCTL.fullmatch(name.strip())
+        if not match or not equals:
+            raise Invalid(
+                f"{each!r} is no setting of an interface; use for example net.ipv4.conf.IFNAME.log_martians=1"
+            )
+        family, table, key = match.groups()
+        found.append((f"{family.lower()}/{table.lower()}/*/{key}", value.strip()))
+    return tuple(found)
+
+
+def check_ifname(name: str, what: str, *, counted: bool) -> None:
+    """Pass a name that an interface in a container may have, or if it is `counted` the beginning of such names.
+
+    It is what the kernel says (`dev_valid_name` in net/core/dev.c), less what engines and all containers have already.
+
+    Raises:
+        Invalid: it cannot be; the text begins with `what`.
+    """
+    most, why = (MAX_PREFIX, ", since a number follows") if counted else (MAX_IFNAME, "")
+    if not name or len(name) > most:
+        raise Invalid(f"{what} has {len(name)} characters; use 1 to {most}{why}")
+    if not _IFNAME.fullmatch(name) or set(name) & set("/:%\\") or name in {".", ".."}:
+        raise Invalid(f"{what} is no name that an interface can have; use letters, digits, - and _")
+    if _ENGINES_NAMES.fullmatch(name) and (counted or name != "eth"):
+        raise Invalid(
+            f"{what} is the engine's to give, which counts eth0, eth1, … itself; use another one, such as lan"
+        )
+    if name == "lo" and not counted:
+        raise Invalid(f"{what} is the loopback's in every container; use another one, such as lan")
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_ENDPOINT_OPTION:
+        raise Invalid(f"the option {key} of a container must be a text of up to {MAX_ENDPOINT_OPTION} characters")
+    return value
