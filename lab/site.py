@@ -20,16 +20,12 @@ for row in sqlite3.connect("file:/var/lib/macvlan-global/state.db?mode=ro", uri=
 """
 
 
-class Site:
-    """One host on a wire (its end is `eth1`), with an engine and the driver running."""
+class EngineHost:
+    """A host with an engine, and what a user does there."""
 
-    def __init__(self, wire: Wire, host: Host, driver: Driver, version: str) -> None:
-        """All of these run; `version` is the engine's label."""
-        driver.wait_for_engine()  # names are learnt from its events
-        self.wire = wire
+    def __init__(self, host: Host) -> None:
+        """The engine runs."""
         self.host = host
-        self.driver = driver
-        self.version = version
 
     def docker(self, *arguments: str) -> str:
         """What docker printed; raises `lab.DockerError` if it refused."""
@@ -51,28 +47,11 @@ class Site:
         """What a command line printed that a user types on the host; raises `lab.CommandError` if it failed."""
         return self.host.run(["sh", "-c", line]).stdout.strip()
 
-    def create(self, name: str, *arguments: str) -> str:
-        """Create a network with our driver and our IPAM."""
-        return self.docker(*self.create_command(name, *arguments))
-
-    @staticmethod
-    def create_command(name: str, *arguments: str) -> tuple[str, ...]:
-        """The arguments of docker that `create` uses."""
-        return (
-            *("network", "create", "-d", "macvlan-global", "--ipam-driver", "macvlan-global"),
-            *arguments,
-            name,
-        )
-
     def start(self, network: str, name: str, *arguments: str) -> str:
         """Start a container that stays."""
         return self.docker(
             "run", "-d", "--init", f"--network={network}", f"--name={name}", *arguments, "alpine", "sleep", "600"
         )
-
-    def run(self, network: str, *arguments: str) -> str:
-        """Run a container to its end: options first, then `alpine` and the command."""
-        return self.docker("run", "--rm", f"--network={network}", *arguments)
 
     def inside(self, container: str, *command: str) -> str:
         """What a command printed in a running container; raises `lab.DockerError` if it failed."""
@@ -87,16 +66,6 @@ class Site:
             return False
         return True
 
-    def endpoint(self, container: str, network: str) -> dict[str, Any]:
-        """What the engine knows of a container's leg in a network (`IPAddress`, `GlobalIPv6Address`, `MacAddress`)."""
-        found = self.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container)
-        leg: dict[str, Any] = json.loads(found)[network]
-        return leg
-
-    def address(self, container: str, network: str) -> str:
-        """The IPv4 address of a container in a network."""
-        return str(self.endpoint(container, network)["IPAddress"])
-
     def link(self, name: str) -> dict[str, Any] | None:
         """An interface of the host, as `ip -d -json link` shows it; None if there is none of that name."""
         done = self.host.run(["ip", "-d", "-json", "link", "show", "dev", name], check=False)
@@ -107,6 +76,45 @@ class Site:
         pid = self.docker("inspect", "-f", "{{.State.Pid}}", container)
         enter = ["nsenter", f"--target={pid}", "--net", "--"]
         return dict(json.loads(self.host.run([*enter, "ip", "-d", "-json", "link", "show", "dev", name]).stdout)[0])
+
+
+class Site(EngineHost):
+    """One host on a wire (its end is `eth1`), with an engine and the driver running."""
+
+    def __init__(self, wire: Wire, host: Host, driver: Driver, version: str) -> None:
+        """All of these run; `version` is the engine's label."""
+        super().__init__(host)
+        driver.wait_for_engine()  # names are learnt from its events
+        self.wire = wire
+        self.driver = driver
+        self.version = version
+
+    def create(self, name: str, *arguments: str) -> str:
+        """Create a network with our driver and our IPAM."""
+        return self.docker(*self.create_command(name, *arguments))
+
+    @staticmethod
+    def create_command(name: str, *arguments: str) -> tuple[str, ...]:
+        """The arguments of docker that `create` uses."""
+        return (
+            *("network", "create", "-d", "macvlan-global", "--ipam-driver", "macvlan-global"),
+            *arguments,
+            name,
+        )
+
+    def run(self, network: str, *arguments: str) -> str:
+        """Run a container to its end: options first, then `alpine` and the command."""
+        return self.docker("run", "--rm", f"--network={network}", *arguments)
+
+    def endpoint(self, container: str, network: str) -> dict[str, Any]:
+        """What the engine knows of a container's leg in a network (`IPAddress`, `GlobalIPv6Address`, `MacAddress`)."""
+        found = self.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container)
+        leg: dict[str, Any] = json.loads(found)[network]
+        return leg
+
+    def address(self, container: str, network: str) -> str:
+        """The IPv4 address of a container in a network."""
+        return str(self.endpoint(container, network)["IPAddress"])
 
     def state(self) -> list[str]:
         """The key of every record in the driver's state file."""

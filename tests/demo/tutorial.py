@@ -1,15 +1,16 @@
-"""The tutorial of two hosts, typed literally: its blocks, its hosts, and writing down what the commands print now.
+"""Pages about several hosts, typed literally: their blocks, and writing down what the commands print now.
 
     .venv/bin/python -m tests.demo.tutorial
 
-A block is fenced as `shell-session`. A line that begins with `host1$ ` or `host2$ ` is a command, continued by a
-backslash at its end; the lines below it are what it prints. See tests/docs/console.py for what counts as equal.
+does that for the tutorial of two hosts, whose hosts are here too. A block is fenced as `shell-session`. A line that
+begins with `host1$ `, `host2$ `, `node1$ ` or `node2$ ` is a command, continued by a backslash at its end; the lines
+below it are what it prints. See tests/docs/console.py for what counts as equal.
 """
 
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +24,13 @@ from tests.docs.console import Command, matches, rewritten
 PAGE = ROOT / "docs" / "two-hosts.md"
 INTERFACES = {"host1": "foo", "host2": "bar"}
 VERSION = "newest"
-LOOKS = ("consul members", "docker network ls", "docker exec", "grep", "macvlan-global hosts", "macvlan-global status")
+LOOKS = (
+    *("consul members", "docker network ls", "docker exec", "grep", "macvlan-global hosts", "macvlan-global status"),
+    *("docker service ps", "docker run --rm", "macvlan-global networks", "macvlan-global addresses"),
+)
 SOON = 15.0
 
-_PROMPT = re.compile(r"(?P<host>host[12])\$ (?P<text>.*)")
+_PROMPT = re.compile(r"(?P<host>(?:host|node)[12])\$ (?P<text>.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +85,61 @@ def hosts_of_the_tutorial() -> Iterator[dict[str, Host]]:
         yield hosts
 
 
-def say(host: Host, command: str) -> tuple[int, str]:
-    """Type a command line on a host; its exit code and all that it printed."""
-    programs = [str(Path(sys.executable).parent), str(ensure_stores()), engine(VERSION).search_path]
-    script = f"export COLUMNS; {{ {command}\n}} 2>&1"
-    done = host.run(["sh", "-c", script], check=False, env={"COLUMNS": "120", "PATH": ":".join(programs)})
+def say(host: Host, command: str, programs: Sequence[str] | None = None) -> tuple[int, str]:
+    """Type a command line on a host, in the folder of the repository; its exit code and all that it printed.
+
+    `programs` are the folders of programs that the host has beside Docker's; by default the store's and ours.
+    """
+    if programs is None:
+        programs = [str(Path(sys.executable).parent), str(ensure_stores())]
+    script = f"export COLUMNS; cd {ROOT}; {{ {command}\n}} 2>&1"
+    path = ":".join([*programs, engine(VERSION).search_path])
+    done = host.run(["sh", "-c", script], check=False, env={"COLUMNS": "120", "PATH": path})
     return done.returncode, done.stdout
 
 
-def follow(hosts: dict[str, Host], commands: list[Typed]) -> Iterator[tuple[Typed, int, str]]:
+def follow(
+    hosts: Mapping[str, Host], commands: list[Typed], programs: Sequence[str] | None = None
+) -> Iterator[tuple[Typed, int, str]]:
     """Type one command after the other, as fast as a person would; each with its exit code and what it printed."""
     for each in commands:
         host = hosts[each.host]
-        code, printed = say(host, each.command.text)
+        code, printed = say(host, each.command.text, programs)
         if each.command.text.startswith("kill "):
             pid = int(host.run(["cat", "/run/macvlan-global.pid"]).stdout)
             wait_until(partial(_ended, pid), "end of the driver")
         deadline = time.monotonic() + SOON
         while each.looks and not matches(each.command.shown, printed) and time.monotonic() < deadline:
-            code, printed = say(host, each.command.text)
+            code, printed = say(host, each.command.text, programs)
         yield each, code, printed
+
+
+def check(hosts: Mapping[str, Host], page: Path, programs: Sequence[str] | None = None) -> None:
+    """Type all that a page says.
+
+    Raises:
+        AssertionError: a command printed something else than the page shows below it, or failed and should not.
+    """
+    commands = typed(page.read_text())
+    assert {each.host for each in commands} == set(hosts)
+    for each, code, printed in follow(hosts, commands, programs):
+        shown = "\n".join(each.command.shown)
+        where = f"line {each.command.first + 1}: {each.host}$ {each.command.text}"
+        assert matches(each.command.shown, printed), f"{where}\n--- the page shows\n{shown}\n--- printed\n{printed}"
+        assert code == 0 or each.command.may_fail, f"{where} ended with exit code {code}"
+
+
+def rewrite(hosts: Mapping[str, Host], page: Path, programs: Sequence[str] | None = None) -> None:
+    """Type all that a page says, and put below each command what it prints now."""
+    text = page.read_text()
+    printed = [(each.command, said) for each, _, said in follow(hosts, typed(text), programs)]
+    page.write_text(rewritten(text, printed))
 
 
 def _ended(pid: int) -> bool:
     return not alive(pid)
 
 
-def _rewrite() -> None:
-    text = PAGE.read_text()
-    with hosts_of_the_tutorial() as hosts:
-        printed = [(each.command, said) for each, _, said in follow(hosts, typed(text))]
-    PAGE.write_text(rewritten(text, printed))
-
-
 if __name__ == "__main__":
-    _rewrite()
+    with hosts_of_the_tutorial() as tutorial:
+        rewrite(tutorial, PAGE)

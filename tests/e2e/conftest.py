@@ -8,6 +8,7 @@ import pytest
 
 from lab import ENGINES, Host, Wire
 from lab.driver import Driver
+from lab.process import wait_until
 from lab.site import Site, links
 
 
@@ -40,5 +41,5 @@ def site(_running: Site) -> Iterator[Site]:
     _running.clean()
     assert _running.driver.admin.addresses() == []
     assert _running.driver.admin.networks() == []
-    assert _running.state() == []
+    wait_until(lambda: _running.state() == [], "end of all records", explain=lambda: str(_running.state()))
     assert links(_running.host) == before

@@ -27,7 +27,9 @@ CHANGES = {
     "add_macvlan",
     "set_up",
     "set_down",
+    "add_in_sandbox",
     "delete_in_sandbox",
+    "silence_in_sandbox",
 }
 
 

@@ -1,30 +1,18 @@
 """The driver dies by SIGKILL before every single change it makes, and is started again: nothing is left over."""
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from lab import ENGINES, Host, Wire
-from lab.driver import Driver
-from tests.e2e.crash_site import ALLOWANCE, LAUNCHER, CrashSite, crash_at_every_change
+from lab import ENGINES
+from tests.e2e.crash_site import CrashSite, crash_at_every_change
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def crash(request: pytest.FixtureRequest) -> Iterator[CrashSite]:
     """A host with an engine, a driver that can be told to die, and two containers that talk throughout."""
-    with Wire() as wire, Host("crash") as host:
-        wire.plug(host)
-        driver = Driver(host)
-        driver.command = [sys.executable, str(LAUNCHER), f"/run/{ALLOWANCE}"]
-        driver.start()
-        host.start_engine(request.param)
-        site = CrashSite(wire, host, driver, request.param)
-        site.create("canary", "--subnet=10.9.9.0/24", "--gateway=10.9.9.1", "-o", "parent=eth1")
-        site.start("canary", "bird", "--ip=10.9.9.8")
-        site.start("canary", "mate", "--ip=10.9.9.9")
+    with CrashSite.with_talk(request.param) as site:
         yield site
-        assert "0% packet loss" in site.docker("exec", "bird", "ping", "-c1", "-W2", "10.9.9.9")
 
 
 def test_network_create_survives_a_crash_at_every_change(crash: CrashSite) -> None:

@@ -146,7 +146,9 @@ async def test_what_a_container_shows(host: Host, engine: DockerEngine) -> None:
     assert (leg.network, leg.network_name, leg.endpoint) == (network, "lan", endpoint.id)
     assert (leg.address, leg.address6, leg.mac) == ("10.9.1.9", endpoint.address6, endpoint.mac)
     assert {"www", identity[:12]} <= set(leg.names)
+    assert await engine.sandboxes() == {await engine.sandbox(identity)} != {""}
     host.docker("stop", "web")
+    assert await engine.sandboxes() == set()
     stopped = await engine.container("web")
     assert stopped is not None
     assert (stopped.running, stopped.legs[0].endpoint) == (False, "")

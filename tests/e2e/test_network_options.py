@@ -222,6 +222,9 @@ def test_the_engines_own_ipam(site: Site) -> None:
     assert "default via fd18::fe " in site.inside("two", "ip", "-6", "route")
     said = site.refusal("run", "--rm", "--network=lan", "--ip=192.168.1.9", "alpine", "true")
     assert "Address already in use" in said
+    engine_gave = [site.endpoint(name, "lan") for name in ("one", "two")]
+    assert held(site) == sorted(each[key] for each in engine_gave for key in ("IPAddress", "GlobalIPv6Address"))
+    site.docker("rm", "-f", "one", "two")
     assert held(site) == []
 
 
@@ -407,6 +410,17 @@ def test_names_and_aliases_resolve(site: Site) -> None:
     assert not site.reaches("web", "192.168.2.1")
     site.docker("network", "connect", "--alias=database", "more", "client")
     assert site.reaches("client", "database")
+
+
+def test_a_container_knows_its_own_name(site: Site) -> None:
+    """As docs/limits.md has it: there are engines that write it down in a way that few understand."""
+    site.create("mac", "--subnet=192.168.1.0/24", "-oparent=eth1")
+    named = ("--hostname=web", "--ip=192.168.1.9")
+    site.start("mac", "web", *named)
+    assert ("::ffff:192.168.1.9\tweb" in site.inside("web", "cat", "/etc/hosts")) == (site.version == "newest")
+    site.docker("rm", "-f", "web")
+    site.start("mac", "web", *named, "--add-host=web:192.168.1.9")
+    assert site.reaches("web", "web")
 
 
 def test_as_compose_asks(site: Site) -> None:

@@ -1,14 +1,11 @@
 """A sub-interface that we made is deleted, set down or left behind by a crash: it is made again, or taken away."""
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from lab import Host, Wire
-from lab.driver import Driver
 from lab.site import links
-from tests.e2e.crash_site import ALLOWANCE, LAUNCHER, CrashSite, crash_at_every_change
+from tests.e2e.crash_site import CrashSite, crash_at_every_change
 
 pytestmark = pytest.mark.needs("8021q")
 
@@ -35,13 +32,8 @@ class VlanSite(CrashSite):
 @pytest.fixture(scope="module")
 def vlan() -> Iterator[VlanSite]:
     """A host with the newest engine and a driver that can be told to die."""
-    with Wire() as wire, Host("vlan") as host:
-        wire.plug(host)
-        driver = Driver(host)
-        driver.command = [sys.executable, str(LAUNCHER), f"/run/{ALLOWANCE}"]
-        driver.start()
-        host.start_engine("newest")
-        yield VlanSite(wire, host, driver, "newest")
+    with VlanSite.running("newest") as site:
+        yield site
 
 
 def test_a_sub_interface_deleted_behind_our_back(vlan: VlanSite) -> None:

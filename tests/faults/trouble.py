@@ -94,11 +94,11 @@ class Trouble:
 
     async def records(self) -> list[AddressRecord]:
         """Every address in the store, read past all drivers."""
-        return await asyncio.to_thread(_beside, self._eye, _scan(self._store.url))
+        return await asyncio.to_thread(_beside, self._eye, lambda: _scan(self._store.url))
 
     async def forget(self, address: str) -> None:
         """Delete an address from the store behind the back of its holder, as nothing of ours does."""
-        await asyncio.to_thread(_beside, self._eye, _delete(self._store.url, address))
+        await asyncio.to_thread(_beside, self._eye, lambda: _delete(self._store.url, address))
 
     async def confirm(self) -> None:
         """Whoever the store knows as the holder of his address is safe from now on."""
@@ -204,10 +204,13 @@ def _insist(command: Callable[[Path], None], file: Path) -> None:
     wait_until(is_done, "snapshot", seconds=INSIST_SECONDS, every=0.2, explain=lambda: refusals[-1])
 
 
-def _beside(machine: Host, work: Coroutine[Any, Any, T]) -> T:
-    """Do it in this thread, whose sockets are those of the machine meanwhile."""
+def _beside(machine: Host, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Do it in this thread, whose sockets are those of the machine meanwhile.
+
+    The work is made here: who asked may have been cancelled before there was a thread for it.
+    """
     with machine.in_network():
-        return asyncio.run(work)
+        return asyncio.run(work())
 
 
 async def _scan(url: str) -> list[AddressRecord]:
