@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 STORE ?= consul
 
-.PHONY: help run stop demo test check lint bench lab format requirements clean
+.PHONY: help run stop demo test check lint bench plugin lab format requirements clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -17,7 +17,7 @@ stop: .venv ## take away all that `make run` made
 demo: .venv ## two hosts that share a network, on Consul or, with STORE=etcd, on etcd; nothing is left of it
 	@$(PY) -m demo.two_hosts --store $(STORE)
 
-test: .venv lab ## everything, for real: engines, kernels, containers
+test: .venv lab plugin ## everything, for real: engines, kernels, containers
 	@$(PY) -m lab.suite
 
 check: lint ## lint, types, import rules, documents
@@ -30,6 +30,9 @@ lint: .venv ## what `make test` does not look at: style and types
 
 bench: .venv lab ## ratios against yardsticks, side by side in one run
 	@$(PY) -m bench
+
+plugin: .venv ## the managed plugin for Docker's swarm mode, in build/plugin
+	@$(PY) -m plugin
 
 lab: .venv
 	@$(PY) -m lab prepare

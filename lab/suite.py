@@ -1,76 +1,99 @@
-"""`make test`: every suite, then in the guest kernel what the running one lacks the links for.
+"""`make test`: every suite; what the running kernel lacks the links for, in the guest kernel.
 
-Suites with engines mostly wait for these, so two run side by side: those of one host, and those of several hosts with a
-cluster store, after which come those that need no engine. What the kernel lacks is not skipped: those tests are left
-out here and run in the guest, and the counts of all are printed.
+Suites with engines mostly wait for these, so three run side by side, the longest first; what a suite printed comes when
+it has ended. What the kernel lacks is not skipped: those tests are left out of the suites and run in the guests, and
+the counts of all are printed.
 """
 
 import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
+from lab.errors import LabError
 from lab.guest import guest_run, kernel_has
 from lab.paths import ROOT
 
 GUEST_MARK = "MACVLAN_GLOBAL_TESTS_GUEST"
-GUEST_SECONDS = 900
+GUEST_SECONDS = 1500
 NEEDED = ("8021q", "dummy")
-SEVERAL_HOSTS = ("global", "faults")
+AT_ONCE = 3
 WITHOUT_ENGINES = ("unit", "property", "simulation", "contract")
-"""Folders of tests. All others are about one host."""
+"""Folders of tests that go first, all in one process; the guests come behind them."""
+LONGEST = ("e2e", "global", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
+"""The other folders, each a suite of its own. One that is not here yet goes last."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a suite ended."""
+
+    title: str
+    code: int
+    output: str
+    seconds: float
 
 
 def main() -> int:
-    """Run everything; 0 if all passed. Arguments go to pytest, which then runs once, without the guest."""
+    """Run everything; 0 if all passed. Arguments go to pytest, which then runs once, without the guests."""
     if sys.argv[1:]:
-        return _pytest(sys.argv[1:])
+        return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, check=False).returncode
     started = time.monotonic()
-    codes = _native()
-    if not all(kernel_has(kind) for kind in NEEDED):
-        codes.append(_in_guests())
+    jobs: list[Callable[[], list[Done]]] = [lambda: [_pytest("without engines", *WITHOUT_ENGINES), *_in_guests()]]
+    jobs += [lambda folder=folder: [_pytest(folder, folder)] for folder in _folders()]  # type: ignore[misc]
+    print(f"{len(jobs)} suites, {AT_ONCE} at once; what each printed comes when it has ended", flush=True)
+    all_done: list[Done] = []
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for job in as_completed([threads.submit(job) for job in jobs]):
+            for done in job.result():
+                print(f"\n=== {done.title}, {done.seconds:.0f} s ===", done.output, sep="\n", flush=True)
+                all_done.append(done)
+    for done in sorted(all_done, key=lambda each: each.code != 0):
+        said = done.output.strip().rsplit("\n", 1)[-1].strip("= ")
+        print(f"{'passed' if done.code == 0 else 'FAILED'}  {done.title}: {said}", flush=True)
     print(f"all suites took {time.monotonic() - started:.0f} s", flush=True)
-    return max(codes, key=abs)
+    return max((done.code for done in all_done), key=abs)
 
 
-def _native() -> list[int]:
-    """Suites of one host, and beside them the others, whose output follows at the end."""
-    several, without = ([f"tests/{name}" for name in names] for names in (SEVERAL_HOSTS, WITHOUT_ENGINES))
-    others = [f"--ignore={each}" for each in (*several, *without)]
-    with ThreadPoolExecutor() as threads:
-        beside = threads.submit(lambda: [_quietly(*several), _quietly(*without)])
-        codes = [_pytest(["tests", "--durations=20", *others])]
-        for code, output in beside.result():
-            print("\n=== beside them ===", output, sep="\n", flush=True)
-            codes.append(code)
-    return codes
+def _folders() -> list[str]:
+    """Every folder of tests but those that go first, in the order in which they start."""
+    found = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    others = {str(folder) for folder in found if folder.parts[0] not in WITHOUT_ENGINES}
+    return sorted(others, key=lambda each: (LONGEST.index(each) if each in LONGEST else len(LONGEST), each))
 
 
-def _quietly(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=20", *arguments]
+def _pytest(title: str, *folders: str) -> Done:
+    """Run folders of tests; folders within them are suites of their own, unless they go with those without engines."""
+    began = time.monotonic()
+    within = [each for each in _folders() if each.startswith(tuple(f"{name}/" for name in folders))]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=20"]
+    command += [*(f"tests/{each}" for each in folders), *(f"--ignore=tests/{each}" for each in within)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.returncode, done.stdout
+    return Done(title, done.returncode, done.stdout, time.monotonic() - began)
 
 
-def _pytest(arguments: list[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
-
-
-def _in_guests() -> int:
-    """One guest for each engine, side by side: a guest uses one processor."""
-    print("\n=== the same, in the guest kernel: tests that want VLAN and dummy links ===", flush=True)
+def _in_guests() -> list[Done]:
+    """Tests that want links which this kernel lacks. One guest for each engine, side by side: each has a processor."""
+    if all(kernel_has(kind) for kind in NEEDED):
+        return []
     with ThreadPoolExecutor() as threads:
-        return max(threads.map(_in_guest, ("oldest", "not oldest")))
+        return list(threads.map(_in_guest, ("oldest", "not oldest")))
 
 
-def _in_guest(selected: str) -> int:
+def _in_guest(selected: str) -> Done:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", selected, *_suites_with_needs()]
     env = {GUEST_MARK: "1", "PYTHONPATH": str(ROOT), "CI": os.environ.get("CI", "")}
-    done = guest_run(command, timeout=GUEST_SECONDS, env=env, echo=False)
-    print(f"--- tests of the guest kernel that are {selected!r}, {done.seconds:.0f} s\n{done.output}", flush=True)
-    return done.returncode
+    title = f"in the guest kernel, with VLAN and dummy links, {selected!r}"
+    began = time.monotonic()
+    try:
+        done = guest_run(command, timeout=GUEST_SECONDS, env=env, echo=False)
+    except LabError as error:
+        return Done(title, 1, str(error), time.monotonic() - began)
+    return Done(title, done.returncode, done.output, done.seconds)
 
 
 def _suites_with_needs() -> list[str]:
