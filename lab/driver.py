@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.hosts import Host
-from lab.process import Completed, tail, wait_until
+from lab.process import SLOWNESS, Completed, tail, wait_until
 from macvlan_global.admin.client import AdminClient
 
 SOCKET = "docker/plugins/macvlan-global.sock"
@@ -97,7 +97,7 @@ class Driver:
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None and self.running:
             os.kill(self._process.pid, number)
-            self._process.wait(30)
+            self._process.wait(30 * SLOWNESS)
 
 
 def _accepts(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from lab.errors import LabError
 from lab.packages import Engine
-from lab.process import alive, tail, wait_until
+from lab.process import SLOWNESS, alive, tail, wait_until
 
 Spawn = Callable[[Sequence[str], Path], "subprocess.Popen[bytes]"]
 READY_SECONDS = 90.0
@@ -153,7 +153,7 @@ class Daemon:
             return
         self._process.send_signal(number)
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(STOP_SECONDS * SLOWNESS)
         except subprocess.TimeoutExpired as late:
             raise LabError(f"the engine did not end within {STOP_SECONDS:g} s {self._log_end()}") from late
 

@@ -25,12 +25,15 @@ from lab.errors import LabError
 from lab.image import image_archive
 from lab.packages import ensure_engines, ensure_stores, ensure_system_packages
 from lab.paths import GUESTS, PREFIX, ROOT
-from lab.process import run
+from lab.process import SLOWNESS_VARIABLE, run
 
 _KERNEL = Path("/usr/bin/linux.uml")
 _SETUP = Path(__file__).with_name("guest.sh")
 _MARK = "MACVLAN_GLOBAL_GUEST"
 _MODULES = ("ipv6", "8021q", "dummy", "macvlan", "bridge", "veth")
+# Alone the guest is three times as slow as the machine below; beside other suites, on a processor that it shares, a
+# driver there once took half a minute to start.
+_SLOWNESS = "6"
 # Said by the kernel itself as it ends, whatever its log level.
 _LAST_WORD = "reboot: System halted\n"
 
@@ -101,6 +104,7 @@ def guest_run(
 
 def _write_scripts(folder: Path, command: Sequence[str], env: Mapping[str, str], disk: Path | None) -> None:
     own = {_MARK: "1", "HOME": "/root", "LANG": "C.UTF-8", "TMPDIR": "/run/tmp", "TERM": "dumb", "COLUMNS": "120"}
+    own[SLOWNESS_VARIABLE] = _SLOWNESS
     words = ["env", *(f"{name}={value}" for name, value in (own | dict(env)).items()), *command]
     (folder / "command").write_text(f"cd {shlex.quote(str(ROOT))} && exec {shlex.join(words)}\n")
     head = {"folder": str(folder), "modules": " ".join(_MODULES), "disk": "1" if disk else ""}

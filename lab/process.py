@@ -12,6 +12,10 @@ from lab.errors import CommandError, LabError
 
 Completed = subprocess.CompletedProcess[str]
 
+SLOWNESS_VARIABLE = "MACVLAN_GLOBAL_LAB_SLOWNESS"
+SLOWNESS = float(os.environ.get(SLOWNESS_VARIABLE, "1"))
+"""How many times slower things may be here: `run` and `wait_until` give up that many times later. The guest sets it."""
+
 
 def run(
     command: Sequence[str],
@@ -28,8 +32,9 @@ def run(
 
     Raises:
         CommandError: it ended with a code other than zero, and `check` is true.
-        LabError: it was still running after `timeout` seconds, and was killed.
+        LabError: it was still running after `timeout` seconds (times `SLOWNESS`), and was killed.
     """
+    limit = None if timeout is None else timeout * SLOWNESS
     try:
         done = subprocess.run(
             list(command),
@@ -39,11 +44,11 @@ def run(
             capture_output=True,
             env=env,
             cwd=cwd,
-            timeout=timeout,
+            timeout=limit,
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        raise LabError(f"{' '.join(command)} was still running after {timeout} s") from late
+        raise LabError(f"{' '.join(command)} was still running after {limit or 0:g} s") from late
     if check and done.returncode != 0:
         raise CommandError(command, done.returncode, done.stdout, done.stderr)
     return done
@@ -60,13 +65,14 @@ def wait_until(
     """Poll `condition` until it holds.
 
     Raises:
-        LabError: it did not hold within `seconds`; the message names `what`
-            and ends with the text of `explain()`, asked only then.
+        LabError: it did not hold within `seconds` (times `SLOWNESS`); the message
+            names `what` and ends with the text of `explain()`, asked only then.
     """
-    deadline = time.monotonic() + seconds
+    limit = seconds * SLOWNESS
+    deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() >= deadline:
-            raise LabError(f"no {what} within {seconds:g} s {explain()}".rstrip())
+            raise LabError(f"no {what} within {limit:g} s {explain()}".rstrip())
         time.sleep(every)
 
 

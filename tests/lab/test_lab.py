@@ -1,5 +1,6 @@
 """Hosts, wires, engines: they work, and nothing of them stays."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from lab import (
 )
 from lab.packages import _mirror, _mirror_of_debootstrap
 from lab.paths import PREFIX, ROOT, RUN
+from lab.process import SLOWNESS_VARIABLE
 
 OWN_NETWORK = Path("/proc/thread-self/ns/net")
 NETWORK = ("network", "create", "-d", "macvlan", "--subnet=10.65.0.0/24", "-o", "parent=eth1", "lan")
@@ -187,6 +189,23 @@ def test_an_engine_that_ends_at_once_says_why() -> None:
     """The error holds the log's end, not only that time ran out."""
     with Host("bad") as host, pytest.raises(LabError, match="no-such-driver"):
         host.start_engine(daemon_json={"storage-driver": "no-such-driver"})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("wait_until(bool, 'end', seconds=0.1)", "no end within 0.3 s"),
+        ("run(['sleep', '600'], timeout=0.1)", "sleep 600 was still running after 0.3 s"),
+    ],
+)
+def test_a_slow_machine_is_given_more_time(call: str, said: str) -> None:
+    """What is slower everywhere, as the guest kernel is, makes no wait there end too early."""
+    program = f"from lab.process import run, wait_until; {call}"
+    env = {SLOWNESS_VARIABLE: "3", "PATH": os.defpath}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert said in done.stderr
 
 
 def test_the_kernel_is_probed_for_real() -> None:
