@@ -12,6 +12,7 @@ from bench import (
     attach,
     cluster_allocations,
     dns,
+    docker_burst,
     docker_connect,
     docker_run,
     fill,
@@ -27,6 +28,7 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
     "docker-run": docker_run.measure,
     "docker-connect": docker_connect.measure,
+    "docker-burst": docker_burst.measure,
     "attach": attach.measure,
     "allocations": allocations.measure,
     "fill": fill.measure,
@@ -43,7 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="NAME", help=", ".join(MEASUREMENTS))
     parser.add_argument("--quick", action="store_true", help="a few rounds: shows that it works, and measures nothing")
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help=f"put the rows into {DOCUMENT.relative_to(ROOT)}")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("bench: network namespaces are root's; use `sudo make bench`", file=sys.stderr)
@@ -56,7 +58,7 @@ def main() -> int:
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     report.show(rows)
     if arguments.write:
-        report.write(rows, DOCUMENT, load)
+        report.write(rows, DOCUMENT, load, whole=not arguments.names)
     return 0
 
 

@@ -50,7 +50,7 @@ _FIGURES: dict[str, tuple[str, Unit]] = {
 }
 TITLES = tuple(f"{what}, {store}, {LARGE} hosts" for store in STORES for what, _ in _FIGURES.values())
 _AT_ONCE = 128
-_REST_SECONDS = 10.0
+_REST_SECONDS = 30.0
 _SETTLE_SECONDS = 1.0
 _CHANGES = 10
 _QUIET_SECONDS, _LITTLE = 5, 10_000

@@ -42,17 +42,23 @@ def show(rows: Iterable[Row]) -> None:
     Console(width=max(150, Console().width)).print(table)
 
 
-def markdown(rows: Iterable[Row], load: float) -> str:
-    """The table for a document, and what it was measured on; `load` is the machine's load average before that."""
-    lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS)), *(_line(cells(row)) for row in rows)]
+def markdown(rows: Iterable[Row], load: float, before: str = "") -> str:
+    """The table for a document, and what it was measured on; `load` is the machine's load average before that.
+
+    Rows of the table `before` that were not measured now stay where they are.
+    """
+    now = {row.what: _line(cells(row)) for row in rows}
+    kept = {line.split(" | ")[0].removeprefix("| "): line for line in before.splitlines() if line.startswith("| ")}
+    kept = {what: line for what, line in kept.items() if what not in {HEADINGS[0], "---"}}
+    lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS)), *(kept | now).values()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release().partition('-')[0]}"
-    before = f"load average before the run {load:.1f}" + (", so figures are noisy" if load > _QUIET else "")
-    return "\n".join([*lines, "", f"Measured on {machine}, Python {platform.python_version()}; {before}."])
+    how = f"load average before the run {load:.1f}" + (", so figures are noisy" if load > _QUIET else "")
+    return "\n".join([*lines, "", f"Measured on {machine}, Python {platform.python_version()}; {how}."])
 
 
-def write(rows: Iterable[Row], document: Path, load: float) -> None:
-    """Put the table between the document's markers; see `markdown`.
+def write(rows: Iterable[Row], document: Path, load: float, *, whole: bool = True) -> None:
+    """Put the table between the document's markers; see `markdown`. Unless it is the `whole` one, other rows stay.
 
     Raises:
         ValueError: the document has no markers.
@@ -60,7 +66,8 @@ def write(rows: Iterable[Row], document: Path, load: float) -> None:
     text = document.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{document} has no line {BEGIN} or no line {END}")
-    table = f"{BEGIN}\n{markdown(rows, load)}\n{END}"
+    before = "" if whole else text.partition(BEGIN)[2].partition(END)[0]
+    table = f"{BEGIN}\n{markdown(rows, load, before)}\n{END}"
     document.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: table, text, flags=re.DOTALL))
 
 

@@ -7,13 +7,14 @@ from lab import Host, Wire
 from lab.cluster_site import ClusterSite, StoreKind
 from lab.driver import Driver
 
-OURS, BUILT_IN, HOME = "ours", "builtin", "home"
+OURS, DIRECT, BUILT_IN, HOME = "ours", "direct", "builtin", "home"
 YARDSTICK = "built-in macvlan"
 
 
 @contextmanager
 def site(name: str, store: StoreKind | None = None) -> Iterator[Host]:
-    """The host, with networks `OURS` and `BUILT_IN`, and a built-in one more, `HOME`, each on a parent of its own.
+    """The host, with networks `OURS`, `DIRECT` and `BUILT_IN`, and a built-in one more, `HOME`, each on a parent of
+    its own.
 
     With `store`, it is a host of a cluster with one member of such a store.
     """
@@ -28,7 +29,8 @@ def site(name: str, store: StoreKind | None = None) -> Iterator[Host]:
         driver.start()
         stack.callback(driver.stop)
         host.start_engine("newest")
-        kinds = {OURS: ("macvlan-global", "--ipam-driver=macvlan-global"), BUILT_IN: ("macvlan",), HOME: ("macvlan",)}
+        ours = ("macvlan-global", "--ipam-driver=macvlan-global")
+        kinds = {OURS: ours, DIRECT: (*ours, "-oattach=direct"), BUILT_IN: ("macvlan",), HOME: ("macvlan",)}
         for number, (network, kind) in enumerate(kinds.items(), 1):
             parent, subnet = f"eth{number}", f"10.{64 + number}.0.0/16"
             if not (store and parent == "eth1"):  # a cluster's machines have that

@@ -12,6 +12,7 @@ from bench import (
     attach,
     cluster_allocations,
     dns,
+    docker_burst,
     docker_connect,
     docker_run,
     fill,
@@ -32,7 +33,7 @@ def test_every_row_comes_out() -> None:
     cells = (line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))
     shown = " ".join(filter(None, cells))  # a line on which only another cell goes on has nothing here
     parts = (
-        *(docker_run, docker_connect, attach, allocations, fill, startup, dns),
+        *(docker_run, docker_connect, docker_burst, attach, allocations, fill, startup, dns),
         *(cluster_allocations, across_hosts, growth),
     )
     assert shown == " ".join(title for part in parts for title in part.TITLES)
@@ -76,6 +77,17 @@ def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
     assert "load average before the run 2.0, so figures are noisy." in text
     assert "first" not in text
     assert "old" not in text
+
+
+def test_some_rows_are_measured_again(tmp_path: Path) -> None:
+    """They take the place of those of before; the others stay, and so does the order."""
+    page = tmp_path / "page.md"
+    page.write_text(f"{report.BEGIN}\n{report.END}\n")
+    rows = [Row(name, "s", [1.0]) for name in ("first", "second", "third")]
+    report.write(rows, page, 0.0)
+    report.write([Row("second", "s", [2.0]), Row("fourth", "s", [4.0])], page, 0.0, whole=False)
+    table = [line.split(" | ")[:2] for line in page.read_text().splitlines() if line.startswith("| ")][2:]
+    assert table == [["| first", "1 s"], ["| second", "2 s"], ["| third", "1 s"], ["| fourth", "4 s"]]
 
 
 def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
