@@ -221,8 +221,10 @@ class PlayedHost:
     async def _release(self, leg: PlayedLeg) -> None:
         begun = time.time()
         asked = {"PoolID": leg.network.pool, "Address": leg.bare}
-        await self._whatever(self._maybe_twice("IpamDriver.ReleaseAddress", **asked))
-        self._note("release", leg, begun)
+        try:
+            await self._whatever(self._maybe_twice("IpamDriver.ReleaseAddress", **asked))
+        finally:  # power that is lost meanwhile cancels this, and the driver may have let go all the same
+            self._note("release", leg, begun)
         self._legs.pop(leg.endpoint, None)
 
     def _wish(self, network: PlayedNetwork) -> str:

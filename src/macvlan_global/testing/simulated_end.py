@@ -49,7 +49,8 @@ class End:
         """All that is not as it should be. Two holders that are excused are in order if repair tells of it.
 
         So is who has not his address since the store was `restored`, with it the claim of one that was gone for good
-        on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it.
+        on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it. Nor
+        the other address that this claim held: both are given back together.
         """
         living = {}
         by_endpoint: dict[str, SimulatedHost] = {}
@@ -67,8 +68,17 @@ class End:
         records = [row.record for row in await self._tables.addresses.scan()]
         unsettled += compare_end(records, living, fixed)
         former = {each for host in self._hosts for each in host.former_ids} if restored else set()
-        undead = [each.address for each in records if each.kind == "endpoint" and each.host in former]
-        found = [each for each in unsettled if not _is_told(each, verdict, by_endpoint, undead)]
+        claims = [each for each in records if each.kind == "endpoint" and each.host in former]
+        undead = [each.address for each in claims]
+        answered = {address for _, addresses in living.values() for address in addresses}
+        kept = {each.endpoint for each in claims if each.address in answered}
+        beside = {each.address for each in claims if each.endpoint in kept}
+        found = [
+            each
+            for each in unsettled
+            if not (each.kind == "held by nobody" and each.address in beside)
+            and not _is_told(each, verdict, by_endpoint, undead)
+        ]
         found += [
             Violation("pool held by nobody", row.record.subnet, f"network {row.record.network[:16]!r}")
             for row in await self._tables.pools.scan()
