@@ -178,9 +178,7 @@ class SimulatedEngine(FakeEngine):
             for pool, address in zip(
                 container.pools, filter(None, (container.address, container.address6)), strict=True
             ):
-                begun = self._around.now()
-                await self._release(pool, address)
-                self._note("release", begun, "ok", container.endpoint, address)
+                await self._release_of(container.endpoint, pool, address)
 
     def lose_power(self) -> list[Container]:
         """Every container stops, and nobody is told; which they were."""
@@ -251,11 +249,7 @@ class SimulatedEngine(FakeEngine):
             with contextlib.suppress(MacvlanGlobalError):
                 await self._host.call(lambda driver: driver.endpoints.delete(network, endpoint))
         for pool, address in got:
-            begun = self._around.now()
-            try:
-                await self._release(pool, address)
-            finally:
-                self._note("release", begun, "ok", endpoint, address)
+            await self._release_of(endpoint, pool, address)
         self._host.legs.pop(endpoint, None)
         if container:
             self._hide(container)
@@ -264,6 +258,24 @@ class SimulatedEngine(FakeEngine):
         links = self._host.kernel.sandboxed.get(container.sandbox, {})
         if "eth0" in links:
             self._host.kernel.move_back(container.sandbox, "eth0", container.joined.link)
+
+    async def _release_of(self, endpoint: str, pool: str, address: str) -> None:
+        """Written down from the first call to the last answer, and each request that arrives: one that is sent twice
+        may let go when the other one was answered long ago."""
+
+        async def arrive(driver: Driver) -> None:
+            begun = self._around.now()
+            try:
+                await driver.pools.release_address(pool, address)
+            finally:
+                self._note("release", begun, "ok", endpoint, address)
+
+        begun = self._around.now()
+        try:
+            with contextlib.suppress(MacvlanGlobalError):
+                await self._host.call(arrive)
+        finally:
+            self._note("release", begun, "ok", endpoint, address)
 
     async def _release(self, pool: str, address: str) -> None:
         with contextlib.suppress(MacvlanGlobalError):
