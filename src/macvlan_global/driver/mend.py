@@ -103,6 +103,7 @@ class Mender:
         links = {link.name: link for link in await self._driver.kernel.links()}
         endpoints = tuple(await self._driver.endpoints.all())
         networks = tuple(await self._driver.networks.all())
+        later = self._now()
         return lambda engine: r.Facts(
             host=self._driver.identity.host,
             boot=self._driver.identity.boot,
@@ -115,6 +116,7 @@ class Mender:
             shared=shared,
             links=links,
             engine=engine,
+            later=later,
         )
 
     async def _shared(self) -> r.Shared | None:

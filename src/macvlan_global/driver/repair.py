@@ -41,7 +41,8 @@ class Shared:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that a repair rests on. `engine` is None if it did not answer, `shared` if the store did not; times are
-    seconds since the epoch. `settled` are the ids of what was there, and whole, before `shared` was read."""
+    seconds since the epoch, `now` before the rest was read and `later` after it: the clock may be set meanwhile.
+    `settled` are the ids of what was there, and whole, before `shared` was read."""
 
     host: str
     boot: str
@@ -54,10 +55,12 @@ class Facts:
     shared: Shared | None = None
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     engine: tuple[EngineNetwork, ...] | None = None
+    later: float | None = None
 
     def is_old(self, at: float) -> bool:
         """Whether something written at this time is beyond the grace period."""
-        return abs(self.now - at) >= self.grace  # the clock may have been ahead when it was written
+        # the clock may have been ahead when it was written
+        return all(abs(each - at) >= self.grace for each in (self.now, self.later or self.now))
 
     def is_whole(self, record: NetworkRecord | EndpointRecord) -> bool:
         """Whether a network or an endpoint surely has claimed all that is its own."""
@@ -347,10 +350,8 @@ def _unclaimed_by(
         if not facts.is_whole(endpoint) or (reserved and not facts.is_old(endpoint.at)):
             continue  # it is just being made
         if record is None or not holder.holds(record) or record.host != facts.host:
-            who = endpoint.container or endpoint.id[:12]
-            yield ClaimAddress(
-                f"address {address}", f"{who} uses it, and the store does not say so", pool, address, holder
-            )
+            reason = f"{endpoint.container or endpoint.id[:12]} uses it, and the store does not say so"
+            yield ClaimAddress(f"address {address}", reason, pool, address, holder)
 
 
 def _addresses(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackAddress]:
@@ -365,9 +366,8 @@ def _addresses(facts: Facts, shared: Shared, deleted: set[str]) -> Iterator[Give
             continue
         if each.kind == "reserved":
             if each.address not in used:
-                yield GiveBackAddress(
-                    f"address {each.address}", "it was asked for, and no container of the engine has it", each
-                )
+                reason = "it was asked for, and no container of the engine has it"
+                yield GiveBackAddress(f"address {each.address}", reason, each)
         elif each.kind == "endpoint" and each.endpoint not in endpoints and each.endpoint not in in_engine:
             yield GiveBackAddress(f"address {each.address}", "its endpoint is gone", each)
         elif each.network not in networks | shared.removed and each.kind != "endpoint":

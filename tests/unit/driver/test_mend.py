@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import pytest
+
 from macvlan_global.driver.endpoints import WantedEndpoint
 from macvlan_global.driver.mend import Mender
 from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork, DeleteEndpoint, DeleteNetwork
@@ -203,6 +205,25 @@ async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> Non
     kernel.meanwhile = join
     await rig.mend(grace=60)
     assert link_name(endpoint) in kernel.hosted
+
+
+@pytest.mark.parametrize("seconds", [-86400, 86400], ids=["back", "ahead"])
+async def test_a_container_that_starts_while_repair_looks_and_the_clock_is_set_keeps_its_endpoint(seconds: int) -> None:
+    """It is not a day old, though the clock says so that was read before; the engine does not know it yet."""
+    kernel = SlowToList("eth0")
+    rig = await Rig.build(kernel=kernel)
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+
+    async def start() -> None:
+        rig.clock.advance(seconds)
+        pool = "macvlan-global/192.168.1.0/24"
+        address = await rig.driver.pools.request_address(pool, "192.168.1.9")
+        await rig.driver.endpoints.create(WantedEndpoint(engine_id("n1"), engine_id("e1"), address))
+
+    kernel.meanwhile = start
+    await rig.mend(grace=60)
+    assert [each.id for each in await rig.driver.endpoints.all()] == [engine_id("e1")]
+    assert {each.address: each.kind for each in await rig.driver.pools.addresses()}["192.168.1.9"] == "endpoint"
 
 
 async def test_what_was_written_while_the_clock_was_ahead_is_not_young_for_ever() -> None:
