@@ -1,11 +1,13 @@
 """Links that are made inside containers: names, what is in there, and everything that happens to a container."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
 from lab import ENGINES, Host, Wire
 from lab.driver import Driver
+from lab.errors import LabError
 from lab.process import wait_until
 from lab.site import Site
 from tests.e2e.attach.legs_seen import as_lines, inside, names, seen
@@ -230,6 +232,21 @@ def _made(version: str, *, live_restore: bool) -> Iterator[Site]:
         host.start_engine(version, live_restore=live_restore)
         yield Site(wire, host, driver, version)
         driver.stop()
+
+
+def test_the_old_engine_forgets_the_name_of_a_link_on_an_internal_network(live: Site) -> None:
+    """A link made inside comes beside it all the same: docs/limits.md says so."""
+    live.create("inner", "--subnet=10.3.0.0/24", "--internal", "-oparent=eth1", "-oattach=plain")
+    live.create("next", "--subnet=10.4.0.0/24", "-oparent=eth1", "-oattach=plain")
+    live.create("back", *BACK)
+    live.start("inner", "box")
+    live.host.restart_engine()
+    live.driver.wait_for_engine()
+    refusal = pytest.raises(LabError, match="file exists")
+    with contextlib.nullcontext() if live.version == NEWEST else refusal:
+        live.docker("network", "connect", "next", "box")
+    live.docker("network", "connect", "back", "box")
+    assert live.endpoint("box", "back")["IPAddress"]
 
 
 def test_the_engine_restarts_under_a_container_with_two_links(live: Site) -> None:
