@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from macvlan_global.ipam.holders import Identity
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pools import Pools
-from macvlan_global.store.records import AddressRecord, Tables
+from macvlan_global.store.records import AddressRecord
 from macvlan_global.store.sqlite import open_sqlite
+from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet
 
 IDENTITY = Identity("bench", "0")

@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 from macvlan_global.dns.address import read_address
-from macvlan_global.dns.ready import Answers
-from macvlan_global.dns.server import Resolver
+from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.store.records import NameRecord
 
 NAMES = 200

@@ -16,8 +16,8 @@ from pathlib import Path
 from bench.address_book import IDENTITY, address_book
 from bench.rounds import Figures, Row, take_turns
 from lab.paths import BUILD, scratch_folder
-from macvlan_global.ipam.allocate import COOLING_SECONDS
-from macvlan_global.ipam.poolid import DEFAULT_SPACE
+from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.records import AddressRecord
 from macvlan_global.subnets import from_number, usable

@@ -84,7 +84,7 @@ def build(folder: Path, packages: Path) -> None:
     _licences(folder, next(each for each in archives if each.name.startswith(f"{_LICENCES}_")))
     site = folder / PACKAGES[1:]
     _libraries(site)
-    shutil.copytree(ROOT / "src/macvlan_global", site / "macvlan_global", ignore=shutil.ignore_patterns("testing"))
+    shutil.copytree(ROOT / "src/macvlan_global", site / "macvlan_global")
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "var/run").symlink_to("../run")
@@ -151,7 +151,7 @@ def _remove(folder: Path, patterns: tuple[str, ...] | list[str]) -> None:
 # Loads everything that the driver may load, and compiles that: it takes three quarters of a start, and an engine waits
 # ten seconds for a plugin. What is compiled is not compared with its source again, so times do not matter to it.
 _LOAD = """
-import macvlan_global.__main__, macvlan_global.daemon, macvlan_global.global_scope, macvlan_global.store.etcd
+import macvlan_global.__main__, macvlan_global.daemon, macvlan_global.global_scope, macvlan_global.store.remote.etcd
 import ctypes, py_compile, sqlite3, ssl, sys
 for path in sorted({str(getattr(module, "__file__", None)) for module in [*sys.modules.values()]}):
     if path.endswith(".py"):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
+from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.store.access import StoreAccess, is_cluster
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")

@@ -18,25 +18,25 @@ from macvlan_global import __version__
 from macvlan_global.admin.server import AdminServer, MetricsServer
 from macvlan_global.admin.views import Views
 from macvlan_global.cluster.identity import load_identity, machine_fingerprint
-from macvlan_global.cluster.label import ScopeLabel
 from macvlan_global.config import Config, load_access
 from macvlan_global.driver.driver import Driver, Settings
-from macvlan_global.driver.learn import EngineFollower
-from macvlan_global.driver.mend import Mender
 from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
-from macvlan_global.ipam.holders import Identity
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.netlink import NetlinkKernel
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.listening import handed_over, listen, tell_systemd
 from macvlan_global.metrics import Metrics
+from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.engine_follower import EngineFollower
+from macvlan_global.scope_label import ScopeLabel
 from macvlan_global.store.access import StoreAccess, is_cluster
 from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
-from macvlan_global.store.records import Tables
+from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Daemon:
         await driver.attacher.traits.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await driver.pools.load()
-        mender = Mender(driver, grace=config.repair_grace, our_ipam=config.driver_name)
+        mender = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)
         await mender.mend(None)
         listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
         follower = EngineFollower(driver, self._engine, mender, self._metrics, *listeners)

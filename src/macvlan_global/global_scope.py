@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from typing import Self
 
 from macvlan_global import __version__
-from macvlan_global.cluster.hosts import HostFacts, Hosts, Member
+from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
 from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.config import Config
 from macvlan_global.dns.address import read_address
-from macvlan_global.dns.feed import Feed
-from macvlan_global.dns.learn import NamesHere
-from macvlan_global.dns.publish import Publisher
-from macvlan_global.dns.ready import Answers
-from macvlan_global.dns.server import Resolver
+from macvlan_global.dns.publish.publisher import Publisher
+from macvlan_global.dns.publish.watch_engine import NamesHere
+from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.feed import Feed
+from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineEvent
 from macvlan_global.errors import Unavailable
-from macvlan_global.ipam.holders import Identity
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.replication.replicator import Replicator
 from macvlan_global.store.ports import ClusterStore
-from macvlan_global.store.records import EndpointRecord, NetworkRecord, Tables
+from macvlan_global.store.records import EndpointRecord, NetworkRecord
+from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ ENGINE_SECONDS = 2.0
 class GlobalScope:
     """The parts. `resolver` is None if none is wanted."""
 
-    hosts: Hosts
+    hosts: Heartbeat
     replicator: Replicator
     names: NamesHere
     feed: Feed
@@ -47,7 +48,7 @@ class GlobalScope:
     reclaimer: Reclaimer
 
     @classmethod
-    def build(cls, config: Config, store: ClusterStore, driver: Driver, engine: Engine, hosts: Hosts) -> Self:
+    def build(cls, config: Config, store: ClusterStore, driver: Driver, engine: Engine, hosts: Heartbeat) -> Self:
         """Wire the parts to each other and to the driver.
 
         Raises:
@@ -129,7 +130,7 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         Invalid: `dns` in the configuration is no address.
     """
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
-    hosts = Hosts(shared, tables, member, lambda: host_facts(driver, engine))
+    hosts = Heartbeat(shared, tables, member, lambda: host_facts(driver, engine))
     driver = Driver.build(tables, kernel, identity, settings, host_name=hosts.name_of, steady=time.monotonic)
     return driver, GlobalScope.build(config, shared, driver, engine, hosts)
 
@@ -139,7 +140,7 @@ async def shared_ids(driver: Driver) -> dict[str, str]:
     return {each.id: each.shared_id for each in await driver.networks.all() if each.cluster}
 
 
-async def host_facts(driver: Driver, engine: Engine) -> HostFacts:
+async def host_facts(driver: Driver, engine: Engine) -> HostSummary:
     """What this host tells the others about itself."""
     version = ""
     try:
@@ -147,4 +148,4 @@ async def host_facts(driver: Driver, engine: Engine) -> HostFacts:
             version = (await engine.info()).version
     except (Unavailable, TimeoutError):
         log.debug("the engine does not say its version now")
-    return HostFacts(version, len(await driver.networks.all()), len(await driver.endpoints.all()))
+    return HostSummary(version, len(await driver.networks.all()), len(await driver.endpoints.all()))

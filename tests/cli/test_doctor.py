@@ -15,9 +15,9 @@ from lab.driver import Driver
 from macvlan_global.doctor import kernel
 from macvlan_global.doctor.examine import examine
 from macvlan_global.doctor.facts import (
+    DoctorFacts,
     DriverFacts,
     EngineFacts,
-    Facts,
     KernelFacts,
     LinkFacts,
     NetworkFacts,
@@ -46,7 +46,7 @@ LAN = NetworkFacts("lan", "eth0")
 
 def problems(**changed: object) -> list[Finding]:
     """All that is not ok on a host that is well but for these facts."""
-    return [each for each in examine(Facts(**WELL | changed)) if each.level != "ok"]
+    return [each for each in examine(DoctorFacts(**WELL | changed)) if each.level != "ok"]
 
 
 def on(*links: LinkFacts, networks: tuple[NetworkFacts, ...] = (LAN,), **changed: object) -> list[Finding]:
@@ -56,7 +56,7 @@ def on(*links: LinkFacts, networks: tuple[NetworkFacts, ...] = (LAN,), **changed
 
 def test_a_host_that_is_well_has_nothing_to_tell() -> None:
     """Every check says ok, none is left out, and none says what to do."""
-    found = examine(Facts(**WELL, networks=(LAN,), links={"eth0": LinkFacts("eth0")}))
+    found = examine(DoctorFacts(**WELL, networks=(LAN,), links={"eth0": LinkFacts("eth0")}))
     assert {each.check for each in found} == {
         *("platform", "kernel", "rights", "engine", "driver", "socket", "config", "state", "parents")
     }

@@ -11,7 +11,7 @@ from lab import ConsulCluster, EtcdCluster
 from lab.cluster import Cluster
 from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.ports import ClusterStore
-from macvlan_global.testing import cluster_contract, store_contract
+from testkit import cluster_contract, store_contract
 
 KINDS = {"etcd": EtcdCluster, "consul": ConsulCluster}
 

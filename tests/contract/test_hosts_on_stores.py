@@ -9,19 +9,19 @@ import pytest
 
 from lab import ConsulCluster, EtcdCluster
 from lab.cluster import Cluster
-from macvlan_global.cluster.hosts import HostFacts, Hosts, Member
+from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
 from macvlan_global.store.open import open_cluster_store
-from macvlan_global.store.records import Tables
+from macvlan_global.store.table import Tables
 
 TTL = 10.0  # the least that Consul knows
 IDS = ("a" * 32, "b" * 32)
 
 
-async def _facts() -> HostFacts:
-    return HostFacts()
+async def _facts() -> HostSummary:
+    return HostSummary()
 
 
-async def _until_seen(hosts: Hosts, ids: set[str], seconds: float) -> float:
+async def _until_seen(hosts: Heartbeat, ids: set[str], seconds: float) -> float:
     return await _until(lambda: set(hosts.live()) == ids, seconds, lambda: f"{sorted(hosts.live())} live")
 
 
@@ -40,7 +40,7 @@ async def _one_comes_and_goes(cluster: Cluster, caplog: pytest.LogCaptureFixture
         for member in members:
             store = open_cluster_store(cluster.url)
             stack.push_async_callback(store.close)
-            hosts.append(Hosts(store, Tables(store, store), member, _facts, ttl=TTL))
+            hosts.append(Heartbeat(store, Tables(store, store), member, _facts, ttl=TTL))
         watching = asyncio.ensure_future(hosts[0].run())
         await _until_seen(hosts[0], {IDS[0]}, 10)
         dying = asyncio.ensure_future(hosts[1].run())

@@ -15,16 +15,16 @@ from lab import Host
 from lab.process import wait_until
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel
-from macvlan_global.kernel.ports import Leg, MacvlanSpec, MadeInside
-from macvlan_global.testing.fake_kernel import FakeKernel
-from macvlan_global.testing.kernel_contract import (
+from macvlan_global.kernel.ports import InterfaceConfig, MacvlanSpec, MadeInside
+from testkit.fake_kernel import FakeKernel
+from testkit.kernel_contract import (
     DUMMY_CONTRACT,
     KERNEL_CONTRACT,
     VLAN_CONTRACT,
     Check,
     KernelRig,
 )
-from macvlan_global.testing.sandbox_contract import SANDBOX_CONTRACT
+from testkit.sandbox_contract import SANDBOX_CONTRACT
 
 ALTNAME = "uplink-of-the-house"
 
@@ -177,7 +177,7 @@ async def test_a_module_that_is_missing_says_what_to_load(real: KernelRig) -> No
 def test_a_namespace_that_must_not_be_entered_is_not_taken_for_gone(hosts: tuple[Host, Host]) -> None:
     """A driver without CAP_SYS_ADMIN cannot tell that a container is dead, so it must not say so."""
     path = f"/run/netns/{hosts[1].namespace}"
-    program = f"import asyncio, macvlan_global.kernel.sandbox as s; asyncio.run(s.Sandboxes().run({path!r}, bool))"
+    program = f"import asyncio, macvlan_global.kernel.netns as s; asyncio.run(s.Sandboxes().run({path!r}, bool))"
     command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert f"Unavailable: the network namespace {path} cannot be entered" in done.stderr
@@ -200,7 +200,7 @@ async def test_what_cannot_be_entered_is_not_made_and_leaks_nothing(real: Kernel
 ALIAS = "mg-0123456789ab"
 MAC = "02:00:00:00:00:aa"
 SPEC = MacvlanSpec(ALIAS, "port0", "bridge", MAC, 1400)
-LEG = Leg(
+LEG = InterfaceConfig(
     "lan",
     numbered=True,
     addresses=(IPv4Interface("10.9.0.5/24"), IPv6Interface("fd09::5/64")),

@@ -8,9 +8,9 @@ import pytest
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
-from macvlan_global.testing import cluster_contract
-from macvlan_global.testing.faults import FaultyStore
-from macvlan_global.testing.store_contract import STORE_CONTRACT, Check
+from testkit import cluster_contract
+from testkit.faults import FaultyStore
+from testkit.store_contract import STORE_CONTRACT, Check
 
 
 @pytest.fixture(params=["memory", "sqlite", "faulty"])

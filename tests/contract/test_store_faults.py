@@ -12,10 +12,10 @@ import pytest
 from lab import ConsulCluster, EtcdCluster, TcpProxy
 from lab.cluster import Cluster
 from macvlan_global.errors import Unavailable
-from macvlan_global.store.endpoints import DEADLINE, LOST, REFUSAL
 from macvlan_global.store.open import NO_ACCESS, StoreAccess, open_cluster_store
 from macvlan_global.store.ports import ClusterStore
-from macvlan_global.testing.cluster_contract import LEASE, Mirror
+from macvlan_global.store.remote.members import DEADLINE, LOST, REFUSAL
+from testkit.cluster_contract import LEASE, Mirror
 
 KINDS = {"etcd": EtcdCluster, "consul": ConsulCluster}
 SLACK = 1.0

@@ -9,10 +9,10 @@ import pytest
 import typer
 from typer.main import get_command
 
+from macvlan_global.attach.options import KEYS
 from macvlan_global.cli.app import app
 from macvlan_global.config import ENVIRONMENT_PREFIX, SCALARS, AutoPoolConfig, Config
-from macvlan_global.driver.options import KEYS
-from macvlan_global.ipam.poolid import SPACE_OPTION
+from macvlan_global.ipam.pool_id import SPACE_OPTION
 from macvlan_global.metrics import Metrics
 from tests.docs.error_texts import all_texts, error_texts
 

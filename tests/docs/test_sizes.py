@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.docs.imports import PACKAGE, modules
 
-MODULE_LINES = 400
+MODULE_LINES = 500
 FUNCTION_LINES = 50
 
 LARGER_MODULES: dict[str, int] = {}

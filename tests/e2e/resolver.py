@@ -15,11 +15,12 @@ import dns.rcode
 import dns.rrset
 
 from macvlan_global.dns.address import read_address
-from macvlan_global.dns.feed import Feed
-from macvlan_global.dns.ready import Answers
-from macvlan_global.dns.server import Resolver
+from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.feed import Feed
+from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import NameRecord, PortRecord, Tables
+from macvlan_global.store.records import NameRecord, PortRecord
+from macvlan_global.store.table import Tables
 
 OURS = "127.0.0.153"
 OTHER = "127.0.0.99"

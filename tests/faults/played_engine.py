@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from plugin_calls import GATEWAY, Gone, Plugin, Refused
 
-from macvlan_global.ipam.poolid import DEFAULT_SPACE
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 
 DRIVER = "macvlan-global"
 GENERIC = "com.docker.network.generic"

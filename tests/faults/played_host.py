@@ -13,7 +13,7 @@ from plugin_calls import Gone, Plugin, Refused
 
 from lab import Host
 from lab.driver import SOCKET, Driver
-from macvlan_global.testing.history import Event, Outcome, What
+from testkit.history import Event, Outcome, What
 
 USERS = 8
 """Of each host, each with one thing under way."""

@@ -25,7 +25,7 @@ from trouble import Trouble, until
 from lab.cluster_site import ClusterSite, StoreKind
 from lab.proxy import TcpProxy
 from lab.site import links
-from macvlan_global.testing.history import Event, Violation, compare_end, judge
+from testkit.history import Event, Violation, compare_end, judge
 
 HOSTS = 8
 OPERATIONS = 51_000

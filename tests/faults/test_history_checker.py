@@ -3,7 +3,7 @@
 import pytest
 
 from macvlan_global.store.records import AddressRecord
-from macvlan_global.testing.history import Event, What, compare_end, judge
+from testkit.history import Event, What, compare_end, judge
 
 ADDRESS = "10.80.0.7"
 

@@ -19,8 +19,9 @@ from lab.proxy import TcpProxy
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.open import open_cluster_store
-from macvlan_global.store.records import AddressRecord, Tables
-from macvlan_global.testing.history import Event, What
+from macvlan_global.store.records import AddressRecord
+from macvlan_global.store.table import Tables
+from testkit.history import Event, What
 
 T = TypeVar("T")
 

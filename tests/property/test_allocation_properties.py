@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from macvlan_global.errors import Conflict, Exhausted
-from macvlan_global.ipam.allocate import COOLING_SECONDS
-from macvlan_global.ipam.holders import Holder, Identity
+from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import PoolRecord, Tables
+from macvlan_global.store.records import PoolRecord
+from macvlan_global.store.table import Tables
 from macvlan_global.subnets import from_number, parse_subnet, usable
-from macvlan_global.testing.fake_clock import FakeClock
-from macvlan_global.testing.fake_peers import FakePeers
+from testkit.fake_clock import FakeClock
+from testkit.fake_peers import FakePeers
 
 SUBNETS = {"192.168.1.0/29": 6, "192.168.1.0/31": 2, "fd00::/126": 3, "10.0.0.0/28": 14}
 

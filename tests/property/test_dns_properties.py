@@ -8,9 +8,9 @@ import dns.rcode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from macvlan_global.dns.answer import PAYLOAD
-from macvlan_global.dns.resolvconf import with_ours, without_ours
-from macvlan_global.dns.table import NameTable, fold, spelled
+from macvlan_global.dns.resolvconf.text import with_ours, without_ours
+from macvlan_global.dns.resolver.answer import PAYLOAD
+from macvlan_global.dns.resolver.names import NameTable, fold, spelled
 from macvlan_global.store.records import NameRecord
 from tests.unit.dns.names import knowing, question, record
 

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from macvlan_global.errors import Conflict
-from macvlan_global.replication import plan
-from macvlan_global.replication.carry import Carrier
+from macvlan_global.replication import decide
+from macvlan_global.replication.apply import Executor
 from macvlan_global.replication.definition import cluster_id
-from macvlan_global.replication.gather import Gatherer
+from macvlan_global.replication.mirror import MirroredTable
+from macvlan_global.replication.observe import Observer
 from macvlan_global.replication.replicator import Replicator
-from macvlan_global.replication.watched import Watched
 from macvlan_global.store.memory import MemoryStore, Saved
 from macvlan_global.store.records import DefinitionRecord, RemovedRecord
-from macvlan_global.testing.fake_clock import FakeClock
-from macvlan_global.testing.fake_docker import OURS, FakeDocker
+from testkit.fake_clock import FakeClock
+from testkit.fake_docker import OURS, FakeDocker
 
 NAMES = ("lan",)
 HOSTS = ("a", "b")
@@ -36,11 +36,11 @@ class _Host:
     def __init__(self, name: str, store: MemoryStore, clock: FakeClock) -> None:
         self.docker = FakeDocker(name, store.client(), MemoryStore(), clock)
         tables = self.docker.tables
-        self.definitions = Watched[DefinitionRecord](store, tables.definitions, lambda _: None, lambda: None)
-        self.removed = Watched[RemovedRecord](store, tables.removed, lambda _: None, lambda: None)
+        self.definitions = MirroredTable[DefinitionRecord](store, tables.definitions, lambda _: None, lambda: None)
+        self.removed = MirroredTable[RemovedRecord](store, tables.removed, lambda _: None, lambda: None)
         watches = (self.definitions, self.removed)
-        self.gatherer = Gatherer(tables, self.docker, *watches, host=name, now=clock)
-        self.carrier = Carrier(tables, self.docker, self.docker, *watches)
+        self.gatherer = Observer(tables, self.docker, *watches, host=name, now=clock)
+        self.carrier = Executor(tables, self.docker, self.docker, *watches)
         self.engine_came = Replicator(store, tables, self.docker, self.docker, name, now=clock).engine_came
         self.containers = 0
 
@@ -54,15 +54,15 @@ class _Host:
             for row in rows:
                 watched.learn(row.entry.key.rpartition("/")[2], row)  # type: ignore[arg-type]
 
-    async def step(self, name: str) -> plan.Action:
+    async def step(self, name: str) -> decide.Action:
         """Look at a name once."""
         before = self.docker.has(name)
-        action = plan.decide(await self.gatherer.about(name))
-        if isinstance(action, plan.Remove):
+        action = decide.decide(await self.gatherer.about(name))
+        if isinstance(action, decide.Remove):
             assert before, "what is removed is there"
             assert not before.endpoints, "a network with containers is left alone"
         await self.carrier.carry_out(action)
-        if isinstance(action, plan.InConflict | plan.Keep | plan.Settled | plan.Wait):
+        if isinstance(action, decide.InConflict | decide.Keep | decide.Settled | decide.Wait):
             assert self.docker.has(name) == before, "nothing is touched"
         return action
 
@@ -220,7 +220,7 @@ class Cluster(RuleBasedStateMachine):
             for host in HOSTS:
                 self._do(self.hosts[host].refresh())
                 actions += [self._step(host, name) for name in NAMES]
-            if all(isinstance(each, plan.Settled | plan.InConflict) for each in actions):
+            if all(isinstance(each, decide.Settled | decide.InConflict) for each in actions):
                 return
         raise AssertionError(f"this goes on for ever: {actions}")
 
@@ -231,7 +231,7 @@ class Cluster(RuleBasedStateMachine):
                 found = host.docker.has(name)
                 if row and (found is None or found.driver == OURS):
                     assert found, f"{name} is missing"
-                    conflicts = isinstance(self._do(host.step(name)), plan.InConflict)
+                    conflicts = isinstance(self._do(host.step(name)), decide.InConflict)
                     assert conflicts or cluster_id(found) == row.record.id
                 elif row is None:
                     assert found is None or found.driver != OURS, f"{name} is of nobody"
@@ -240,11 +240,11 @@ class Cluster(RuleBasedStateMachine):
                 if found and not self.restored:
                     assert cluster_id(found) not in self.dismissed, f"{name} was removed"
 
-    def _step(self, host: str, name: str) -> plan.Action:
+    def _step(self, host: str, name: str) -> decide.Action:
         try:
             return self._do(self.hosts[host].step(name))
         except Conflict as error:  # the engine has the name meanwhile, or containers
-            return plan.Wait(str(error))
+            return decide.Wait(str(error))
 
 
 TestCluster = Cluster.TestCase

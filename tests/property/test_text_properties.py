@@ -5,12 +5,12 @@ from ipaddress import ip_network
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from macvlan_global.driver.options import parse_options
+from macvlan_global.attach.options import parse_options
 from macvlan_global.errors import Invalid
+from macvlan_global.kernel.names import mac_from_address, parse_mac, random_mac
 from macvlan_global.kernel.ports import LinkFact, RouteFacts
-from macvlan_global.links.names import mac_from_address, parse_mac, random_mac
-from macvlan_global.links.parent import HostFacts, choose_parent, names_to_look_up, no_usable_parent, split_entries
-from macvlan_global.links.parentfile import parse_parent_file
+from macvlan_global.parents.parent_file import parse_parent_file
+from macvlan_global.parents.rules import ParentFacts, choose_parent, names_to_look_up, no_usable_parent, split_entries
 from macvlan_global.subnets import parse_address, parse_subnet, usable
 
 NAMES = ("eth0", "eth1", "lo", "down0", "eth0.10")
@@ -18,7 +18,7 @@ LINKS = {
     name: LinkFact(name, index, "02:00:00:00:00:01", 1500, up=name != "down0", loopback=name == "lo")
     for index, name in enumerate(NAMES, 1)
 }
-FACTS = HostFacts(LINKS, RouteFacts(default_link="eth0"), {"up": "nosuch,eth1", "loop": "loop,loop"})
+FACTS = ParentFacts(LINKS, RouteFacts(default_link="eth0"), {"up": "nosuch,eth1", "loop": "loop,loop"})
 ENTRY = st.one_of(
     st.sampled_from(
         [*NAMES, "auto", "up", "loop", "auto.5", "up.6", "nosuch", "eth1.4094", "eth1.4095", "eth0..5", "."]
@@ -61,9 +61,9 @@ def test_any_text_as_a_parent_list(text: str) -> None:
 @given(st.text(min_size=3))
 def test_a_parent_files_text_is_in_no_error(text: str) -> None:
     """Unless the words of the error happen to hold it."""
-    choice = choose_parent(text, HostFacts({}))
+    choice = choose_parent(text, ParentFacts({}))
     told = no_usable_parent(choice, "/p")
-    plain = no_usable_parent(choose_parent("x", HostFacts({})), "/p")
+    plain = no_usable_parent(choose_parent("x", ParentFacts({})), "/p")
     assume(text not in plain)
     assert text not in told
 

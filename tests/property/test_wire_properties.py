@@ -13,8 +13,8 @@ from macvlan_global.libnetwork.codec import decode, encode
 from macvlan_global.libnetwork.handlers import GENERIC, INTERNAL, Handlers
 from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.metrics import Metrics
-from macvlan_global.testing.fake_engine import Subnet, engine_id
-from macvlan_global.testing.rig import Rig
+from testkit.fake_engine import Subnet, engine_id
+from testkit.rig import Rig
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
@@ -135,11 +135,11 @@ REPLIES = (
     m.AllocatedNetwork,
     m.CreatedEndpoint,
     m.OperInfo,
-    m.Joined,
+    m.JoinReply,
     m.IpamCapabilities,
     m.AddressSpaces,
     m.Pool,
-    m.Address,
+    m.AddressReply,
 )
 
 

@@ -1,6 +1,6 @@
 """What the reader of a history takes for a hold, where engines and hosts are late."""
 
-from macvlan_global.testing.history import Event, judge
+from testkit.history import Event, judge
 
 GATEWAY, ADDRESS = "10.0.0.1", "10.0.0.2"
 

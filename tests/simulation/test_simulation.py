@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from macvlan_global.testing.simulation import Outcome, simulate
+from testkit.simulation import Outcome, simulate
 
 ROOT = Path(__file__).parents[2]
 KNOWN = range(1400)
@@ -44,7 +44,7 @@ def test_a_seed_tells_the_same_story_each_time() -> None:
 
 
 def _tell_in_process(seeds: Iterable[str], hashing: str) -> str:
-    command = [sys.executable, "-m", "macvlan_global.testing.simulation", *seeds]
+    command = [sys.executable, "-m", "testkit.simulation", *seeds]
     env = os.environ | {"PYTHONHASHSEED": hashing}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
 
@@ -85,4 +85,4 @@ def _simulate(seed: int) -> Outcome:
 def _again(seed: int) -> str:
     python = Path(sys.executable)
     shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
-    return f"to play it again: {shown} -m macvlan_global.testing.simulation {seed}"
+    return f"to play it again: {shown} -m testkit.simulation {seed}"

@@ -7,8 +7,8 @@ import pytest
 
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
-from macvlan_global.testing.fake_kernel import FakeKernel
-from macvlan_global.testing.simulation import simulate
+from testkit.fake_kernel import FakeKernel
+from testkit.simulation import simulate
 
 ENOUGH = 60
 """So many seeds at most until a bug is found."""

@@ -8,7 +8,7 @@ import pytest
 
 from macvlan_global.config import SCALARS, Config, StoreAccessConfig, load_access, load_config
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
+from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 
 
 def _file(tmp_path: Path, text: str) -> Path:

@@ -6,8 +6,8 @@ from macvlan_global.admin import messages as a
 from macvlan_global.errors import Invalid
 
 if TYPE_CHECKING:  # a host alone does not load what only a cluster needs
+    from macvlan_global.cluster.host_list import HostLine
     from macvlan_global.cluster.reclaimer import Reclaimer
-    from macvlan_global.cluster.roster import RosterLine
 
 
 async def list_hosts(reclaimer: "Reclaimer | None", own: str) -> list[a.HostView]:
@@ -51,7 +51,7 @@ def _need(reclaimer: "Reclaimer | None") -> "Reclaimer":
     return reclaimer
 
 
-def _host_view(line: "RosterLine", own: str) -> a.HostView:
+def _host_view(line: "HostLine", own: str) -> a.HostView:
     record = line.record
     return a.HostView(
         id=record.id,

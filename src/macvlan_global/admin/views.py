@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
 from macvlan_global.admin.hostviews import list_hosts, remove_host
+from macvlan_global.attach.attach import plain_against_wish
+from macvlan_global.attach.options import parse_options
 from macvlan_global.config import Config
-from macvlan_global.driver.attach import plain_against_wish
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.learn import EngineFollower, learn_names
-from macvlan_global.driver.mend import Mender
-from macvlan_global.driver.options import parse_options
-from macvlan_global.driver.repair import Correction
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import NotFound, Unavailable
 from macvlan_global.metrics import Metrics
+from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.engine_follower import EngineFollower, learn_names
+from macvlan_global.reconcile.plan import Correction
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
 from macvlan_global.subnets import parse_address, parse_subnet
 
@@ -37,7 +37,7 @@ class Views:
         config: Config,
         driver: Driver,
         follower: EngineFollower,
-        mender: Mender,
+        mender: Reconciler,
         metrics: Metrics,
         scope: "GlobalScope | None" = None,
     ) -> None:

@@ -12,10 +12,10 @@ from macvlan_global.cli.cells import BAD, GOOD, WARN, Cell
 from macvlan_global.cli.options import ConfigFlag, JsonFlag, example
 from macvlan_global.cli.waiting import Waiting
 from macvlan_global.config import load_config
-from macvlan_global.dns.address import PORT, Address, read_address
-from macvlan_global.dns.install import Change, ResolvConf
-from macvlan_global.dns.probe import Verdict, ask
-from macvlan_global.dns.resolvconf import find_ours, nameservers, warnings
+from macvlan_global.dns.address import PORT, ListenAddress, read_address
+from macvlan_global.dns.resolvconf.ask import Verdict, ask
+from macvlan_global.dns.resolvconf.install import FileChange, ResolvConf
+from macvlan_global.dns.resolvconf.text import find_ours, nameservers, warnings
 from macvlan_global.errors import Invalid
 
 STATUS_EXAMPLE = example("macvlan-global dns status")
@@ -128,14 +128,14 @@ def remove(*, dry_run: DryRunFlag = False, root: RootFlag = Path("/"), json: Jso
     _carry_out(file, file.remove(), dry_run=dry_run, json=json, advice=[])
 
 
-def _address(config: Path | None) -> Address:
+def _address(config: Path | None) -> ListenAddress:
     text = load_config(config, os.environ, {}).dns
     if not text:
         raise Invalid('dns = "" in the configuration: the resolver is off on this host; set it to 127.0.0.153:53')
     return read_address(text)
 
 
-def _advice(text: str, address: Address) -> list[str]:
+def _advice(text: str, address: ListenAddress) -> list[str]:
     found = list(warnings(text)) if find_ours(text) else []
     ours = find_ours(text)
     if ours and ours.address != address.ip:
@@ -143,7 +143,7 @@ def _advice(text: str, address: Address) -> list[str]:
     return found
 
 
-def _carry_out(file: ResolvConf, change: Change, *, dry_run: bool, json: bool, advice: list[str]) -> None:
+def _carry_out(file: ResolvConf, change: FileChange, *, dry_run: bool, json: bool, advice: list[str]) -> None:
     if change.needed and not dry_run:
         file.carry_out(change)
     found = DnsChange(
@@ -172,7 +172,7 @@ def _carry_out(file: ResolvConf, change: Change, *, dry_run: bool, json: bool, a
         print(THEN)
 
 
-def _diff(change: Change) -> list[str]:
+def _diff(change: FileChange) -> list[str]:
     """What goes and what comes, a line each. A link is told as a link."""
     if change.was_link and not change.link:
         head = [f"- a link to {change.was_link}"]

@@ -22,7 +22,7 @@ RootFlag = Annotated[Path, typer.Option("--root", help="work below this folder, 
 PurgeFlag = Annotated[bool, typer.Option("--purge", help="remove the state too")]
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class InstallResult(msgspec.Struct, frozen=True, kw_only=True):
     """What was done. `files` holds the texts of a dry run, by path."""
 
     dry_run: bool
@@ -55,7 +55,7 @@ def install(
         _refuse_beside_another(installer)
     steps = _carry_out(installer.install(texts), quiet=json)
     shown = {str(path): texts[name] for name, path in installer.paths().items()} if dry_run else {}
-    _tell(Outcome(dry_run=dry_run, steps=steps, files=shown), json=json)
+    _tell(InstallResult(dry_run=dry_run, steps=steps, files=shown), json=json)
 
 
 def uninstall(
@@ -80,7 +80,7 @@ def uninstall(
         if not dry_run and root == Path("/") and (running := _drivers(root)):
             raise Conflict(f"a driver still runs (pid {running[0]}), so the state was kept; stop it, then try again")
         steps += _carry_out(installer.purge(state), quiet=json)
-    _tell(Outcome(dry_run=dry_run, steps=steps), json=json)
+    _tell(InstallResult(dry_run=dry_run, steps=steps), json=json)
 
 
 def _command(config: Path | None) -> list[str]:
@@ -136,7 +136,7 @@ def _carry_out(steps: Iterable[Step], *, quiet: bool) -> list[Step]:
             print(f"{step.outcome + ':':<15}{step.what}")
 
 
-def _tell(outcome: Outcome, *, json: bool) -> None:
+def _tell(outcome: InstallResult, *, json: bool) -> None:
     if json:
         # imported here: rich is needed for nothing else
         from macvlan_global.cli import render  # noqa: PLC0415

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from macvlan_global.store.records import IdentityRecord, Table
+from macvlan_global.store.records import IdentityRecord
+from macvlan_global.store.table import Table
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from macvlan_global.cluster.hosts import Hosts
+from macvlan_global.cluster.heartbeat import Heartbeat
+from macvlan_global.cluster.host_list import HostLine, find_dead, read_roster
 from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools, stranded
-from macvlan_global.cluster.roster import RosterLine, find_dead, read_roster
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.store.records import AddressRecord, HostRecord, Tables
+from macvlan_global.store.records import AddressRecord, HostRecord
+from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class NotReclaimed:
     """An address that was not given back, and why."""
 
     record: AddressRecord
@@ -31,11 +32,11 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ReclaimResult:
     """What was given back and what was not."""
 
     given: list[AddressRecord] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    kept: list[NotReclaimed] = field(default_factory=list)
     names: int = 0
     pools: int = 0
 
@@ -45,7 +46,7 @@ class Removal:
     """What became of a host that an operator removed. `forgotten` if nothing of it is left."""
 
     host: HostRecord
-    outcome: Outcome
+    outcome: ReclaimResult
     forgotten: bool
 
 
@@ -54,7 +55,7 @@ class Reclaimer:
 
     def __init__(
         self,
-        hosts: Hosts,
+        hosts: Heartbeat,
         tables: Tables,
         pools: Pools,
         kernel: Kernel,
@@ -83,7 +84,7 @@ class Reclaimer:
             except Exception:  # a bug on this side task must not stop the driver that containers rely on
                 log.exception("giving back what dead hosts held failed; it is tried again")
 
-    async def look(self) -> Outcome:
+    async def look(self) -> ReclaimResult:
         """Give back what may be given back now. Costs nothing while no host is dead.
 
         Raises:
@@ -97,14 +98,14 @@ class Reclaimer:
         dead = due(long_gone, self._grace, self._hosts.member.id, self._hosts.live())
         dead = {host for host in dead if self._is_due(host)}
         if not dead:
-            return Outcome()
+            return ReclaimResult()
         outcome = await self._give_back(dead, ask=True)
         left = {each.record.host for each in outcome.kept}
         again = self._steady() + self._grace
         self._next |= {host: again if host in left else None for host in dead}
         return outcome
 
-    async def roster(self) -> list[RosterLine]:
+    async def roster(self) -> list[HostLine]:
         """Every host of the cluster, by name.
 
         Raises:
@@ -134,12 +135,12 @@ class Reclaimer:
         when = self._next.get(host, 0.0)  # None: nothing of it is left
         return when is not None and self._steady() >= when
 
-    async def _give_back(self, dead: Collection[str], *, ask: bool) -> Outcome:
+    async def _give_back(self, dead: Collection[str], *, ask: bool) -> ReclaimResult:
         # what is held is read before what is here: an endpoint that comes meanwhile is then seen
         addresses = [row.record for row in await self._tables.addresses.scan()]
         pools = [row.record for row in await self._tables.pools.scan()]
         networks = [row.record for row in await self._tables.networks.scan()]
-        outcome = Outcome()
+        outcome = ReclaimResult()
         free = asyncio.Semaphore(AT_ONCE)
 
         async def settle(claim: Claim) -> None:
@@ -157,7 +158,7 @@ class Reclaimer:
         await self._drop_names(dead, outcome)
         return outcome
 
-    async def _drop_stranded(self, dead: Collection[str], outcome: Outcome) -> None:
+    async def _drop_stranded(self, dead: Collection[str], outcome: ReclaimResult) -> None:
         """What dead hosts claimed for networks that they never told of: else nobody could have these subnets again."""
         tables = self._tables
         addresses = [row.record for row in await tables.addresses.scan()]
@@ -199,7 +200,7 @@ class Reclaimer:
         here = [networks.get(each.network) for each in endpoints if record.address in {each.address, each.address6}]
         return any(subnet.space == record.space for network in here if network for subnet in network.subnets)
 
-    async def _settle(self, claim: Claim, outcome: Outcome, *, ask: bool) -> None:
+    async def _settle(self, claim: Claim, outcome: ReclaimResult, *, ask: bool) -> None:
         obstacle = await self._obstacle(claim) if ask else ""
         for record in claim.records:  # what is in the way of one is in the way of all
             try:
@@ -207,7 +208,7 @@ class Reclaimer:
             except MacvlanGlobalError as error:
                 reason = str(error)
             if reason:
-                outcome.kept.append(Kept(record, reason))
+                outcome.kept.append(NotReclaimed(record, reason))
                 self._say_kept(record, reason)
 
     def _say_kept(self, record: AddressRecord, reason: str) -> None:
@@ -217,7 +218,7 @@ class Reclaimer:
         log.log(level, "address %s of dead host %s stays: %s", record.address, self._name(record.host), reason)
         self._said[key] = reason
 
-    async def _let_go(self, record: AddressRecord, outcome: Outcome) -> str:
+    async def _let_go(self, record: AddressRecord, outcome: ReclaimResult) -> str:
         """Give an address back; why it stays, "" if the host has it no more."""
         if not await self._still_dead(record.host):
             return "its host is back"
@@ -230,7 +231,7 @@ class Reclaimer:
         row = await self._tables.addresses.get(record.space, record.address)
         return "it was written anew just now" if row and row.record.host == record.host else ""
 
-    async def _drop_names(self, dead: Collection[str], outcome: Outcome) -> None:
+    async def _drop_names(self, dead: Collection[str], outcome: ReclaimResult) -> None:
         """Names go once their endpoint holds no address any more."""
         holding = {(each.record.host, each.record.network, each.record.endpoint) for each in outcome.kept}
         for host in dead:

@@ -11,7 +11,7 @@ PORT = 53
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ListenAddress:
     """Where the resolver listens: one IP address and a port."""
 
     ip: str
@@ -27,7 +27,7 @@ class Address:
         return socket.AF_INET6 if ":" in self.ip else socket.AF_INET
 
 
-def read_address(text: str) -> Address:
+def read_address(text: str) -> ListenAddress:
     """The address that `dns` in the configuration names: `IP` or `IP:PORT`, IPv6 in brackets if a port follows.
 
     Raises:
@@ -42,4 +42,4 @@ def read_address(text: str) -> Address:
         raise Invalid(f"dns = {text!r} is not an address with a port; use for example {DEFAULT_ADDRESS}:53")
     if address.is_unspecified or address.is_multicast:
         raise Invalid(f"dns = {text!r} is not the address of one host; use for example {DEFAULT_ADDRESS}")
-    return Address(str(address), int(port))
+    return ListenAddress(str(address), int(port))

@@ -1,7 +1,7 @@
 """From facts to findings. Pure; the machine underneath and the parents have modules of their own."""
 
 from macvlan_global.doctor.cluster import examine_cluster
-from macvlan_global.doctor.facts import DriverFacts, EngineFacts, Facts, KernelFacts, StateFacts
+from macvlan_global.doctor.facts import DoctorFacts, DriverFacts, EngineFacts, KernelFacts, StateFacts
 from macvlan_global.doctor.findings import Finding, Level, listed
 from macvlan_global.doctor.parents import examine_parents
 from macvlan_global.doctor.platform import examine_platform
@@ -22,7 +22,7 @@ _MODULES: dict[str, tuple[Level, str]] = {
 }
 
 
-def examine(facts: Facts) -> list[Finding]:
+def examine(facts: DoctorFacts) -> list[Finding]:
     """Every finding, in the order in which an operator would look."""
     return [
         *examine_platform(facts.platform, facts.engine),
@@ -56,7 +56,7 @@ def _module(name: str, kernel: KernelFacts, level: Level, consequence: str) -> F
     return Finding("ok", "kernel", f"{name} is {state}")
 
 
-def _ipv6(facts: Facts) -> list[Finding]:
+def _ipv6(facts: DoctorFacts) -> list[Finding]:
     wanting = [each.name for each in facts.networks if each.ipv6]
     if not facts.kernel.has_ipv6:
         seen = f"the kernel speaks no IPv6, and {listed(wanting)} want it" if wanting else "the kernel speaks no IPv6"
@@ -68,7 +68,7 @@ def _ipv6(facts: Facts) -> list[Finding]:
     return []
 
 
-def _rights(facts: Facts) -> list[Finding]:
+def _rights(facts: DoctorFacts) -> list[Finding]:
     who = f"{facts.process.what} (pid {facts.process.pid})"
     missing = [name for name, bit in CAPABILITIES.items() if not facts.process.effective >> bit & 1]
     if not missing:
@@ -121,7 +121,7 @@ def _engine_version(version: str) -> Finding:
     return Finding("ok", "engine", f"Docker {version} answers")
 
 
-def _driver(facts: Facts) -> list[Finding]:
+def _driver(facts: DoctorFacts) -> list[Finding]:
     driver = facts.driver
     plugin = facts.engine.plugin
     if driver.problem and driver.managed and plugin and not plugin.enabled:
@@ -159,7 +159,7 @@ def _doubles(driver: DriverFacts, expected: int) -> list[Finding]:
     return found
 
 
-def _socket(facts: Facts) -> list[Finding]:
+def _socket(facts: DoctorFacts) -> list[Finding]:
     socket = facts.socket
     if facts.driver.managed:  # the engine made it, in a folder for this plugin alone
         return []
@@ -184,7 +184,7 @@ def _socket(facts: Facts) -> list[Finding]:
     return found or [Finding("ok", "socket", f"{socket.path} is for root only; {used}")]
 
 
-def _config(facts: Facts) -> list[Finding]:
+def _config(facts: DoctorFacts) -> list[Finding]:
     if facts.config_problem:
         do = "correct it: the driver does not start with it"
         return [Finding("error", "config", facts.config_problem, do)]

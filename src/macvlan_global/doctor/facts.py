@@ -195,7 +195,7 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DoctorFacts:
     """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right.
     `cluster` is None in local scope, and if no driver answers; `swarm` is None but on a manager of a swarm."""
 

@@ -11,14 +11,14 @@ import msgspec
 from macvlan_global.admin.client import AdminClient
 from macvlan_global.admin.messages import Status
 from macvlan_global.config import DEFAULT_FILE, Config, load_config
-from macvlan_global.dns.resolvconf import nameservers
+from macvlan_global.dns.resolvconf.text import nameservers
 from macvlan_global.doctor import kernel
 from macvlan_global.doctor.engine import ask_engine
 from macvlan_global.doctor.facts import (
     ClusterFacts,
+    DoctorFacts,
     DriverFacts,
     EngineFacts,
-    Facts,
     NetworkFacts,
     PluginFacts,
     ProcessFacts,
@@ -29,8 +29,8 @@ from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.access import is_cluster
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import NetworkRecord
-from macvlan_global.store.sound import VERSION, version_of
 from macvlan_global.store.sqlite import read_sqlite
+from macvlan_global.store.validate import VERSION, version_of
 
 PATIENCE_SECONDS = 10.0
 SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
@@ -38,7 +38,9 @@ CAP_NET_RAW = 13  # linux/capability.h
 UNIT = "etc/systemd/system/macvlan-global.service"
 
 
-def gather(config_file: Path | None, admin_socket: str | None, environment: Mapping[str, str], root: Path) -> Facts:
+def gather(
+    config_file: Path | None, admin_socket: str | None, environment: Mapping[str, str], root: Path
+) -> DoctorFacts:
     """Everything there is to know about this host. `root` is / but in tests; it never raises."""
     config, problem = _config(config_file, environment)
     engine, swarm = ask_engine(config.docker_host)
@@ -46,7 +48,7 @@ def gather(config_file: Path | None, admin_socket: str | None, environment: Mapp
     socket = plugin.admin_socket if plugin else admin_socket or config.admin_socket
     status, driver = _driver(socket, root, managed=plugin is not None)
     state, entries = _state(_of_plugin(config, engine, plugin) if plugin else config)
-    return Facts(
+    return DoctorFacts(
         process=_process(status, root),
         kernel=kernel.read_kernel(root),
         platform=kernel.read_platform(root),

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from macvlan_global.doctor.facts import Facts, LinkFacts, NetworkFacts
+from macvlan_global.doctor.facts import DoctorFacts, LinkFacts, NetworkFacts
 from macvlan_global.doctor.findings import Finding, listed
 
 CHECK = "parents"
 MANY_LAYERS = 8
 
 
-def examine_parents(facts: Facts) -> list[Finding]:
+def examine_parents(facts: DoctorFacts) -> list[Finding]:
     """What is wrong with each parent in use, or that it is right; without networks, nothing."""
     used: dict[str, list[NetworkFacts]] = {}
     for network in facts.networks:
@@ -17,7 +17,7 @@ def examine_parents(facts: Facts) -> list[Finding]:
     return [finding for name in sorted(used) for finding in _parent(name, used[name], facts)]
 
 
-def _parent(name: str, networks: list[NetworkFacts], facts: Facts) -> list[Finding]:
+def _parent(name: str, networks: list[NetworkFacts], facts: DoctorFacts) -> list[Finding]:
     if not name:  # networks of the cluster, made on a host that has other interfaces
         seen = f"no parent for {listed(each.name for each in networks)}: no container can start there on this host"
         return [Finding("note", CHECK, seen, f"if one should: see `macvlan-global parents {networks[0].name}`")]
@@ -87,7 +87,7 @@ def _mtu(who: str, link: LinkFacts, networks: list[NetworkFacts], links: dict[st
             )
 
 
-def _filtered(who: str, link: LinkFacts, facts: Facts) -> Iterator[Finding]:
+def _filtered(who: str, link: LinkFacts, facts: DoctorFacts) -> Iterator[Finding]:
     if link.bridge and facts.kernel.bridge_filter:
         yield Finding(
             "warning",

@@ -1,1 +1,1 @@
-"""What Docker asks for, in our words: networks, endpoints, pools, and the repair that follows a crash."""
+"""The driver: networks, endpoints and addresses of this host, as Docker asks for them."""

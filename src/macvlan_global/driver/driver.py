@@ -5,19 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from macvlan_global.driver.attach import Attacher
+from macvlan_global.attach.attach import Attacher
+from macvlan_global.attach.options import AttachWay
+from macvlan_global.driver.address_probe import AddressProbe
 from macvlan_global.driver.endpoints import Endpoints, describe_endpoint
 from macvlan_global.driver.networks import Networks
-from macvlan_global.driver.onwire import OnWire
-from macvlan_global.driver.options import AttachWay
 from macvlan_global.driver.outbox import Outbox
-from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool
-from macvlan_global.ipam.holders import Identity
+from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.links.host import HostParents
-from macvlan_global.links.owned import ParentLinks
-from macvlan_global.store.records import AddressRecord, NetworkRecord, Tables
+from macvlan_global.parents.choose import HostParents
+from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.store.records import AddressRecord, NetworkRecord
+from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet
 
 
@@ -88,7 +89,7 @@ class Driver:
     pools: Pools
     networks: Networks
     endpoints: Endpoints
-    on_wire: OnWire
+    on_wire: AddressProbe
     attacher: Attacher
     outbox: Outbox | None = None
 
@@ -118,7 +119,7 @@ class Driver:
         async def ready_parent(network: NetworkRecord) -> str:
             return (await networks.ready_parent(network)).name
 
-        on_wire = OnWire(tables, kernel, ready_parent, default=settings.probe, now=now)
+        on_wire = AddressProbe(tables, kernel, ready_parent, default=settings.probe, now=now)
         pools = Pools(
             tables,
             identity,

@@ -9,28 +9,22 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from macvlan_global.attach.attach import Attacher, gateway_of, subnet_of
+from macvlan_global.attach.deferred_delete import LEAVING
+from macvlan_global.attach.endpoint_options import EndpointOptions
+from macvlan_global.attach.options import NetworkOptions, parse_options
 from macvlan_global.driver.ages import Ages
-from macvlan_global.driver.attach import Attacher, gateway_of, subnet_of
-from macvlan_global.driver.endpoint_options import EndpointOptions
 from macvlan_global.driver.networks import Networks
-from macvlan_global.driver.options import NetworkOptions, parse_options
-from macvlan_global.driver.remover import LEAVING
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
-from macvlan_global.ipam.holders import Holder, Identity
+from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import Pools
+from macvlan_global.kernel.names import link_name, mac_from_address, parse_mac, random_mac
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.links.names import link_name, mac_from_address, parse_mac, random_mac
-from macvlan_global.store.records import (
-    AddressRecord,
-    EndpointRecord,
-    NetworkRecord,
-    PoolRecord,
-    Row,
-    Tables,
-)
+from macvlan_global.keyed_lock import KeyedLock
+from macvlan_global.store.records import AddressRecord, EndpointRecord, NetworkRecord, PoolRecord
+from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import parse_address
-from macvlan_global.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +33,7 @@ YOUNG_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class WantedEndpoint:
+class EndpointRequest:
     """An endpoint as Docker asks for it. Addresses in CIDR or bare form, "" if none; `mac` "" if the user gave none."""
 
     network: str
@@ -51,7 +45,7 @@ class WantedEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinResult:
     """What the engine needs to finish: the link to move into the container, bare gateways ("" if none), and the name
     of the link there, "" if the engine is to move it and to choose one."""
 
@@ -90,9 +84,9 @@ class Endpoints:
         """Told of each endpoint that is gone. It must be quick: the engine waits."""
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
         self._comparing = asyncio.Lock()
-        self._turns = Turns()
+        self._turns = KeyedLock()
 
-    async def create(self, wanted: WantedEndpoint) -> str:
+    async def create(self, wanted: EndpointRequest) -> str:
         """Create an endpoint and claim its addresses; its MAC.
 
         Raises:
@@ -133,7 +127,7 @@ class Endpoints:
                 await self._claim(network, record)
             return record.mac
 
-    async def join(self, network_id: str, endpoint_id: str, sandbox: str) -> Joined:
+    async def join(self, network_id: str, endpoint_id: str, sandbox: str) -> JoinResult:
         """Make the endpoint's link, ready to be moved into the container, or inside it.
 
         Raises:
@@ -157,7 +151,7 @@ class Endpoints:
                 made = await self._attacher.attach(network, joining, parent, options, sandbox)
                 if made.why_plain:
                     await self._write(written, msgspec.structs.replace(joining, why_plain=made.why_plain))
-            return Joined(
+            return JoinResult(
                 joining.link,
                 gateway_of(network, joining.address),
                 gateway_of(network, joining.address6),
@@ -196,7 +190,7 @@ class Endpoints:
                 await self._revive_beside(row.record, networks)
             self.on_deleted(row.record)
 
-    async def adopt(self, wanted: WantedEndpoint, *, sandbox: str, container: str) -> None:
+    async def adopt(self, wanted: EndpointRequest, *, sandbox: str, container: str) -> None:
         """Write down an endpoint that the engine has and the state lost, and claim its addresses.
 
         Raises:
@@ -303,7 +297,7 @@ class Endpoints:
         for each in sorted(beside, key=lambda x: networks[x.network].name):
             await self._attacher.revive(networks[each.network], each)
 
-    async def _mac(self, network: NetworkRecord, options: NetworkOptions, wanted: WantedEndpoint) -> str:
+    async def _mac(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRequest) -> str:
         if wanted.mac:
             return parse_mac(wanted.mac)
         if options.mode == "passthru":
@@ -373,7 +367,7 @@ def _bare(address: str) -> str:
     return str(parse_address(address, "address")) if address else ""
 
 
-def _same(record: EndpointRecord, wanted: WantedEndpoint) -> bool:
+def _same(record: EndpointRecord, wanted: EndpointRequest) -> bool:
     return (
         record.address == _bare(wanted.address)
         and record.address6 == _bare(wanted.address6)

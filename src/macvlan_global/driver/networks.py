@@ -7,28 +7,29 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from macvlan_global.driver.ipv6 import address_beside, subnet_beside
-from macvlan_global.driver.options import MIN_MTU_IPV6, NetworkOptions, parse_options
+from macvlan_global.attach.deferred_delete import LEAVING
+from macvlan_global.attach.options import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.driver.outbox import Outbox
-from macvlan_global.driver.remover import LEAVING
-from macvlan_global.driver.undo import Undo
-from macvlan_global.driver.wanted import (
-    WantedNetwork,
-    WantedSubnet,
+from macvlan_global.driver.requests import (
+    NetworkRequest,
+    SubnetRequest,
     refuse_blind_probe,
     refuse_for_swarm_only,
     refuse_in_swarm,
     refuse_other_ipam,
 )
+from macvlan_global.driver.swarm_ipv6 import address_beside, subnet_beside
+from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
-from macvlan_global.ipam.holders import Holder
-from macvlan_global.ipam.poolid import DEFAULT_SPACE
+from macvlan_global.ipam.owners import Holder
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.links.host import HostParents
-from macvlan_global.links.owned import ParentLinks
-from macvlan_global.links.parent import Choice, Parent, no_usable_parent
-from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord, Tables
+from macvlan_global.parents.choose import HostParents
+from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.parents.rules import Choice, Parent, no_usable_parent
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
+from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet, parse_address, parse_subnet
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Networks:
         # who may use a parent is decided by comparing networks, so two decisions must not overlap
         self._deciding = asyncio.Lock()
 
-    async def create(self, wanted: WantedNetwork, *, strict: bool = True) -> None:
+    async def create(self, wanted: NetworkRequest, *, strict: bool = True) -> None:
         """Create a network: choose its parent, claim its pools and addresses, have its parent there.
 
         With `strict=False` (the engine has the network already) unknown options are passed over.
@@ -162,7 +163,7 @@ class Networks:
         if objection := self.objection(network):
             raise Conflict(objection)
 
-    def options_of(self, network: WantedNetwork | NetworkRecord, *, strict: bool = False) -> NetworkOptions:
+    def options_of(self, network: NetworkRequest | NetworkRecord, *, strict: bool = False) -> NetworkOptions:
         """The options of a network. In a swarm those that cannot be are passed over until a container comes.
 
         Raises:
@@ -260,7 +261,7 @@ class Networks:
         """Every endpoint of a network on this host."""
         return [row.record for row in await self._tables.endpoints.scan(network_id) if row.record.attach != LEAVING]
 
-    def _refuse(self, wanted: WantedNetwork, options: NetworkOptions) -> None:
+    def _refuse(self, wanted: NetworkRequest, options: NetworkOptions) -> None:
         """Refuse what cannot work in this scope. In a swarm that is told to containers: see `refuse_in_swarm`."""
         refuse_for_swarm_only(options)
         if self._outbox:
@@ -354,7 +355,7 @@ class Networks:
                 return
             parent = record.master
 
-    async def _claim_subnet(self, shared_id: str, wanted: WantedSubnet) -> SubnetRecord:
+    async def _claim_subnet(self, shared_id: str, wanted: SubnetRequest) -> SubnetRecord:
         subnet = parse_subnet(wanted.subnet, "--subnet")
         gateway = _address_in(subnet, wanted.gateway, "--gateway") if wanted.gateway else ""
         aux = {name: _address_in(subnet, text, "--aux-address") for name, text in wanted.aux.items()}

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from macvlan_global.errors import Internal, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.pools import Pools
-from macvlan_global.store.records import PendingRecord, RemovedRecord, Row, Tables
+from macvlan_global.store.records import PendingRecord, RemovedRecord
+from macvlan_global.store.table import Row, Tables
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from macvlan_global.errors import Conflict, Exhausted, NotFound, Unavailable
-from macvlan_global.ipam.fresh import FreshRows
-from macvlan_global.ipam.holders import (
+from macvlan_global.ipam.cache import PoolCache, PoolView, number
+from macvlan_global.ipam.owners import (
     Holder,
     Identity,
     InUse,
@@ -20,9 +20,10 @@ from macvlan_global.ipam.holders import (
     describe_holder,
     is_our_earlier_request,
 )
-from macvlan_global.ipam.poolid import key_of, pool_id
-from macvlan_global.ipam.view import PoolView, View, number
-from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord, Row, Tables
+from macvlan_global.ipam.pool_id import key_of, pool_id
+from macvlan_global.ipam.recent_writes import RecentWrites
+from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
+from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address, from_number, parse_address, usable, with_prefix
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ class Addresses:
         self._later = later
         self._in_use = in_use
         self._now = now
-        self._view = View(host=identity.host, shared=later is not None)
-        self._fresh = FreshRows()
+        self._view = PoolCache(host=identity.host, shared=later is not None)
+        self._fresh = RecentWrites()
         # pools of the cluster's networks that are being made here too, until their CreateNetwork
         self._joining: dict[str, tuple[str, float]] = {}
 
@@ -74,7 +75,7 @@ class Addresses:
         """
         pools = [row.record for row in await self._pools.scan()]
         addresses = [row.record for row in await self._addresses.scan()]
-        self._view = View(pools, addresses, host=self._identity.host, shared=self._later is not None)
+        self._view = PoolCache(pools, addresses, host=self._identity.host, shared=self._later is not None)
 
     async def request_address(self, pool: str, address: str, *, gateway: bool = False) -> str:
         """Reserve an address (bare or CIDR text, "" for one of our choosing); CIDR text of it.

@@ -7,7 +7,7 @@ then CreateEndpoint. So everything here has two states:
 * **claimed**: a network or an endpoint has it. Only its holder lets go of it; a release by anybody else, late or
   repeated, changes nothing.
 
-What was reserved and never claimed is found by comparison with the engine (see `driver.repair`), not by a timer.
+What was reserved and never claimed is found by comparison with the engine (see `reconcile.plan`), not by a timer.
 The truth is the store's create-if-absent; what this process remembers (`Occupancy`) only proposes candidates.
 """
 
@@ -20,10 +20,11 @@ import msgspec
 
 from macvlan_global.errors import Conflict, Exhausted, Invalid, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.addresses import CREATE_WINDOW_SECONDS, Addresses, Later
-from macvlan_global.ipam.autopool import DEFAULT_AUTO_POOLS, AutoPool, candidates
-from macvlan_global.ipam.holders import Identity, InUse, Peers, ask_nobody, describe_overlap, describe_taken_pool
-from macvlan_global.ipam.poolid import key_of, network_of, overlaps, pool_id, space_of
-from macvlan_global.store.records import AddressRecord, PoolRecord, Row, Tables
+from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool, candidates
+from macvlan_global.ipam.owners import Identity, InUse, Peers, ask_nobody, describe_overlap, describe_taken_pool
+from macvlan_global.ipam.pool_id import key_of, network_of, overlaps, pool_id, space_of
+from macvlan_global.store.records import AddressRecord, PoolRecord
+from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Subnet, dynamic_window, parse_subnet
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.kernel import legs, probe
-from macvlan_global.kernel.ports import Leg, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
+from macvlan_global.kernel import arp_probe, container_link
+from macvlan_global.kernel.netns import NamespacePool
+from macvlan_global.kernel.ports import InterfaceConfig, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
 from macvlan_global.kernel.rtnl import RawLink, RouteSocket
-from macvlan_global.kernel.sandbox import Sandboxes
 from macvlan_global.subnets import Address
 
 ALTIFNAMSIZ = 127  # less the closing NUL
@@ -60,9 +60,9 @@ class NetlinkKernel:
     def __init__(self) -> None:
         """Nothing is opened before the first request."""
         self._opened: RouteSocket | None = None
-        self._sandboxes = Sandboxes()
+        self._sandboxes = NamespacePool()
         # closing a packet socket waits for all processors, and what an engine waits for is not to stand behind that
-        self._announcing = Sandboxes(threads=1)
+        self._announcing = NamespacePool(threads=1)
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`. RTM_GETLINK by name finds alternative names too."""
@@ -133,35 +133,37 @@ class NetlinkKernel:
             return False
         return True
 
-    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: Leg) -> MadeInside:
+    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
         parent = await self._index(spec.parent)
         what = f"making a macvlan link in mode {spec.mode} on {spec.parent} in a container"
         # a socket of its own: the loop's is for its thread alone
         with _asking(what), contextlib.closing(RouteSocket()) as outside:
-            made = await self._sandboxes.run(sandbox, lambda inside: legs.add(inside, outside, spec, parent, mac, leg))
+            made = await self._sandboxes.run(
+                sandbox, lambda inside: container_link.add(inside, outside, spec, parent, mac, leg)
+            )
         return made or MadeInside(why_not="the engine makes the container's network namespace only afterwards")
 
     async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.delete_in_sandbox`."""
-        return await self._sandboxes.run(sandbox, lambda links: legs.delete(links, mac, alias)) or False
+        return await self._sandboxes.run(sandbox, lambda links: container_link.delete(links, mac, alias)) or False
 
     async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.find_in_sandbox`."""
-        return await self._sandboxes.run(sandbox, lambda links: bool(legs.find(links, mac, alias))) or False
+        return await self._sandboxes.run(sandbox, lambda links: bool(container_link.find(links, mac, alias))) or False
 
     async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
         """See `Kernel.silence_in_sandbox`."""
         with _asking("taking the addresses from a link in a container"):
-            return await self._sandboxes.run(sandbox, lambda links: legs.silence(links, alias)) or False
+            return await self._sandboxes.run(sandbox, lambda links: container_link.silence(links, alias)) or False
 
-    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: Leg) -> bool:
+    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
         """See `Kernel.revive_in_sandbox`."""
-        return await self._sandboxes.run(sandbox, lambda links: legs.revive(links, alias, leg)) or False
+        return await self._sandboxes.run(sandbox, lambda links: container_link.revive(links, alias, leg)) or False
 
     async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.announce`."""
-        return await self._announcing.run(sandbox, lambda links: legs.announce(links, mac, alias)) or False
+        return await self._announcing.run(sandbox, lambda links: container_link.announce(links, mac, alias)) or False
 
     async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
         """See `Kernel.who_has`. What this host has itself it does not hear itself say."""
@@ -169,7 +171,7 @@ class NetlinkKernel:
         on = (await self._need(parent)).fact
         if own := self._own_link(on, asked):
             return Station(link=own)
-        mac = await probe.who_has(on.name, asked, tries=tries, wait=wait)
+        mac = await arp_probe.who_has(on.name, asked, tries=tries, wait=wait)
         return Station(mac) if mac else None
 
     async def close(self) -> None:
@@ -186,7 +188,7 @@ class NetlinkKernel:
             having = {each.link for each in self._socket().addresses() if each.interface.ip == address}
             links = [each.fact for each in self._socket().dump()] if having else []
         found = [each for each in links if each.index in having]
-        return next((each.name for each in found if probe.speaks_on(on, each, address)), "")
+        return next((each.name for each in found if arp_probe.speaks_on(on, each, address)), "")
 
     def _socket(self) -> RouteSocket:
         if self._opened is None:

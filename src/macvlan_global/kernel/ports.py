@@ -50,7 +50,7 @@ class MacvlanSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class InterfaceConfig:
     """What a link has inside a container's namespace, if it is made there.
 
     `name` is its name, or with `numbered` how its name begins, and the lowest free number follows. `settings` are those
@@ -127,7 +127,7 @@ class Kernel(Protocol):
         """Delete a link; False if it is not there."""
         ...
 
-    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: Leg) -> MadeInside:
+    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: InterfaceConfig) -> MadeInside:
         """Make a macvlan link inside a container's namespace, with all that a leg has, and set it up.
 
         `spec.name` becomes its alias (`ip link` shows it): by that it is known, whatever happens to its name or MAC. A
@@ -158,7 +158,7 @@ class Kernel(Protocol):
         more; False if it is not there. That is quick, and deleting it is not."""
         ...
 
-    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: Leg) -> bool:
+    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
         """Set a link up again that was made inside a container's namespace and that somebody set down there, with its
         addresses, and with a default route by its gateways where there is none; whether it was down."""
         ...

@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from macvlan_global.attach.endpoint_options import parse_endpoint_options
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.endpoint_options import parse_endpoint_options
-from macvlan_global.driver.endpoints import WantedEndpoint
-from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
+from macvlan_global.driver.endpoints import EndpointRequest
+from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.poolid import DEFAULT_SPACE
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.libnetwork import messages as m
 
 GENERIC = "com.docker.network.generic"
@@ -93,12 +93,12 @@ class Handlers:
 
     async def _create_network(self, request: m.CreateNetwork) -> m.Empty:
         options = request.options or {}
-        wanted = WantedNetwork(
+        wanted = NetworkRequest(
             id=_identifier("NetworkID", request.network_id),
             options=_user_options(options.get(GENERIC)),
             internal=options.get(INTERNAL) in (True, "true"),  # not a set: what is asked for may be a list
             subnets=tuple(
-                WantedSubnet(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
+                SubnetRequest(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
                 for data in (*(request.ipv4_data or ()), *(request.ipv6_data or ()))
                 if data.pool
             ),
@@ -117,7 +117,7 @@ class Handlers:
         if self._swarm and not asked.address_ipv6:
             added = await self._networks.address_beside(network, asked.address)
         options = parse_endpoint_options(request.options or {})
-        wanted = WantedEndpoint(
+        wanted = EndpointRequest(
             network, endpoint, asked.address, asked.address_ipv6 or added, asked.mac_address, options
         )
         mac = await self._endpoints.create(wanted)
@@ -138,12 +138,12 @@ class Handlers:
         await self._endpoints.delete(*_ids(request))
         return m.Empty()
 
-    async def _join(self, request: m.Join) -> m.Joined:
+    async def _join(self, request: m.Join) -> m.JoinReply:
         joined = await self._endpoints.join(*_ids(request), request.sandbox_key)
         # a link that is in the container already is none that the engine should look for. It keeps the name as the
         # prefix: engine 20.10 reads what is behind that as a number when it finds the link again after a restart
         name = m.InterfaceName(src_name="" if joined.ifname else joined.link, dst_prefix=joined.ifname or "eth")
-        return m.Joined(
+        return m.JoinReply(
             interface_name=name,
             gateway=joined.gateway,
             gateway_ipv6=joined.gateway6,
@@ -173,10 +173,10 @@ class Handlers:
         await self._pools.release_pool(request.pool_id)
         return m.Empty()
 
-    async def _request_address(self, request: m.RequestAddress) -> m.Address:
+    async def _request_address(self, request: m.RequestAddress) -> m.AddressReply:
         gateway = (request.options or {}).get(REQUEST_TYPE) == GATEWAY
         address = await self._pools.request_address(request.pool_id, request.address, gateway=gateway)
-        return m.Address(address=address)
+        return m.AddressReply(address=address)
 
     async def _release_address(self, request: m.ReleaseAddress) -> m.Empty:
         await self._pools.release_address(request.pool_id, request.address)

@@ -143,7 +143,7 @@ class InterfaceName(Message, frozen=True, kw_only=True):
     dst_prefix: str
 
 
-class Joined(Message, frozen=True, kw_only=True):
+class JoinReply(Message, frozen=True, kw_only=True):
     """Reply of Join. Bare gateways. `disable_gateway_service`: do not add a leg in docker_gwbridge."""
 
     interface_name: InterfaceName
@@ -205,7 +205,7 @@ class RequestAddress(Message, frozen=True, kw_only=True):
     options: dict[str, str] | None = None
 
 
-class Address(Message, frozen=True, kw_only=True):
+class AddressReply(Message, frozen=True, kw_only=True):
     """Reply of RequestAddress. `address` in CIDR form."""
 
     address: str

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet, NewNetwork
-from macvlan_global.ipam.poolid import DEFAULT_SPACE, NETWORK_OPTION, SPACE_OPTION
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE, NETWORK_OPTION, SPACE_OPTION
 from macvlan_global.store.records import DefinitionRecord, SubnetRecord
 
 

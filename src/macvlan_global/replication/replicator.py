@@ -16,12 +16,12 @@ import msgspec
 
 from macvlan_global.engine.ports import Engine, NetworkEvent
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
-from macvlan_global.replication import plan
-from macvlan_global.replication.carry import Carrier, NetworksHere, Outcome
-from macvlan_global.replication.gather import Gatherer
-from macvlan_global.replication.watched import Watched
+from macvlan_global.replication import decide
+from macvlan_global.replication.apply import Executor, NetworksHere, Outcome
+from macvlan_global.replication.mirror import MirroredTable
+from macvlan_global.replication.observe import Observer
 from macvlan_global.store.ports import ClusterStore
-from macvlan_global.store.records import Tables
+from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +73,11 @@ class Replicator:
         self._engine = engine
         self._networks = networks
         self._now = now
-        self._definitions = Watched(store, tables.definitions, self._look_at, self._read_anew)
-        self._removed = Watched(store, tables.removed, self._removed_changed, self._compare_soon)
+        self._definitions = MirroredTable(store, tables.definitions, self._look_at, self._read_anew)
+        self._removed = MirroredTable(store, tables.removed, self._removed_changed, self._compare_soon)
         watches = (self._definitions, self._removed)
-        self._gatherer = Gatherer(tables, engine, *watches, host=host, now=now)
-        self._carrier = Carrier(tables, engine, networks, *watches)
+        self._gatherer = Observer(tables, engine, *watches, host=host, now=now)
+        self._carrier = Executor(tables, engine, networks, *watches)
         self._problems: dict[str, NetworkProblem] = {}
         self._looking: dict[str, asyncio.Event] = {}
         self._to_look_at: set[str] = set()
@@ -203,7 +203,7 @@ class Replicator:
         doing = "gathering"
         try:
             async with self._slots:
-                action = plan.decide(await self._gatherer.about(name))
+                action = decide.decide(await self._gatherer.about(name))
                 doing = type(action).__name__
                 self._note(name, action)
                 return _Tried(await self._carrier.carry_out(action), doing)
@@ -217,16 +217,16 @@ class Replicator:
             log.exception("looking after network %s failed; it is tried again", name)
         return _Tried("later", doing)
 
-    def _note(self, name: str, action: plan.Action) -> None:
+    def _note(self, name: str, action: decide.Action) -> None:
         """Keep what an operator should know, and log what is about to be done."""
-        if isinstance(action, plan.InConflict):
+        if isinstance(action, decide.InConflict):
             self._put(NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks))
-        elif isinstance(action, plan.Keep):
+        elif isinstance(action, decide.Keep):
             self._put(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
-        elif isinstance(action, plan.Settled):
+        elif isinstance(action, decide.Settled):
             if self._problems.pop(name, None):
                 log.info("network %s: %s", name, action.reason)
-        elif not isinstance(action, plan.Wait):
+        elif not isinstance(action, decide.Wait):
             log.info("network %s: %s, since %s", name, type(action).__name__, action.reason)
 
     def _put(self, problem: NetworkProblem) -> None:
@@ -260,8 +260,8 @@ class Replicator:
         names = set(self._problems)
         for facts in await self._gatherer.everything():
             names.discard(facts.name)
-            action = plan.decide(facts)
-            if isinstance(action, plan.Settled | plan.InConflict):
+            action = decide.decide(facts)
+            if isinstance(action, decide.Settled | decide.InConflict):
                 self._note(facts.name, action)
             else:
                 names.add(facts.name)

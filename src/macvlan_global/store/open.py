@@ -43,9 +43,9 @@ def open_cluster_store(url: str, access: StoreAccess = NO_ACCESS) -> ClusterStor
     check_access(parsed, access)
     # imported here: a driver has one of them or none, and its start is not to pay for the others
     if parsed.kind == "consul":
-        from macvlan_global.store.consul import ConsulStore  # noqa: PLC0415
+        from macvlan_global.store.remote.consul import ConsulStore  # noqa: PLC0415
 
         return ConsulStore(parsed, access)
-    from macvlan_global.store.etcd import EtcdStore  # noqa: PLC0415
+    from macvlan_global.store.remote.etcd import EtcdStore  # noqa: PLC0415
 
     return EtcdStore(parsed, access)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from macvlan_global.cluster.hosts import HostFacts, Hosts, Member
+from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import Tables
+from macvlan_global.store.table import Tables
 
 OWN = "a" * 32
 
 
-async def _facts() -> HostFacts:
-    return HostFacts()
+async def _facts() -> HostSummary:
+    return HostSummary()
 
 
 @pytest.mark.parametrize("value", [b"", b"junk", b'{"id":"x"}'])
@@ -19,7 +19,7 @@ async def test_junk_at_our_own_sign_of_life_goes(value: bytes) -> None:
     store = MemoryStore()
     tables = Tables(store, store)
     await store.create(f"alive/{OWN}", value)
-    hosts = Hosts(store, tables, Member(OWN, "anna", "boot1", "run1"), _facts)
+    hosts = Heartbeat(store, tables, Member(OWN, "anna", "boot1", "run1"), _facts)
     await hosts.announce()
     assert [row.record.incarnation for row in await tables.alive.scan()] == ["run1"]
     await hosts.leave()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from macvlan_global.cluster.identity import load_identity, machine_fingerprint
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import IdentityRecord, Tables
+from macvlan_global.store.records import IdentityRecord
+from macvlan_global.store.table import Tables
 
 
 def _tables() -> Tables:

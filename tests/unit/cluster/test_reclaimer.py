@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from macvlan_global.cluster.hosts import Clocks, HostFacts, Hosts, Member
+from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
 from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Conflict, NotFound, Unavailable
-from macvlan_global.ipam.holders import Identity
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Station
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import (
@@ -24,10 +24,10 @@ from macvlan_global.store.records import (
     PoolRecord,
     RemovedRecord,
     SubnetRecord,
-    Tables,
 )
-from macvlan_global.testing.fake_clock import FakeClock
-from macvlan_global.testing.fake_kernel import FakeKernel
+from macvlan_global.store.table import Tables
+from testkit.fake_clock import FakeClock
+from testkit.fake_kernel import FakeKernel
 
 OWN, DEAD, THIRD = "a" * 32, "b" * 32, "c" * 32
 SPACE, SUBNET = "s", "10.8.0.0/24"
@@ -61,7 +61,7 @@ class Site:
 
     tables: Tables
     kernel: SlowKernel
-    hosts: Hosts
+    hosts: Heartbeat
     reclaimer: Reclaimer
     clock: FakeClock
     running: "asyncio.Task[None]"
@@ -96,10 +96,10 @@ async def site() -> AsyncIterator[Site]:
     tables = Tables(shared, MemoryStore())
     driver = Driver.build(tables, kernel, Identity(OWN, "run1", "boot1", "anna"), Settings("global", shared=True))
 
-    async def facts() -> HostFacts:
-        return HostFacts()
+    async def facts() -> HostSummary:
+        return HostSummary()
 
-    hosts = Hosts(shared, tables, Member(OWN, "anna", "boot1", "run1"), facts, clocks=Clocks(steady=clock))
+    hosts = Heartbeat(shared, tables, Member(OWN, "anna", "boot1", "run1"), facts, clocks=Clocks(steady=clock))
     await tables.hosts.put(HostRecord(id=DEAD, name="bert", version="1", seen=5), DEAD)
     await tables.pools.put(PoolRecord(space=SPACE, subnet=SUBNET, network="lan", at=0), SPACE, SUBNET)
     subnet = SubnetRecord(space=SPACE, subnet=SUBNET)

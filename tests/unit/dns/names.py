@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import dns.message
 import dns.rcode
 
-from macvlan_global.dns.ready import Answers
+from macvlan_global.dns.resolver.cache import Answers
 from macvlan_global.store.records import NameRecord, PortRecord
 
 

@@ -10,8 +10,8 @@ import dns.rcode
 import dns.update
 import pytest
 
-from macvlan_global.dns.answer import LONGEST_QUERY, MOST_RECORDS, PAYLOAD
-from macvlan_global.dns.ready import Answers
+from macvlan_global.dns.resolver.answer import LONGEST_QUERY, MOST_RECORDS, PAYLOAD
+from macvlan_global.dns.resolver.cache import Answers
 from tests.unit.dns.names import ask, knowing, question, record, texts
 
 WEB = record(9, "web", "shop", ipv6=True, ports=(80,))

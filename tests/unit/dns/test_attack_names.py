@@ -3,9 +3,10 @@
 import pytest
 from msgspec import structs
 
-from macvlan_global.dns.publish import Publisher
+from macvlan_global.dns.publish.publisher import Publisher
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import NameRecord, PortRecord, Tables
+from macvlan_global.store.records import NameRecord, PortRecord
+from macvlan_global.store.table import Tables
 from tests.unit.dns.names import ask, knowing, record
 
 ODD = ("", ".", "a..b", "*", "a\nb", "x" * 300, "localhost", "ÄÖ", "\0", "1.0.65.10.in-addr.arpa", "_80._tcp.x", " ")

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from macvlan_global.dns.feed import Feed
-from macvlan_global.dns.ready import Answers
+from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.feed import Feed
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import Tables
-from macvlan_global.testing.faults import Faults, FaultyStore
+from macvlan_global.store.table import Tables
+from testkit.faults import Faults, FaultyStore
 from tests.unit.dns.names import ask, record, texts, until
 
 

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Iterable
 
-from macvlan_global.dns.publish import Leg, Publisher, Read, names_of, records_of
+from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, Read, names_of, records_of
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import NameRecord, PortRecord, Table, Tables
-from macvlan_global.testing.faults import Faults, FaultyStore
+from macvlan_global.store.records import NameRecord, PortRecord
+from macvlan_global.store.table import Table, Tables
+from testkit.faults import Faults, FaultyStore
 from tests.unit.dns.names import record, until
 
 
@@ -39,8 +40,8 @@ def test_names_have_no_repeats() -> None:
 def test_a_container_has_a_record_on_each_network() -> None:
     """With that network's aliases and addresses; ports are those of the container."""
     legs = [
-        Leg("n1", "lan", "e1", "10.0.0.1", "", "02:00:00:00:00:01", ("shop",)),
-        Leg("n2", "wan", "e2", "", "fd00::1"),
+        NamedEndpoint("n1", "lan", "e1", "10.0.0.1", "", "02:00:00:00:00:01", ("shop",)),
+        NamedEndpoint("n2", "wan", "e2", "", "fd00::1"),
     ]
     ports = [PortRecord(port=443), PortRecord(port=80)]
     first, second = records_of("c" * 64, "web", "c" * 12, legs, ports, host="h1", at=3.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from macvlan_global.dns.resolvconf import Ours, find_ours, nameservers, warnings, with_ours, without_ours
+from macvlan_global.dns.resolvconf.text import Ours, find_ours, nameservers, warnings, with_ours, without_ours
 from macvlan_global.errors import Conflict
 
 PLAIN = "# by hand\nsearch example.org\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n"

@@ -8,22 +8,22 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from macvlan_global.dns.address import Address, read_address
-from macvlan_global.dns.listener import who_listens
-from macvlan_global.dns.probe import ask as probe
-from macvlan_global.dns.ready import Answers
-from macvlan_global.dns.server import Resolver
-from macvlan_global.dns.tcp import TcpServer
-from macvlan_global.dns.udp import BATCH, UdpServer
+from macvlan_global.dns.address import ListenAddress, read_address
+from macvlan_global.dns.resolvconf.ask import ask as probe
+from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.port_owner import who_listens
+from macvlan_global.dns.resolver.server import Resolver
+from macvlan_global.dns.resolver.tcp import TcpServer
+from macvlan_global.dns.resolver.udp import BATCH, UdpServer
 from macvlan_global.errors import Invalid, Unavailable
 from tests.unit.dns.names import knowing, question, record, until
 
 WEB = record(9, "web", ipv6=True)
-ADDRESS = Address("127.0.0.153", 5399)
+ADDRESS = ListenAddress("127.0.0.153", 5399)
 
 
 @asynccontextmanager
-async def _serving(answers: Answers, address: Address = ADDRESS) -> AsyncIterator[Resolver]:
+async def _serving(answers: Answers, address: ListenAddress = ADDRESS) -> AsyncIterator[Resolver]:
     resolver = Resolver(answers, address)
     await resolver.start()
     try:
@@ -32,22 +32,22 @@ async def _serving(answers: Answers, address: Address = ADDRESS) -> AsyncIterato
         await resolver.stop()
 
 
-def _asker(address: Address = ADDRESS) -> socket.socket:
+def _asker(address: ListenAddress = ADDRESS) -> socket.socket:
     asker = socket.socket(address.family, socket.SOCK_DGRAM)
     asker.settimeout(5)
     asker.connect((address.ip, address.port))
     return asker
 
 
-def _exchange(queries: list[bytes], replies: int, address: Address = ADDRESS) -> list[bytes]:
+def _exchange(queries: list[bytes], replies: int, address: ListenAddress = ADDRESS) -> list[bytes]:
     with _asker(address) as asker:
         for each in queries:
             asker.send(each)
         return [asker.recv(4096) for _ in range(replies)]
 
 
-@pytest.mark.parametrize("address", [ADDRESS, Address("::1", 5399)], ids=str)
-async def test_it_answers_over_udp_and_tcp_on_one_address(address: Address) -> None:
+@pytest.mark.parametrize("address", [ADDRESS, ListenAddress("::1", 5399)], ids=str)
+async def test_it_answers_over_udp_and_tcp_on_one_address(address: ListenAddress) -> None:
     """IPv4 and IPv6, made and ready-made alike, each with its own id."""
     async with _serving(knowing(WEB), address):
         first, second = question("web"), question("web")
@@ -149,7 +149,7 @@ async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> 
 async def test_an_address_that_this_host_has_not_is_a_reason() -> None:
     """Nothing stays open."""
     with pytest.raises(Unavailable, match="this host has no such address"):
-        await Resolver(Answers(5), Address("192.0.2.1", 5399)).start()
+        await Resolver(Answers(5), ListenAddress("192.0.2.1", 5399)).start()
 
 
 async def test_udp_stops_while_it_waits() -> None:
@@ -177,14 +177,14 @@ async def test_a_probe_tells_what_a_resolver_says() -> None:
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("127.0.0.153", Address("127.0.0.153", 53)),
-        ("127.0.0.153:5353", Address("127.0.0.153", 5353)),
-        ("::1", Address("::1", 53)),
-        ("[::1]:5353", Address("::1", 5353)),
-        ("[::1]", Address("::1", 53)),
+        ("127.0.0.153", ListenAddress("127.0.0.153", 53)),
+        ("127.0.0.153:5353", ListenAddress("127.0.0.153", 5353)),
+        ("::1", ListenAddress("::1", 53)),
+        ("[::1]:5353", ListenAddress("::1", 5353)),
+        ("[::1]", ListenAddress("::1", 53)),
     ],
 )
-def test_addresses_are_read(text: str, address: Address) -> None:
+def test_addresses_are_read(text: str, address: ListenAddress) -> None:
     """With and without a port; written out they are read again."""
     assert read_address(text) == address
     assert read_address(str(address)) == address

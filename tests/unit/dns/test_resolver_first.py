@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from macvlan_global.dns.install import ResolvConf
-from macvlan_global.dns.resolvconf import nameservers
+from macvlan_global.dns.resolvconf.install import ResolvConf
+from macvlan_global.dns.resolvconf.text import nameservers
 from macvlan_global.errors import Conflict, Unavailable
 
 PLAIN = b"# by hand \xff\nnameserver 192.0.2.1"

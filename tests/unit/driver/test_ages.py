@@ -1,7 +1,7 @@
 """Young and old, although clocks are set."""
 
 from macvlan_global.driver.ages import Ages
-from macvlan_global.testing.fake_clock import FakeClock
+from testkit.fake_clock import FakeClock
 
 
 def test_what_was_seen_being_made_is_young_whatever_the_clock_says() -> None:

@@ -4,9 +4,10 @@ import pytest
 
 from macvlan_global.errors import Internal
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import AddressRecord, AliveRecord, DefinitionRecord, PoolRecord, RemovedRecord, Tables
-from macvlan_global.testing.cluster_rig import ClusterRig
-from macvlan_global.testing.fake_engine import Subnet
+from macvlan_global.store.records import AddressRecord, AliveRecord, DefinitionRecord, PoolRecord, RemovedRecord
+from macvlan_global.store.table import Tables
+from testkit.cluster_rig import ClusterRig
+from testkit.fake_engine import Subnet
 
 TABLES = ("pools", "addresses", "definitions", "removed", "names", "hosts", "alive")
 JUNK = {

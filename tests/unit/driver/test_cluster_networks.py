@@ -2,10 +2,10 @@
 
 import pytest
 
-from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
+from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
-from macvlan_global.testing.cluster_rig import ClusterHost, ClusterRig
-from macvlan_global.testing.fake_engine import Subnet
+from testkit.cluster_rig import ClusterHost, ClusterRig
+from testkit.fake_engine import Subnet
 
 LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1", aux={"router": "10.9.0.2"})
 TINY = Subnet("10.9.0.0/29")
@@ -109,11 +109,11 @@ async def test_other_ipam_drivers_are_refused_with_the_command_that_works() -> N
     """Docker's own IPAM knows nothing of other hosts."""
     rig = await ClusterRig.build()
     one = await rig.host("a")
-    wanted = WantedNetwork(
+    wanted = NetworkRequest(
         "n1",
         {"parent": "eth0"},
         internal=True,
-        subnets=(WantedSubnet("LocalDefault", "10.9.0.0/24", "10.9.0.1/24", {"router": "10.9.0.2/24"}),),
+        subnets=(SubnetRequest("LocalDefault", "10.9.0.0/24", "10.9.0.1/24", {"router": "10.9.0.2/24"}),),
     )
     with pytest.raises(Invalid) as refused:
         await one.driver.networks.create(wanted)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from macvlan_global.errors import MacvlanGlobalError
-from macvlan_global.testing.fake_engine import Container, Subnet, engine_id
-from macvlan_global.testing.rig import Rig
+from testkit.fake_engine import Container, Subnet, engine_id
+from testkit.rig import Rig
 
 LAN = (
     Subnet("192.168.1.0/24", "192.168.1.64/26", "192.168.1.1", {"router": "192.168.1.2"}),

@@ -6,18 +6,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from macvlan_global.driver.wanted import WantedNetwork, WantedSubnet
+from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.ipam.poolid import DEFAULT_SPACE
-from macvlan_global.testing.fake_engine import Subnet, engine_id
-from macvlan_global.testing.rig import Rig
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from testkit.fake_engine import Subnet, engine_id
+from testkit.rig import Rig
 
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1")
 N1 = engine_id("n1")
 
 
-def _wanted(name: str = "n1", internal: bool = False, **options: str) -> WantedNetwork:
-    return WantedNetwork(engine_id(name), {key.replace("_", "-"): value for key, value in options.items()}, internal)
+def _wanted(name: str = "n1", internal: bool = False, **options: str) -> NetworkRequest:
+    return NetworkRequest(engine_id(name), {key.replace("_", "-"): value for key, value in options.items()}, internal)
 
 
 async def test_a_network_remembers_what_it_was_created_with() -> None:
@@ -37,8 +37,8 @@ async def test_a_repeated_create_gives_the_same_network() -> None:
     rig = await Rig.build("eth0")
     await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
     before = await rig.snapshot()
-    subnet = WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "192.168.1.1/24")
-    again = WantedNetwork(N1, {"parent": "eth0.10"}, subnets=(subnet,))
+    subnet = SubnetRequest(DEFAULT_SPACE, "192.168.1.0/24", "192.168.1.1/24")
+    again = NetworkRequest(N1, {"parent": "eth0.10"}, subnets=(subnet,))
     await asyncio.gather(*(rig.driver.networks.create(again) for _ in range(3)))
     assert await rig.snapshot() == before
 
@@ -48,11 +48,11 @@ async def test_a_repeated_create_that_fails_leaves_the_network_whole() -> None:
     rig = await Rig.build("eth0")
     await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
     before = await rig.snapshot()
-    subnet = WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "192.168.1.1/24")
+    subnet = SubnetRequest(DEFAULT_SPACE, "192.168.1.0/24", "192.168.1.1/24")
     for step in range(1, 30):
         rig.faults.arm(step)
         try:
-            await rig.driver.networks.create(WantedNetwork(N1, {"parent": "eth0"}, subnets=(subnet,)))
+            await rig.driver.networks.create(NetworkRequest(N1, {"parent": "eth0"}, subnets=(subnet,)))
         except Unavailable:
             rig.faults.arm(0)
             assert await rig.snapshot() == before, f"step {step}"
@@ -234,26 +234,26 @@ async def test_an_unknown_option_is_refused_at_create_and_passed_over_at_replay(
 @pytest.mark.parametrize(
     ("wanted", "error"),
     [
-        (WantedSubnet(DEFAULT_SPACE, "x"), Invalid),
-        (WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "x"), Invalid),
-        (WantedSubnet(DEFAULT_SPACE, "192.168.1.0/24", "", {"a": "x"}), Invalid),
-        (WantedSubnet("other", "192.168.1.0/24", "x"), Invalid),
+        (SubnetRequest(DEFAULT_SPACE, "x"), Invalid),
+        (SubnetRequest(DEFAULT_SPACE, "192.168.1.0/24", "x"), Invalid),
+        (SubnetRequest(DEFAULT_SPACE, "192.168.1.0/24", "", {"a": "x"}), Invalid),
+        (SubnetRequest("other", "192.168.1.0/24", "x"), Invalid),
     ],
 )
-async def test_a_subnet_that_cannot_be_leaves_nothing(wanted: WantedSubnet, error: type[MacvlanGlobalError]) -> None:
+async def test_a_subnet_that_cannot_be_leaves_nothing(wanted: SubnetRequest, error: type[MacvlanGlobalError]) -> None:
     """No record, no pool, no link."""
     rig = await Rig.build("eth0")
     before = await rig.snapshot()
     with pytest.raises(error):
-        await rig.driver.networks.create(WantedNetwork(N1, {"parent": "eth0.10"}, subnets=(wanted,)))
+        await rig.driver.networks.create(NetworkRequest(N1, {"parent": "eth0.10"}, subnets=(wanted,)))
     assert await rig.snapshot() == before
 
 
 async def test_another_ipam_drivers_addresses_are_not_ours_to_keep() -> None:
     """The gateway is remembered, nothing is claimed."""
     rig = await Rig.build("eth0")
-    subnet = WantedSubnet("LocalDefault", "192.168.1.0/24", "192.168.1.1/24")
-    await rig.driver.networks.create(WantedNetwork(N1, {"parent": "eth0"}, subnets=(subnet,)))
+    subnet = SubnetRequest("LocalDefault", "192.168.1.0/24", "192.168.1.1/24")
+    await rig.driver.networks.create(NetworkRequest(N1, {"parent": "eth0"}, subnets=(subnet,)))
     assert (await rig.driver.networks.get(N1)).subnets[0].gateway == "192.168.1.1"
     assert (await rig.driver.pools.pools(), await rig.driver.pools.addresses()) == ([], [])
 

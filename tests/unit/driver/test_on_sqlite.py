@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from macvlan_global.store.sqlite import open_sqlite
-from macvlan_global.testing.fake_engine import Subnet
-from macvlan_global.testing.rig import Rig
+from testkit.fake_engine import Subnet
+from testkit.rig import Rig
 
 
 async def test_a_hundred_containers_and_a_restart_in_between(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.testing.cluster_rig import ClusterRig
-from macvlan_global.testing.fake_engine import Subnet
-from macvlan_global.testing.rig import Rig
+from testkit.cluster_rig import ClusterRig
+from testkit.fake_engine import Subnet
+from testkit.rig import Rig
 
 LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1")
 

@@ -7,15 +7,16 @@ import pytest
 
 from macvlan_global.errors import Conflict, Exhausted, Unavailable
 from macvlan_global.ipam.addresses import FOREIGN_MOST
-from macvlan_global.ipam.allocate import COOLING_SECONDS
-from macvlan_global.ipam.holders import Holder, Identity
+from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import PendingRecord, PoolRecord, Tables
+from macvlan_global.store.records import PendingRecord, PoolRecord
+from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet
-from macvlan_global.testing.fake_clock import FakeClock
-from macvlan_global.testing.fake_peers import FakePeers
-from macvlan_global.testing.faults import Faults, FaultyStore
+from testkit.fake_clock import FakeClock
+from testkit.fake_peers import FakePeers
+from testkit.faults import Faults, FaultyStore
 
 SUBNET = "192.168.1.0/24"
 POOL = f"macvlan-global/{SUBNET}"
@@ -42,7 +43,7 @@ class Outside:
         self.answer.set()
 
     async def in_use(self, pool: PoolRecord, address: str) -> str:
-        """See `ipam.holders.InUse`. With `goes_away` the store does, too, as soon as somebody has answered."""
+        """See `ipam.owners.InUse`. With `goes_away` the store does, too, as soon as somebody has answered."""
         assert pool.network == "n1"
         self.asked.append(address)
         self.begun.set()

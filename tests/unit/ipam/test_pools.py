@@ -7,16 +7,17 @@ from ipaddress import ip_network
 import pytest
 
 from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
-from macvlan_global.ipam.allocate import COOLING_SECONDS
-from macvlan_global.ipam.autopool import AutoPool
-from macvlan_global.ipam.holders import Holder, Identity
+from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.ipam.auto_pool import AutoPool
+from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import CREATE_WINDOW_SECONDS, Pools
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import PoolRecord, Tables
+from macvlan_global.store.records import PoolRecord
+from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet
-from macvlan_global.testing.fake_clock import FakeClock
-from macvlan_global.testing.fake_peers import FakePeers
-from macvlan_global.testing.faults import Faults, FaultyStore
+from testkit.fake_clock import FakeClock
+from testkit.fake_peers import FakePeers
+from testkit.faults import Faults, FaultyStore
 
 SUBNET = "192.168.1.0/24"
 

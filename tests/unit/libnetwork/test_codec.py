@@ -57,7 +57,7 @@ def test_what_is_not_the_message_is_invalid(body: bytes) -> None:
 
 def test_replies_are_spelt_as_go_reads_them() -> None:
     """Abbreviations in capitals, in every message that has one."""
-    joined = m.Joined(interface_name=m.InterfaceName(src_name="mg-0", dst_prefix="eth"), gateway="10.0.0.1")
+    joined = m.JoinReply(interface_name=m.InterfaceName(src_name="mg-0", dst_prefix="eth"), gateway="10.0.0.1")
     assert json.loads(encode(joined)) == {
         "InterfaceName": {"SrcName": "mg-0", "DstPrefix": "eth"},
         "Gateway": "10.0.0.1",

@@ -16,8 +16,8 @@ from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import CONTENT_TYPE, PluginServer
 from macvlan_global.listening import listen
 from macvlan_global.metrics import Metrics
-from macvlan_global.testing.fake_engine import engine_id
-from macvlan_global.testing.rig import Rig
+from testkit.fake_engine import engine_id
+from testkit.rig import Rig
 
 N1, E1 = engine_id("n1"), engine_id("e1")
 GENERIC = "com.docker.network.generic"

@@ -3,14 +3,14 @@
 import pytest
 
 from macvlan_global.driver.driver import Settings
-from macvlan_global.driver.repair import AdoptEndpoint, AdoptNetwork
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError
 from macvlan_global.libnetwork import messages as m
 from macvlan_global.libnetwork.codec import encode
 from macvlan_global.libnetwork.handlers import GENERIC, Handlers
-from macvlan_global.testing.fake_engine import engine_id
-from macvlan_global.testing.rig import Rig
+from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork
+from testkit.fake_engine import engine_id
+from testkit.rig import Rig
 
 N1, E1 = engine_id("n1"), engine_id("e1")
 IPV4 = m.IPData(address_space="LocalDefault", pool="10.65.0.0/24", gateway="10.65.0.1/24")

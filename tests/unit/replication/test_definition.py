@@ -7,8 +7,8 @@ import pytest
 
 from macvlan_global.engine.docker import DRIVER
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
+from macvlan_global.replication.decide import OUR_DRIVER
 from macvlan_global.replication.definition import cluster_id, definition_of, differs, to_create
-from macvlan_global.replication.plan import OUR_DRIVER
 from macvlan_global.store.records import DefinitionRecord
 
 LAN = EngineNetwork(

@@ -12,16 +12,16 @@ from msgspec import structs
 
 from macvlan_global.engine.ports import NetworkEvent
 from macvlan_global.errors import Unavailable
-from macvlan_global.replication import plan
-from macvlan_global.replication.carry import Carrier
+from macvlan_global.replication import decide
+from macvlan_global.replication.apply import Executor
 from macvlan_global.replication.definition import cluster_id, definition_of
+from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.replicator import KEEP_REMOVED_SECONDS, Replicator
-from macvlan_global.replication.watched import Watched
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import DefinitionRecord, HostRecord, RemovedRecord
-from macvlan_global.testing.fake_clock import FakeClock
-from macvlan_global.testing.fake_docker import FakeDocker
-from macvlan_global.testing.faults import Faults, FaultyStore
+from testkit.fake_clock import FakeClock
+from testkit.fake_docker import FakeDocker
+from testkit.faults import Faults, FaultyStore
 
 
 @dataclass
@@ -247,19 +247,19 @@ async def test_nothing_is_taken_for_removed_from_another_engine(pair: Pair) -> N
     pair.a.docker.lose_data()
     watches = _unwatched(pair.a, pair.store)
     [row] = await pair.a.docker.tables.networks.scan()
-    outcome = await Carrier(pair.a.docker.tables, pair.a.docker, pair.a.docker, *watches).carry_out(
-        plan.MarkRemoved(row.record.id, "it looks removed")
+    outcome = await Executor(pair.a.docker.tables, pair.a.docker, pair.a.docker, *watches).carry_out(
+        decide.MarkRemoved(row.record.id, "it looks removed")
     )
     assert outcome == "later"
     assert await pair.a.docker.tables.removed.scan() == []
 
 
-def _unwatched(site: Site, store: MemoryStore) -> tuple[Watched[DefinitionRecord], Watched[RemovedRecord]]:
+def _unwatched(site: Site, store: MemoryStore) -> tuple[MirroredTable[DefinitionRecord], MirroredTable[RemovedRecord]]:
     """Views that saw nothing yet."""
     tables = site.docker.tables
     return (
-        Watched(store, tables.definitions, lambda _: None, lambda: None),
-        Watched(store, tables.removed, lambda _: None, lambda: None),
+        MirroredTable(store, tables.definitions, lambda _: None, lambda: None),
+        MirroredTable(store, tables.removed, lambda _: None, lambda: None),
     )
 
 
@@ -274,14 +274,14 @@ async def test_a_lagging_watch_brings_nothing_back(pair: Pair) -> None:
     await pair.a.docker.rm("lan")
     await until(lambda: not pair.b.docker.has("lan"), "the removal on b")
     definitions, removed = _unwatched(pair.b, pair.store)
-    carrier = Carrier(pair.b.docker.tables, pair.b.docker, pair.b.docker, definitions, removed)
-    assert await carrier.carry_out(plan.Create(definition, "it is defined")) == "again"
-    assert await carrier.carry_out(plan.Publish(copy.id, definition, "it is lost")) == "again"
+    carrier = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, definitions, removed)
+    assert await carrier.carry_out(decide.Create(definition, "it is defined")) == "again"
+    assert await carrier.carry_out(decide.Publish(copy.id, definition, "it is lost")) == "again"
     assert list(pair.b.docker.names()) == []
     assert await pair.b.docker.tables.definitions.scan() == []
     assert definition.id in removed.rows, "it knows now"
     await pair.a.docker.tables.removed.drop(definition.id)
-    assert await carrier.carry_out(plan.Create(definition, "it was defined")) == "again"
+    assert await carrier.carry_out(decide.Create(definition, "it was defined")) == "again"
     assert list(pair.b.docker.names()) == [], "what is no longer defined is not made either"
 
 
@@ -292,8 +292,8 @@ async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
     await settled(pair.a, pair.b)
     copy = pair.b.docker.has("lan")
     assert copy
-    carrier = Carrier(pair.b.docker.tables, pair.b.docker, pair.b.docker, *_unwatched(pair.b, pair.store))
-    assert await carrier.carry_out(plan.Unmake(copy.id, "there are two")) == "again"
+    carrier = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, *_unwatched(pair.b, pair.store))
+    assert await carrier.carry_out(decide.Unmake(copy.id, "there are two")) == "again"
     assert await pair.b.docker.tables.removed.scan() == []
     await until(lambda: (again := pair.b.docker.has("lan")) and again.id != copy.id, "the next look at b")
     assert pair.a.docker.has("lan")

@@ -7,9 +7,9 @@ import pytest
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Batch
-from macvlan_global.testing.cluster_contract import Mirror
-from macvlan_global.testing.fake_clock import FakeClock
-from macvlan_global.testing.faults import Faults, FaultyStore
+from testkit.cluster_contract import Mirror
+from testkit.fake_clock import FakeClock
+from testkit.faults import Faults, FaultyStore
 
 
 async def test_a_lease_ends_by_the_clock_that_was_given() -> None:

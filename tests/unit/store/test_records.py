@@ -4,7 +4,8 @@ import pytest
 
 from macvlan_global.errors import Internal
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import PoolRecord, Table, Tables
+from macvlan_global.store.records import PoolRecord
+from macvlan_global.store.table import Table, Tables
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""What the engine is like that calls us, as far as a driver must heed it."""
+
+import re
+
+import msgspec
+
+from macvlan_global.engine.ports import EngineInfo
+from macvlan_global.store.records import IdentityRecord
+from macvlan_global.store.table import Table
+
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
+_CRASHES, _MENDED = (28, 0), (29, 7)
+
+
+class EngineQuirks:
+    """Learnt whenever the engine comes, and remembered: while it starts, it asks for links and cannot be asked."""
+
+    def __init__(self, table: Table[IdentityRecord]) -> None:
+        """`table` holds this host's identity."""
+        self._table = table
+        self._version = ""
+        self._live_restore = False
+
+    async def load(self) -> None:
+        """Take what an earlier run of the driver learnt."""
+        if row := await self._table.get("this"):
+            self._version, self._live_restore = row.record.engine_version, row.record.live_restore
+
+    async def learn(self, info: EngineInfo) -> None:
+        """Remember what the engine says of itself."""
+        self._version, self._live_restore = info.version, info.live_restore
+        row = await self._table.get("this")
+        known = row and (row.record.engine_version, row.record.live_restore)
+        if row and known != (info.version, info.live_restore):
+            fresh = msgspec.structs.replace(row.record, engine_version=info.version, live_restore=info.live_restore)
+            await self._table.replace(row, fresh)
+
+    def why_not_inside(self) -> str:
+        """Why no link may be made inside a container, "" if one may.
+
+        An engine that is restarted under running containers takes links that it did not move for one and the same. From
+        28.0 to 29.6 it ends in a panic ("close of closed channel") when the second of them goes, or the same one again
+        (mended by moby's fb0f15c89a).
+        """
+        found = _VERSION.match(self._version)
+        version = (int(found[1]), int(found[2])) if found else _MENDED
+        if not (self._live_restore and _CRASHES <= version < _MENDED):
+            return ""
+        return (
+            f"engine {self._version} has live-restore, and after its next restart would crash when such a container "
+            "leaves a network; switch live-restore off, or take engine 29.7 or newer"
+        )

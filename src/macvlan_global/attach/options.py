@@ -1,0 +1,161 @@
+"""The user's `-o` options as typed values. Pure."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Literal, cast, get_args
+
+from macvlan_global.attach.endpoint_options import check_ifname
+from macvlan_global.errors import Invalid
+from macvlan_global.kernel.ports import MacvlanMode
+from macvlan_global.subnets import parse_address, parse_subnet
+
+MacPolicy = Literal["random", "address"]
+AttachWay = Literal["plain", "direct"]
+
+KEYS = (
+    *("parent", "parent-file", "macvlan_mode", "mode", "mtu", "mac", "probe", "attach", "ifname"),
+    *("ipv6-subnet", "ipv6-gateway"),
+)
+"""Every key of ours. A key with an empty name counts as `parent` (`-o =eth0,eth1`)."""
+
+ENGINE_PREFIX = "com.docker.network."
+"""Keys that the engine reads itself, for any driver; we let them pass."""
+
+MIN_MTU = 68  # RFC 791: every link carries datagrams of 68 bytes
+MIN_MTU_IPV6 = 1280  # RFC 8200 section 5
+MAX_MTU = 65535
+
+MAX_IPV6_PREFIX = 96  # what is left holds the 32 bits of an IPv4 address
+NOT_FOR_CONTAINERS = tuple(map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")))
+"""Reserved (with loopback and mapped IPv4), link-local, multicast: RFC 4291 section 2.4."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """What a network was created with. `parent` is the text of the option, "" if there was none; `mtu` 0 means the
+    parent's; `mac` tells where a MAC comes from that the user did not give; `probe` whether the wire is asked for an
+    address before a container gets it, None if the network does not say. `attach` is how links come into containers, ""
+    if the network does not say; `ifname` how their names begin there if they are made inside. `ipv6_subnet` is for
+    networks of a swarm: where IPv6 addresses are that follow from IPv4 ones; `ipv6_gateway` is in it, "" for none."""
+
+    parent: str = ""
+    parent_file: str = ""
+    mode: MacvlanMode = "bridge"
+    mtu: int = 0
+    mac: MacPolicy = "random"
+    probe: bool | None = None
+    attach: AttachWay | Literal[""] = ""
+    ifname: str = ""
+    ipv6_subnet: IPv6Network | None = None
+    ipv6_gateway: str = ""
+
+
+def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOptions:
+    """Read `-o` options. With `strict=False` (a stored network is loaded again) unknown keys are passed over.
+
+    Raises:
+        Invalid: an unknown key (the nearest known one is named), or a value that cannot be.
+    """
+    if strict:
+        for key in given:
+            _check_known(key)
+    mtu = _mtu(given["mtu"]) if "mtu" in given else 0
+    ipv6_subnet = _ipv6_subnet(given["ipv6-subnet"], mtu) if "ipv6-subnet" in given else None
+    return NetworkOptions(
+        parent=_one_of_two(given, "parent", "").strip(),
+        parent_file=given.get("parent-file", "").strip(),
+        mode=_mode("mode" if "mode" in given else "macvlan_mode", _one_of_two(given, "macvlan_mode", "mode")),
+        mtu=mtu,
+        mac=_mac_policy(given.get("mac", "random")),
+        probe=_yes_or_no("probe", given["probe"]) if "probe" in given else None,
+        attach=_attach(given),
+        ifname=_prefix(given["ifname"]) if "ifname" in given else "",
+        ipv6_subnet=ipv6_subnet,
+        ipv6_gateway=_ipv6_gateway(given["ipv6-gateway"], ipv6_subnet) if "ipv6-gateway" in given else "",
+    )
+
+
+def _attach(given: Mapping[str, str]) -> AttachWay | Literal[""]:
+    value = given.get("attach", "")
+    if value not in ("", *get_args(AttachWay)):
+        raise Invalid(f"-o attach={value} is no way to attach a container; use plain or direct")
+    if value == "plain" and "ifname" in given:
+        raise Invalid(f"-o ifname={given['ifname']} needs -o attach=direct: with plain, the engine chooses the names")
+    return cast("AttachWay", value)
+
+
+def _prefix(value: str) -> str:
+    check_ifname(value, f"-o ifname={value}", counted=True)
+    return value
+
+
+def _check_known(key: str) -> None:
+    if not key or key in KEYS or key.startswith(ENGINE_PREFIX):
+        return
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), [*KEYS, "parent_file"], n=1, cutoff=0.5)
+    hint = f"did you mean {near[0].replace('parent_file', 'parent-file')!r}?" if near else f"known: {', '.join(KEYS)}"
+    raise Invalid(f"unknown option -o {key}; {hint}")
+
+
+def _one_of_two(given: Mapping[str, str], key: str, other: str) -> str:
+    one, two = given.get(key), given.get(other)
+    if one is not None and two is not None and one != two:
+        raise Invalid(f"-o {key}={one} and -o {other}={two} contradict each other; give one of them")
+    return one if one is not None else two or ""
+
+
+def _mode(key: str, value: str) -> MacvlanMode:
+    if value in ("", *get_args(MacvlanMode)):
+        return cast("MacvlanMode", value or "bridge")
+    raise Invalid(f"-o {key}={value} is not a macvlan mode; use {', '.join(get_args(MacvlanMode))}")
+
+
+def _mtu(value: str) -> int:
+    # so many digits at most: int() refuses thousands of them with an error of its own
+    if not (value.isascii() and value.isdigit() and len(value) <= 5) or not MIN_MTU <= int(value) <= MAX_MTU:
+        raise Invalid(f"-o mtu={value} is not an MTU; use a number from {MIN_MTU} to the MTU of the parent")
+    return int(value)
+
+
+def _mac_policy(value: str) -> MacPolicy:
+    if value in get_args(MacPolicy):
+        return cast("MacPolicy", value)
+    raise Invalid(f"-o mac={value} is not a MAC policy; use random, or address (derived from the IP address)")
+
+
+def _yes_or_no(key: str, value: str) -> bool:
+    if value in {"true", "false"}:
+        return value == "true"
+    raise Invalid(f"-o {key}={value} is neither true nor false")
+
+
+def _ipv6_subnet(value: str, mtu: int) -> IPv6Network:
+    subnet = parse_subnet(value.strip(), "-o ipv6-subnet")
+    if not isinstance(subnet, IPv6Network):
+        raise Invalid(f"-o ipv6-subnet={subnet} is no IPv6 subnet; use for example fd00:65::/64")
+    if subnet.prefixlen > MAX_IPV6_PREFIX:
+        wider = subnet.supernet(new_prefix=MAX_IPV6_PREFIX)
+        raise Invalid(
+            f"-o ipv6-subnet={subnet} has no room for the 32 bits of an IPv4 address, which end each IPv6 address; use "
+            f"a prefix up to /{MAX_IPV6_PREFIX}, for example {wider}"
+        )
+    if any(subnet.overlaps(each) for each in NOT_FOR_CONTAINERS):
+        raise Invalid(f"-o ipv6-subnet={subnet} has addresses that no container may have; use for example fd00:65::/64")
+    if mtu and mtu < MIN_MTU_IPV6:
+        raise Invalid(f"-o mtu={mtu} is too small for IPv6; use {MIN_MTU_IPV6} or more")
+    return subnet
+
+
+def _ipv6_gateway(value: str, subnet: IPv6Network | None) -> str:
+    gateway = parse_address(value.strip(), "-o ipv6-gateway")
+    if subnet is None:
+        raise Invalid(f"-o ipv6-gateway={gateway} needs -o ipv6-subnet, for example -o ipv6-subnet=fd00:65::/64")
+    # the first one is every router's (subnet-router anycast, RFC 4291 section 2.6.1)
+    if gateway not in subnet or gateway == subnet.network_address:
+        raise Invalid(
+            f"-o ipv6-gateway={gateway} is no address of -o ipv6-subnet={subnet}; use for example "
+            f"{subnet.network_address + 1}"
+        )
+    return str(gateway)

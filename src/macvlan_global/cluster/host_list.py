@@ -1,0 +1,63 @@
+"""Every host of the cluster as the store has it, for those who look and for `hosts remove`."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from macvlan_global.errors import Conflict, NotFound
+from macvlan_global.store.records import HostRecord
+from macvlan_global.store.table import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class HostLine:
+    """A host. `addresses` are those that its containers hold, and those reserved for them; `live` if its key is there.
+
+    Of a host whose row is gone while addresses of it are left, only the id is known, and `seen` is 0.
+    """
+
+    record: HostRecord
+    live: bool
+    addresses: int
+
+
+async def read_roster(tables: Tables) -> list[HostLine]:
+    """Every host, by name.
+
+    Raises:
+        Unavailable: the store cannot be reached.
+    """
+    held = Counter(
+        row.record.host for row in await tables.addresses.scan() if row.record.kind in {"endpoint", "reserved"}
+    )
+    known = {row.record.id: row.record for row in await tables.hosts.scan()}
+    names = {row.record.id: row.record.name for row in await tables.alive.scan()}
+    # what a newer version wrote cannot be read, but it lives
+    live = {*names, *(key.removeprefix(tables.alive.prefix) for key in await tables.alive.foreign())}
+    for host in {*held, *live} - set(known):
+        known[host] = HostRecord(id=host, name=names.get(host, host[:12]), seen=0)
+    lines = [HostLine(record, host in live, held[host]) for host, record in known.items()]
+    return sorted(lines, key=lambda line: (line.record.name, line.record.id))
+
+
+def find_dead(roster: list[HostLine], name: str) -> HostRecord:
+    """The host that an operator names, by name, id, or the beginning of an id. It must be down.
+
+    Raises:
+        NotFound: there is none of that name.
+        Conflict: it is alive, or several are meant.
+    """
+    meant = [line for line in roster if name in {line.record.name, line.record.id}]
+    if not meant and len(name) >= 4:
+        meant = [line for line in roster if line.record.id.startswith(name)]
+    if not meant:
+        known = ", ".join(line.record.name for line in roster) or "none"
+        raise NotFound(f"there is no host {name!r} in the cluster; there is: {known}")
+    down = [line.record for line in meant if not line.live]
+    if not down:
+        raise Conflict(
+            f"host {name} is alive; stop its containers and its driver first (systemctl stop macvlan-global there)"
+        )
+    if len(down) > 1:
+        ids = ", ".join(record.id[:12] for record in down)
+        raise Conflict(f"several hosts that are down are meant by {name!r}; say which by its id: {ids}")
+    return down[0]

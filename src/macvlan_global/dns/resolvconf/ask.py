@@ -1,0 +1,33 @@
+"""Asks a resolver one question, to see what it says."""
+
+import os
+import socket
+import struct
+from typing import Literal
+
+from macvlan_global.dns.address import ListenAddress
+
+NAME = b"\x0emacvlan-global\x07invalid\x00"
+"""A name that can be nobody's (RFC 6761): a resolver of ours refuses it."""
+SECONDS = 1.0
+_SERVFAIL, _REFUSED = 2, 5
+
+Verdict = Literal["answers", "has not read the store yet", "is not ours", "does not answer"]
+
+
+def ask(address: ListenAddress, seconds: float = SECONDS) -> Verdict:
+    """What the resolver at `address` says within this time."""
+    number = os.urandom(2)
+    query = number + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + NAME + struct.pack("!HH", 1, 1)
+    with socket.socket(address.family, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(seconds)
+        try:
+            asker.connect((address.ip, address.port))
+            asker.send(query)
+            reply = asker.recv(512)
+        except OSError:
+            return "does not answer"
+    if len(reply) < 4 or reply[:2] != number:
+        return "is not ours"
+    verdicts: dict[int, Verdict] = {_REFUSED: "answers", _SERVFAIL: "has not read the store yet"}
+    return verdicts.get(reply[3] & 0x0F, "is not ours")

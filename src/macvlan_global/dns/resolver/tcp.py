@@ -1,0 +1,74 @@
+"""Queries over TCP, for replies that do not fit into a datagram. On the event loop, with limits."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+
+from macvlan_global.dns.resolver.answer import LONGEST_QUERY
+from macvlan_global.dns.resolver.cache import Answers
+
+log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 128
+IDLE_SECONDS = 10.0
+
+
+class TcpServer:
+    """Answers what comes in on one address until `stop`."""
+
+    def __init__(self, answers: Answers, *, most: int = MOST_CONNECTIONS, idle: float = IDLE_SECONDS) -> None:
+        """At most `most` connections at once; one that says nothing for `idle` seconds is closed."""
+        self._answers = answers
+        self._most = most
+        self._idle = idle
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+        self.queries = 0
+        """How many came in."""
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on `listener`, a bound TCP socket, which is closed with `stop`."""
+        self._server = await asyncio.start_server(self._serve, sock=listener, limit=LONGEST_QUERY)
+
+    async def stop(self) -> None:
+        """Serve no longer, and close every connection."""
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in self._connections:
+            writer.close()
+        await self._server.wait_closed()
+        self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= self._most:
+            writer.close()
+            return
+        self._connections.add(writer)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+                while await self._one(reader, writer):
+                    pass
+        except Exception:  # a bug must cost one connection and not the server
+            log.exception("a query over TCP failed")
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one query; whether more may come."""
+        async with asyncio.timeout(self._idle):
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            if length >= LONGEST_QUERY:
+                return False
+            query = await reader.readexactly(length)
+        self.queries += 1
+        reply = self._answers.answer(query, udp=False)
+        if reply is None:
+            return False
+        writer.write(struct.pack("!H", len(reply)) + reply)
+        async with asyncio.timeout(self._idle):  # an asker that does not read is not waited for
+            await writer.drain()
+        return True

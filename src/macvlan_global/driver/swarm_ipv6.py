@@ -1,0 +1,52 @@
+"""IPv6 beside the IPv4 of a swarm: an address that follows from the one that the managers gave. Pure.
+
+A swarm's managers give IPv4 addresses only, each to one container of the swarm. Its 32 bits at the end of a prefix make
+an IPv6 address that only this container can have, and nobody needs to be asked for it, on any node. `fd00:65::/64`
+and `10.65.0.11` make `fd00:65::a41:b`, which may be written `fd00:65::10.65.0.11` too (RFC 4291 section 2.2).
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from macvlan_global.attach.options import NetworkOptions
+from macvlan_global.errors import Invalid
+from macvlan_global.store.records import SubnetRecord
+from macvlan_global.subnets import parse_address, parse_subnet, with_prefix
+
+_IPV4_BITS = 32
+
+
+def address_beside(subnet: IPv6Network, address: str) -> str:
+    """The IPv6 address, with its prefix, of who has this IPv4 address (CIDR or bare); "" for who has none."""
+    given = parse_address(address, "address") if address else None
+    if not isinstance(given, IPv4Address):
+        return ""
+    return with_prefix(IPv6Address(int(subnet.network_address) | int(given)), subnet)
+
+
+def subnet_beside(options: NetworkOptions) -> list[SubnetRecord]:
+    """The subnet that the options add to those of the engine, if they do. Nobody's pool: nothing is taken from it."""
+    if options.ipv6_subnet is None:
+        return []
+    return [SubnetRecord(space="", subnet=str(options.ipv6_subnet), gateway=options.ipv6_gateway)]
+
+
+def refuse_gateway_of_a_container(options: NetworkOptions, subnets: Iterable[SubnetRecord]) -> None:
+    """The gateway must not be the address that follows from one that a container may be given.
+
+    Raises:
+        Invalid: it is; the text names both, and one that is not.
+    """
+    if options.ipv6_subnet is None or not options.ipv6_gateway:
+        return
+    number = int(IPv6Address(options.ipv6_gateway)) - int(options.ipv6_subnet.network_address)
+    if number >> _IPV4_BITS:
+        return
+    same = IPv4Address(number)
+    for each in subnets:
+        subnet = parse_subnet(each.subnet, "subnet")
+        if same in subnet and str(same) != each.gateway:
+            raise Invalid(
+                f"-o ipv6-gateway={options.ipv6_gateway} is the IPv6 address of the container with {same}; use another "
+                f"one, for example {options.ipv6_subnet.network_address + 1}"
+            )

@@ -1,0 +1,170 @@
+"""Does anybody on the wire have this address? Asked by ARP and by neighbour discovery.
+
+Only what speaks *with* the address counts. Another host that asks the same question at the same time does not have it
+(RFC 5227 lets a probe count as a conflict, for a host that is about to take the address; here nobody is).
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from pathlib import Path
+
+from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel.arp_ndp import (
+    ALL_NODES_MAC,
+    ARPHRD_ETHER,
+    ETH_P_ARP,
+    ETH_P_IPV6,
+    ICMP6,
+    NEIGHBOUR_ADVERTISEMENT,
+    answered_by,
+    solicitation,
+)
+from macvlan_global.kernel.ports import LinkFact
+from macvlan_global.subnets import Address
+
+_INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
+_MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
+
+ETH_P_ALL = 0x0003
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST = 263, 1, 0
+SO_ATTACH_FILTER = 26
+SIOCGIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 0x1, 0x40
+_FRAME_BYTES = 256
+
+_LD_HALF, _LD_BYTE, _LD_WORD, _JUMP_EQUAL, _AND, _RETURN = 0x28, 0x30, 0x20, 0x15, 0x54, 0x06
+# SKF_AD_OFF + SKF_AD_VLAN_TAG and …_PRESENT: the tag that the kernel took out of the frame. It stays readable when it
+# is there no more, on the sub-interface
+_AD_VLAN_TAG, _AD_VLAN_TAG_PRESENT = 0xFFFFF000 + 44, 0xFFFFF000 + 48
+_FILTER = (
+    # a frame of another VLAN passes its lower link too, with the tag beside it: it is not of this link's wire
+    (_LD_WORD, 0, 0, _AD_VLAN_TAG_PRESENT),
+    (_JUMP_EQUAL, 3, 0, 0),
+    (_LD_WORD, 0, 0, _AD_VLAN_TAG),
+    (_AND, 0, 0, 0x0FFF),
+    (_JUMP_EQUAL, 0, 8, 0),
+    (_LD_HALF, 0, 0, 12),
+    (_JUMP_EQUAL, 5, 0, ETH_P_ARP),
+    (_JUMP_EQUAL, 0, 5, ETH_P_IPV6),
+    (_LD_BYTE, 0, 0, 20),
+    (_JUMP_EQUAL, 0, 3, ICMP6),
+    (_LD_BYTE, 0, 0, 54),
+    (_JUMP_EQUAL, 0, 1, NEIGHBOUR_ADVERTISEMENT),
+    (_RETURN, 0, 0, _FRAME_BYTES),
+    (_RETURN, 0, 0, 0),
+)
+"""Untagged ARP and neighbour advertisements; a parent may carry a lot else, and all of it would wake us."""
+
+_ARP_SETTINGS = Path("/proc/sys/net/ipv4/conf")
+_ON_THE_SAME_WIRE = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
+"""Kinds of links that speak on the wire of the link below them, and not in a VLAN of their own."""
+
+
+async def who_has(parent: str, address: Address, *, tries: int, wait: float) -> str:
+    """The MAC of who on the wire of the link `parent` has the address, "" if nobody. Asks `tries` times, `wait` seconds
+    each.
+
+    Raises:
+        NotFound: no such link.
+        Unavailable: it is down or has no carrier, is no Ethernet, or we have no right to ask.
+    """
+    try:
+        link = _open(parent)
+        try:
+            return await _ask(link, parent, address, tries, wait)
+        finally:
+            await asyncio.to_thread(link.close)  # the kernel takes milliseconds for it: it waits for its other CPUs
+    except OSError as error:
+        raise _explained(parent, address, error) from error
+
+
+async def _ask(link: socket.socket, parent: str, address: Address, tries: int, wait: float) -> str:
+    question = solicitation(address, link.getsockname()[4])
+    for _ in range(tries):
+        _need_carrier(link, parent)
+        link.send(question)
+        if mac := await _heard(link, address, wait):
+            return mac
+    _need_carrier(link, parent)  # whoever lost the wire meanwhile has heard nobody for that reason
+    return ""
+
+
+async def _heard(link: socket.socket, address: Address, wait: float) -> str:
+    loop = asyncio.get_running_loop()
+    mac = ""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait):
+            while not mac:
+                mac = answered_by(await loop.sock_recv(link, _FRAME_BYTES), address)
+    return mac
+
+
+def speaks_on(on: LinkFact, having: LinkFact, address: Address) -> bool:
+    """Whether this host speaks with an address on the wire of the link `on`, if its link `having` has it.
+
+    With IPv6 a link answers for its own addresses alone. With IPv4 Linux answers on every link for every address of the
+    host, on another VLAN's too, unless the operator forbids it with arp_ignore.
+    """
+    if having.index == on.index or (having.kind in _ON_THE_SAME_WIRE and having.lower == on.index):
+        return True
+    return address.version == 4 and not _ignores_others(on.name)
+
+
+def _ignores_others(link: str) -> bool:
+    """Whether arp_ignore holds for a link: its own, or that of all links (Documentation/networking/ip-sysctl)."""
+    try:
+        return any(int((_ARP_SETTINGS / each / "arp_ignore").read_text()) > 0 for each in ("all", link))
+    except (OSError, ValueError):  # no such setting: then it is as if nobody had set it
+        return False
+
+
+def _open(parent: str) -> socket.socket:
+    """A socket that hears the wire of a link. Without waiting: what is not there yet is waited for by the loop."""
+    link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+    try:
+        # every protocol: a link in mode passthru takes what it wants before those who listen to one protocol
+        _attach_filter(link)
+        link.bind((parent, ETH_P_ALL))
+        if link.getsockname()[3] != ARPHRD_ETHER:
+            raise Unavailable(f"nobody can be asked on {parent}: it is not an Ethernet link")
+        index = socket.if_nametoindex(parent)
+        group = _MEMBERSHIP.pack(index, PACKET_MR_MULTICAST, len(ALL_NODES_MAC), ALL_NODES_MAC)
+        link.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _attach_filter(link: socket.socket) -> None:
+    program = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*each) for each in _FILTER))
+    link.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(_FILTER), ctypes.addressof(program)))
+
+
+def _need_carrier(link: socket.socket, parent: str) -> None:
+    request = struct.pack("16sH14x", parent.encode(), 0)
+    flags = struct.unpack_from("H", fcntl.ioctl(link, SIOCGIFFLAGS, request), 16)[0]
+    if not flags & IFF_UP:
+        raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+    if not flags & IFF_RUNNING:
+        raise Unavailable(f"nobody can be asked on {parent}: it has no carrier; is its cable in?")
+
+
+def _explained(parent: str, address: Address, error: OSError) -> MacvlanGlobalError:
+    if error.errno in {errno.ENODEV, errno.ENXIO}:
+        return NotFound(f"there is no interface {parent} on this host")
+    if error.errno in {errno.EPERM, errno.EACCES}:
+        return Unavailable(
+            "nobody on the wire can be asked for an address: CAP_NET_RAW is missing; run the driver as root, or write "
+            "its service anew (macvlan-global install)"
+        )
+    if error.errno == errno.ENETDOWN:
+        return Unavailable(f"nobody can be asked on {parent}: it is down (ip link set {parent} up)")
+    if error.errno in {errno.ENOBUFS, errno.EAGAIN}:
+        return Unavailable(f"nobody can be asked on {parent} now: its queue is full")
+    return Internal(f"asking on {parent} who has {address}: {error.strerror}")

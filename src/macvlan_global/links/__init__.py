@@ -1,1 +1,0 @@
-"""Interfaces on this host: parents that we make and take away, and the names of links."""

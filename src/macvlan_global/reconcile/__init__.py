@@ -1,0 +1,1 @@
+"""Reconciliation: compare state, kernel and engine, and correct the differences."""

@@ -1,0 +1,94 @@
+"""What Consul says, taken apart."""
+
+from typing import TypeVar
+
+import msgspec
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.remote.members import Answer
+
+T = TypeVar("T")
+
+OK, NOT_FOUND, CONFLICT = 200, 404, 409
+
+
+class ConsulPair(msgspec.Struct, rename="pascal"):
+    """A key, its value, and where in Consul's history it was last written."""
+
+    key: str
+    value: bytes | None = None
+    modify_index: int = 0
+    session: str = ""
+
+
+class Result(msgspec.Struct):
+    """What came of one step of a transaction."""
+
+    kv: ConsulPair | None = msgspec.field(name="KV", default=None)
+
+
+class ConsulTxn(msgspec.Struct, rename="pascal"):
+    """What came of a transaction: a result of each step but the deletions."""
+
+    results: list[Result] | None = None
+
+
+class Session(msgspec.Struct):
+    """A new session."""
+
+    id: str = msgspec.field(name="ID")
+
+
+def is_folder(pair: ConsulPair) -> bool:
+    """Whether it only keeps a place in the tree of keys."""
+    return pair.key.endswith("/") and not pair.value
+
+
+def index_of(answer: Answer) -> int:
+    """Where in Consul's history an answer is from."""
+    try:
+        return max(1, int(answer.headers.get("X-Consul-Index", "1")))  # 0 would not wait
+    except ValueError:
+        return 1
+
+
+def has_leader(answer: Answer) -> bool:
+    """Whether a member names a leader."""
+    return answer.status == OK and answer.body.strip() not in {b"", b'""'}
+
+
+def found(answer: Answer) -> Answer:
+    """The answer, which may be that there is nothing.
+
+    Raises:
+        Unavailable: Consul refuses.
+    """
+    return answer if answer.status == NOT_FOUND else checked(answer)
+
+
+def checked(answer: Answer) -> Answer:
+    """The answer.
+
+    Raises:
+        Unavailable: Consul refuses.
+    """
+    if answer.status != OK:
+        raise refused(answer)
+    return answer
+
+
+def refused(answer: Answer) -> Unavailable:
+    """The error that says why Consul refuses."""
+    return Unavailable(f"Consul refuses ({answer.status}): {answer.text}")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """A message of that kind.
+
+    Raises:
+        Unavailable: it is none.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"Consul answers what cannot be understood ({error}); is it Consul 1.8 or later?") from error

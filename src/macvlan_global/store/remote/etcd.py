@@ -1,0 +1,301 @@
+"""etcd 3.4 and later as a cluster store, over its JSON gateway.
+
+A key is a key of etcd below the prefix, a revision is its `mod_revision`. What decides a race is one transaction that
+compares that revision, so a write that was done and asked for again does nothing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import msgspec
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.access import StoreAccess, StoreUrl
+from macvlan_global.store.ports import Batch, Entry, Lease
+from macvlan_global.store.remote.batching import Batcher
+from macvlan_global.store.remote.etcd_gateway import Gateway
+from macvlan_global.store.remote.etcd_messages import (
+    BAD_REQUEST,
+    NOT_FOUND,
+    OK,
+    EtcdEvent,
+    EtcdPair,
+    EtcdTxn,
+    EtcdWatchResponse,
+    Granted,
+    Header,
+    KeptAlive,
+    Range,
+    WatchLine,
+    checked,
+    decode,
+)
+from macvlan_global.store.remote.lease import StoreLease, id_of
+from macvlan_global.store.remote.members import BULK, AnswerLost, NotAsked, Refused, deleted_by_somebody
+
+PAGE = 10_000
+"""Keys of one answer of a scan. All pages are read at the revision of the first."""
+
+_Transaction = dict[str, Any]
+
+
+class EtcdStore:
+    """See `macvlan_global.store.ports.ClusterStore`. Made by `open_cluster_store`."""
+
+    def __init__(self, url: StoreUrl, access: StoreAccess) -> None:
+        """Know where the members are; nothing is asked yet.
+
+        Raises:
+            Invalid: a file of certificates cannot be used.
+        """
+        self._root = f"{url.prefix}/".encode()
+        self._gateway = Gateway(url, access)
+        self._endpoints = self._gateway.endpoints
+        self._writes = Batcher[_Transaction, EtcdTxn](self._transact)
+
+    # --- keys
+
+    async def get(self, key: str) -> Entry | None:
+        """See `Store.get`."""
+        async with self._endpoints.operation() as until:
+            pair = await self._endpoints.read(lambda until: self._pair(key, until), until)
+            return self._entry(pair) if pair else None
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        return (await self._whole(prefix))[0]
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        return await self._create(key, value, 0)
+
+    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+        """See `ClusterStore.create_with`."""
+        return await self._create(key, value, id_of(lease, int))
+
+    async def _create(self, key: str, value: bytes, lease: int) -> Entry | None:
+        name = self._name(key)
+        body = {
+            "compare": [{"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": 0}],
+            "success": [{"request_put": {"key": name, "value": value, "lease": lease}}],
+        }
+
+        async def ask(until: float) -> Entry | None:
+            done = await self._writes.ask(name, body, until)
+            return Entry(key, value, done.header.revision) if done.succeeded else None
+
+        async def settle(until: float) -> tuple[Entry | None] | None:
+            pair = await self._pair(key, until)
+            # no two writes of different hosts have the same value: it names the host, the run and the time
+            ours = pair and (pair.value, pair.lease) == (value, lease)
+            return (self._entry(pair) if pair and ours else None,) if pair else None
+
+        async with self._endpoints.operation() as until:
+            return await self._endpoints.write(ask, settle, until)
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        name = self._name(entry.key)
+        put = {"key": name, "value": value, "ignore_lease": True}
+
+        async def ask(until: float) -> Entry | None:
+            done = await self._writes.ask(name, self._if_current(entry, {"request_put": put}), until)
+            return Entry(entry.key, value, done.header.revision) if done.succeeded else None
+
+        async def settle(until: float) -> tuple[Entry | None] | None:
+            pair = await self._pair(entry.key, until)
+            if pair and pair.mod_revision == entry.revision:
+                return None
+            return (self._entry(pair) if pair and pair.value == value else None,)
+
+        async with self._endpoints.operation() as until:
+            return await self._endpoints.write(ask, settle, until)
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        name = self._name(entry.key)
+        body = self._if_current(entry, {"request_delete_range": {"key": name}})
+
+        async def ask(until: float) -> bool:
+            return (await self._writes.ask(name, body, until)).succeeded
+
+        async def settle(until: float) -> tuple[bool] | None:
+            pair = await self._pair(entry.key, until)
+            if pair and pair.mod_revision == entry.revision:
+                return None
+            raise deleted_by_somebody(entry)
+
+        async with self._endpoints.operation() as until:
+            return await self._endpoints.write(ask, settle, until)
+
+    def _if_current(self, entry: Entry, operation: dict[str, Any]) -> dict[str, Any]:
+        name = self._name(entry.key)
+        same = {"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": entry.revision}
+        return {"compare": [same], "success": [operation]}
+
+    async def _transact(self, writes: Sequence[_Transaction], until: float) -> Sequence[EtcdTxn] | None:
+        """Do several writes in one transaction, in which each has its own condition and says for itself what came."""
+        if len(writes) == 1:
+            return [await self._gateway.post("/v3/kv/txn", writes[0], EtcdTxn, until)]
+        answer = await self._gateway.ask("/v3/kv/txn", {"success": [{"request_txn": each} for each in writes]}, until)
+        if answer.status != OK:
+            return None  # one of them has a lease that ended, say: etcd does none, and does not say which
+        done = decode(answer.body, EtcdTxn)
+        inner = [each.response_txn for each in done.responses if each.response_txn]
+        if len(inner) != len(writes):
+            raise Unavailable("etcd answers what cannot be understood: results are missing; is it etcd 3.4 or later?")
+        return [msgspec.structs.replace(each, header=done.header) for each in inner]
+
+    async def _pair(self, key: str, until: float) -> EtcdPair | None:
+        found = await self._gateway.post("/v3/kv/range", {"key": self._name(key)}, Range, until)
+        return found.kvs[0] if found.kvs else None
+
+    async def _scan(self, prefix: str, until: float) -> tuple[list[Entry], Header]:
+        """All entries below a prefix, and the header that says at which revision."""
+        start, end = self._bounds(prefix)
+        entries: list[Entry] = []
+        header: Header | None = None
+        while True:
+            body = {"key": start, "range_end": end, "limit": PAGE, "revision": header.revision if header else 0}
+            # while pages come, the store answers: the time of an operation is that of one page
+            until = max(until, asyncio.get_running_loop().time() + BULK / 10)
+            answer = await self._gateway.ask("/v3/kv/range", body, until)
+            if answer.status == BAD_REQUEST and header:
+                raise AnswerLost("history was compacted between two pages")
+            page = decode(checked(answer).body, Range)
+            header = header or page.header
+            entries += [self._entry(pair) for pair in page.kvs]
+            if not page.more:
+                return entries, header
+            start = page.kvs[-1].key + b"\0"
+
+    def _name(self, key: str) -> bytes:
+        return self._root + key.encode()
+
+    def _entry(self, pair: EtcdPair) -> Entry:
+        return Entry(self._key(pair), pair.value, pair.mod_revision)
+
+    def _key(self, pair: EtcdPair) -> str:
+        return pair.key[len(self._root) :].decode(errors="backslashreplace")
+
+    def _bounds(self, prefix: str) -> tuple[bytes, bytes]:
+        """The first name below a prefix, and the first one after all of them."""
+        start = self._name(prefix)
+        return start, start[:-1] + bytes([start[-1] + 1])  # text in UTF-8 never ends with the byte 255
+
+    # --- leases
+
+    async def lease(self, seconds: float) -> Lease:
+        """See `ClusterStore.lease`."""
+
+        async def ask(until: float) -> Lease:
+            granted = await self._gateway.post("/v3/lease/grant", {"TTL": max(1, round(seconds))}, Granted, until)
+            return StoreLease(self, granted.id)
+
+        async with self._endpoints.operation() as until:
+            # one that was granted without our knowledge lapses
+            return await self._endpoints.read(ask, until)
+
+    async def renew(self, lease: int) -> bool:
+        """See `Leasing`."""
+
+        async def ask(until: float) -> bool:
+            kept = await self._gateway.post("/v3/lease/keepalive", {"ID": lease}, KeptAlive, until)
+            if kept.result is None:  # an error within an answer that had begun
+                raise AnswerLost("etcd could not renew a lease")
+            return kept.result.ttl > 0
+
+        async with self._endpoints.operation() as until:
+            return await self._endpoints.read(ask, until)
+
+    async def end(self, lease: int) -> None:
+        """See `Leasing`."""
+
+        async def ask(until: float) -> None:
+            answer = await self._gateway.ask("/v3/lease/revoke", {"ID": lease}, until)
+            if answer.status != NOT_FOUND:
+                checked(answer)
+
+        async with self._endpoints.operation() as until:
+            await self._endpoints.read(ask, until)
+
+    # --- watches
+
+    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+        """See `ClusterStore.watch`."""
+        seen: Header | None = None
+        lost_since = 0.0
+        refused = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if seen is None or await self._is_another_past(seen):
+                    entries, seen = await self._whole(prefix)
+                    yield Batch(True, tuple(entries))
+                async with contextlib.aclosing(self._watched(prefix, seen)) as told:
+                    async for watched in told:
+                        lost_since, refused = 0.0, 0
+                        if watched.events:
+                            last = watched.events[-1].kv.mod_revision
+                            seen = msgspec.structs.replace(watched.header, revision=last)
+                            yield self._batch(watched.events)
+                seen = None  # what we have not seen is forgotten there
+            except Refused as error:
+                if (refused := refused + 1) > 1:
+                    raise Unavailable(f"etcd refuses a watch: {error}") from error
+                self._gateway.forget_token()
+            except (NotAsked, AnswerLost):
+                lost_since = lost_since or loop.time()
+                await self._endpoints.regain(lost_since)
+
+    async def _whole(self, prefix: str) -> tuple[list[Entry], Header]:
+        async with self._endpoints.operation() as until:
+            return await self._endpoints.read(lambda until: self._scan(prefix, until), until)
+
+    async def _is_another_past(self, seen: Header) -> bool:
+        """Whether the store was restored from an older copy since: its history is not the one that we saw."""
+        until = asyncio.get_running_loop().time() + 1.0
+        found = await self._gateway.post("/v3/kv/range", {"key": self._root, "count_only": True}, Range, until)
+        now = found.header
+        return now.cluster_id != seen.cluster_id or now.raft_term < seen.raft_term or now.revision < seen.revision
+
+    async def _watched(self, prefix: str, seen: Header) -> AsyncGenerator[EtcdWatchResponse, None]:
+        """What the store tells of what came after `seen`, or an empty piece of news; ends when that is forgotten.
+
+        It is asked from `seen` on and not from what comes next: etcd before 3.4.36 forgets a deletion at the very
+        revision up to which history is compacted, and says nothing to who asks from there.
+
+        Raises:
+            Refused: we may not watch, or our token is too old.
+        """
+        start, end = self._bounds(prefix)
+        create = {"key": start, "range_end": end, "start_revision": seen.revision}
+        rest = b""
+        async with contextlib.aclosing(await self._gateway.stream("/v3/watch", {"create_request": create})) as pieces:
+            async for piece in pieces:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    watched = decode(line, WatchLine).result
+                    if watched is None or (watched.canceled and not watched.compact_revision):
+                        raise Refused(watched.cancel_reason if watched else line.decode(errors="replace")[:300])
+                    if watched.canceled:
+                        return
+                    watched.events = [event for event in watched.events if event.kv.mod_revision > seen.revision]
+                    yield watched
+
+    def _batch(self, events: list[EtcdEvent]) -> Batch:
+        last: dict[str, Entry | None] = {}
+        for event in events:
+            key = self._key(event.kv)
+            last.pop(key, None)
+            last[key] = None if event.type == "DELETE" else self._entry(event.kv)
+        changed = tuple(entry for entry in last.values() if entry)
+        return Batch(False, changed, tuple(key for key, entry in last.items() if not entry))
+
+    # --- the end
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._endpoints.close()

@@ -1,0 +1,146 @@
+"""What etcd's JSON gateway says, taken apart. Keys and values are base64 there, and 64-bit numbers are text."""
+
+from typing import TypeVar
+
+import msgspec
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.remote.members import Answer
+
+T = TypeVar("T")
+
+OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 400, 401, 404
+
+
+class Header(msgspec.Struct, frozen=True):
+    """Which cluster answered, and where in its history it was."""
+
+    cluster_id: int = 0
+    revision: int = 0
+    raft_term: int = 0
+
+
+class EtcdPair(msgspec.Struct):
+    """A key, its value, where in history it was last written, and the lease that it goes with."""
+
+    key: bytes
+    value: bytes = b""
+    mod_revision: int = 0
+    lease: int = 0
+
+
+class Range(msgspec.Struct):
+    """Keys that were read; `more` says that the answer had a limit."""
+
+    header: Header
+    kvs: list[EtcdPair] = []
+    more: bool = False
+
+
+class Response(msgspec.Struct):
+    """What came of one step of a transaction. Steps of other kinds than transactions say nothing that we need."""
+
+    response_txn: "EtcdTxn | None" = None
+
+
+class EtcdTxn(msgspec.Struct):
+    """What came of a transaction: whether its condition held. One within another has an empty header."""
+
+    header: Header = Header()
+    succeeded: bool = False
+    responses: list[Response] = []
+
+
+class Granted(msgspec.Struct):
+    """A new lease."""
+
+    id: int = msgspec.field(name="ID", default=0)
+
+
+class LeaseRenewal(msgspec.Struct):
+    """A lease that was renewed; 0 seconds are left of one that has ended."""
+
+    ttl: int = msgspec.field(name="TTL", default=0)
+
+
+class KeptAlive(msgspec.Struct):
+    """One piece of an endless answer to renewals."""
+
+    result: LeaseRenewal | None = None
+
+
+class Token(msgspec.Struct):
+    """What a user shows instead of the password."""
+
+    token: str = ""
+
+
+class EtcdStatus(msgspec.Struct):
+    """How a member is; leader 0 is none."""
+
+    leader: int = 0
+
+
+class EtcdEvent(msgspec.Struct):
+    """A key was written, or deleted."""
+
+    kv: EtcdPair
+    type: str = "PUT"
+
+
+class EtcdWatchResponse(msgspec.Struct):
+    """One piece of news; `compact_revision` says that older ones are forgotten."""
+
+    header: Header = Header()
+    canceled: bool = False
+    cancel_reason: str = ""
+    compact_revision: int = 0
+    events: list[EtcdEvent] = []
+
+
+class WatchLine(msgspec.Struct):
+    """One line of a watch's endless answer; without a result it is an error."""
+
+    result: EtcdWatchResponse | None = None
+
+
+class Refusal(msgspec.Struct):
+    """Why not."""
+
+    message: str = ""
+
+
+def has_leader(answer: Answer) -> bool:
+    """Whether a member knows a leader."""
+    return answer.status == OK and decode(answer.body, EtcdStatus).leader != 0
+
+
+def checked(answer: Answer) -> Answer:
+    """The answer.
+
+    Raises:
+        Unavailable: etcd refuses.
+    """
+    if answer.status != OK:
+        raise Unavailable(f"etcd refuses ({answer.status}): {words(answer)}")
+    return answer
+
+
+def words(answer: Answer) -> str:
+    """Why etcd refuses."""
+    try:
+        return msgspec.json.decode(answer.body, type=Refusal).message or answer.text
+    except msgspec.DecodeError:
+        return answer.text
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """A message of that kind.
+
+    Raises:
+        Unavailable: it is none.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind, strict=False)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"etcd answers what cannot be understood ({error}); is it etcd 3.4 or later?") from error

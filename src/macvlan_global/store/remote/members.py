@@ -1,0 +1,398 @@
+"""HTTP to one of several members of a store: which one, for how long, and what a failure means.
+
+A request has one of three ends. The store answered. It was not asked (no connection): it can be asked again, whatever
+the request was. Or it may have been asked, and its answer is lost: then what it did must be found out. Both of the
+latter make the next member the one that is asked from now on.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.ports import Entry
+
+T = TypeVar("T")
+
+DEADLINE = 3.0
+"""Seconds that an operation may take, over all members and repetitions."""
+
+REFUSAL = 1.0
+"""Seconds after an operation ran out of time during which others fail without trying, unless one had an answer."""
+
+CONNECTIONS = 64
+"""Open at once, to all members; more requests wait. Consul takes 200 from one client."""
+
+LOST = 5.0
+"""Seconds without any member after which a watch is given up: longer than an election takes where all is well."""
+
+QUIET = 2.0
+"""Seconds without a word from a member after which a watch asks whether it still lives."""
+
+BULK = 30.0
+"""Seconds that a read of many keys may take, as long as bytes come."""
+
+PAUSE = 0.05
+"""Seconds between two rounds over members that all failed."""
+
+OK, SERVER_ERROR = 200, 500
+
+
+def deleted_by_somebody(entry: Entry) -> Unavailable:
+    """What to raise when a delete's answer was lost and the entry is no longer there: it was we or somebody else."""
+    return Unavailable(f"it is not known who deleted {entry.key}: the store's answer was lost; try again")
+
+
+class NotAsked(Exception):
+    """No member could be asked; nothing was done."""
+
+
+class AnswerLost(Exception):
+    """A member may have been asked, and it is not known what it did."""
+
+
+class Refused(Exception):
+    """A member does not tell what it was asked to go on telling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a member said, in full."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """The body as one line that is short enough for an error."""
+        return " ".join(self.body.decode(errors="replace").split())[:300]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. `path` begins with a slash and is quoted already."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: Mapping[str, str] | None = None
+    bulk: bool = False
+
+
+class Members:
+    """The members of one store, as one client of it sees them."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        tls: ssl.SSLContext | None,
+        pulse: Request,
+        healthy: Callable[[Answer], bool],
+    ) -> None:
+        """Know the members; nothing is asked yet.
+
+        Args:
+            endpoints: `HOST:PORT` each, the preferred one first.
+            tls: how to speak TLS with them; None for plain HTTP.
+            pulse: a cheap request, by which a member shows that it lives.
+            healthy: whether the answer to it says that the member is part of a cluster with a leader.
+        """
+        self._roots = [f"{'https' if tls else 'http'}://{each}" for each in endpoints]
+        self._names = list(endpoints)
+        self._tls = tls
+        self._pulse = pulse
+        self._healthy = healthy
+        self._current = 0
+        self._why: dict[int, str] = {}
+        self._heard: dict[int, float] = {}
+        self._answered = 0.0
+        self._refuse_until = 0.0
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = asyncio.Event()
+        self._session: aiohttp.ClientSession | None = None
+
+    # --- operations
+
+    @contextlib.asynccontextmanager
+    async def operation(self) -> AsyncIterator[float]:
+        """An operation is under way: `close` waits for it. Gives the time, on the loop's clock, when it must be over.
+
+        Raises:
+            Unavailable: the store is closed, or did not answer a moment ago.
+        """
+        self.refuse_if_closed()
+        now = asyncio.get_running_loop().time()
+        if now < self._refuse_until:
+            await asyncio.sleep(0)  # who tries again and again must not keep all others from running
+            raise Unavailable(f"the store did not answer a moment ago: {self._reasons()}")
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield now + DEADLINE
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def read(self, ask: Callable[[float], Awaitable[T]], until: float) -> T:
+        """Ask again and again until there is an answer: for what changes nothing, or nothing more if done twice.
+
+        Raises:
+            Unavailable: there was none in time.
+        """
+        while True:
+            try:
+                return await ask(until)
+            except (NotAsked, AnswerLost):
+                await self._next_round(until)
+
+    async def write(
+        self, ask: Callable[[float], Awaitable[T]], settle: Callable[[float], Awaitable[tuple[T] | None]], until: float
+    ) -> T:
+        """Ask until there is an answer, and after a lost one find out what was done before asking again.
+
+        Args:
+            ask: the write, which does nothing if it was done already or if somebody else was faster: None or False.
+            settle: reads what is there now. A tuple with the answer that was lost, or None if nothing was done yet.
+            until: when it must be over.
+
+        Raises:
+            Unavailable: there was none in time; it may have been done, or may yet be done.
+        """
+        lost = False
+        while True:
+            try:
+                done = await ask(until)
+            except NotAsked:
+                pass
+            except AnswerLost:
+                lost = True
+                if (settled := await self.read(settle, until)) is not None:
+                    return settled[0]
+            else:
+                # whoever was faster may be ourselves: what was asked first was done after we looked
+                settled = None if done or not lost else await self.read(settle, until)
+                return settled[0] if settled else done
+            await self._next_round(until)
+
+    async def _next_round(self, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() + PAUSE >= until:
+            # somebody else may have had an answer just now: then it was this one request, or an election that is over
+            if loop.time() - self._answered > REFUSAL:
+                self._refuse_until = loop.time() + REFUSAL
+            raise Unavailable(f"the store does not answer: {self._reasons()}")
+        if len(self._why) == len(self._roots):
+            await asyncio.sleep(PAUSE)
+
+    def _reasons(self) -> str:
+        return "; ".join(f"{self._names[index]}: {why}" for index, why in sorted(self._why.items())) or "no answer"
+
+    # --- one request
+
+    async def ask(self, request: Request, until: float) -> Answer:
+        """Ask the current member, once.
+
+        Raises:
+            NotAsked, AnswerLost: see there.
+        """
+        index = self._current
+        left = max(until - asyncio.get_running_loop().time(), 0.01)
+        # a member that accepts and says nothing must leave time for another one
+        share = max(min(left, DEADLINE / len(self._roots)), min(left, 1.0))
+        times = aiohttp.ClientTimeout(
+            total=max(BULK, share) if request.bulk else share,
+            sock_connect=min(share, 1.0),
+            # many keys take a while to be put together
+            sock_read=min(left, max(share, DEADLINE / 2)) if request.bulk else None,
+        )
+        return await self._ask(index, request, times)
+
+    async def _ask(self, index: int, request: Request, times: aiohttp.ClientTimeout) -> Answer:
+        try:
+            async with self._send(index, request, times) as response:
+                answer = Answer(response.status, await response.read(), response.headers)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotAsked(self._blame(index, error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise AnswerLost(self._blame(index, error)) from error
+        if answer.status >= SERVER_ERROR:
+            # no leader, a leader that changed, a disk that is full: another member may do better
+            self._why[index] = f"it answered {answer.status} {answer.text}"
+            self._pass_over(index)
+            raise AnswerLost(self._why[index])
+        self._praise(index)
+        return answer
+
+    def _send(
+        self, index: int, request: Request, times: aiohttp.ClientTimeout
+    ) -> "aiohttp.client._RequestContextManager":
+        self.refuse_if_closed_for_good()
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls or True, socket_factory=_kept_alive)
+            # packing costs a member of the store more time than it saves on the wire between machines that are near
+            self._session = aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
+        return self._session.request(
+            request.method,
+            URL(self._roots[index] + request.path, encoded=True),
+            data=request.body,
+            headers=request.headers,
+            timeout=times,
+            allow_redirects=False,
+        )
+
+    def _blame(self, index: int, error: BaseException) -> str:
+        self._why[index] = _reason(error)
+        self._pass_over(index)
+        return self._why[index]
+
+    def _pass_over(self, index: int) -> None:
+        self._heard.pop(index, None)
+        if self._current == index:  # many requests may fail at once, and one step is enough
+            self._current = (index + 1) % len(self._roots)
+
+    def _praise(self, index: int) -> None:
+        self._why.clear()
+        self._answered = self._heard[index] = asyncio.get_running_loop().time()
+        self._refuse_until = 0.0
+
+    # --- watches
+
+    async def long(self, request: Request, patience: float) -> Answer:
+        """A request that the member answers when there is something to tell, `patience` seconds later at most.
+
+        Raises:
+            NotAsked, AnswerLost: see there; also if the member shows no sign of life meanwhile.
+            Unavailable: the store was closed meanwhile.
+        """
+        index = self._current
+        times = aiohttp.ClientTimeout(total=patience, sock_connect=1.0)
+        return await self._beside_pulse(index, self._ask(index, request, times))
+
+    async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
+        """Pieces of an answer that has no end, as they come.
+
+        Raises:
+            NotAsked, AnswerLost: see there; also when it ends, and if the member shows no sign of life.
+            Refused: the member answered with an error.
+            Unavailable: the store was closed meanwhile.
+        """
+        index = self._current
+        times = aiohttp.ClientTimeout(total=None, sock_connect=1.0)
+        try:
+            response = await self._beside_pulse(index, self._response(index, request, times))
+            try:
+                while piece := await self._beside_pulse(index, response.content.readany()):
+                    self._heard[index] = asyncio.get_running_loop().time()
+                    yield piece
+            finally:
+                response.close()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotAsked(self._blame(index, error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise AnswerLost(self._blame(index, error)) from error
+        self._pass_over(index)
+        raise AnswerLost("the answer ended")
+
+    async def _response(self, index: int, request: Request, times: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        response = await self._send(index, request, times)
+        if response.status == OK:
+            return response
+        answer = Answer(response.status, await response.read(), response.headers)
+        if answer.status < SERVER_ERROR:
+            raise Refused(answer.text)
+        self._why[index] = f"it answered {answer.status} {answer.text}"
+        self._pass_over(index)
+        raise AnswerLost(self._why[index])
+
+    async def _beside_pulse(self, index: int, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for `work`, and see to it that the member lives as long as nothing comes."""
+        task = asyncio.ensure_future(work)
+        closed = asyncio.ensure_future(self._closed.wait())
+        try:
+            while True:
+                await asyncio.wait({task, closed}, timeout=QUIET, return_when=asyncio.FIRST_COMPLETED)
+                self.refuse_if_closed()
+                if task.done():
+                    return task.result()
+                await self._feel_pulse(index)
+        finally:
+            for each in (task, closed):
+                each.cancel()
+            await asyncio.gather(task, closed, return_exceptions=True)
+
+    async def _feel_pulse(self, index: int) -> None:
+        if asyncio.get_running_loop().time() - self._heard.get(index, 0.0) < QUIET:
+            return  # it has just answered somebody else here
+        times = aiohttp.ClientTimeout(total=DEADLINE / 2, sock_connect=1.0)
+        answer = await self._ask(index, self._pulse, times)
+        if not self._healthy(answer):
+            self._why[index] = "it has no leader"
+            self._pass_over(index)
+            raise AnswerLost(self._why[index])
+
+    async def regain(self, lost_since: float) -> None:
+        """Wait a little before a watch is begun again.
+
+        Raises:
+            Unavailable: it is lost for too long.
+        """
+        self.refuse_if_closed()
+        if asyncio.get_running_loop().time() - lost_since >= LOST:
+            raise Unavailable(f"the store does not answer: {self._reasons()}")
+        await asyncio.sleep(PAUSE)
+
+    # --- the end
+
+    def refuse_if_closed(self) -> None:
+        """Raise Unavailable if no new operation may begin."""
+        if self._closed.is_set():
+            raise Unavailable("the store is closed: the driver is stopping")
+
+    def refuse_if_closed_for_good(self) -> None:
+        """Raise Unavailable if what was under way is over, too."""
+        if self._closed.is_set() and not self._under_way:
+            self.refuse_if_closed()
+
+    async def close(self) -> None:
+        """Let operations that are under way end, and watches at once. Idempotent."""
+        self._closed.set()
+        await self._idle.wait()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+def _kept_alive(address: Any) -> socket.socket:
+    """A socket that notices a host or a network that is gone, even if nothing is being asked."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    ):
+        made.setsockopt(level, option, value)
+    return made
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without what aiohttp puts around it (it names TLS where there is none)."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not accepted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        code = error.os_error.errno or 0  # below zero for what a resolver of names says
+        return f"no connection: {os.strerror(code) if code > 0 else error.os_error.strerror or error.os_error}"
+    return str(error) or f"no answer in time ({type(error).__name__})"

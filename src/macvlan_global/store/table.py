@@ -1,0 +1,189 @@
+"""Tables: records of one kind below one prefix of a store.
+
+A record of a newer version is left alone and reported, never guessed at, and so is a record that cannot be read or is
+under a key that is not its own: anybody can write below the prefix of a store that hosts share.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+
+from macvlan_global.errors import Internal
+from macvlan_global.store.ports import Entry, Store
+from macvlan_global.store.records import (
+    AddressRecord,
+    AliveRecord,
+    DefinitionRecord,
+    EndpointRecord,
+    HostRecord,
+    IdentityRecord,
+    LinkRecord,
+    NameRecord,
+    NetworkRecord,
+    PendingRecord,
+    PoolRecord,
+    Record,
+    RemovedRecord,
+)
+from macvlan_global.store.validate import VERSION, place_of, place_of_address, place_of_pool, version_of
+
+log = logging.getLogger(__name__)
+
+MOST_SAID = 20
+"""Of so many keys the log says why, for each table and run of the driver; status has them all."""
+
+R = TypeVar("R", bound=Record)
+
+
+class UnreadableLog:
+    """Rate-limited warnings about records of one table that cannot be read and are skipped."""
+
+    def __init__(self, prefix: str) -> None:
+        """`prefix` is what the keys of the table begin with."""
+        self._prefix = prefix
+        self._said: set[str] = set()
+
+    def say(self, key: str, error: Exception) -> None:
+        """`error` says why the record at `key` cannot be read."""
+        if key in self._said or len(self._said) > MOST_SAID:
+            return
+        self._said.add(key)
+        if len(self._said) > MOST_SAID:
+            log.warning("more below %s cannot be read; `macvlan-global status` names it all", self._prefix)
+        else:
+            log.warning("%s. It is left alone", error)
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[R]):
+    """A record and the entry it was read from, which is needed to change or delete it."""
+
+    record: R
+    entry: Entry
+
+
+class Table(Generic[R]):
+    """Records of one kind, below one prefix of a store."""
+
+    def __init__(
+        self, store: Store, prefix: str, kind: type[R], place: Callable[[R], tuple[str, ...]] | None = None
+    ) -> None:
+        """Keep records of `kind` under `prefix` (no slash at the end).
+
+        `place` tells the parts of the key that a record belongs under, or raises ValueError if it makes no sense. What
+        is under another key cannot be read. Without `place` any key will do.
+        """
+        self._store = store
+        self._prefix = prefix
+        self._place = place
+        self._left_alone = UnreadableLog(self.prefix)
+        self._decoder = msgspec.json.Decoder(kind)
+        self._encoder = msgspec.json.Encoder()
+
+    @property
+    def prefix(self) -> str:
+        """What the key of every row of this table begins with, for a watch."""
+        return self._prefix + "/"
+
+    def read(self, entry: Entry) -> Row[R] | None:
+        """The row of an entry that was seen; None if a newer version wrote it or it cannot be read."""
+        if version_of(entry.value) > VERSION:
+            return None
+        try:
+            return self._row(entry)
+        except Internal as error:
+            self._left_alone.say(entry.key, error)
+            return None
+
+    async def get(self, *parts: str) -> Row[R] | None:
+        """The row at this key, or None."""
+        entry = await self._store.get(self._key(parts))
+        return self._row(entry) if entry else None
+
+    async def scan(self, *parts: str) -> list[Row[R]]:
+        """Every row below these parts of the key, but those that are left alone (see `foreign`)."""
+        return [row for entry in await self.entries(*parts) if (row := self.read(entry))]
+
+    async def foreign(self) -> list[str]:
+        """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
+        return [entry.key for entry in await self.entries() if self.read(entry) is None]
+
+    async def entries(self, *parts: str) -> list[Entry]:
+        """Whatever there is below these parts of the key."""
+        return await self._store.scan(self._key(parts) + "/")
+
+    def key(self, *parts: str) -> str:
+        """The key in the store of the row at these parts."""
+        return self._key(parts)
+
+    async def create(self, record: R, *parts: str) -> Row[R] | None:
+        """Create the record if the key is absent; None if it is there."""
+        entry = await self._store.create(self._key(parts), self._encoder.encode(record))
+        return Row(record, entry) if entry else None
+
+    async def replace(self, row: Row[R], record: R) -> Row[R] | None:
+        """Write `record` if the row is still current; None if not."""
+        entry = await self._store.replace(row.entry, self._encoder.encode(record))
+        return Row(record, entry) if entry else None
+
+    async def delete(self, row: Row[R]) -> bool:
+        """Delete the row if it is still current; whether it was."""
+        return await self._store.delete(row.entry)
+
+    async def drop(self, *parts: str) -> None:
+        """Delete whatever is at this key, if anything. Only for keys that nobody else writes."""
+        entry = await self._store.get(self._key(parts))
+        while entry and not await self._store.delete(entry):
+            entry = await self._store.get(self._key(parts))
+
+    async def put(self, record: R, *parts: str) -> Row[R]:
+        """Write the record, whatever was there. Only for keys that nobody else writes."""
+        while True:
+            row = await self.create(record, *parts)
+            if row:
+                return row
+            entry = await self._store.get(self._key(parts))
+            if entry and (written := await self._store.replace(entry, self._encoder.encode(record))):
+                return Row(record, written)
+
+    def _key(self, parts: tuple[str, ...]) -> str:
+        return "/".join((self._prefix, *(part.replace("/", "_") for part in parts)))
+
+    def _row(self, entry: Entry) -> Row[R]:
+        if version_of(entry.value) > VERSION:
+            raise Internal(f"{entry.key} was written by a newer macvlan-global; this one leaves it alone")
+        try:
+            record = self._decoder.decode(entry.value)
+            if self._place and self._key(self._place(record)) != entry.key:
+                raise ValueError("it belongs under another key")
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise Internal(f"{entry.key} in the store cannot be read: {error}") from error
+        return Row(record, entry)
+
+
+class Tables:
+    """Every table, by what it is kept in."""
+
+    def __init__(self, shared: Store, local: Store) -> None:
+        """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
+        self.pools = Table(shared, "pools", PoolRecord, lambda r: place_of_pool(r.space, r.subnet, r.range))
+        self.addresses = Table(
+            shared, "addresses", AddressRecord, lambda r: place_of_address(r.space, r.subnet, r.address)
+        )
+        self.definitions = Table(shared, "definitions", DefinitionRecord, lambda r: place_of(r.id) and (r.name,))
+        self.removed = Table(shared, "removed", RemovedRecord, lambda r: place_of(r.id))
+        self.names = Table(shared, "names", NameRecord)  # by host and endpoint
+        self.hosts = Table(shared, "hosts", HostRecord, lambda r: place_of(r.id))
+        self.alive = Table(shared, "alive", AliveRecord, lambda r: place_of(r.id))
+        self.networks = Table(local, "networks", NetworkRecord)
+        self.endpoints = Table(local, "endpoints", EndpointRecord)
+        self.links = Table(local, "links", LinkRecord)
+        self.identity = Table(local, "identity", IdentityRecord)  # one row, "this"
+        self.pending = Table(local, "pending", PendingRecord)
+
+    async def foreign(self) -> list[str]:
+        """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
+        return [key for table in vars(self).values() for key in await table.foreign()]

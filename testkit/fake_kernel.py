@@ -1,0 +1,280 @@
+"""A kernel in memory, held to `kernel_contract` like the real one."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel.ports import InterfaceConfig, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
+from testkit.faults import Faults
+
+T = TypeVar("T")
+
+MAX_NAME = 15
+NEIGHBOUR_MAC = "02:00:5e:00:00:01"
+"""Of whoever is on a wire."""
+
+
+class FakeKernel:
+    """Links live in dicts: `hosted` in the host's namespace, `sandboxed` by namespace path.
+
+    `failing` maps a method's name to the error its next call raises; `faults` numbers every step that changes
+    something, to try each that can fail. `altnames` are further names of links. `neighbours` are the addresses that
+    somebody has on the wire of a link, by its name; of a host they are `route_facts`. `namespaces` are those of
+    containers that are there before anything is in them. What a link that was made inside one has is in `legs`, by the
+    link's alias; `announced` keeps which links were announced.
+    """
+
+    def __init__(self, *names: str, routes: RouteFacts | None = None) -> None:
+        """Start with `lo` and a plain device, up, for each name."""
+        self.hosted: dict[str, LinkFact] = {}
+        self.sandboxed: dict[str, dict[str, LinkFact]] = {}
+        self.failing: dict[str, MacvlanGlobalError] = {}
+        self.faults = Faults()
+        self.altnames: dict[str, str] = {}
+        self.neighbours: dict[str, set[str]] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.namespaces: set[str] = set()
+        self.legs: dict[str, InterfaceConfig] = {}
+        self.announced: list[str] = []
+        self._aliases: dict[int, str] = {}
+        self._passthru: set[int] = set()
+        self.route_facts = routes or RouteFacts()
+        self._last_index = 0
+        self._put("lo", loopback=True, mac="00:00:00:00:00:00", mtu=65536)
+        self.hosted["lo"] = replace(self.hosted["lo"], up=True)
+        for name in names:
+            self.add_device(name)
+
+    def add_device(self, name: str, *, up: bool = True, mtu: int = 1500) -> None:
+        """A plain device appears."""
+        self._put(name, mtu=mtu)
+        self.hosted[name] = replace(self.hosted[name], up=up)
+
+    def move(self, name: str, sandbox: str, new_name: str = "eth0") -> None:
+        """The engine moves a link into a container."""
+        link = self.hosted.pop(name)
+        self.sandboxed.setdefault(sandbox, {})[new_name] = replace(link, name=new_name)
+
+    def move_back(self, sandbox: str, name: str, host_name: str) -> None:
+        """The engine moves a link back to the host."""
+        self.hosted[host_name] = replace(self.sandboxed[sandbox].pop(name), name=host_name)
+
+    async def link(self, name: str) -> LinkFact | None:
+        """See `Kernel.link`."""
+        return await self._step("link", lambda: self._named(name))
+
+    async def links(self) -> list[LinkFact]:
+        """See `Kernel.links`."""
+        return await self._step("links", lambda: list(self.hosted.values()))
+
+    async def routes(self) -> RouteFacts:
+        """See `Kernel.routes`."""
+        return await self._step("routes", lambda: self.route_facts)
+
+    async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
+        """See `Kernel.add_vlan`."""
+        await self._step("add_vlan", lambda: self._add_vlan(name, master, vlan_id))
+
+    async def add_dummy(self, name: str) -> None:
+        """See `Kernel.add_dummy`."""
+        await self._step("add_dummy", lambda: self._put(name, kind="dummy"))
+
+    async def add_macvlan(self, spec: MacvlanSpec) -> None:
+        """See `Kernel.add_macvlan`."""
+        await self._step("add_macvlan", lambda: self._add_macvlan(spec))
+
+    async def set_up(self, name: str) -> None:
+        """See `Kernel.set_up`."""
+        await self._step("set_up", lambda: self._set_up(name))
+
+    async def set_down(self, name: str) -> None:
+        """See `Kernel.set_down`."""
+        await self._step("set_down", lambda: self._set_down(name))
+
+    async def delete(self, name: str) -> bool:
+        """See `Kernel.delete`. Links that stand on it go with it, wherever they are."""
+        return await self._step("delete", lambda: self._delete(name))
+
+    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: InterfaceConfig) -> MadeInside:
+        """See `Kernel.add_in_sandbox`."""
+        return await self._step("add_in_sandbox", lambda: self._add_in_sandbox(spec, sandbox, leg))
+
+    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """See `Kernel.delete_in_sandbox`."""
+        return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(sandbox, mac, alias))
+
+    async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """See `Kernel.find_in_sandbox`."""
+        return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(sandbox, mac, alias)))
+
+    async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
+        """See `Kernel.silence_in_sandbox`."""
+        return await self._step("silence_in_sandbox", lambda: self._silence_in_sandbox(sandbox, alias))
+
+    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
+        """See `Kernel.revive_in_sandbox`."""
+        return await self._step("revive_in_sandbox", lambda: self._revive_in_sandbox(sandbox, alias, leg))
+
+    async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
+        """See `Kernel.announce`. A link that the engine moved is up there."""
+        return await self._step("announce", lambda: self._announce(sandbox, mac, alias))
+
+    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """See `Kernel.who_has`. Nobody is waited for; `asked` keeps what was asked."""
+        return await self._step("who_has", lambda: self._who_has(parent, address))
+
+    async def close(self) -> None:
+        """See `Kernel.close`."""
+
+    async def _step(self, method: str, work: Callable[[], T]) -> T:
+        await asyncio.sleep(0)  # the real one waits for the kernel, and others go on meanwhile
+        if error := self.failing.pop(method, None):
+            raise error
+        number = self.faults.begin(method)
+        result = work()
+        self.faults.end(number)
+        return result
+
+    def _named(self, name: str) -> LinkFact | None:
+        return self.hosted.get(name) or self.hosted.get(self.altnames.get(name, ""))
+
+    def _add_vlan(self, name: str, master: str, vlan_id: int) -> None:
+        lower = self._need(master)
+        if any(link.kind == "vlan" and link.vlan_id == vlan_id for link in self._on(lower.index)):
+            raise Conflict(f"making {name}: {master} has VLAN {vlan_id} already (EEXIST)")
+        self._put(name, kind="vlan", lower=lower.index, mac=lower.mac, mtu=lower.mtu, vlan_id=vlan_id)
+
+    def _add_macvlan(self, spec: MacvlanSpec) -> None:
+        lower = self._need(spec.parent)
+        if lower.kind == "macvlan":  # a macvlan on a macvlan stands on what that one stands on
+            lower = self._by_index(lower.lower) or lower
+        on_it = [link for link in self._on(lower.index) if link.kind == "macvlan"]
+        if lower.loopback or spec.mtu > lower.mtu:
+            raise Conflict(f"making {spec.name} on {spec.parent}: refused (EINVAL)")
+        if on_it and (spec.mode == "passthru" or lower.index in self._passthru):
+            raise Conflict(f"making {spec.name}: a passthru parent carries one link only (EINVAL)")
+        facts: dict[str, object] = {"kind": "macvlan", "lower": lower.index, "mtu": spec.mtu or lower.mtu}
+        mac = spec.mac or (lower.mac if spec.mode == "passthru" else "")
+        self._put(spec.name, **facts | ({"mac": mac} if mac else {}))
+        self._passthru.discard(lower.index)
+        if spec.mode == "passthru":
+            self._passthru.add(lower.index)
+
+    def _set_up(self, name: str) -> None:
+        link = self._need(name)
+        lower = self._by_index(link.lower)
+        if lower and link.kind == "vlan" and not lower.up:
+            raise Unavailable(f"setting {name} up: the link below it is down (ENETDOWN)")
+        if link.kind == "macvlan" and lower and lower.index not in self._passthru:
+            taken = {other.mac for other in self._on(link.lower) if other.up and other.index != link.index}
+            if link.mac in taken | {lower.mac}:
+                raise Conflict(f"setting {name} up: the MAC is in use on this parent (EADDRINUSE)")
+        self.hosted[link.name] = replace(link, up=True)
+
+    def _set_down(self, name: str) -> None:
+        link = self._need(name)
+        self.hosted[link.name] = replace(link, up=False)
+
+    def _delete(self, name: str) -> bool:
+        if name not in self.hosted:
+            return False
+        self._remove(self.hosted[name].index)
+        return True
+
+    def _in_sandbox(self, sandbox: str, mac: str, alias: str) -> list[str]:
+        links = self.sandboxed.get(sandbox, {})
+        known = [name for name, link in links.items() if alias and self._aliases.get(link.index) == alias]
+        return known or [name for name, link in links.items() if link.mac == mac and link.index not in self._aliases]
+
+    def _delete_in_sandbox(self, sandbox: str, mac: str, alias: str) -> bool:
+        found = self._in_sandbox(sandbox, mac, alias)
+        if len(found) != 1:
+            return False
+        del self.sandboxed[sandbox][found[0]]
+        return True
+
+    def _add_in_sandbox(self, spec: MacvlanSpec, sandbox: str, leg: InterfaceConfig) -> MadeInside:
+        self._need(spec.parent)
+        if sandbox not in self.namespaces and sandbox not in self.sandboxed:
+            return MadeInside(why_not="there is no namespace yet")
+        links = self.sandboxed.setdefault(sandbox, {})
+        if found := self._in_sandbox(sandbox, "", spec.name):
+            return MadeInside(found[0])
+        numbered = (f"{leg.name}{number}" for number in range(len(links) + 1))
+        name = next(each for each in numbered if each not in links) if leg.numbered else leg.name
+        if name in links:
+            raise Conflict(f"the interface name {name} is taken in this container")
+        self._add_macvlan(spec)
+        try:
+            self._set_up(spec.name)
+        except MacvlanGlobalError:
+            self._delete(spec.name)
+            raise
+        link = self.hosted.pop(spec.name)
+        links[name] = replace(link, name=name)
+        self._aliases[link.index] = spec.name
+        self.legs[spec.name] = leg
+        return MadeInside(name)
+
+    def _silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
+        links = self.sandboxed.get(sandbox, {})
+        if alias not in {self._aliases.get(each.index) for each in links.values()}:
+            return False
+        self.legs[alias] = replace(self.legs[alias], addresses=())
+        return True
+
+    def _revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
+        links = self.sandboxed.get(sandbox, {})
+        found = next((each for each in links.values() if self._aliases.get(each.index) == alias), None)
+        if found is None or found.up:
+            return False
+        links[found.name] = replace(found, up=True)
+        self.legs[alias] = leg
+        return True
+
+    def _announce(self, sandbox: str, mac: str, alias: str) -> bool:
+        found = self._in_sandbox(sandbox, mac, alias)
+        self.announced += found[:1]
+        return bool(found)
+
+    def _who_has(self, parent: str, address: str) -> Station | None:
+        link = self._need(parent)
+        self.asked.append((link.name, address))
+        for own, each in self.route_facts.addresses:
+            if str(each.ip) == address and (each.version == 4 or own == link.name):
+                return Station(link=own)
+        if not link.up:
+            raise Unavailable(f"nobody can be asked on {parent}: it is down (ip link set {parent} up)")
+        return Station(NEIGHBOUR_MAC) if address in self.neighbours.get(link.name, set()) else None
+
+    def _need(self, name: str) -> LinkFact:
+        link = self._named(name)
+        if link is None:
+            raise NotFound(f"there is no interface {name} on this host")
+        return link
+
+    def _by_index(self, index: int) -> LinkFact | None:
+        return next((link for link in self.hosted.values() if link.index == index), None)
+
+    def _on(self, index: int) -> list[LinkFact]:
+        everywhere = [*self.hosted.values(), *(x for links in self.sandboxed.values() for x in links.values())]
+        return [link for link in everywhere if index and link.lower == index]
+
+    def _put(self, name: str, **facts: object) -> None:
+        if len(name.encode()) > MAX_NAME:
+            raise Invalid(f"making {name}: not a name of an interface (ERANGE)")
+        if name in self.hosted:
+            raise Conflict(f"making {name}: there is one already (EEXIST)")
+        self._last_index += 1
+        index = self._last_index
+        base = LinkFact(name=name, index=index, mac=f"02:00:00:00:00:{index:02x}", mtu=1500, up=False)
+        self.hosted[name] = replace(base, **facts)  # type: ignore[arg-type]  # fields by name
+
+    def _remove(self, index: int) -> None:
+        for upper in self._on(index):
+            self._remove(upper.index)
+        for links in (self.hosted, *self.sandboxed.values()):
+            for name in [name for name, link in links.items() if link.index == index]:
+                del links[name]

@@ -1,0 +1,176 @@
+"""What the store must say at any time, and, when a simulation is over and all is repaired, that nothing is missing or
+left over."""
+
+import contextlib
+import random
+from collections.abc import Mapping, Sequence
+
+from macvlan_global.cluster.reclaim import plan, reserved_pools, stranded
+from macvlan_global.errors import Exhausted
+from macvlan_global.store.records import AddressRecord, DefinitionRecord, SubnetRecord
+from macvlan_global.store.table import Tables
+from macvlan_global.subnets import dynamic_window, from_number, parse_subnet
+from testkit.fake_engine import Container
+from testkit.history import Verdict, Violation, compare_end
+from testkit.simulated_engine import SimulatedEngine
+from testkit.simulated_host import SimulatedHost
+
+SMALL = 8
+"""Pools of up to so many addresses are handed out to the last one."""
+
+
+class End:
+    """Looks at the store itself, past all hosts, and at every host."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        hosts: Sequence[SimulatedHost],
+        engines: Mapping[str, SimulatedEngine],
+        lot: random.Random,
+    ) -> None:
+        """`tables` are those of the store; a driver serves on each host."""
+        self._tables = tables
+        self._hosts = hosts
+        self._engines = engines
+        self._lot = lot
+
+    async def unheld(self) -> list[Violation]:
+        """Containers that run and whose addresses are not theirs in the store, at any time while it loses nothing."""
+        held = {row.record.address: row.record.endpoint for row in await self._tables.addresses.scan()}
+        return [
+            Violation("claim lost", address, f"of {container.name}, which runs", (container.endpoint,))
+            for engine in self._engines.values()
+            for container in engine.containers.values()
+            for address in addresses_of(container)
+            if held.get(address) != container.endpoint
+        ]
+
+    async def examine(self, verdict: Verdict, *, restored: bool = False) -> list[Violation]:
+        """All that is not as it should be. Two holders that are excused are in order if repair tells of it.
+
+        So is who has not his address since the store was `restored`, with it the claim of one that was gone for good
+        on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it. Nor
+        the other address that this claim held: both are given back together.
+        """
+        living = {}
+        by_endpoint: dict[str, SimulatedHost] = {}
+        unsettled = []
+        for host in self._hosts:
+            for container in self._engines[host.name].containers.values():
+                living[container.endpoint] = host.id, addresses_of(container)
+                by_endpoint[container.endpoint] = host
+                unsettled += await _not_intact(host, container)
+        defined = [row.record for row in await self._tables.definitions.scan()]
+        fixed = {
+            each.id: [address for subnet in each.subnets for address in (subnet.gateway, *subnet.aux.values())]
+            for each in defined
+        }
+        records = [row.record for row in await self._tables.addresses.scan()]
+        unsettled += compare_end(records, living, fixed)
+        former = {each for host in self._hosts for each in host.former_ids} if restored else set()
+        claims = [each for each in records if each.kind == "endpoint" and each.host in former]
+        undead = [each.address for each in claims]
+        answered = {address for _, addresses in living.values() for address in addresses}
+        kept = {each.endpoint for each in claims if each.address in answered}
+        beside = {each.address for each in claims if each.endpoint in kept}
+        found = [
+            each
+            for each in unsettled
+            if not (each.kind == "held by nobody" and each.address in beside)
+            and not _is_told(each, verdict, by_endpoint, undead)
+        ]
+        found += [
+            Violation("pool held by nobody", row.record.subnet, f"network {row.record.network[:16]!r}")
+            for row in await self._tables.pools.scan()
+            if row.record.network not in fixed
+        ]
+        for definition in defined:
+            found += self._missing(definition)
+            for subnet in definition.subnets:
+                found += await self._fill(definition, subnet, records)
+        return found
+
+    async def reclaim(self) -> None:
+        """Hosts whose state was lost are dead hosts to the others: what nobody answers for is given back."""
+        former = {each for host in self._hosts for each in host.former_ids}
+        answering = {
+            address
+            for engine in self._engines.values()
+            for container in engine.containers.values()
+            for address in addresses_of(container)
+        }
+        host = self._lot.choice(self._hosts)
+        assert host.run is not None
+        pools = host.run.driver.pools
+        networks = await host.run.driver.networks.all()
+        for claim in plan(former, await pools.addresses(), await pools.pools(), networks):
+            if not answering & {each.address for each in claim.records}:
+                for record in claim.records:
+                    await pools.give_back(record)
+        for pool in reserved_pools(former, await pools.pools()):
+            await pools.give_back_pool(pool)
+        known = {row.record.id for row in await self._tables.definitions.scan()}
+        known |= {row.record.id for row in await self._tables.removed.scan()}
+        known |= {each.shared_id for each in networks}
+        for network in stranded(former, await pools.addresses(), await pools.pools(), known):
+            await pools.drop_network(network, if_empty=True)
+
+    def _missing(self, definition: DefinitionRecord) -> list[Violation]:
+        lacking = [host.name for host in self._hosts if self._engines[host.name].has(definition.name) is None]
+        text = f"is not on {', '.join(lacking)}"
+        return [Violation("network not everywhere", definition.name, text)] if lacking else []
+
+    async def _fill(
+        self, definition: DefinitionRecord, subnet: SubnetRecord, records: list[AddressRecord]
+    ) -> list[Violation]:
+        """Hand out all that is left of a small pool, and give it back."""
+        whole = parse_subnet(subnet.subnet, "subnet")
+        first, stop = dynamic_window(whole, parse_subnet(subnet.range, "range") if subnet.range else None)
+        host = self._lot.choice(self._hosts)
+        if stop - first > SMALL or self._engines[host.name].has(definition.name) is None:
+            return []
+        held = {record.address for record in records}
+        wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held
+        pool = "/".join(filter(None, (subnet.space, subnet.subnet, subnet.range)))
+        got = set()
+        assert host.run is not None
+        with contextlib.suppress(Exhausted):
+            while True:
+                got.add((await host.run.driver.pools.request_address(pool, "")).partition("/")[0])
+        for address in got:
+            await host.run.driver.pools.release_address(pool, address)
+        if got == wanted:
+            return []
+        text = f"asked on {host.name}: {sorted(wanted - got)} cannot be had, {sorted(got - wanted)} are too many"
+        return [Violation("pool not handed out to its last address", subnet.subnet, text)]
+
+
+def addresses_of(container: Container) -> list[str]:
+    """Bare addresses of a container."""
+    return [each.partition("/")[0] for each in (container.address, container.address6) if each]
+
+
+async def _not_intact(host: SimulatedHost, container: Container) -> list[Violation]:
+    """A container that runs has its link, and its host's driver knows its endpoint."""
+    assert host.run is not None
+    found = []
+    address = ", ".join(addresses_of(container))
+    if "eth0" not in host.kernel.sandboxed.get(container.sandbox, {}):
+        found.append(Violation("running container touched", address, f"{container.name} lost its link"))
+    if await host.run.driver.endpoints.find(container.endpoint) is None:
+        text = f"{container.name} on {host.name}"
+        found.append(Violation("endpoint forgotten", address, text, (container.endpoint,)))
+    return found
+
+
+def _is_told(found: Violation, verdict: Verdict, hosts: Mapping[str, SimulatedHost], undead: Sequence[str]) -> bool:
+    """Whether an endpoint lacks an address because the store lost it, and repair on its host says so."""
+    lost = [*undead, *(each.address for each in verdict.excused if set(found.holders) & set(each.holders))]
+    return any(
+        address in found.address.split(", ") and address in problem
+        for address in lost
+        for endpoint in found.holders
+        if (host := hosts.get(endpoint)) and host.run
+        for problem in host.run.mender.problems
+    )

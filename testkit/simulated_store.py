@@ -1,0 +1,182 @@
+"""A store as one process of a simulation reaches it: each message takes its time, and may be lost.
+
+How long a message takes is drawn from the schedule's lot, so the store meets the requests of all hosts in any order.
+A request can be lost before it took effect or after, and can take effect when its sender has long given up.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.ports import Entry, Store
+from testkit.faults import Faults
+
+T = TypeVar("T")
+
+GIVE_UP = 3.0
+"""Seconds after which a request to a store that does not answer fails."""
+QUIET = 1.0
+"""Seconds for which, after that, further requests fail at once."""
+LATE = 5.0
+
+
+class Life(Faults):
+    """One run of a driver. When it is over, nothing that is left of it changes anything any more."""
+
+    def __init__(self) -> None:
+        """It begins."""
+        super().__init__()
+        self.over = False
+
+    def begin(self, name: str) -> int:
+        """See `Faults.begin`: a step of the kernel."""
+        if self.over:
+            raise Unavailable("the process is dead")
+        return 0
+
+
+@dataclass(slots=True)
+class Weather:
+    """How messages between hosts and the shared store fare. Chances are from 0 to 1, times in seconds.
+
+    `away` says that the store serves nobody, `cut_off` names the hosts that do not reach it.
+    """
+
+    lot: random.Random
+    slowest: float = 0.1
+    lose_request: float = 0.0
+    lose_answer: float = 0.0
+    late: float = 0.0
+    away: bool = False
+    cut_off: set[str] = field(default_factory=set)
+    era: int = 0
+    """Grows with each snapshot that is put back: what was on its way then arrives nowhere."""
+    struck: int = 0
+    """How many messages were lost or came late."""
+
+    def delay(self) -> float:
+        """How long the next message takes: often short, sometimes long."""
+        drawn = self.lot.random()
+        return self.slowest * drawn * drawn
+
+    def calm(self) -> None:
+        """From now on nothing is lost, and all is quick."""
+        self.away = False
+        self.cut_off.clear()
+        self.lose_request = self.lose_answer = self.late = 0.0
+        self.slowest = 0.001
+
+
+class LocalStore:
+    """What a process has on its host's disk: quick, and always there."""
+
+    def __init__(self, inner: Store, life: Life, weather: Weather) -> None:
+        """`inner` must do its work without waiting, as the store in memory does."""
+        self._inner = inner
+        self._life = life
+        self._weather = weather
+
+    async def get(self, key: str) -> Entry | None:
+        """See `Store.get`."""
+        return await self._ask(lambda: self._inner.get(key))
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        return await self._ask(lambda: self._inner.scan(prefix))
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        return await self._ask(lambda: self._inner.create(key, value))
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        return await self._ask(lambda: self._inner.replace(entry, value))
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        return await self._ask(lambda: self._inner.delete(entry))
+
+    async def close(self) -> None:
+        """See `Store.close`. What is behind it stays."""
+
+    async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        self._life.begin("")
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        answer.get_loop().call_later(self._weather.delay() / 100, self._arrive, answer, work)
+        return await answer
+
+    def _arrive(self, answer: "asyncio.Future[T]", work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        # of a process that died meanwhile the write may have reached the disk or not
+        if not self._life.over or self._weather.lot.random() < 0.5:
+            _tell(answer, _at_once(work))
+        elif not answer.done():
+            answer.set_exception(Unavailable("the process is dead"))
+
+
+class SharedStore(LocalStore):
+    """What a process has of the store that all hosts share."""
+
+    def __init__(self, inner: Store, life: Life, weather: Weather, host: str) -> None:
+        """`host` is the name by which it may be cut off."""
+        super().__init__(inner, life, weather)
+        self._host = host
+        self._quiet_until = 0.0
+
+    async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        self._life.begin("")
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._quiet_until:
+            raise Unavailable("the store did not answer a moment ago")
+        answer: asyncio.Future[T] = loop.create_future()
+        weather, fate = self._weather, self._weather.lot.random()
+        loop.call_later(weather.delay(), self._at_store, answer, work, (fate, weather.era))
+        return await answer
+
+    def _at_store(
+        self, answer: "asyncio.Future[T]", work: Callable[[], Coroutine[Any, Any, T]], sent: tuple[float, int]
+    ) -> None:
+        weather, loop = self._weather, answer.get_loop()
+        fate, era = sent
+        before, after = weather.lose_request, weather.lose_request + weather.lose_answer
+        if weather.away or self._host in weather.cut_off or fate < before or era != weather.era:
+            loop.call_later(GIVE_UP, self._fail, answer)
+            weather.struck += 1
+            return
+        weather.struck += fate < after + weather.late
+        if fate < after:
+            loop.call_later(GIVE_UP, self._fail, answer)
+            _at_once(work)
+        elif fate < after + weather.late:
+            loop.call_later(GIVE_UP, self._fail, answer)
+            loop.call_later(GIVE_UP + weather.lot.random() * LATE, self._too_late, work, era)
+        else:
+            loop.call_later(weather.delay(), _tell, answer, _at_once(work))
+
+    def _too_late(self, work: Callable[[], Coroutine[Any, Any, T]], era: int) -> None:
+        if not self._weather.away and era == self._weather.era:
+            _at_once(work)
+
+    def _fail(self, answer: "asyncio.Future[T]") -> None:
+        if not answer.done():
+            self._quiet_until = answer.get_loop().time() + QUIET
+            answer.set_exception(Unavailable("the store does not answer"))
+
+
+def _at_once(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The answer of a coroutine that waits for nothing."""
+    coroutine = work()
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    coroutine.close()
+    raise AssertionError("a store that waits")
+
+
+def _tell(answer: "asyncio.Future[T]", result: T) -> None:
+    if not answer.done():  # who asked may have died
+        answer.set_result(result)

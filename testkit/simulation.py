@@ -1,0 +1,394 @@
+"""A cluster in one process, on virtual time: everything that happens in it follows from its seed.
+
+Hosts with engines, drivers and disks of their own share one store in memory. The seed draws how long each message
+takes, what users do, and what goes wrong. When all is quiet again and repaired, nothing may be left over or missing;
+and the history of the run is read for addresses with two holders.
+
+    python -m testkit.simulation 4711    # the story of one schedule
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.store.memory import MemoryStore, Saved
+from macvlan_global.store.table import Tables
+from testkit.fake_kernel import FakeKernel
+from testkit.history import Event, Verdict, Violation, judge
+from testkit.simulated_end import End
+from testkit.simulated_engine import SimulatedEngine, Wish
+from testkit.simulated_host import GRACE, SimulatedHost, Surroundings, device
+from testkit.simulated_replication import SimulatedReplication
+from testkit.simulated_store import Weather
+from testkit.simulated_users import draw_address, draw_habits, draw_subnets
+from testkit.virtual_time import VirtualLoop
+
+ROUNDS = 4
+"""So many comparisons by all hosts settle everything: one host's repair may wait for another's."""
+FAULTS = ("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a schedule came to. `story` tells what was done when.
+
+    `operations` counts requests of engines; `faults` what went wrong, each message that was lost or came late, and each
+    request that was sent twice.
+    """
+
+    seed: int
+    verdict: Verdict
+    hosts: int
+    operations: int
+    faults: int
+    containers: int
+    story: tuple[str, ...]
+    events: tuple[Event, ...] = field(repr=False)
+
+    def tell(self) -> str:
+        """The whole story, and what is wrong about it."""
+        return "\n".join((f"seed {self.seed}:", *self.story, *map(str, self.verdict.violations)))
+
+
+def simulate(
+    seed: int,
+    *,
+    steps: int = 30,
+    store: Callable[[], MemoryStore] = MemoryStore,
+    kernel: Callable[[], FakeKernel] = device,
+) -> Outcome:
+    """Run the schedule of a seed; `steps` is how many things are done before it is left to settle.
+
+    `store` makes the shared store, `kernel` that of a host: a test of the simulation itself gives broken ones.
+    """
+    with _quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(_World(seed, steps, store(), kernel).run())
+
+
+class _World:
+    """One schedule."""
+
+    def __init__(self, seed: int, steps: int, store: MemoryStore, kernel: Callable[[], FakeKernel]) -> None:
+        self._lot = random.Random(seed)  # noqa: S311 - it guards nothing
+        self._seed = seed
+        self._steps = steps
+        self._store = store
+        self._tables = Tables(self._store, self._store)
+        self._weather = Weather(self._lot, slowest=self._lot.choice((0.05, 0.5, 2.0)))
+        self._habits = draw_habits(self._lot)
+        self._around = Surroundings(self._store, self._weather, self._lot, [], kernel)
+        self._possible = [each for each in FAULTS if self._lot.random() < self._habits.risk]
+        if "loss" in self._possible:
+            self._weather.lose_request = self._weather.lose_answer = self._lot.choice((0.02, 0.1))
+        if "late" in self._possible:
+            self._weather.late = self._lot.choice((0.02, 0.2))
+        if "twice" in self._possible:
+            self._around.twice = 0.1
+        self._hosts: list[SimulatedHost] = []
+        self._engines: dict[str, SimulatedEngine] = {}
+        self._doing: dict[str, dict[asyncio.Task[None], None]] = {}  # no sets: these have no order to rely on
+        self._replicators: dict[str, SimulatedReplication] = {}
+        self._removed: set[str] = set()
+        self._networks = 0
+        self._saved: list[Saved] = []
+        self._faults = 0
+        self._containers = 0
+        self._story: list[str] = []
+        self._bugs: list[BaseException] = []
+        self._lost: dict[tuple[str, tuple[str, ...]], Violation] = {}
+        self._end = End(self._tables, self._hosts, self._engines, self._lot)
+
+    async def run(self) -> Outcome:
+        for number in range(self._lot.randint(2, 4)):
+            host = SimulatedHost(self._around, f"h{number}", self._lot.uniform(-5, 5))
+            self._hosts.append(host)
+            self._doing[host.name] = {}
+            await self._start(host)
+        await self._new_network(self._lot.choice(self._hosts))
+        for host in self._hosts:
+            await self._replicate(host)
+        pace = self._lot.choice(self._habits.paces)
+        for _ in range(self._steps * self._habits.longer):
+            await asyncio.sleep(self._lot.expovariate(1 / pace))
+            self._something()
+            await self._look()
+        await self._settle()
+        verdict = judge(self._around.events)
+        verdict.violations += self._lost.values()
+        verdict.violations += await self._end.examine(verdict, restored=self._weather.era > 0)
+        for host in self._hosts:
+            host.crash()
+        requests = sum(event.what in {"request", "create", "delete", "release"} for event in self._around.events)
+        return Outcome(
+            self._seed,
+            verdict,
+            len(self._hosts),
+            requests,
+            self._faults + self._weather.struck + self._around.repeated,
+            self._containers,
+            tuple(self._story),
+            tuple(self._around.events),
+        )
+
+    # ------------------------------------------------------ what users do
+
+    def _something(self) -> None:
+        """The next step: a fault now and then, else what users do."""
+        host = self._lot.choice(self._hosts)
+        if self._possible and self._lot.random() < 0.25 and (fault := self._fault(self._lot.choice(self._possible))):
+            self._faults += 1
+            self._do(host, fault(host), survives=True)
+            return
+        drawn, habits = self._lot.random(), self._habits
+        engine = self._engines[host.name]
+        if drawn < habits.start:
+            self._do(host, self._start_container(host))
+        elif drawn < habits.end and engine.containers:
+            name = self._lot.choice(list(engine.containers))
+            self._tell(f"{host.name} ends {name} ({engine.containers[name].address})")
+            self._do(host, engine.end(name))
+        elif drawn < habits.again and engine.stopped:
+            again = self._lot.choice(engine.stopped[-3:])
+            self._tell(f"{host.name} takes {again.name} down again")
+            self._do(host, engine.repeat_end(again))
+        elif drawn < habits.make and self._networks < 3:
+            self._do(host, self._new_network(host))
+        elif drawn < habits.compare:
+            self._do(host, self._replicate(host))
+        else:
+            self._do(host, self._mend(host))
+
+    async def _start_container(self, host: SimulatedHost) -> None:
+        engine = self._engines[host.name]
+        names = [name for name in engine.network_names() if name not in self._removed]
+        if not names:
+            return
+        name = self._lot.choice(names)
+        network = engine.has(name)
+        wish = Wish()
+        if network and self._lot.random() < self._habits.wish:
+            asked = [each.subnet for each in network.subnets]
+            four, six = (next((x for x in asked if (":" in x) == wanted), "") for wanted in (False, True))
+            wish = Wish(*(draw_address(self._lot, self._habits, subnet) for subnet in (four, six)))
+        try:
+            container = await engine.start(name, wish)
+        except MacvlanGlobalError as error:
+            self._tell(f"{host.name} starts nothing on {name} ({wish.ip or 'any'}): {error}")
+            return
+        self._containers += 1
+        self._tell(f"{host.name} runs {container.name} on {name}: {container.address} {container.address6}")
+
+    async def _new_network(self, host: SimulatedHost) -> None:
+        self._networks += 1
+        number = self._networks
+        # a subnet is used again once its network is removed, but not where a snapshot may bring that one back
+        base = f"10.0.{number % 2 if 'restore' not in self._possible else number}"
+        subnets = draw_subnets(self._lot, self._habits, number, base)
+        try:
+            await self._engines[host.name].create(f"n{number}", subnets)
+        except MacvlanGlobalError as error:
+            self._tell(f"{host.name} makes no network n{number}: {error}")
+            return
+        self._tell(f"{host.name} made network n{number}: {subnets}")
+        await self._replicate(host)
+
+    async def _remove_network(self, host: SimulatedHost) -> None:
+        engine = self._engines[host.name]
+        names = [name for name in engine.network_names() if not engine.is_busy(name) and name not in self._removed]
+        if not names:
+            return
+        name = self._lot.choice(names)
+        network = engine.has(name)
+        self._removed.add(name)
+        self._tell(f"{host.name} removes network {name}")
+        now = self._around.now()
+        for subnet in network.subnets if network else ():
+            for address in (subnet.gateway, *subnet.aux.values()):
+                cluster = network.ipam_options.get("network", network.id) if network else ""
+                self._around.note(Event("unfix", host.name, now, now, "ok", cluster, address))
+        await engine.remove(name)
+
+    async def _replicate(self, host: SimulatedHost) -> None:
+        await self._replicators[host.name].compare()
+
+    async def _mend(self, host: SimulatedHost) -> None:
+        for correction in await host.mend():
+            self._tell(f"{host.name} repairs: {correction.subject}: {correction.reason}")
+        await self._confirm()
+
+    # --------------------------------------------------- what goes wrong
+
+    def _fault(self, name: str) -> Callable[[SimulatedHost], Coroutine[Any, Any, None]] | None:
+        return {
+            "crash": self._crash,
+            "power": self._lose_power,
+            "state": self._lose_state,
+            "outage": self._outage,
+            "cut": self._cut,
+            "clock": self._jump,
+            "restore": self._restore,
+            "removal": self._remove_network,
+        }.get(name)
+
+    async def _crash(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name}: the driver is killed")
+        host.crash()
+        await asyncio.sleep(self._lot.uniform(0, 20))
+        await self._start(host)
+
+    async def _lose_power(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name} loses power")
+        ended = self._engines[host.name].lose_power()
+        host.lose_power()
+        for task in list(self._doing[host.name]):
+            task.cancel()
+        await asyncio.sleep(self._lot.uniform(1, 30))
+        await self._start(host)
+        if self._lot.random() < 0.5:  # the engine takes down what ran, as far as it remembers
+            for container in ended:
+                await self._engines[host.name].repeat_end(container)
+
+    async def _lose_state(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name}: the driver is killed, and its state folder is lost")
+        host.lose_state()
+        await self._start(host)
+
+    async def _outage(self, _host: SimulatedHost) -> None:
+        self._tell("the store is away")
+        self._weather.away = True
+        await asyncio.sleep(self._lot.uniform(0.5, 20))
+        self._weather.away = False
+        self._tell("the store is back")
+
+    async def _cut(self, host: SimulatedHost) -> None:
+        self._tell(f"{host.name} is cut off")
+        self._weather.cut_off.add(host.name)
+        await asyncio.sleep(self._lot.uniform(0.5, 60))
+        self._weather.cut_off.discard(host.name)
+
+    async def _jump(self, host: SimulatedHost) -> None:
+        host.clock.skew += self._lot.choice((-1, 1)) * self._lot.choice((10, 100, 10_000))
+        self._tell(f"the clock of {host.name} is off by {host.clock.skew:.0f} s")
+
+    async def _restore(self, _host: SimulatedHost) -> None:
+        """Take a snapshot, or put one back, for which the store stops."""
+        if not self._saved or self._lot.random() < 0.5:
+            self._tell("a snapshot of the store is taken")
+            self._saved.append(self._store.save())
+            return
+        self._weather.away = True
+        await asyncio.sleep(6)
+        self._store.restore(self._lot.choice(self._saved))
+        self._weather.era += 1
+        now = self._around.now()
+        self._around.note(Event("restore", "", now, now))
+        await self._confirm()
+        self._weather.away = False
+        self._tell("the store is that of an older snapshot")
+
+    # ---------------------------------------------------------- the end
+
+    async def _settle(self) -> None:
+        """Nothing goes wrong any more; everybody finishes, and repairs until there is nothing to repair."""
+        self._around.twice = 0.0
+        while tasks := [task for tasks in self._doing.values() for task in tasks]:
+            await asyncio.wait(tasks)
+        if self._bugs:
+            raise self._bugs[0]
+        self._weather.calm()
+        for host in self._hosts:
+            if host.run is None or not host.run.serving:
+                await self._start(host)
+        for _ in range(ROUNDS):
+            await asyncio.sleep(GRACE * 1.5)
+            for host in self._hosts:
+                await self._replicate(host)
+                await self._mend(host)
+            await self._empty_removed()
+            await self._end.reclaim()
+            await self._look()
+
+    async def _empty_removed(self) -> None:
+        """Networks that were removed wait for their containers only."""
+        removed = {row.record.id for row in await self._tables.removed.scan()}
+        for engine in self._engines.values():
+            for container in list(engine.containers.values()):
+                if engine.definition(container.network).id in removed:
+                    await engine.end(container.name)
+
+    # ----------------------------------------------------------- inside
+
+    async def _start(self, host: SimulatedHost) -> None:
+        if host.run is None:
+            await host.start()
+            assert host.run is not None
+            engine = self._engines.get(host.name)
+            if engine is None:
+                host.engine = engine = self._engines[host.name] = SimulatedEngine(host.run.driver, host)
+                self._replicators[host.name] = SimulatedReplication(host, engine, self._tell)
+            self._tell(f"{host.name}: a driver starts")
+        while host.run and not host.run.serving:
+            await host.run.changed.wait()
+
+    def _do(self, host: SimulatedHost, work: Coroutine[Any, Any, None], *, survives: bool = False) -> None:
+        tasks = self._doing.setdefault("" if survives else host.name, {})
+        task = asyncio.get_running_loop().create_task(work)
+        tasks[task] = None
+        task.add_done_callback(lambda done: self._done(tasks, done))
+
+    def _done(self, tasks: dict[asyncio.Task[None], None], task: asyncio.Task[None]) -> None:
+        tasks.pop(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._bugs.append(error)
+
+    async def _look(self) -> None:
+        """Whether all that run have their addresses, unless a snapshot took them."""
+        for each in await self._end.unheld() if not self._weather.era else ():
+            if (each.address, each.holders) not in self._lost:
+                self._lost[each.address, each.holders] = each
+                self._tell(str(each))
+
+    async def _confirm(self) -> None:
+        """Whoever the store knows as the holder of his address is safe from now on."""
+        if not self._saved:
+            return
+        now = self._around.now()
+        for row in await self._tables.addresses.scan():
+            record = row.record
+            holder = record.endpoint or record.network
+            self._around.note(Event("confirm", "", now, now, "ok", holder, record.address))
+
+    def _tell(self, text: str) -> None:
+        self._story.append(f"{self._around.now():9.3f} {text}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Thousands of schedules write too much."""
+    log = logging.getLogger("macvlan_global")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def main() -> int:
+    """Tell the stories of the seeds that are named; how many of them went wrong."""
+    wrong = 0
+    for seed in map(int, sys.argv[1:]):
+        outcome = simulate(seed)
+        wrong += bool(outcome.verdict.violations)
+        sys.stdout.write(f"{outcome.tell()}\n")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,337 @@
+"""A host's place in the cluster, and which others live: two or three hosts on one store in memory."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
+from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import AliveRecord, HostRecord
+from macvlan_global.store.table import Tables
+from testkit.fake_clock import FakeClock
+from testkit.faults import Faults, FaultyStore
+
+TTL = 0.3
+A = Member("a" * 32, "anna", "boot1", "run1", "9.9")
+B = Member("b" * 32, "bert", "boot1", "run1", "9.9")
+
+
+class Outage(Faults):
+    """While `away`, no step is done."""
+
+    away = False
+
+    def begin(self, name: str) -> int:
+        """A step begins, or fails."""
+        if self.away:
+            raise Unavailable("the store is away on purpose")
+        return super().begin(name)
+
+
+@dataclass
+class Site:
+    """A store, and hosts on it. `clock` is the steady one of all of them."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    clock: FakeClock = field(default_factory=lambda: FakeClock(0))
+    outage: Outage = field(default_factory=Outage)
+    lease_clock: FakeClock = field(default_factory=FakeClock)
+    facts: HostSummary = field(default_factory=HostSummary)
+    running: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> Tables:
+        """What the store holds, read beside the hosts."""
+        return Tables(self.store, self.store)
+
+    def make(self, member: Member) -> Heartbeat:
+        """A host that does nothing yet."""
+
+        async def facts() -> HostSummary:
+            return self.facts
+
+        store = FaultyStore(self.store.client(), self.outage)
+        clocks = Clocks(wall=lambda: 1_000_000.0, steady=self.clock)
+        return Heartbeat(store, Tables(store, store), member, facts, ttl=TTL, clocks=clocks)
+
+    async def start(self, member: Member) -> Heartbeat:
+        """A host that lives, and sees itself."""
+        hosts = self.make(member)
+        await hosts.announce()
+        self.run(hosts)
+        return hosts
+
+    def run(self, hosts: Heartbeat) -> "asyncio.Task[None]":
+        """Let it run."""
+        task: asyncio.Task[None] = asyncio.ensure_future(hosts.run())
+        self.running[hosts.member.id + hosts.member.incarnation] = task
+        return task
+
+    async def pass_leases(self) -> None:
+        """Let the time of several leases go by, and a renewal come within each."""
+        for _ in range(5):
+            before = self.outage.taken.count("renew")
+            await until(lambda before=before: self.outage.taken.count("renew") > before)  # type: ignore[misc]
+            self.lease_clock.advance(0.7 * TTL)
+
+    async def crash(self, hosts: Heartbeat) -> None:
+        """Its process ends without a word."""
+        task = self.running.pop(hosts.member.id + hosts.member.incarnation)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """Everything that runs on it is stopped after the test."""
+    site = Site()
+    yield site
+    for task in site.running.values():
+        task.cancel()
+    await asyncio.gather(*site.running.values(), return_exceptions=True)
+
+
+@pytest.fixture
+async def slow_site(site: Site) -> Site:
+    """Leases go by a clock that stands still until the test moves it."""
+    site.store = MemoryStore(site.lease_clock)
+    return site
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
+    """Wait for something that other tasks do."""
+    for _ in range(int(seconds * 100)):
+        met = condition()
+        if met if isinstance(met, bool) else await met:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"not within {seconds} s")
+
+
+async def test_hosts_see_each_other_come(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """By name, and the log says how many there are, as it always did."""
+    caplog.set_level(logging.INFO)
+    anna = await site.start(A)
+    await until(lambda: A.id in anna.live())
+    bert = await site.start(B)
+    for hosts in (anna, bert):
+        await until(lambda hosts=hosts: set(hosts.live()) == {A.id, B.id})  # type: ignore[misc]
+        assert (hosts.name_of(A.id), hosts.name_of(B.id)) == ("anna", "bert")
+        assert hosts.is_live(A.id)
+        assert hosts.is_live(B.id)
+    assert {"host bert joined", "watch triggered with 2 hosts"} <= {each.getMessage() for each in caplog.records}
+    assert anna.name_of("c" * 32) == "c" * 12
+
+
+async def test_a_crashed_host_is_gone_after_its_lease(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """The others see it, count the time from then on, and still know its name."""
+    caplog.set_level(logging.INFO)
+    anna, bert = await site.start(A), await site.start(B)
+    await until(lambda: set(anna.live()) == {A.id, B.id})
+    await site.crash(bert)
+    assert anna.gone_for(B.id) is None
+    await until(lambda: not anna.is_live(B.id), 10 * TTL)
+    site.clock.advance(61)
+    assert anna.gone_for(B.id) == 61
+    assert anna.name_of(B.id) == "bert"
+    assert {"host bert left", "watch triggered with 1 hosts"} <= {each.getMessage() for each in caplog.records}
+
+
+async def test_a_host_that_leaves_is_gone_at_once(site: Site) -> None:
+    """Its lease ends with it; its row stays, for those who want to know what it was."""
+    anna, bert = await site.start(A), await site.start(B)
+    await until(lambda: set(anna.live()) == {A.id, B.id})
+    await site.crash(bert)
+    await bert.leave()
+    assert await site.tables.alive.get(B.id) is None
+    assert await site.tables.hosts.get(B.id) is not None
+    await bert.leave()
+
+
+async def test_a_living_host_keeps_its_lease(slow_site: Site) -> None:
+    """For many times its length, without its key being written anew."""
+    await slow_site.start(A)
+    first = await slow_site.tables.alive.get(A.id)
+    await slow_site.pass_leases()
+    assert first is not None
+    assert await slow_site.tables.alive.get(A.id) == first
+
+
+async def test_a_name_in_use_is_refused(site: Site) -> None:
+    """By a living host, in whatever case; nothing of the refused one is left in the store."""
+    await site.start(A)
+    second = site.make(replace(B, name="Anna"))
+    with pytest.raises(
+        Conflict, match=r"a living host of the cluster is called anna already \(id aaaaaaaaaaaa\); give"
+    ):
+        await second.announce()
+    assert [row.record.id for row in await site.tables.hosts.scan()] == [A.id]
+    assert [row.record.id for row in await site.tables.alive.scan()] == [A.id]
+
+
+async def test_a_dead_hosts_name_may_be_used(site: Site) -> None:
+    """A machine that was set up anew."""
+    await site.tables.hosts.put(HostRecord(id=A.id, name="bert", seen=0), A.id)
+    await site.make(B).announce()
+    assert await site.tables.alive.get(B.id) is not None
+
+
+async def test_of_two_with_one_name_that_come_at_once_one_stays(site: Site) -> None:
+    """Whatever the order in which their steps come."""
+    members = [A, replace(B, name="anna")]
+    found = await asyncio.gather(*(site.make(each).announce() for each in members), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in found) == ["Conflict", "NoneType"]
+    assert len(await site.tables.alive.scan()) == 1
+
+
+async def test_a_restart_within_a_boot_takes_over_at_once(slow_site: Site) -> None:
+    """The lock of the state folder says that the earlier run is over; its lease, which goes on, takes nothing away."""
+    first = await slow_site.start(A)
+    await slow_site.crash(first)
+    again = await slow_site.start(replace(A, incarnation="run2", name="anna-new"))
+    row = await slow_site.tables.alive.get(A.id)
+    assert row is not None
+    assert (row.record.incarnation, row.record.name) == ("run2", "anna-new")
+    await slow_site.pass_leases()
+    assert await slow_site.tables.alive.get(A.id) == row
+    assert again.name_of(A.id) == "anna-new"
+    assert [row.record.name for row in await slow_site.tables.hosts.scan()] == ["anna-new"]
+
+
+async def test_after_a_reboot_the_old_lease_is_waited_for(site: Site) -> None:
+    """The driver serves meanwhile; then the host is in the cluster again."""
+    await site.crash(await site.start(A))
+    again = site.make(replace(A, boot="boot2", incarnation="run2"))
+    await again.announce()
+    row = await site.tables.alive.get(A.id)
+    assert row is not None
+    assert row.record.boot == "boot1"
+    site.run(again)
+    await until(
+        lambda: again.live().get(A.id, AliveRecord(id="", name="", boot="", incarnation="", at=0)).boot == "boot2"
+    )
+
+
+async def test_a_copied_state_folder_is_refused(site: Site) -> None:
+    """Its original goes on living for longer than any lease: two machines have one identity."""
+    await site.start(A)
+    copy = site.make(replace(A, boot="boot2", incarnation="run2", name="copy"))
+    await copy.announce()
+    running = site.run(copy)
+    await asyncio.sleep(2 * TTL)
+    assert not running.done()
+    site.clock.advance(2 * TTL + 5.1)
+    with pytest.raises(Conflict, match=r"another machine lives in the cluster as this host \(anna, id aaaaaaaaaaaa\)"):
+        await running
+
+
+async def test_who_finds_its_key_taken_by_a_copy_stops_too(site: Site) -> None:
+    """Of two copies on one machine the second takes over, as after a restart: the first must not fight it."""
+    first = site.make(A)
+    await first.announce()
+    running = site.run(first)
+    await until(lambda: A.id in first.live())
+    await site.start(replace(A, incarnation="run2"))
+    await until(lambda: first.live()[A.id].incarnation == "run2")
+    deadline = asyncio.get_running_loop().time() + 10
+    while not running.done() and asyncio.get_running_loop().time() < deadline:
+        site.clock.advance(1)
+        await asyncio.sleep(0.02)
+    with pytest.raises(Conflict, match="another machine lives"):
+        await running
+
+
+async def test_a_store_that_is_away_at_the_start_is_waited_for(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """Announcing does not fail; the host comes in when the store does; the log says it once."""
+    site.outage.away = True
+    anna = site.make(A)
+    await anna.announce()
+    site.run(anna)
+    await asyncio.sleep(2 * TTL)
+    assert anna.is_live(B.id)
+    assert anna.gone_for(B.id) is None
+    site.outage.away = False
+    await until(lambda: A.id in anna.live())
+    said = [each for each in caplog.records if "cannot be announced" in each.getMessage()]
+    assert len(said) == 1
+
+
+async def test_a_name_in_use_stops_a_driver_that_started_without_the_store(site: Site) -> None:
+    """The refusal comes out of `run`."""
+    late = site.make(replace(B, name="anna"))
+    site.outage.away = True
+    await late.announce()
+    site.outage.away = False
+    await site.make(A).announce()
+    with pytest.raises(Conflict, match="is called anna already"):
+        await late.run()
+
+
+async def test_what_is_lost_is_made_again(site: Site) -> None:
+    """The key alone (a store restored from an older copy), or the lease (a store that was away for long)."""
+    anna = await site.start(A)
+    await until(lambda: A.id in anna.live())
+    row = await site.tables.alive.get(A.id)
+    assert row is not None
+    await site.tables.alive.delete(row)
+
+    async def key_is_there() -> bool:
+        return await site.tables.alive.get(A.id) is not None
+
+    await until(key_is_there)
+    site.outage.away = True
+    await until(lambda: site.store.lapse() or not site.store.save().leased)  # type: ignore[func-returns-value]
+    site.outage.away = False
+    await until(key_is_there)
+
+
+async def test_a_running_host_is_not_stopped_for_its_name(site: Site) -> None:
+    """Somebody took the name while it was cut off: containers run here, and ids keep them apart."""
+    anna = await site.start(A)
+    await until(lambda: A.id in anna.live())
+    site.outage.away = True
+    await until(lambda: site.store.lapse() or not site.store.save().leased)  # type: ignore[func-returns-value]
+    record = AliveRecord(id=B.id, name="anna", boot="x", incarnation="y", at=0)
+    await site.tables.alive.create(record, B.id)
+    site.outage.away = False
+    await until(lambda: set(anna.live()) == {A.id, B.id})
+    assert not site.running[A.id + A.incarnation].done()
+
+
+async def test_the_row_tells_what_is_on_the_host(site: Site) -> None:
+    """It is written when the host comes in, and again when something changed or a minute went by."""
+    site.facts = HostSummary("28.5.2", 1, 2)
+    anna = await site.start(A)
+    row = await site.tables.hosts.get(A.id)
+    assert row is not None
+    assert (row.record.name, row.record.version, row.record.engine) == ("anna", "9.9", "28.5.2")
+    assert (row.record.networks, row.record.endpoints, row.record.seen) == (1, 2, 1_000_000.0)
+    site.facts = HostSummary("28.5.2", 1, 3)
+    anna.look_again()
+
+    async def three_endpoints() -> bool:
+        found = await site.tables.hosts.get(A.id)
+        return found is not None and found.record.endpoints == 3
+
+    await until(three_endpoints)
+    await site.tables.hosts.drop(A.id)
+    await asyncio.sleep(2 * TTL)
+    assert await site.tables.hosts.get(A.id) is None
+    site.clock.advance(60)
+    await until(three_endpoints)
+
+
+async def test_a_host_of_a_newer_version_lives(site: Site) -> None:
+    """Although what it wrote cannot be read."""
+    anna = await site.start(A)
+    await site.store.create(f"alive/{B.id}", b'{"v":99,"who":"knows"}')
+    await site.store.create("alive/garbage", b"\xff")
+    await until(lambda: {B.id, "garbage"} <= set(anna.live()))
+    assert anna.name_of(B.id) == "b" * 12
+    assert not site.running[A.id + A.incarnation].done()

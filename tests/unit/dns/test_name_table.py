@@ -1,0 +1,117 @@
+"""Which endpoints a name stands for, and what a change touches."""
+
+import time
+
+import pytest
+
+from macvlan_global.dns.resolver.names import NameTable, spelled
+from macvlan_global.store.records import NameRecord
+from tests.unit.dns.names import key, record
+
+
+def _table(*records: NameRecord) -> NameTable:
+    table = NameTable()
+    for each in records:
+        table.put(key(each), each)
+    return table
+
+
+def _addresses(table: NameTable, name: str) -> list[str]:
+    return sorted(row.address for row in table.find(name.encode()).rows)
+
+
+@pytest.mark.parametrize(
+    "name", ["web", "WEB", "web.", "web.lan", "Web.LAN.", "shop", "shop.lan", "9" + "0" * 11, "9" + "0" * 11 + ".lan"]
+)
+def test_every_name_of_a_container_leads_to_it(name: str) -> None:
+    """Name, alias and short id, alone or on the network, whatever the case and with or without a dot at the end."""
+    assert _addresses(_table(record(9, "web", "Shop")), name) == ["10.65.0.9"]
+
+
+@pytest.mark.parametrize("name", ["we", "web.lan2", "web.lan.lan", "x.web", "lan", "", ".", "web..lan", "_web", "arpa"])
+def test_other_names_lead_to_nobody(name: str) -> None:
+    """What is not a name of an endpoint, nor that with its own network behind it, is nobody's."""
+    table = _table(record(9, "web"), record(10, "db", network="wan"))
+    assert not table.find(name.encode()).ours
+    assert not table.find(b"web.wan").ours
+
+
+def test_one_name_of_several_leads_to_all_of_them() -> None:
+    """Across networks; with the network's name only to those on it."""
+    table = _table(record(1, "a", "web"), record(2, "b", "web"), record(3, "c", "web", network="wan"))
+    assert _addresses(table, "web") == ["10.65.0.1", "10.65.0.2", "10.65.0.3"]
+    assert _addresses(table, "web.lan") == ["10.65.0.1", "10.65.0.2"]
+
+
+def test_a_name_with_a_dot_and_a_name_on_a_network_are_both_found() -> None:
+    """A container called `web.lan` and another, `web` on the network `lan`, share what both are called."""
+    assert _addresses(_table(record(1, "web.lan"), record(2, "web")), "web.lan") == ["10.65.0.1", "10.65.0.2"]
+    assert _addresses(_table(record(1, "web", "web.lan")), "web.lan") == ["10.65.0.1"]
+
+
+def test_addresses_lead_back() -> None:
+    """The reverse names of both addresses are the endpoint's; another version's text in a record is passed over."""
+    table = _table(record(9, "web", ipv6=True))
+    assert table.find(b"9.0.65.10.IN-ADDR.ARPA").reverse[0].full_name == b"web.lan"
+    assert table.find(b"9." + b"0." * 27 + b"5.6.d.f.ip6.arpa").reverse
+    assert not table.find(b"8.0.65.10.in-addr.arpa").ours
+    broken = _table(record(9, "web", ipv6=True).__class__(**{**_fields(record(9, "web")), "address": "fd65::9"}))
+    assert [row.address for row in broken.find(b"web").rows] == [""]
+
+
+def _fields(each: NameRecord) -> dict[str, object]:
+    return {name: getattr(each, name) for name in each.__struct_fields__}
+
+
+def test_a_port_before_a_name_is_told_apart() -> None:
+    """The rest is the name that decides; what is nearly a port is a name like any other."""
+    table = _table(record(9, "web", ports=(80,)))
+    found = table.find(b"_80._TCP.web.lan")
+    assert (found.key, found.port, len(found.rows)) == (b"web.lan", (80, b"_tcp"), 1)
+    assert [table.find(name).port for name in (b"_http._tcp.web", b"80._tcp.web", b"_80._tcp", b"_80.web")] == [
+        None
+    ] * 4
+
+
+def test_a_change_touches_the_names_that_it_changes() -> None:
+    """Old and new names, on the network too, and reverse names; nothing for a record that says the same."""
+    table = _table(record(9, "Web"))
+    assert table.put("names/h1/" + record(9).endpoint, record(9, "Web")) == set()
+    touched = table.put(key(record(9)), record(9, "db"))
+    assert {b"web", b"web.lan", b"db", b"db.lan", b"9.0.65.10.in-addr.arpa"} <= touched
+    assert {b"db", b"db.lan"} <= table.remove(key(record(9)))
+    assert table.remove(key(record(9))) == set()
+    assert (len(table), table.find(b"db").ours, table.find(b"9.0.65.10.in-addr.arpa").ours) == (0, False, False)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "a..b", "x" * 64, ".".join(["x" * 60] * 5), "localhost", "a.localhost", "\ud800"]
+)
+def test_what_is_no_name_is_left_out(text: str) -> None:
+    """A name that the DNS cannot carry, or that is everybody's own, does not harm its container's other names."""
+    assert spelled(text) is None
+    assert _addresses(_table(record(9, text, "web")), "web") == ["10.65.0.9"]
+
+
+def test_the_short_id_on_the_network_is_one_endpoints_alone() -> None:
+    """It is the target of SRV records: two hosts may each have a container of one name."""
+    table = _table(record(1, "web"), record(2, "web"))
+    assert sorted(row.target for row in table.find(b"web").rows) == [
+        b"1" + b"0" * 11 + b".lan",
+        b"2" + b"0" * 11 + b".lan",
+    ]
+
+
+def test_many_records_change_as_fast_as_few() -> None:
+    """One record among 4,000 under one name is replaced in the time that one among 40 takes, give or take."""
+
+    def replaced(count: int) -> float:
+        table = _table(*(record(number, "web") for number in range(count)))
+        other = record(1, "web", "new")
+        begun = time.process_time()
+        for _ in range(200):
+            table.put(key(other), other)
+            table.put(key(other), record(1, "web"))
+        return time.process_time() - begun
+
+    assert replaced(4000) < 10 * replaced(40) + 0.05

@@ -1,0 +1,111 @@
+"""Names of this host's containers: learnt from events, withdrawn when they go, compared after a gap."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from macvlan_global.dns.publish.publisher import Publisher
+from macvlan_global.dns.publish.watch_engine import NamesHere
+from macvlan_global.engine.ports import ContainerEvent, NetworkEvent
+from macvlan_global.global_scope import shared_ids
+from macvlan_global.store.memory import MemoryStore
+from testkit.cluster_rig import ClusterHost, ClusterRig
+from testkit.fake_engine import Subnet, engine_id
+
+LAN = Subnet("10.9.0.0/24")
+SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """A host whose names are being learnt."""
+
+    host: ClusterHost
+    names: NamesHere
+    network: str
+    store: MemoryStore
+
+    async def started(self, name: str) -> None:
+        """A container starts, and the engine says so."""
+        await self.host.engine.run(name, "lan")
+        await self.names.hear(NetworkEvent("connect", self.network, "lan", engine_id(name)))
+
+    async def known(self, *expected: str) -> None:
+        """Return once the store has names of exactly these containers.
+
+        Raises:
+            AssertionError: not in time.
+        """
+        async with asyncio.timeout(SECONDS):
+            async for _ in self.store.watch("names/"):
+                rows = await self.host.driver.tables.names.scan()
+                if {row.record.names[0] for row in rows} == set(expected):
+                    return
+        raise AssertionError("the watch ended")
+
+
+@asynccontextmanager
+async def learning() -> AsyncIterator[Learning]:
+    """Names are learnt within the block, on a host with the network `lan`."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    network = await host.publish("lan", LAN)
+    publisher = Publisher(host.driver.tables.names, "a")
+    names = NamesHere(host.engine, lambda: shared_ids(host.driver), publisher, "a", now=host.clock)
+    host.driver.endpoints.on_deleted = names.endpoint_gone
+    task = asyncio.ensure_future(names.run())
+    try:
+        yield Learning(host, names, network, rig.shared.client())
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_container_that_starts_is_known() -> None:
+    """With its address, its network's id in the cluster, and the name of the network."""
+    async with learning() as here:
+        await here.started("web")
+        await here.known("web")
+        (row,) = await here.host.driver.tables.names.scan()
+        container = here.host.engine.containers["web"]
+        assert row.record.address == container.address.partition("/")[0]
+        assert (row.record.network, row.record.network_name) == (here.network, "lan")
+
+
+async def test_a_container_that_ends_is_known_no_more() -> None:
+    """By its endpoint, which the driver deletes; the engine's event may come later."""
+    async with learning() as here:
+        await here.started("web")
+        await here.started("db")
+        await here.known("web", "db")
+        await here.host.engine.stop("web")
+        await here.known("db")
+
+
+async def test_a_container_that_died_is_known_no_more() -> None:
+    """By the engine's event: it may die before its endpoint is deleted."""
+    async with learning() as here:
+        await here.started("web")
+        await here.known("web")
+        await here.names.hear(ContainerEvent("die", engine_id("web"), "web"))
+        await here.known()
+
+
+async def test_what_happened_while_nobody_listened_is_made_up_for() -> None:
+    """The engine came back: names are compared, in both directions."""
+    async with learning() as here:
+        await here.started("web")
+        await here.known("web")
+        here.host.engine.forget("web")
+        await here.host.engine.run("db", "lan")
+        await here.names.hear(None)
+        await here.known("db")
+
+
+async def test_networks_that_are_not_the_cluster_s_are_nobody_s_business() -> None:
+    """A container that has a leg elsewhere, too, is known by its leg on ours."""
+    async with learning() as here:
+        await here.names.hear(ContainerEvent("start", "no-such-container", "bridged"))
+        await here.started("web")
+        await here.known("web")

@@ -1,0 +1,73 @@
+"""Which address comes next."""
+
+from macvlan_global.ipam.allocator import COOLING_SECONDS, Occupancy
+
+
+def _choose(occupancy: Occupancy, count: int, now: float = 0.0) -> list[int | None]:
+    return [occupancy.choose(1, 6, now) for _ in range(count)]
+
+
+def test_the_cursor_walks_on_and_stops_when_all_are_held() -> None:
+    """Every number once, then none."""
+    assert _choose(Occupancy([]), 7) == [1, 2, 3, 4, 5, None, None]
+
+
+def test_a_freed_number_is_not_chosen_next() -> None:
+    """The walk goes on behind the last choice."""
+    occupancy = Occupancy([])
+    _choose(occupancy, 2)
+    occupancy.free(1, now=0)
+    assert _choose(occupancy, 1) == [3]
+
+
+def test_the_walk_comes_round_to_what_has_cooled_off() -> None:
+    """After the end it begins anew."""
+    occupancy = Occupancy([])
+    _choose(occupancy, 5)
+    occupancy.free(2, now=0)
+    assert _choose(occupancy, 1, now=COOLING_SECONDS) == [2]
+
+
+def test_a_cooling_number_is_taken_if_nothing_else_is_left_and_the_coolest_first() -> None:
+    """A full pool is worse than a warm address."""
+    occupancy = Occupancy([])
+    _choose(occupancy, 5)
+    occupancy.free(4, now=1)
+    occupancy.free(2, now=2)
+    assert _choose(occupancy, 3, now=3) == [4, 2, None]
+
+
+def test_a_cooling_number_outside_the_window_is_left_alone() -> None:
+    """Two ranges of one subnet share an occupancy, not their addresses."""
+    occupancy = Occupancy([1, 2, 3, 9])
+    occupancy.free(9, now=0)
+    assert occupancy.choose(1, 4, now=0) is None
+
+
+def test_freeing_what_is_not_held_changes_nothing() -> None:
+    """A late or repeated release does not make an address twice as free."""
+    occupancy = Occupancy([3])
+    occupancy.free(2, now=0)
+    occupancy.free(3, now=0)
+    occupancy.free(3, now=0)
+    assert occupancy.held_in(1, 6) == 0
+    assert _choose(occupancy, 5) == [1, 2, 4, 5, 3]
+
+
+def test_taking_a_cooling_number_ends_its_cooling() -> None:
+    """Somebody asked for this very one: it must not be freed when its cooling would have ended."""
+    occupancy = Occupancy([3])
+    occupancy.free(3, now=0)
+    occupancy.take(3)
+    assert _choose(occupancy, 5, now=COOLING_SECONDS * 2) == [1, 2, 4, 5, None]
+
+
+def test_it_begins_behind_the_last_choice_of_an_earlier_run() -> None:
+    """A restart does not begin at the start of the pool again."""
+    assert Occupancy([1, 2], cursor=2).choose(1, 6, 0) == 3
+    assert Occupancy([1], cursor=77).choose(1, 6, 0) == 2, "a cursor of another range does not count"
+
+
+def test_an_empty_window_has_nothing() -> None:
+    """A range that holds only the network address, say."""
+    assert Occupancy([]).choose(1, 1, 0) is None

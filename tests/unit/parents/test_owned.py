@@ -1,0 +1,133 @@
+"""Links that we make: written down first, made, and taken away when nothing uses them."""
+
+import pytest
+
+from macvlan_global.errors import Conflict, NotFound, Unavailable
+from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.parents.rules import Parent
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import LinkRecord
+from macvlan_global.store.table import Tables
+from testkit.fake_kernel import FakeKernel
+
+VLAN = Parent("vlan", "eth0.10", master="eth0", vlan_id=10)
+DUMMY = Parent("dummy", "dm-0123456789ab")
+ETH0 = Parent("existing", "eth0")
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    """A host with eth0."""
+    return FakeKernel("eth0")
+
+
+@pytest.fixture
+def owned(kernel: FakeKernel) -> ParentLinks:
+    """Nothing made yet."""
+    return ParentLinks(kernel, Tables(MemoryStore(), MemoryStore()).links)
+
+
+@pytest.mark.parametrize("parent", [VLAN, DUMMY])
+async def test_a_parent_is_made_up_and_owned_then_removed(
+    kernel: FakeKernel, owned: ParentLinks, parent: Parent
+) -> None:
+    """And removing it again is nothing."""
+    assert await owned.ensure(parent)
+    assert kernel.hosted[parent.name].up
+    assert list(await owned.owned()) == [parent.name]
+    assert await owned.remove(parent.name)
+    assert not await owned.remove(parent.name)
+    assert parent.name not in kernel.hosted
+    assert await owned.owned() == {}
+
+
+async def test_ensuring_twice_makes_one(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """The second time nothing is made."""
+    assert await owned.ensure(VLAN)
+    assert not await owned.ensure(VLAN)
+
+
+async def test_what_was_there_before_is_not_ours_and_never_removed(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """Nor set up."""
+    await kernel.add_vlan("eth0.10", "eth0", 10)
+    assert not await owned.ensure(VLAN)
+    assert not await owned.ensure(ETH0)
+    assert not await owned.remove("eth0.10")
+    assert not await owned.remove("eth0")
+    assert {"eth0", "eth0.10"} <= set(kernel.hosted)
+    assert not kernel.hosted["eth0.10"].up
+
+
+async def test_a_parent_of_ours_that_is_down_is_set_up(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """By ensuring it."""
+    await owned.ensure(VLAN)
+    await kernel.set_down("eth0.10")
+    assert not await owned.ensure(VLAN)
+    assert kernel.hosted["eth0.10"].up
+
+
+async def test_a_parent_that_has_just_gone_is_not_found(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """Between the choice and its use."""
+    with pytest.raises(NotFound, match="has just gone"):
+        await owned.ensure(Parent("existing", "eth7"))
+
+
+async def test_another_link_of_the_same_name_is_left_alone(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """Somebody put it in our link's place: it is neither used, nor set up, nor deleted."""
+    await owned.ensure(VLAN)
+    await kernel.delete("eth0.10")
+    await kernel.add_vlan("eth0.10", "eth0", 20)
+    with pytest.raises(Conflict, match="not the link that we made"):
+        await owned.ensure(VLAN)
+    assert not kernel.hosted["eth0.10"].up
+    assert await owned.remove("eth0.10")
+    assert "eth0.10" in kernel.hosted
+    assert await owned.owned() == {}
+
+
+@pytest.mark.parametrize("method", ["add_vlan", "set_up"])
+async def test_a_failed_making_leaves_nothing(kernel: FakeKernel, owned: ParentLinks, method: str) -> None:
+    """No link, no record."""
+    kernel.failing[method] = Unavailable("no")
+    with pytest.raises(Unavailable):
+        await owned.ensure(VLAN)
+    assert "eth0.10" not in kernel.hosted
+    assert await owned.owned() == {}
+
+
+async def test_a_failed_remaking_keeps_the_ownership(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """The network that uses it still does; the next try may succeed."""
+    await owned.ensure(VLAN)
+    await kernel.delete("eth0.10")
+    kernel.failing["add_vlan"] = Unavailable("no")
+    with pytest.raises(Unavailable):
+        await owned.ensure(VLAN)
+    assert list(await owned.owned()) == ["eth0.10"]
+
+
+async def test_a_lost_link_is_restored_from_its_record(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """After a reboot, or a deletion behind our back; a second time there is nothing to do."""
+    await owned.ensure(VLAN)
+    record = (await owned.owned())["eth0.10"]
+    await kernel.delete("eth0.10")
+    assert await owned.restore(record)
+    assert kernel.hosted["eth0.10"].up
+    assert not await owned.restore(record)
+
+
+async def test_a_link_whose_master_is_away_cannot_be_restored_now(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """The parent appears late: not found, and nothing changes."""
+    with pytest.raises(NotFound):
+        await owned.restore(LinkRecord(name="eth9.5", kind="vlan", master="eth9", vlan_id=5, at=0))
+    assert "eth9.5" not in kernel.hosted
+
+
+async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """The kernel would delete that one too; it goes once nothing is on it."""
+    await owned.ensure(VLAN)
+    await kernel.add_vlan("eth0.10.20", "eth0.10", 20)
+    assert not await owned.remove("eth0.10")
+    assert {"eth0.10", "eth0.10.20"} <= set(kernel.hosted)
+    await kernel.delete("eth0.10.20")
+    assert await owned.remove("eth0.10")
+    assert "eth0.10" not in kernel.hosted

@@ -1,0 +1,326 @@
+"""Repair, done: what a crash left is put right on a driver over fakes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from macvlan_global.driver.endpoints import EndpointRequest
+from macvlan_global.engine.ports import EngineNetwork
+from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.ipam.owners import Identity
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.kernel.names import link_name
+from macvlan_global.kernel.ports import LinkFact
+from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, DeleteEndpoint, DeleteNetwork
+from macvlan_global.store.memory import MemoryStore
+from testkit.cluster_rig import ClusterRig
+from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
+from testkit.fake_kernel import FakeKernel
+from testkit.rig import Rig
+
+LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1", aux={"router": "192.168.1.2"})
+
+
+async def _running() -> Rig:
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, Subnet("fd00::/64"), options={"parent": "eth0.10"})
+    await rig.engine.run("c1", "n1", ip="192.168.1.9")
+    return rig
+
+
+async def test_nothing_is_done_to_a_host_on_which_all_is_well() -> None:
+    """With the engine and without."""
+    rig = await _running()
+    before = await rig.snapshot()
+    assert await rig.mend() == []
+    assert await rig.mend(engine=False) == []
+    assert await rig.snapshot() == before
+
+
+async def test_a_lost_state_is_learnt_anew_from_the_engine() -> None:
+    """Network, addresses and endpoint are as before, and a second repair has nothing to do."""
+    rig = await _running()
+    again = await Rig.build(kernel=rig.kernel, disk=MemoryStore(), clock=rig.clock, engine=rig.engine)
+    assert [type(each) for each in await again.mend()] == [AdoptNetwork, AdoptEndpoint]
+    held = {each.address: (each.kind, each.endpoint) for each in await again.driver.pools.addresses()}
+    assert held["192.168.1.9"] == ("endpoint", engine_id("c1 in n1"))
+    assert held["192.168.1.1"][0] == "gateway"
+    assert held["192.168.1.2"][0] == "aux"
+    assert await again.mend() == []
+    await again.engine.stop("c1")
+    assert "192.168.1.9" not in {each.address for each in await again.driver.pools.addresses()}
+
+
+async def test_what_runs_is_left_alone_though_the_engine_does_not_know_it() -> None:
+    """Another engine behind the same socket, or one that answers in part: the kernel's word counts."""
+    rig = await _running()
+    before = await rig.snapshot()
+    rig.engine.forget_endpoint("c1")
+    assert await rig.mend() == []
+    rig.engine.forget_network("n1")
+    assert await rig.mend() == []
+    assert await rig.snapshot() == before
+
+
+async def _running_direct() -> tuple[Rig, str]:
+    """A container whose link was made inside, and its network namespace."""
+    rig = await Rig.build("eth0")
+    rig.engine.early = True
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0", "attach": "direct"})
+    container = await rig.engine.run("c1", "n1", ip="192.168.1.9")
+    assert list(rig.kernel.sandboxed[container.sandbox]) == ["mv0"]
+    return rig, container.sandbox
+
+
+async def test_a_link_that_was_made_inside_goes_once_the_engine_does_not_know_it() -> None:
+    """The driver died while the container left the network: nobody else takes it away, and the container runs on."""
+    rig, sandbox = await _running_direct()
+    rig.engine.forget_endpoint("c1")
+    assert [type(each) for each in await rig.mend()] == [DeleteEndpoint]
+    assert not rig.kernel.sandboxed[sandbox]
+    assert {each.address for each in await rig.driver.pools.addresses()} == {"192.168.1.1", "192.168.1.2"}
+
+
+async def test_a_link_that_was_made_inside_stays_where_the_engine_runs_no_such_container() -> None:
+    """Another engine behind the same socket: it cannot know."""
+    rig, sandbox = await _running_direct()
+    before = await rig.snapshot()
+    rig.engine.forget_endpoint("c1")
+    rig.engine.containers.clear()
+    assert await rig.mend() == []
+    assert list(rig.kernel.sandboxed[sandbox]) == ["mv0"]
+    assert await rig.snapshot() == before
+
+
+async def test_a_sub_interface_that_an_operator_made_after_a_reboot_is_his() -> None:
+    """It was made anew under the name of ours, before the driver started: it stays when the network goes."""
+    rig = await _running()
+    kernel = FakeKernel("eth0")
+    await kernel.add_vlan("eth0.10", "eth0", 10)
+    await kernel.set_up("eth0.10")
+    later = await Rig.build(kernel=kernel, disk=rig.disk, clock=rig.clock, identity=Identity("a", "r2", "boot2"))
+    await later.mend(engine=False)
+    await later.driver.networks.delete(engine_id("n1"))
+    assert "eth0.10" in kernel.hosted
+    assert await later.driver.owned.owned() == {}
+
+
+async def test_a_sub_interface_that_was_made_anew_by_somebody_else_is_theirs() -> None:
+    """The same within one boot: another index is another link."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    await rig.kernel.delete("eth0.10")
+    await rig.kernel.add_vlan("eth0.10", "eth0", 10)
+    await rig.engine.remove_network("n1")
+    assert "eth0.10" in rig.kernel.hosted
+    assert await rig.driver.owned.owned() == {}
+
+
+async def test_after_a_reboot_parents_are_back_and_endpoints_gone() -> None:
+    """Before the engine answers."""
+    rig = await _running()
+    later = await Rig.build("eth0", disk=rig.disk, clock=rig.clock, identity=Identity("a", "r2", "boot2"))
+    await later.mend(engine=False)
+    assert later.kernel.hosted["eth0.10"].up
+    assert await later.driver.endpoints.all() == []
+    assert {each.kind for each in await later.driver.pools.addresses()} == {"gateway", "aux"}
+
+
+async def test_a_network_that_was_removed_unseen_goes() -> None:
+    """`docker network rm` while the driver was down."""
+    rig = await Rig.build("eth0")
+    before = await rig.snapshot()
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    rig.engine.forget_network("n1")
+    assert DeleteNetwork in {type(each) for each in await rig.mend()}
+    assert await rig.snapshot() == before
+
+
+async def test_a_correction_that_fails_does_not_stop_the_others() -> None:
+    """It is not among what was done, and comes again the next time."""
+    rig = await Rig.build("eth0")
+    for name in ("n1", "n2"):
+        await rig.engine.create_network(name, options={"parent": f"eth0.{name[1]}"})
+        await rig.kernel.delete(f"eth0.{name[1]}")
+    rig.kernel.failing["add_vlan"] = Unavailable("not now")
+    assert len(await rig.mend()) == 1
+    assert len(await rig.mend()) == 1
+    assert await rig.mend() == []
+
+
+async def test_an_address_that_changed_between_look_and_mend_is_left_alone() -> None:
+    """The container was started meanwhile."""
+    rig = await _running()
+    pool = "macvlan-global/192.168.1.0/24"
+    await rig.driver.pools.request_address(pool, "192.168.1.20")
+    seen = next(each for each in await rig.driver.pools.addresses() if each.kind == "reserved")
+    await rig.engine.run("c2", "n1", ip="192.168.1.20")
+    assert not await rig.driver.pools.give_back(seen)
+    try:
+        await rig.driver.pools.request_address(pool, "192.168.1.20")
+    except Conflict as error:
+        assert "in use" in str(error)
+    else:
+        raise AssertionError("the address of a running container was given away")
+
+
+async def test_repair_beside_requests_disturbs_none_of_them() -> None:
+    """It runs when the engine comes back, which is when containers with a restart policy start."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    starts = [rig.engine.run(f"c{number}", "n1") for number in range(20)]
+    repairs = [rig.mend(grace=60) for _ in range(20)]
+    done = await asyncio.gather(*(each for pair in zip(starts, repairs, strict=True) for each in pair))
+    assert [corrections for corrections in done if isinstance(corrections, list) and corrections] == []
+    assert all("eth0" in rig.kernel.sandboxed[each.sandbox] for each in rig.engine.containers.values())
+    assert await rig.mend() == []
+
+
+class SlowToList(FakeKernel):
+    """A kernel that takes its time to list links: `meanwhile` happens while it is asked."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def links(self) -> list[LinkFact]:
+        """See `Kernel.links`."""
+        if self.meanwhile:
+            await self.meanwhile()
+        return await super().links()
+
+
+async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> None:
+    """Its endpoint is younger than what repair read first; its link must not be taken for a stray."""
+    kernel = SlowToList("eth0")
+    rig = await Rig.build(kernel=kernel)
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+    network, endpoint = engine_id("n1"), engine_id("e1")
+
+    async def join() -> None:
+        await rig.driver.endpoints.create(EndpointRequest(network, endpoint, "192.168.1.9/24"))
+        await rig.driver.endpoints.join(network, endpoint, "/netns/c1")
+
+    kernel.meanwhile = join
+    await rig.mend(grace=60)
+    assert link_name(endpoint) in kernel.hosted
+
+
+@pytest.mark.parametrize("seconds", [-86400, 86400], ids=["back", "ahead"])
+async def test_a_container_that_starts_while_repair_looks_and_the_clock_is_set_keeps_its_endpoint(seconds: int) -> None:
+    """It is not a day old, though the clock says so that was read before; the engine does not know it yet."""
+    kernel = SlowToList("eth0")
+    rig = await Rig.build(kernel=kernel)
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+
+    async def start() -> None:
+        rig.clock.advance(seconds)
+        pool = "macvlan-global/192.168.1.0/24"
+        address = await rig.driver.pools.request_address(pool, "192.168.1.9")
+        await rig.driver.endpoints.create(EndpointRequest(engine_id("n1"), engine_id("e1"), address))
+
+    kernel.meanwhile = start
+    await rig.mend(grace=60)
+    assert [each.id for each in await rig.driver.endpoints.all()] == [engine_id("e1")]
+    assert {each.address: each.kind for each in await rig.driver.pools.addresses()}["192.168.1.9"] == "endpoint"
+
+
+async def test_what_was_written_while_the_clock_was_ahead_is_not_young_for_ever() -> None:
+    """The clock is put back by a day: an hour later a container that went unseen no longer holds its address."""
+    rig = await _running()
+    rig.clock.advance(3600 - 86400)
+    rig.engine.forget("c1")
+    await rig.engine.run("c2", "n1", ip="192.168.1.9")
+    await rig.mend(grace=60)
+    assert [each.container or each.id for each in await rig.driver.endpoints.all()] == [engine_id("c2 in n1")]
+
+
+class SlowEngine(FakeEngine):
+    """An engine that takes its time to list networks, or to tell a container's namespace: things happen meanwhile."""
+
+    while_listing: Callable[[], Awaitable[object]] | None = None
+    while_telling: Callable[[], Awaitable[object]] | None = None
+
+    async def networks(self) -> list[EngineNetwork]:
+        """See `Engine.networks`."""
+        if self.while_listing:
+            await self.while_listing()
+        return await super().networks()
+
+    async def sandbox(self, container_id: str) -> str:
+        """See `Engine.sandbox`."""
+        if self.while_telling:
+            await self.while_telling()
+        return await super().sandbox(container_id)
+
+
+async def _on_slow_engine() -> tuple[Rig, SlowEngine]:
+    rig = await Rig.build("eth0")
+    engine = SlowEngine(rig.driver, rig.kernel)
+    await engine.create_network("n1", LAN, options={"parent": "eth0"})
+    return replace(rig, engine=engine), engine
+
+
+async def test_a_container_that_starts_while_repair_asks_the_engine_keeps_its_record() -> None:
+    """The engine has it and what was read before has not: that is no reason to write it down anew."""
+    rig, engine = await _on_slow_engine()
+    engine.while_listing = lambda: engine.run("c1", "n1", ip="192.168.1.9", mac="02:00:00:00:aa:01")
+    await rig.mend(grace=60)
+    (endpoint,) = await rig.driver.endpoints.all()
+    assert endpoint.mac_asked
+
+
+async def test_a_container_that_goes_before_it_is_adopted_is_not() -> None:
+    """Nobody would ever give back what an adoption claims for it."""
+    rig, engine = await _on_slow_engine()
+    engine.while_listing = lambda: engine.run("c1", "n1")
+    engine.while_telling = lambda: engine.stop("c1")
+    await rig.mend(grace=60)
+    assert await rig.driver.endpoints.all() == []
+    assert "endpoint" not in {each.kind for each in await rig.driver.pools.addresses()}
+
+
+async def test_a_network_that_alone_was_lost_keeps_its_gateway_and_aux_addresses() -> None:
+    """It is adopted in the same repair that would take them for a gone network's."""
+    rig = await _running()
+    before = await rig.snapshot()
+    await rig.driver.tables.networks.drop(engine_id("n1"))
+    rig.clock.advance(1)
+    assert AdoptNetwork in {type(each) for each in await rig.mend()}
+    assert set((await rig.snapshot())["state"]) == set(before["state"])
+    assert await rig.mend() == []
+
+
+async def test_without_the_engine_a_lost_network_loses_nothing_more() -> None:
+    """At the start of the driver the engine may not answer yet: what it may have is not given away."""
+    rig = await _running()
+    await rig.driver.tables.networks.drop(engine_id("n1"))
+    await rig.mend(engine=False)
+    await rig.mend()
+    held = {each.address: each.kind for each in await rig.driver.pools.addresses()}
+    assert {"192.168.1.1": "gateway", "192.168.1.2": "aux", "192.168.1.9": "endpoint"}.items() <= held.items()
+
+
+async def test_an_address_that_was_given_to_another_host_is_claimed_as_soon_as_it_is_free() -> None:
+    """The store lost whose it was, and somebody else was faster: until he gives it back it is a problem."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("h1"), await rig.host("h2")
+    await one.publish("lan", Subnet("10.8.0.0/24", gateway="10.8.0.1"))
+    await two.join("lan", one)
+    ours = await one.engine.run("c1", "lan", ip="10.8.0.9")
+    addresses = one.driver.tables.addresses
+    lost = await addresses.get(DEFAULT_SPACE, "10.8.0.9")
+    assert lost
+    assert await addresses.delete(lost)
+    await two.engine.run("c2", "lan", ip="10.8.0.9")
+    mender = Reconciler(one.driver, grace=0, our_ipam=OUR_IPAM, now=one.clock)
+    assert await mender.mend(one.engine) == []
+    await mender.claim_again()
+    assert ["10.8.0.9" in each for each in mender.problems] == [True]
+    await two.engine.stop("c2")
+    await mender.claim_again()
+    assert mender.problems == []
+    held = await addresses.get(DEFAULT_SPACE, "10.8.0.9")
+    assert held
+    assert (held.record.endpoint, held.record.host) == (ours.endpoint, "h1")

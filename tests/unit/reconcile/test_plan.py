@@ -1,0 +1,380 @@
+"""Repair's plan: one test for each correction, and for each thing that is left alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
+from macvlan_global.ipam.owners import Holder
+from macvlan_global.kernel.ports import LinkFact
+from macvlan_global.reconcile import plan as r
+from macvlan_global.store.records import (
+    AddressRecord,
+    EndpointRecord,
+    LinkRecord,
+    NetworkRecord,
+    PoolRecord,
+    SubnetRecord,
+)
+
+OLD, YOUNG, NOW = 0.0, 990.0, 1000.0
+SUBNET = "192.168.1.0/24"
+ETH0 = LinkFact("eth0", 2, "02:00:00:00:00:02", 1500, up=True)
+SUB = LinkFact("eth0.10", 3, "02:00:00:00:00:02", 1500, up=True, kind="vlan", lower=2, vlan_id=10)
+
+
+def network(identity: str = "n1", at: float = OLD, parent: str = "eth0.10", name: str = "office") -> NetworkRecord:
+    """A network of ours."""
+    subnets = [SubnetRecord(space="s", subnet=SUBNET, gateway="192.168.1.1")]
+    return NetworkRecord(id=identity, name=name, options={}, subnets=subnets, parent=parent, at=at)
+
+
+def endpoint(identity: str = "e1", at: float = OLD, on: str = "n1", boot: str = "now") -> EndpointRecord:
+    """An endpoint of ours."""
+    link = f"mg-{identity:0>12}"
+    return EndpointRecord(network=on, id=identity, address="192.168.1.9", mac="x", link=link, boot=boot, at=at)
+
+
+def address(kind: str, text: str = "192.168.1.9", at: float = OLD, host: str = "a", **who: str) -> AddressRecord:
+    """An address that is held."""
+    held = {"space": "s", "subnet": SUBNET, "address": text, "kind": kind, "host": host, "incarnation": "r", "at": at}
+    return AddressRecord(**held, **who)  # type: ignore[arg-type]
+
+
+def pool(network_id: str = "n1", at: float = OLD, subnet: str = SUBNET) -> PoolRecord:
+    """A pool that is held."""
+    return PoolRecord(space="s", subnet=subnet, network=network_id, at=at)
+
+
+def owned(name: str = "eth0.10", at: float = OLD) -> LinkRecord:
+    """A link that we made."""
+    return LinkRecord(name=name, kind="vlan", master="eth0", vlan_id=10, at=at)
+
+
+ENGINE_ENDPOINT = EngineEndpoint("e1", "web", "x", "192.168.1.9")
+ENGINE = EngineNetwork("n1", "office", "macvlan-global", subnets=(EngineSubnet(SUBNET),), endpoints=(ENGINE_ENDPOINT,))
+STRAY = LinkFact("mg-0123456789ab", 9, "x", 1500, up=False, kind="macvlan", lower=3)
+WHOLE = r.ReconcileFacts(
+    host="a",
+    boot="now",
+    now=NOW,
+    grace=60,
+    networks=(network(),),
+    endpoints=(endpoint(),),
+    owned=(owned(),),
+    shared=r.Shared(
+        pools=(pool(),),
+        addresses=(
+            address("gateway", "192.168.1.1", network="n1"),
+            address("endpoint", network="n1", endpoint="e1"),
+        ),
+    ),
+    links={"eth0": ETH0, "eth0.10": SUB},
+    engine=(ENGINE,),
+)
+"""A host on which all is well."""
+HELD = r.Shared() if WHOLE.shared is None else WHOLE.shared
+
+
+def but(facts: r.ReconcileFacts, **changes: Any) -> r.ReconcileFacts:
+    """These facts with something changed, be it of the host or of what hosts share."""
+    of_all = {key: changes.pop(key) for key in ("pools", "addresses", "defined", "removed") if key in changes}
+    return replace(facts, shared=replace(HELD, **of_all), **changes)
+
+
+NO_ENGINE = but(WHOLE, engine=None)
+
+
+def kinds(facts: r.ReconcileFacts) -> list[str]:
+    """The corrections, in order, by what they are."""
+    return [type(each).__name__ for each in r.plan(facts)]
+
+
+def test_a_host_on_which_all_is_well_needs_nothing() -> None:
+    """With the engine's view and without."""
+    assert r.plan(WHOLE) == []
+    assert r.plan(NO_ENGINE) == []
+
+
+# --------------------------------------------------------------- corrected
+
+
+def test_a_network_that_the_engine_does_not_have_goes_with_all_that_is_its() -> None:
+    """One correction: its endpoints, addresses and pool go with it. Its parent is then unused."""
+    plan = r.plan(but(WHOLE, engine=()))
+    assert [(type(each).__name__, each.subject) for each in plan] == [
+        ("DeleteNetwork", "network office"),
+        ("RemoveLink", "sub-interface eth0.10 (VLAN 10 on eth0)"),
+    ]
+
+
+def test_a_network_that_only_the_engine_has_is_adopted_with_its_endpoints() -> None:
+    """First the network, then what is in it."""
+    empty = but(WHOLE, networks=(), endpoints=(), owned=(), pools=(), addresses=())
+    plan = r.plan(empty)
+    assert plan == [
+        r.AdoptNetwork("network office", "the engine has it, and the state does not", ENGINE),
+        r.AdoptEndpoint(
+            "endpoint of web (192.168.1.9)", "the engine has it, and the state does not", "n1", ENGINE_ENDPOINT
+        ),
+    ]
+
+
+def test_an_endpoint_that_only_the_engine_has_is_adopted() -> None:
+    """Its address is not taken for one that nobody has."""
+    assert kinds(but(WHOLE, endpoints=())) == ["AdoptEndpoint"]
+
+
+@pytest.mark.parametrize("at", [OLD, YOUNG])
+@pytest.mark.parametrize("facts", [WHOLE, NO_ENGINE])
+def test_an_endpoint_of_an_earlier_boot_goes_whatever_its_age(facts: r.ReconcileFacts, at: float) -> None:
+    """No container outlives its boot."""
+    dead = but(facts, endpoints=(endpoint(at=at, boot="before"),))
+    assert r.DeleteEndpoint("endpoint e1 (192.168.1.9)", "it was made before the last boot", "n1", "e1") in r.plan(dead)
+
+
+def test_an_endpoint_that_the_engine_does_not_have_goes() -> None:
+    """The container went while the driver was away."""
+    assert kinds(but(WHOLE, engine=(replace(ENGINE, endpoints=()),))) == ["DeleteEndpoint"]
+
+
+def test_an_endpoint_without_a_network_goes() -> None:
+    """If the engine does not have the network either."""
+    facts = but(WHOLE, networks=(), owned=(), pools=(), addresses=(), engine=())
+    assert [each.reason for each in r.plan(facts)] == ["its network is gone"]
+
+
+@pytest.mark.parametrize("facts", [WHOLE, NO_ENGINE])
+def test_a_link_that_no_endpoint_has_is_deleted(facts: r.ReconcileFacts) -> None:
+    """A crash between undo and its end."""
+    assert r.plan(but(facts, links={**facts.links, STRAY.name: STRAY})) == [
+        r.DeleteStray("link mg-0123456789ab", "no endpoint has it", "mg-0123456789ab")
+    ]
+
+
+@pytest.mark.parametrize("facts", [WHOLE, NO_ENGINE])
+def test_a_parent_of_ours_that_is_gone_or_down_is_restored(facts: r.ReconcileFacts) -> None:
+    """After a reboot, or a deletion behind our back."""
+    gone = r.plan(but(facts, links={"eth0": ETH0}))
+    down = r.plan(but(facts, links={"eth0": ETH0, "eth0.10": replace(SUB, up=False)}))
+    assert [(type(each).__name__, each.reason) for each in gone + down] == [
+        ("RestoreLink", "network office uses it, and it is gone"),
+        ("RestoreLink", "it is down"),
+    ]
+
+
+@pytest.mark.parametrize("links", [{"eth0": ETH0, "eth0.10": SUB}, {"eth0": ETH0}])
+def test_a_parent_of_ours_that_no_network_uses_is_removed(links: dict[str, LinkFact]) -> None:
+    """There or not: if not, its record goes."""
+    facts = but(WHOLE, networks=(network(parent="eth0"),), links=links)
+    assert kinds(facts) == ["RemoveLink"]
+
+
+def test_masters_are_restored_before_what_stands_on_them() -> None:
+    """A VLAN in a VLAN, both gone after a reboot."""
+    upper = structs.replace(owned("eth0.10.20"), master="eth0.10", vlan_id=20)
+    facts = but(WHOLE, networks=(network(parent="eth0.10.20"),), owned=(upper, owned()), links={"eth0": ETH0})
+    assert [each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)] == ["eth0.10", "eth0.10.20"]
+
+
+def test_records_that_turn_in_a_circle_do_not_turn_us() -> None:
+    """They are wrong, and repair ends all the same."""
+    circle = (structs.replace(owned("a.1"), master="b.1"), structs.replace(owned("b.1"), master="a.1"))
+    facts = but(WHOLE, networks=(network(parent="a.1"),), owned=circle)
+    assert {each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)} == {"a.1", "b.1"}
+
+
+def test_an_address_that_was_asked_for_and_never_used_is_given_back() -> None:
+    """The answer was lost, or the engine died between its two requests."""
+    asked = address("reserved", "192.168.1.10")
+    plan = r.plan(but(WHOLE, addresses=(*HELD.addresses, asked)))
+    assert [each.address for each in plan if isinstance(each, r.GiveBackAddress)] == [asked]
+
+
+def test_an_address_whose_endpoint_or_network_is_gone_is_given_back() -> None:
+    """If the engine does not have them either."""
+    lost = (
+        address("endpoint", "192.168.1.11", network="n1", endpoint="gone"),
+        address("gateway", "10.0.0.1", network="gone"),
+        address("aux", "10.0.0.2", network="gone", label="x"),
+    )
+    plan = r.plan(but(WHOLE, addresses=(*HELD.addresses, *lost)))
+    assert [each.address for each in plan if isinstance(each, r.GiveBackAddress)] == list(lost)
+    assert len(plan) == 3
+
+
+def test_a_pool_without_a_network_is_given_back() -> None:
+    """Claimed by one that is gone, or reserved for one that never came."""
+    pools = (pool(), pool("gone", subnet="10.1.0.0/24"), pool("", subnet="10.2.0.0/24"))
+    plan = r.plan(but(WHOLE, pools=pools))
+    assert [(each.subject, each.reason) for each in plan] == [
+        ("pool 10.1.0.0/24", "its network is gone"),
+        ("pool 10.2.0.0/24", "it was asked for, and no network of the engine has it"),
+    ]
+
+
+# -------------------------------------------------------------- left alone
+
+
+def test_what_is_young_is_left_alone() -> None:
+    """A request may be under way."""
+    facts = but(
+        WHOLE,
+        networks=(network(at=YOUNG),),
+        endpoints=(endpoint(at=YOUNG),),
+        owned=(owned(at=YOUNG), owned("eth0.20", at=YOUNG)),
+        pools=(pool(at=YOUNG), pool("", at=YOUNG, subnet="10.0.0.0/24")),
+        addresses=(
+            address("reserved", at=YOUNG),
+            address("reserved", "192.168.1.10", at=YOUNG),
+            address("endpoint", "192.168.1.11", network="n1", endpoint="gone", at=YOUNG),
+            address("gateway", "10.0.0.1", network="gone", at=YOUNG),
+        ),
+        engine=(),
+    )
+    assert r.plan(facts) == []
+
+
+def test_without_the_engine_only_what_is_proven_is_corrected() -> None:
+    """What the engine may have is left alone: a record that is missing may be lost, or be of a newer version."""
+    facts = but(
+        NO_ENGINE,
+        pools=(pool(), pool("", subnet="10.0.0.0/24")),
+        addresses=(*HELD.addresses, address("reserved", "192.168.1.10")),
+    )
+    assert r.plan(facts) == []
+    assert r.plan(but(facts, networks=())) == []
+    assert r.plan(but(facts, endpoints=())) == []
+    assert r.plan(but(facts, networks=(), endpoints=())) == []
+
+
+def test_a_network_that_only_the_engine_has_keeps_what_it_may_stand_on() -> None:
+    """It is adopted; its endpoints, addresses, pool and parent are not taken for a gone network's."""
+    assert kinds(but(WHOLE, networks=())) == ["AdoptNetwork"]
+
+
+def test_addresses_of_another_host_are_left_alone() -> None:
+    """It looks after its own."""
+    others = (
+        address("reserved", "192.168.1.10", host="b"),
+        address("endpoint", "192.168.1.11", host="b", network="n1", endpoint="theirs"),
+        address("gateway", "10.0.0.1", host="b", network="theirs"),
+    )
+    assert r.plan(but(WHOLE, addresses=(*HELD.addresses, *others))) == []
+
+
+def test_an_address_that_a_container_uses_is_claimed_for_it() -> None:
+    """Reserved, not known to the store, or said to be of a host that this one was before it lost its id."""
+    gateway, held = HELD.addresses
+    for found in ((address("reserved"),), (), (structs.replace(held, host="earlier"),)):
+        (correction,) = r.plan(but(WHOLE, addresses=(gateway, *found)))
+        assert isinstance(correction, r.ClaimAddress)
+        assert (correction.address, correction.holder) == ("192.168.1.9", Holder("endpoint", "n1", "e1"))
+
+
+def test_what_the_store_lost_of_what_is_young_is_claimed_at_once() -> None:
+    """A copy lacks what is youngest, and others may be given it. What has just come has not claimed its own yet."""
+    facts = but(WHOLE, networks=(network(at=YOUNG),), endpoints=(endpoint(at=YOUNG),), pools=(), addresses=())
+    assert r.plan(facts) == []
+    plan = r.plan(replace(facts, settled=frozenset({"e1"})))
+    assert [each.subject for each in plan] == ["address 192.168.1.9"]
+    plan = r.plan(replace(facts, settled=frozenset({"e1", "n1"})))
+    assert [each.subject for each in plan] == [f"pool {SUBNET}", "address 192.168.1.1", "address 192.168.1.9"]
+
+
+def test_a_correction_is_known_again_when_it_is_planned_later() -> None:
+    """Also one that holds the time: what one repair plans and the next one still wants was not put right."""
+    facts = but(WHOLE, pools=(), addresses=())
+    first, later = r.plan(facts), r.plan(replace(facts, now=facts.now + 60))
+    assert len(first) == 3
+    assert all(any(each.is_like(other) for other in first) for each in later)
+    assert not any(each.is_like(other) for each in first for other in first if each is not other)
+
+
+def test_what_the_store_lost_of_a_network_is_written_anew() -> None:
+    """It was restored from a copy that is older than the network: its pool, and its gateway."""
+    plan = r.plan(but(WHOLE, pools=(), addresses=HELD.addresses[1:]))
+    assert [type(each).__name__ for each in plan] == ["RestorePool", "ClaimAddress"]
+
+
+def test_a_store_that_is_away_proves_nothing() -> None:
+    """Pools and addresses are left alone, and what is of this host is put right."""
+    stray = {**WHOLE.links, STRAY.name: STRAY}
+    plan = r.plan(replace(WHOLE, shared=None, links=stray))
+    assert [type(each).__name__ for each in plan] == ["DeleteStray"]
+
+
+def test_what_other_hosts_asked_for_is_theirs() -> None:
+    """Pools and addresses of another host, reserved or claimed for networks that this one does not have."""
+    theirs = structs.replace(pool("", subnet="10.0.0.0/24"), host="b"), structs.replace(pool("n9"), host="b")
+    held = (address("reserved", "10.0.0.2", host="b"), address("gateway", "10.0.0.1", host="b", network="n9"))
+    facts = but(WHOLE, pools=(*HELD.pools, *theirs), addresses=(*HELD.addresses, *held))
+    assert r.plan(facts) == []
+
+
+def test_a_network_that_the_cluster_has_is_not_deleted_because_the_engine_lost_it() -> None:
+    """Replication makes it again, or learns that it was removed."""
+    ours = structs.replace(network(), cluster="n1", published=True)
+    facts = but(WHOLE, networks=(ours,), endpoints=(), engine=(), addresses=HELD.addresses[:1])
+    assert r.plan(facts) == []
+
+
+def test_a_removed_network_is_forgotten_with_its_last_endpoint() -> None:
+    """On whichever host: the pool and the gateway go when nobody has an address of it."""
+    facts = but(WHOLE, networks=(), endpoints=(), owned=(), engine=(), links={"eth0": ETH0}, removed=frozenset({"n1"}))
+    assert r.plan(replace(facts, host="b")) == []
+    (correction,) = r.plan(but(replace(facts, host="b"), addresses=HELD.addresses[:1], removed=frozenset({"n1"})))
+    assert correction == r.ForgetNetwork("network n1", "it was removed, and its last endpoint is gone", "n1")
+
+
+def test_a_pool_that_the_engine_has_is_left_alone() -> None:
+    """By its network's id, or by its subnet while it is only reserved."""
+    theirs = replace(ENGINE, id="n2", name="other", subnets=(EngineSubnet("10.2.0.0/24"),), endpoints=())
+    pools = (pool(), pool("n2", subnet="10.1.0.0/24"), pool("", subnet="10.2.0.0/24"))
+    assert kinds(but(WHOLE, engine=(ENGINE, theirs), pools=pools)) == ["AdoptNetwork"]
+
+
+def test_links_of_others_are_left_alone() -> None:
+    """Another name, another kind, or an endpoint's."""
+    links = {
+        link.name: link
+        for link in (
+            replace(STRAY, name="mg-other"),
+            replace(STRAY, name="veth0123456"),
+            replace(STRAY, name="mg-aaaaaaaaaaaa", kind="dummy"),
+            replace(STRAY, name=endpoint().link),
+        )
+    }
+    assert r.plan(but(WHOLE, links={**WHOLE.links, **links})) == []
+
+
+def test_another_link_in_the_place_of_ours_is_left_alone() -> None:
+    """It is down, and it is not what we made: it is not ours to set up."""
+    other = replace(SUB, up=False, vlan_id=20)
+    assert r.plan(but(WHOLE, links={"eth0": ETH0, "eth0.10": other})) == []
+
+
+def test_a_parent_that_is_not_ours_is_left_alone() -> None:
+    """Down or gone, it is for the operator to see to."""
+    facts = but(WHOLE, networks=(network(parent="eth0"),), owned=(), links={"eth0": replace(ETH0, up=False)})
+    assert r.plan(facts) == []
+    assert r.plan(but(facts, links={})) == []
+
+
+def test_each_correction_says_what_and_why() -> None:
+    """In words that go into the log."""
+    facts = but(WHOLE, engine=(), links={"eth0": ETH0, STRAY.name: STRAY}, pools=(pool("gone"),))
+    plan = r.plan(facts)
+    assert len(plan) > 3
+    assert all(each.subject and each.reason for each in plan)
+
+
+def test_a_swarms_network_is_adopted_only_where_a_container_is_on_it() -> None:
+    """A manager's engine shows every network of the swarm; the others are not on this node."""
+    swarms = replace(ENGINE, scope="swarm")
+    assert kinds(but(WHOLE, networks=(), engine=(swarms,))) == ["AdoptNetwork"]
+    elsewhere = replace(swarms, endpoints=())
+    nothing = but(WHOLE, networks=(), endpoints=(), owned=(), pools=(), addresses=(), engine=(elsewhere,))
+    assert "AdoptNetwork" not in kinds(nothing)

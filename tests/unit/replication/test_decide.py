@@ -1,0 +1,168 @@
+"""What is decided about one name, fact by fact."""
+
+from dataclasses import replace
+
+import pytest
+from msgspec import structs
+
+from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
+from macvlan_global.replication.decide import (
+    OUR_DRIVER,
+    Action,
+    Create,
+    InConflict,
+    Keep,
+    MarkRemoved,
+    NotePublished,
+    Publish,
+    Remove,
+    ReplicationFacts,
+    Settled,
+    Unmake,
+    Wait,
+    Withdraw,
+    decide,
+)
+from macvlan_global.replication.definition import definition_of
+from macvlan_global.store.records import NetworkRecord
+
+NOW = 1000.0
+LAN = EngineNetwork("aa", "lan", OUR_DRIVER, subnets=(EngineSubnet("10.8.0.0/24"),), driver=OUR_DRIVER)
+OTHER = replace(LAN, id="bb", subnets=(EngineSubnet("10.9.0.0/24"),))
+COPY = replace(LAN, id="cc", ipam_options={"network": "aa"})
+USED = replace(LAN, endpoints=(EngineEndpoint("e1", "web", ""), EngineEndpoint("e2", "db", "")))
+DEFINED = definition_of(LAN, "host-b", 5.0)
+NEW = NetworkRecord(id="aa", name="lan", cluster="aa", options={}, at=NOW)
+KNOWN = NetworkRecord(id="aa", name="lan", cluster="aa", published=True, options={}, at=0.0)
+NEW_OTHER = structs.replace(NEW, id="bb", cluster="bb")
+NOTHING = ReplicationFacts("lan", "host-a", NOW, hosts={"host-b": "beta"})
+GONE = frozenset({"aa"})
+
+CASES = {
+    "nothing anywhere": (NOTHING, Settled),
+    "it is only defined": (replace(NOTHING, definition=DEFINED), Create),
+    "defined, and removed": (replace(NOTHING, definition=DEFINED, removed=GONE), Withdraw),
+    "made here just now": (replace(NOTHING, found=LAN, record=NEW), Publish),
+    "its definition is lost": (replace(NOTHING, found=LAN, record=KNOWN), Publish),
+    "the driver does not know it": (replace(NOTHING, found=LAN), Wait),
+    "published, and not noted": (replace(NOTHING, found=LAN, record=NEW, definition=DEFINED), NotePublished),
+    "all is well": (replace(NOTHING, found=LAN, record=KNOWN, definition=DEFINED), Settled),
+    "removed, and idle": (replace(NOTHING, found=LAN, record=KNOWN, removed=GONE), Remove),
+    "removed, and in use": (replace(NOTHING, found=USED, record=KNOWN, removed=GONE), Keep),
+    "removed, and the next one of the name is there": (
+        replace(NOTHING, found=USED, record=KNOWN, removed=GONE, definition=definition_of(OTHER, "host-b", 6.0)),
+        Keep,
+    ),
+    "it was removed while nobody looked": (replace(NOTHING, missing=KNOWN, definition=DEFINED), MarkRemoved),
+    "and its definition is lost": (replace(NOTHING, missing=KNOWN), MarkRemoved),
+    "and it is young": (replace(NOTHING, missing=structs.replace(KNOWN, at=NOW - 59), definition=DEFINED), Wait),
+    "and its clock was ahead": (replace(NOTHING, missing=structs.replace(KNOWN, at=NOW + 9)), MarkRemoved),
+    "and that is known": (replace(NOTHING, missing=KNOWN, removed=GONE), Settled),
+    "the cluster has another": (replace(NOTHING, found=OTHER, record=NEW_OTHER, definition=DEFINED), InConflict),
+    "a bridge has the name": (replace(NOTHING, found=replace(LAN, driver="bridge"), definition=DEFINED), InConflict),
+    "one of this host only has it": (
+        replace(NOTHING, found=LAN, record=structs.replace(KNOWN, cluster=""), definition=DEFINED),
+        InConflict,
+    ),
+    "the swarm's has it": (replace(NOTHING, found=replace(LAN, scope="swarm"), definition=DEFINED), InConflict),
+    "a bridge nobody asks about": (replace(NOTHING, found=replace(LAN, driver="bridge")), Settled),
+    "another IPAM driver gives its addresses": (
+        replace(NOTHING, found=replace(LAN, ipam_driver="default"), record=KNOWN),
+        Settled,
+    ),
+    "the engine made two of the name": (
+        replace(NOTHING, found=replace(OTHER, twins=(COPY,)), record=NEW_OTHER, definition=DEFINED),
+        Unmake,
+    ),
+    "ours is the first of the two": (
+        replace(NOTHING, found=replace(COPY, twins=(OTHER,)), record=KNOWN, definition=DEFINED),
+        Unmake,
+    ),
+    "and containers are on ours": (
+        replace(
+            NOTHING,
+            found=replace(OTHER, twins=(replace(USED, id="cc", ipam_options=COPY.ipam_options),)),
+            record=NEW_OTHER,
+        ),
+        Publish,
+    ),
+    "an operator made both": (
+        replace(NOTHING, found=replace(OTHER, twins=(LAN,)), record=NEW_OTHER, definition=DEFINED),
+        InConflict,
+    ),
+    "it is not as defined": (
+        replace(NOTHING, found=replace(LAN, internal=True), record=KNOWN, definition=DEFINED),
+        InConflict,
+    ),
+    "a newer version defined it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable=frozenset({"lan"})), Wait),
+    "a newer version removed it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable=GONE), Wait),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_case(case: str) -> None:
+    """Each has one answer, with a reason."""
+    facts, kind = CASES[case]
+    action: Action = decide(facts)
+    assert type(action) is kind
+    assert action.reason
+
+
+def test_a_copy_is_known_by_its_origin() -> None:
+    """A network that replication made goes by the id in its IPAM options, not by its own."""
+    copy = replace(LAN, id="cc", ipam_options={"network": "aa"})
+    record = structs.replace(KNOWN, id="cc")
+    assert type(decide(replace(NOTHING, found=copy, record=record, definition=DEFINED))) is Settled
+    action = decide(replace(NOTHING, found=copy, record=record))
+    assert isinstance(action, Publish)
+    assert action.definition == structs.replace(DEFINED, host="host-a", at=NOW)
+    removed = decide(replace(NOTHING, found=copy, record=record, removed=GONE))
+    assert isinstance(removed, Remove)
+    assert removed.network == "cc"
+
+
+def test_why_a_network_is_published() -> None:
+    """A new one, or one whose definition was lost."""
+    assert decide(replace(NOTHING, found=LAN, record=NEW)).reason == "it was made on this host"
+    assert decide(replace(NOTHING, found=LAN, record=KNOWN)).reason == "the cluster has lost its definition"
+
+
+def test_a_conflict_says_all() -> None:
+    """Whose network it is, in what they differ, what to do; and containers cannot be started on it."""
+    action = decide(replace(NOTHING, found=OTHER, record=NEW_OTHER, definition=DEFINED))
+    assert action == InConflict(
+        "bb",
+        "network lan here is not the cluster's network of that name, which is from host beta: "
+        "subnets: 10.8.0.0/24 there and 10.9.0.0/24 here",
+        "remove the one here (docker network rm lan) and the cluster's is made",
+        blocks=True,
+    )
+
+
+def test_a_conflict_of_twins() -> None:
+    """Two that look the same still are two; and the host may be this one."""
+    twin = structs.replace(definition_of(replace(OTHER, id="cc"), "host-a", 5.0))
+    action = decide(replace(NOTHING, found=OTHER, record=NEW_OTHER, definition=twin))
+    assert action.reason == (
+        "network lan here is not the cluster's network of that name, which is from this host, earlier: it looks the "
+        "same, and has addresses of its own"
+    )
+
+
+def test_a_foreign_network_is_named() -> None:
+    """The driver of the one here; its containers are none of our business."""
+    action = decide(replace(NOTHING, found=replace(LAN, driver="bridge"), definition=DEFINED))
+    assert action == InConflict(
+        "aa",
+        "the cluster's network lan, from host beta, is not here: this host has one of driver bridge by that name",
+        "remove the one here (docker network rm lan) and the cluster's is made",
+        blocks=False,
+    )
+    mine = decide(replace(NOTHING, found=LAN, record=structs.replace(KNOWN, cluster=""), definition=DEFINED))
+    assert "this host has one of its own by that name" in mine.reason
+
+
+def test_who_keeps_a_removed_network() -> None:
+    """The containers are named."""
+    action = decide(replace(NOTHING, found=USED, record=KNOWN, removed=GONE))
+    assert action.reason == "network lan was removed in the cluster and stays here for its containers: db, web"
