@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.inside import call
 from bench.rounds import Figures, Row, Samples, take_turns
 from bench.site import BUILT_IN, DIRECT, HOME, OURS, YARDSTICK, site
-from lab.engines import UnixConnection
+from lab.unixhttp import UnixConnection
 
 TITLES = ("network connect", "network disconnect", "network connect, direct", "network disconnect, direct")
 CONTAINER = "guest"

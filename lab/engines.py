@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from lab.errors import LabError
 from lab.packages import Engine
 from lab.process import SLOWNESS, alive, tail, wait_until
+from lab.unixhttp import UnixConnection
 
 Spawn = Callable[[Sequence[str], Path], "subprocess.Popen[bytes]"]
 READY_SECONDS = 90.0
@@ -25,24 +25,9 @@ READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, timeout: float = 5) -> None:
-        """Prepare a connection to the socket at `path`."""
-        super().__init__("localhost", timeout=timeout)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def answers(path: Path) -> bool:
     """Whether an engine serves its API at this socket."""
-    connection = UnixConnection(path)
+    connection = UnixConnection(path, timeout=5)
     try:
         connection.request("GET", "/_ping")
         return connection.getresponse().status == http.client.OK

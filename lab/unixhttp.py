@@ -1,4 +1,4 @@
-"""HTTP over unix sockets: how the engine's API and a plugin are asked without a command line between."""
+"""HTTP over unix sockets: asks an engine's API or a plugin without a command line between."""
 
 import http.client
 import json
@@ -9,15 +9,19 @@ from typing import Any
 SECONDS = 60.0
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("lab", timeout=SECONDS)
-        self._path = path
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, timeout: float = SECONDS) -> None:
+        """Connect to the socket at `path` with the first request; `timeout` in seconds for each step."""
+        super().__init__("localhost", timeout=timeout)
+        self._path = str(path)
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(SECONDS)
-        self.sock.connect(str(self._path))
+        """See `HTTPConnection.connect`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def ask(server: Path, method: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, Any]:
@@ -26,7 +30,7 @@ def ask(server: Path, method: str, path: str, body: bytes = b"", content_type: s
     Raises:
         OSError: nobody listens there.
     """
-    connection = _Connection(server)
+    connection = UnixConnection(server)
     try:
         connection.request(method, path, body, {"Content-Type": content_type} if content_type else {})
         response = connection.getresponse()

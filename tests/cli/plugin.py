@@ -1,26 +1,13 @@
 """Speaks to the plugin socket as an engine does, so that networks can be had without one."""
 
-import http.client
 import json
-import socket
-from pathlib import Path
 from typing import Any
 
 from lab import Host
 from lab.driver import SOCKET
+from lab.unixhttp import UnixConnection
 
 SPACE = "macvlan-global"
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("plugin", timeout=20)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class Plugin:
@@ -32,7 +19,7 @@ class Plugin:
 
     def call(self, method: str, **body: object) -> Any:
         """One request and its answer."""
-        connection = _UnixConnection(self._path)
+        connection = UnixConnection(self._path, timeout=20)
         connection.request("POST", f"/{method}", json.dumps(body))
         answer = json.loads(connection.getresponse().read())
         connection.close()

@@ -1,7 +1,6 @@
 """The socket as the engine sees it: HTTP over a unix socket, on a driver over fakes."""
 
 import asyncio
-import http.client
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab.unixhttp import UnixConnection
 from macvlan_global.libnetwork.codec import MAX_BODY
 from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import CONTENT_TYPE, PluginServer
@@ -22,20 +22,6 @@ from testkit.rig import Rig
 N1, E1 = engine_id("n1"), engine_id("e1")
 GENERIC = "com.docker.network.generic"
 POOL = "macvlan-global/192.168.1.0/24"
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        """Connect to `path` when it is needed."""
-        super().__init__("plugin", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        """See `HTTPConnection.connect`."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(str(self._path))
 
 
 @dataclass
@@ -62,7 +48,7 @@ class Plugin:
         return await asyncio.to_thread(self._post, path, data, method, headers or {})
 
     def _post(self, path: str, data: bytes, method: str, headers: dict[str, str]) -> Answer:
-        connection = UnixConnection(self.path)
+        connection = UnixConnection(self.path, timeout=10)
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
