@@ -20,8 +20,6 @@ from macvlan_global.store.table import Row, Table
 
 log = logging.getLogger(__name__)
 
-LEAVING = "leaving"
-"""What `attach` of an endpoint's record says once the engine has deleted it and its link may be there still."""
 MOMENT = 0.05
 
 
@@ -49,7 +47,7 @@ class DeferredDeletion:
         """Keep the record of an endpoint for as long as its link may be there; False if it is not, or not for long."""
         if row.record.id not in self._pending:
             return False
-        leaving = msgspec.structs.replace(row.record, attach=LEAVING, address="", address6="")
+        leaving = msgspec.structs.replace(row.record, state="leaving", address="", address6="")
         await self._endpoints.replace(row, leaving)
         if row.record.id not in self._pending:
             await self._remove(leaving)
@@ -63,7 +61,7 @@ class DeferredDeletion:
     async def finish(self) -> None:
         """Take away what an earlier run of the driver was about to."""
         for row in await self._endpoints.scan():
-            if row.record.attach == LEAVING and row.record.id not in self._pending:
+            if not row.record.is_live and row.record.id not in self._pending:
                 await self._try(row.record)
 
     async def run(self) -> None:
@@ -94,7 +92,7 @@ class DeferredDeletion:
         await self._delete(endpoint)
         self._pending.pop(endpoint.id, None)  # from here on `retire` knows that the record is its own to drop
         row = await self._endpoints.get(endpoint.network, endpoint.id)
-        if row and row.record.attach == LEAVING:
+        if row and not row.record.is_live:
             await self._endpoints.drop(endpoint.network, endpoint.id)
 
     async def _delete(self, endpoint: EndpointRecord) -> None:

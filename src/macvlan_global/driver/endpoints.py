@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from macvlan_global.attach.attach import Attacher, gateway_of, subnet_of
-from macvlan_global.attach.deferred_delete import LEAVING
 from macvlan_global.attach.endpoint_options import EndpointOptions
 from macvlan_global.attach.options import NetworkOptions, parse_options
 from macvlan_global.driver.ages import Ages
@@ -243,7 +242,7 @@ class Endpoints:
 
     async def all(self) -> list[EndpointRecord]:
         """Every endpoint of this host, but those that the engine has deleted and whose links go in a moment."""
-        return [row.record for row in await self._table.scan() if row.record.attach != LEAVING]
+        return [row.record for row in await self._table.scan() if row.record.is_live]
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""

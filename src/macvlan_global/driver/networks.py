@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from macvlan_global.attach.deferred_delete import LEAVING
 from macvlan_global.attach.options import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.requests import (
@@ -259,7 +258,7 @@ class Networks:
 
     async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
         """Every endpoint of a network on this host."""
-        return [row.record for row in await self._tables.endpoints.scan(network_id) if row.record.attach != LEAVING]
+        return [row.record for row in await self._tables.endpoints.scan(network_id) if row.record.is_live]
 
     def _refuse(self, wanted: NetworkRequest, options: NetworkOptions) -> None:
         """Refuse what cannot work in this scope. In a swarm that is told to containers: see `refuse_in_swarm`."""

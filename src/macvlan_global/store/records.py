@@ -100,8 +100,9 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
 
     `link` is the name its link has in the host's namespace, `sandbox` the path of the container's network namespace
     once it joined, `boot` the boot during which it was made: no endpoint outlives its boot. `ifname_asked` and
-    `sysctls` are options of this endpoint. `attach` is how its link is wanted: "direct" is made inside its container,
-    or is plain all the same, since `why_plain`; "leaving" when the engine has deleted it and its link goes in a moment.
+    `sysctls` are options of this endpoint. `attach` is the requested attach mode ("" in records that do not say): with
+    "direct" its link is made inside its container, or is plain all the same for the reason in `why_plain`. `state` is
+    "leaving" once the engine has deleted it and the deletion of its link is pending.
     """
 
     network: str
@@ -118,13 +119,37 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     container: str = ""
     ifname_asked: str = ""
     sysctls: str = ""
-    attach: str = ""
+    attach: Literal["plain", "direct", ""] = ""
     why_plain: str = ""
+    state: Literal["live", "leaving"] = "live"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the engine still has it."""
+        return self.state == "live"
 
     @property
     def is_inside(self) -> bool:
         """Whether its link was made inside its container, and not moved there."""
         return self.attach == "direct" and bool(self.sandbox) and not self.why_plain
+
+
+_endpoint_decoder = msgspec.json.Decoder(EndpointRecord)
+
+
+def decode_endpoint(value: bytes) -> EndpointRecord:
+    """The endpoint record of a JSON value. Releases before `state` wrote it as `attach`, for direct links only.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    try:
+        return _endpoint_decoder.decode(value)
+    except msgspec.ValidationError:
+        fields = msgspec.json.decode(value)
+        if not isinstance(fields, dict) or fields.get("attach") != "leaving":
+            raise
+        return msgspec.convert({**fields, "attach": "direct", "state": "leaving"}, EndpointRecord)
 
 
 class LinkRecord(Record, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from macvlan_global.store.records import (
     PoolRecord,
     Record,
     RemovedRecord,
+    decode_endpoint,
 )
 from macvlan_global.store.validate import VERSION, place_of, place_of_address, place_of_pool, version_of
 
@@ -69,18 +70,25 @@ class Table(Generic[R]):
     """Records of one kind, below one prefix of a store."""
 
     def __init__(
-        self, store: Store, prefix: str, kind: type[R], place: Callable[[R], tuple[str, ...]] | None = None
+        self,
+        store: Store,
+        prefix: str,
+        kind: type[R],
+        place: Callable[[R], tuple[str, ...]] | None = None,
+        *,
+        decode: Callable[[bytes], R] | None = None,
     ) -> None:
         """Keep records of `kind` under `prefix` (no slash at the end).
 
         `place` tells the parts of the key that a record belongs under, or raises ValueError if it makes no sense. What
         is under another key cannot be read. Without `place` any key will do.
+        `decode` is for kinds that older releases wrote in another form.
         """
         self._store = store
         self._prefix = prefix
         self._place = place
         self._left_alone = UnreadableLog(self.prefix)
-        self._decoder = msgspec.json.Decoder(kind)
+        self._decode = decode or msgspec.json.Decoder(kind).decode
         self._encoder = msgspec.json.Encoder()
 
     @property
@@ -156,7 +164,7 @@ class Table(Generic[R]):
         if version_of(entry.value) > VERSION:
             raise Internal(f"{entry.key} was written by a newer macvlan-global; this one leaves it alone")
         try:
-            record = self._decoder.decode(entry.value)
+            record = self._decode(entry.value)
             if self._place and self._key(self._place(record)) != entry.key:
                 raise ValueError("it belongs under another key")
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -179,7 +187,7 @@ class Tables:
         self.hosts = Table(shared, "hosts", HostRecord, lambda r: place_of(r.id))
         self.alive = Table(shared, "alive", AliveRecord, lambda r: place_of(r.id))
         self.networks = Table(local, "networks", NetworkRecord)
-        self.endpoints = Table(local, "endpoints", EndpointRecord)
+        self.endpoints = Table(local, "endpoints", EndpointRecord, decode=decode_endpoint)
         self.links = Table(local, "links", LinkRecord)
         self.identity = Table(local, "identity", IdentityRecord)  # one row, "this"
         self.pending = Table(local, "pending", PendingRecord)
