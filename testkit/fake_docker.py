@@ -41,7 +41,7 @@ class Trouble:
 
 
 class FakeDocker:
-    """See `macvlan_global.engine.ports.Engine`, and `macvlan_global.replication.apply.NetworksHere`."""
+    """See `macvlan_global.engine.ports.Engine`, and `macvlan_global.replication.apply.LocalNetworks`."""
 
     def __init__(self, host: str, shared: Store, local: Store, now: Callable[[], float]) -> None:
         """An engine without networks on the host with this id, whose records are in `local`."""
@@ -119,7 +119,7 @@ class FakeDocker:
     # ------------------------------------------------------------ as the driver
 
     async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
-        """See `NetworksHere.delete`."""
+        """See `LocalNetworks.delete`."""
         row = await self.tables.networks.get(network_id)
         if row and row.record.published and everywhere:
             record = RemovedRecord(id=row.record.cluster, name=row.record.name, host=self.host, at=self._now())

@@ -86,9 +86,9 @@ class GlobalScope:
     async def hear(self, event: EngineEvent | None) -> None:
         """Hear what happened in the engine; None if it came (back)."""
         if event is None:
-            await self.replicator.engine_came()
+            await self.replicator.on_engine_up()
         elif not isinstance(event, ContainerEvent):
-            self.replicator.network_event(event)
+            self.replicator.on_network_event(event)
         if not isinstance(event, ContainerEvent):  # the engine's version, the number of networks
             self.hosts.look_again()
         await self.names.hear(event)
@@ -112,7 +112,7 @@ class GlobalScope:
 
     def objection(self, network: NetworkRecord) -> str:
         """Why no container may start on a network here, and what to do; "" if it may."""
-        return self.replicator.conflict_of(network.id)
+        return self.replicator.admission_error(network.id)
 
 
 def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on

@@ -38,37 +38,37 @@ class _Host:
         tables = self.docker.tables
         self.definitions = MirroredTable[DefinitionRecord](store, tables.definitions, lambda _: None, lambda: None)
         self.removed = MirroredTable[RemovedRecord](store, tables.removed, lambda _: None, lambda: None)
-        watches = (self.definitions, self.removed)
-        self.gatherer = Observer(tables, self.docker, *watches, host=name, now=clock)
-        self.carrier = Executor(tables, self.docker, self.docker, *watches)
-        self.engine_came = Replicator(store, tables, self.docker, self.docker, name, now=clock).engine_came
+        mirrors = (self.definitions, self.removed)
+        self.observer = Observer(tables, self.docker, *mirrors, host=name, now=clock)
+        self.executor = Executor(tables, self.docker, self.docker, *mirrors)
+        self.on_engine_up = Replicator(store, tables, self.docker, self.docker, name, now=clock).on_engine_up
         self.containers = 0
 
     async def refresh(self) -> None:
         """The watches caught up."""
-        for watched, rows in (
+        for mirror, rows in (
             (self.definitions, await self.docker.tables.definitions.scan()),
             (self.removed, await self.docker.tables.removed.scan()),
         ):
-            watched.rows.clear()
+            mirror.rows.clear()
             for row in rows:
-                watched.learn(row.entry.key.rpartition("/")[2], row)  # type: ignore[arg-type]
+                mirror.put(row.entry.key.rpartition("/")[2], row)  # type: ignore[arg-type]
 
     async def step(self, name: str) -> decide.Action:
         """Look at a name once."""
         before = self.docker.has(name)
-        action = decide.decide(await self.gatherer.about(name))
+        action = decide.decide(await self.observer.observe(name))
         if isinstance(action, decide.Remove):
             assert before, "what is removed is there"
             assert not before.endpoints, "a network with containers is left alone"
-        await self.carrier.carry_out(action)
+        await self.executor.apply(action)
         if isinstance(action, decide.InConflict | decide.Keep | decide.Settled | decide.Wait):
             assert self.docker.has(name) == before, "nothing is touched"
         return action
 
 
 class Cluster(RuleBasedStateMachine):
-    """What operators do on any host, between steps of replication on any host."""
+    """Operations on any host, between steps of replication on any host."""
 
     @initialize()
     def begin(self) -> None:
@@ -119,7 +119,7 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(host=host_names, name=network_names)
     def use_it_elsewhere(self, host: str, name: str) -> None:
-        """What mostly happens: all are up to date, and one host has containers when another one's operator removes."""
+        """The usual case: all are up to date, and one host has containers when another one's operator removes."""
         self.all_catch_up("nobody")
         self.start_container(host, name)
         for other in HOSTS:
@@ -151,7 +151,7 @@ class Cluster(RuleBasedStateMachine):
     @rule(host=host_names)
     def engine_comes(self, host: str) -> None:
         """The driver hears of its engine; until then it acts on what it knew."""
-        self._do(self.hosts[host].engine_came())
+        self._do(self.hosts[host].on_engine_up())
 
     @rule(host=host_names)
     def watches_catch_up(self, host: str) -> None:
@@ -176,7 +176,7 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
-        """What was young grows old."""
+        """Young records grow old."""
         self.clock.advance(seconds)
 
     @precondition(lambda self: self.saved is None)
@@ -195,7 +195,7 @@ class Cluster(RuleBasedStateMachine):
 
     @invariant()
     def nothing_vanishes(self) -> None:
-        """What an operator made is there until an operator removes it, wherever that is told first."""
+        """A network that an operator created is there until an operator removes it, wherever that is told first."""
         for made, (host, name) in self.mine.items():
             found = self.hosts[host].docker.has(name)
             assert made in self.dismissed or (found and found.id == made)

@@ -1,1 +1,1 @@
-"""The cluster's networks on this host's engine: what is defined is made here, what was removed goes."""
+"""Replication of networks: every host's engine gets the networks that the cluster defines, and loses removed ones."""

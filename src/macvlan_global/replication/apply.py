@@ -1,15 +1,31 @@
-"""Carries out one action about one network: on the engine, in the store, in this host's records."""
+"""Apply one action about a network: to the engine, the store, and this host's records.
+
+The last step of observe → decide → apply. Actions are idempotent. After a lost race the current record is read and the
+name is observed again.
+"""
 
 import asyncio
 import logging
-from functools import singledispatchmethod
-from typing import Literal, Protocol
+from typing import Literal, Protocol, assert_never
 
 import msgspec
 
 from macvlan_global.engine.ports import Engine
-from macvlan_global.errors import Conflict, Internal
-from macvlan_global.replication import decide
+from macvlan_global.errors import Conflict
+from macvlan_global.replication.decide import (
+    Action,
+    Create,
+    DeleteDefinition,
+    InConflict,
+    Keep,
+    Publish,
+    Remove,
+    RemoveDuplicate,
+    SetPublished,
+    Settled,
+    Wait,
+    WriteTombstone,
+)
 from macvlan_global.replication.definition import to_create
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.store.records import DefinitionRecord, RemovedRecord
@@ -18,124 +34,68 @@ from macvlan_global.store.table import Tables
 log = logging.getLogger(__name__)
 
 Outcome = Literal["done", "again", "later"]
-"""Nothing is left to do, or something was done and the name is to be looked at again, at once or in a moment."""
+"""Whether the name must be observed again: no, at once, or after a back-off."""
 
 
-class NetworksHere(Protocol):
-    """What is wanted of the driver's networks."""
+class LocalNetworks(Protocol):
+    """Port to the driver's networks on this host."""
 
     async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
-        """Forget a network that the engine no longer has; with `everywhere`, the other hosts remove it too."""
+        """Forget a network that the engine no longer has; with `everywhere`, write its tombstone too."""
         ...
 
 
 class Executor:
-    """Every action may be carried out twice. Who lost a race learns what is, and has it looked at again."""
+    """Applies actions. Each may be applied twice."""
 
     def __init__(
         self,
         tables: Tables,
         engine: Engine,
-        networks: NetworksHere,
+        networks: LocalNetworks,
         definitions: MirroredTable[DefinitionRecord],
-        removed: MirroredTable[RemovedRecord],
+        tombstones: MirroredTable[RemovedRecord],
     ) -> None:
-        """What is learnt on the way is put into `definitions` and `removed`."""
+        """`definitions` and `tombstones` get each row that is read or written here before their watches deliver it."""
         self._tables = tables
         self._engine = engine
         self._networks = networks
         self._definitions = definitions
-        self._removed = removed
+        self._tombstones = tombstones
 
-    @singledispatchmethod
-    async def carry_out(self, action: decide.Action) -> Outcome:
-        """Do it.
+    async def apply(self, action: Action) -> Outcome:  # noqa: PLR0911 - one for each action
+        """Apply one action.
 
         Raises:
-            Unavailable: the engine or the store does not answer; it may or may not be done.
-            Conflict: the engine has a network of the name, or containers came onto one that was to go.
+            Unavailable: the engine or the store does not answer; the action may or may not be done.
+            Conflict: the engine has a network of the name, or containers joined one that was to be removed.
             Invalid: the engine refuses, in its own words.
         """
-        raise Internal(f"no way to carry out {type(action).__name__}")
-
-    @carry_out.register
-    async def _(self, _action: decide.Settled | decide.InConflict | decide.Keep) -> Outcome:
-        return "done"
-
-    @carry_out.register
-    async def _(self, _action: decide.Wait) -> Outcome:
-        return "later"
-
-    @carry_out.register
-    async def _(self, action: decide.Publish) -> Outcome:
-        definition = action.definition
-        # noted first: should we end in between, its removal is told all the same
-        gone, _ = await asyncio.gather(
-            self._learn_removed(definition.id), self._note_published(action.network, published=True)
-        )
-        if gone:
-            return "again"
-        row = await self._tables.definitions.create(definition, definition.name)
-        if row is None:
-            row = await self._tables.definitions.get(definition.name)
-            if row and row.record.id != definition.id:
-                await self._note_published(action.network, published=False)
-        self._definitions.learn(definition.name, row)
-        return "again"
-
-    @carry_out.register
-    async def _(self, action: decide.NotePublished) -> Outcome:
-        await self._note_published(action.network, published=True)
-        return "again"
-
-    @carry_out.register
-    async def _(self, action: decide.Withdraw) -> Outcome:
-        row = await self._tables.definitions.get(action.definition.name)
-        if row and row.record.id == action.definition.id and await self._tables.definitions.delete(row):
-            row = None
-        self._definitions.learn(action.definition.name, row)
-        return "again"
-
-    @carry_out.register
-    async def _(self, action: decide.Create) -> Outcome:
-        definition = action.definition
-        # a watch may lag: what was removed a moment ago must not come back
-        row, gone = await asyncio.gather(
-            self._tables.definitions.get(definition.name), self._learn_removed(definition.id)
-        )
-        self._definitions.learn(definition.name, row)
-        if not gone and row and row.record.id == definition.id:
-            await self._engine.add_network(to_create(row.record))
-        return "again"
-
-    @carry_out.register
-    async def _(self, action: decide.Remove) -> Outcome:
-        # so that what it claimed goes with it, even if it was made here while the others removed it
-        await self._note_published(action.network, published=True)
-        return await self._delete(action.network)
-
-    @carry_out.register
-    async def _(self, action: decide.Unmake) -> Outcome:
-        await self._note_published(action.network, published=False)  # else all hosts would remove theirs
-        return await self._delete(action.network)
-
-    @carry_out.register
-    async def _(self, action: decide.MarkRemoved) -> Outcome:
-        # this goes to every host, so the engine is asked once more, and whether it is the one that had the network
-        if not await self.is_same_engine() or any(
-            each.id == action.network for each in await self._engine.every_network()
-        ):
-            return "later"
-        await self._networks.delete(action.network)
-        return "again"
-
-    async def _delete(self, network_id: str) -> Outcome:
-        try:
-            await self._engine.delete_network(network_id)
-        except Conflict as error:
-            log.info("network %s stays for now: %s", network_id[:12], error)
-            return "later"
-        return "again"
+        match action:
+            case Settled() | InConflict() | Keep():
+                return "done"
+            case Wait():
+                return "later"
+            case Publish():
+                return await self._publish(action)
+            case SetPublished():
+                await self._set_published(action.network, published=True)
+                return "again"
+            case DeleteDefinition():
+                return await self._delete_definition(action.definition)
+            case Create():
+                return await self._create(action.definition)
+            case Remove():
+                # `published`, so that what it claimed is given back, even if it was created while others removed it
+                await self._set_published(action.network, published=True)
+                return await self._delete_network(action.network)
+            case RemoveDuplicate():
+                await self._set_published(action.network, published=False)  # else every host would remove its copy
+                return await self._delete_network(action.network)
+            case WriteTombstone():
+                return await self._write_tombstone(action.network)
+            case _:
+                assert_never(action)
 
     async def is_same_engine(self) -> bool:
         """Whether the engine is the one that this host's records are about, with its data."""
@@ -143,13 +103,61 @@ class Executor:
         found = (await self._engine.info()).id
         return bool(row and found and row.record.engine == found)
 
-    async def _learn_removed(self, cluster_id: str) -> bool:
+    async def _publish(self, action: Publish) -> Outcome:
+        definition = action.definition
+        # recorded before it is written: should the driver end in between, a removal still gets its tombstone
+        removed, _ = await asyncio.gather(
+            self._has_tombstone(definition.id), self._set_published(action.network, published=True)
+        )
+        if removed:
+            return "again"
+        row = await self._tables.definitions.create(definition, definition.name)
+        if row is None:
+            row = await self._tables.definitions.get(definition.name)
+            if row and row.record.id != definition.id:
+                await self._set_published(action.network, published=False)
+        self._definitions.put(definition.name, row)
+        return "again"
+
+    async def _delete_definition(self, definition: DefinitionRecord) -> Outcome:
+        row = await self._tables.definitions.get(definition.name)
+        if row and row.record.id == definition.id and await self._tables.definitions.delete(row):
+            row = None
+        self._definitions.put(definition.name, row)
+        return "again"
+
+    async def _create(self, definition: DefinitionRecord) -> Outcome:
+        # a watch may lag: a network that was removed a moment ago must not come back
+        row, removed = await asyncio.gather(
+            self._tables.definitions.get(definition.name), self._has_tombstone(definition.id)
+        )
+        self._definitions.put(definition.name, row)
+        if not removed and row and row.record.id == definition.id:
+            await self._engine.add_network(to_create(row.record))
+        return "again"
+
+    async def _write_tombstone(self, network_id: str) -> Outcome:
+        # every host acts on a tombstone, so ask the engine once more, and check that it is the one that had the network
+        if not await self.is_same_engine() or any(each.id == network_id for each in await self._engine.every_network()):
+            return "later"
+        await self._networks.delete(network_id)
+        return "again"
+
+    async def _delete_network(self, network_id: str) -> Outcome:
+        try:
+            await self._engine.delete_network(network_id)
+        except Conflict as error:
+            log.info("network %s is not removed yet: %s", network_id[:12], error)
+            return "later"
+        return "again"
+
+    async def _has_tombstone(self, cluster_id: str) -> bool:
         row = await self._tables.removed.get(cluster_id)
         if row:
-            self._removed.learn(cluster_id, row)
+            self._tombstones.put(cluster_id, row)
         return row is not None
 
-    async def _note_published(self, network_id: str, *, published: bool) -> None:
+    async def _set_published(self, network_id: str, *, published: bool) -> None:
         row = await self._tables.networks.get(network_id)
         if row and row.record.published != published:
             await self._tables.networks.replace(row, msgspec.structs.replace(row.record, published=published))

@@ -1,23 +1,25 @@
-"""What is to be done about one name of a network on this host. Pure: facts in, an action with its reason out.
+"""Next action for one network name on this host, from observed facts. Pure: facts in, one action with its reason out.
 
-The rules, the first that fits:
+The middle step of observe → decide → apply, and the only one with rules in it. After an action was applied the name is
+observed and decided again, until the action is `Settled`. The first rule that fits decides:
 
-1. A definition of a network that was removed is a left-over: it goes.
-2. A network that the cluster had, and that this very engine no longer has, was removed by its operator while nobody
-   looked: so it is told to all. What is young is left alone, it may be in the making.
-3. A network that was removed in the cluster goes here too: at once, or with its last container.
-4. A network of this host that the cluster does not have is published, again if its definition was lost.
-5. A name that something else has here is a conflict. Nothing is touched: not the network here, not the cluster's. If
-   an engine made both, ours goes.
-6. A network that the cluster has and this host does not is made.
+1. A definition whose network has a tombstone is a left-over: delete it.
+2. A published network that this same engine no longer has was removed by its operator while the driver was down: write
+   a tombstone, so that every host removes it. A record younger than `GRACE_SECONDS` is left alone, its network may
+   still be in the making.
+3. A network with a tombstone is removed here too: at once if no container uses it, else with its last container.
+4. A network of this host that the cluster does not define is published, again if its definition was lost.
+5. A name that is taken here by another network is a conflict. Neither network is touched. Of two networks that the
+   engine made by racing itself, the one that replication asked for is removed.
+6. A network that the cluster defines and this host does not have is created.
 """
 
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 from macvlan_global.engine.ports import EngineNetwork
-from macvlan_global.replication.definition import cluster_id, definition_of, differs
+from macvlan_global.replication.definition import cluster_id, definition_of, differences
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord
 
 OUR_DRIVER = "macvlan-global"
@@ -26,100 +28,108 @@ GRACE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ReplicationFacts:
-    """All that bears on one name. Times are seconds since the epoch.
+    """Observed state of one network name. `host` is this host's id, `now` seconds since the epoch.
 
-    `found` is the engine's network of this name, of any driver, and `record` what our driver keeps about it;
-    `missing` is what our driver keeps about a published network of this name that this engine had and no longer has.
-    `removed` holds the ids in the cluster of removed networks; `unreadable` the names of definitions, and the ids of
-    removed networks, that a newer version wrote. `hosts` are names of hosts by their ids.
+    `definition` is the cluster's, and `publisher` the name of the host that wrote it, "" if not looked up.
+    `removed` holds cluster ids of removed networks: tombstones, and removals by this host that wait in `pending/`.
+    `unreadable` holds names of definitions and ids of tombstones that a newer version wrote. `found` is the engine's
+    network of this name, of any driver, and `record` this host's record of it. `missing` is this host's record of a
+    published network of this name that the engine does not have.
     """
 
     name: str
     host: str
     now: float
     definition: DefinitionRecord | None = None
+    publisher: str = ""
     removed: AbstractSet[str] = frozenset()
     unreadable: AbstractSet[str] = frozenset()
     found: EngineNetwork | None = None
     record: NetworkRecord | None = None
     missing: NetworkRecord | None = None
-    hosts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """All is as it should be."""
+    """Nothing to do: this host agrees with the cluster."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """It cannot be told yet: look again."""
+    """Not decidable yet: observe again later."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Write the definition if the cluster has none of this name. `network` is the id here."""
+    """Create the definition if the cluster has none of this name. `network` is the engine's id."""
 
+    verb: ClassVar[str] = "publish"
     network: str
     definition: DefinitionRecord
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class NotePublished:
-    """Remember here that the cluster has this network."""
+class SetPublished:
+    """Set `published` in this host's record. `network` is the engine's id."""
 
+    verb: ClassVar[str] = "record as published"
     network: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Delete a definition that is left over."""
+class DeleteDefinition:
+    """Delete a left-over definition from the store."""
 
+    verb: ClassVar[str] = "delete the definition of"
     definition: DefinitionRecord
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Have the engine make it."""
+    """Have the engine create the network that the cluster defines."""
 
+    verb: ClassVar[str] = "create"
     definition: DefinitionRecord
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Have the engine remove it."""
+    """Have the engine remove a network that the cluster removed. `network` is the engine's id."""
 
+    verb: ClassVar[str] = "remove"
     network: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Unmake:
-    """Have the engine remove the copy that we had it make; the cluster's network is what it was."""
+class RemoveDuplicate:
+    """Have the engine remove the copy that replication created here; the cluster keeps the network."""
 
+    verb: ClassVar[str] = "remove the second copy of"
     network: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class MarkRemoved:
-    """Tell the cluster that it was removed here. `network` is the id that it had here."""
+class WriteTombstone:
+    """Publish that the network was removed on this host. `network` is the id that this host's engine had for it."""
 
+    verb: ClassVar[str] = "announce the removal of"
     network: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """It was removed, and stays until its last container goes."""
+    """Removed in the cluster, kept here while containers use it; no further container may start on `network`."""
 
     network: str
     reason: str
@@ -128,7 +138,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class InConflict:
-    """Something else has the name here. With `blocks`, no container may start on `network`."""
+    """The name is taken here by another network. With `blocks`, no container may start on `network`."""
 
     network: str
     reason: str
@@ -136,120 +146,128 @@ class InConflict:
     blocks: bool
 
 
-Action = (
-    Settled | Wait | Publish | NotePublished | Withdraw | Create | Remove | Unmake | MarkRemoved | Keep | InConflict
-)
+Change = Publish | SetPublished | DeleteDefinition | Create | Remove | RemoveDuplicate | WriteTombstone
+"""Actions that change something. `verb`, followed by "network NAME", is the action in words."""
+Action = Settled | Wait | Keep | InConflict | Change
+"""Closed union: `match` with `assert_never`, so that mypy reports a forgotten one."""
 
 
 def decide(facts: ReplicationFacts) -> Action:
-    """The next thing to do about this name; once it is done, ask again."""
-    return _unclear(facts) or _left_over(facts) or _missed(facts) or _doubled(facts) or _as_it_is(facts)
+    """The next action for this name, by the rules above."""
+    return (
+        _unreadable(facts) or _left_over_definition(facts) or _missing(facts) or _duplicate(facts) or _compared(facts)
+    )
 
 
-def _unclear(facts: ReplicationFacts) -> Action | None:
+def _unreadable(facts: ReplicationFacts) -> Action | None:
     ids = {cluster_id(facts.found)} if facts.found else set()
     if facts.unreadable & {facts.name, *ids}:
-        return Wait("a newer macvlan-global wrote about it; this one leaves it alone")
+        return Wait("its records in the store cannot be read, a newer macvlan-global may have written them")
     return None
 
 
-def _left_over(facts: ReplicationFacts) -> Action | None:
+def _left_over_definition(facts: ReplicationFacts) -> Action | None:
     if facts.definition and facts.definition.id in facts.removed:
-        return Withdraw(facts.definition, "its network was removed")
+        return DeleteDefinition(facts.definition, "the network was removed")
     return None
 
 
-def _missed(facts: ReplicationFacts) -> Action | None:
+def _missing(facts: ReplicationFacts) -> Action | None:
     missing = facts.missing
     if missing is None or missing.shared_id in facts.removed:
         return None
     if 0 <= facts.now - missing.at < GRACE_SECONDS:
-        return Wait("it is not among the engine's networks, and too young to be missed")
-    return MarkRemoved(missing.id, "it was removed from this engine while the driver did not look")
+        return Wait(f"the engine does not list it, and it is younger than {GRACE_SECONDS:.0f} seconds")
+    return WriteTombstone(missing.id, "it was removed from this engine while the driver was not running")
 
 
-def _doubled(facts: ReplicationFacts) -> Action | None:
-    """An engine that can have two networks of a name got a second one while it made ours."""
+def _duplicate(facts: ReplicationFacts) -> Action | None:
+    """Engines before 25 can come to have two networks of one name: a user's and the one replication asked for."""
     if facts.found and facts.found.twins:
         for each in (facts.found, *facts.found.twins):
             if cluster_id(each) != each.id and not each.endpoints:
-                return Unmake(each.id, "another network of this name was made here at the same moment")
+                return RemoveDuplicate(each.id, "the engine created another network of this name at the same moment")
     return None
 
 
-def _as_it_is(facts: ReplicationFacts) -> Action:
+def _compared(facts: ReplicationFacts) -> Action:
     if facts.found is None:
         if facts.definition is None:
-            return Settled("there is none")
-        return Create(facts.definition, f"host {_host(facts, facts.definition)} published it")
-    if _is_foreign(facts, facts.found):
-        return _beside_foreign(facts, facts.found)
+            return Settled("neither the cluster nor this host has it")
+        return Create(facts.definition, f"host {_publisher(facts, facts.definition)} published it")
+    if not _is_shared(facts, facts.found):
+        return _name_taken(facts, facts.found)
     if facts.record is None:
-        return Wait("the driver does not know it yet")
-    return _about_ours(facts, facts.found, facts.record)
+        return Wait("the driver has no record of it yet")
+    return _shared(facts, facts.found, facts.record)
 
 
-def _about_ours(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord) -> Action:
+def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord) -> Action:
     own, definition = cluster_id(found), facts.definition
     if own in facts.removed:
-        return _let_go(found)
+        return _removed(found)
     if definition is None:
-        again = "the cluster has lost its definition" if record.published else "it was made on this host"
-        return Publish(found.id, definition_of(found, facts.host, facts.now), again)
+        reason = "the cluster lost its definition" if record.published else "it was created on this host"
+        return Publish(found.id, definition_of(found, facts.host, facts.now), reason)
     if definition.id != own:
-        return _clash(facts, found, definition)
+        return _two_of_a_name(facts, found, definition)
     if not record.published:
-        return NotePublished(found.id, "the cluster has it")
-    if reasons := differs(definition, found):
+        return SetPublished(found.id, "the cluster defines it")
+    if reasons := differences(definition, found):
         return InConflict(
             found.id,
-            f"network {found.name} is not here as the cluster defines it: {'; '.join(reasons)}",
-            "nothing must be done if that is meant; else remove it once, on any host, and create it again",
+            f"network {found.name} differs on this host from its definition in the cluster: {'; '.join(reasons)}",
+            "nothing needs to be done if that is intended; else remove it on any host and create it again",
             blocks=False,
         )
-    return Settled("it is here as the cluster defines it")
+    return Settled("this host has it as the cluster defines it")
 
 
-def _let_go(found: EngineNetwork) -> Action:
+def _removed(found: EngineNetwork) -> Action:
     if not found.endpoints:
-        return Remove(found.id, "it was removed in the cluster, and nothing uses it here")
+        return Remove(found.id, "it was removed in the cluster, and no container uses it here")
     names = ", ".join(sorted(each.container or each.id[:12] for each in found.endpoints))
     return Keep(
         found.id,
-        f"network {found.name} was removed in the cluster and stays here for its containers: {names}",
-        "it goes with the last of them: stop or disconnect them when you can",
+        f"network {found.name} was removed in the cluster and is kept on this host for its containers: {names}",
+        "stop or disconnect them; the network is removed with the last of them",
     )
 
 
-def _is_foreign(facts: ReplicationFacts, found: EngineNetwork) -> bool:
-    """Whether it is none of those that the cluster shares: another driver's, the swarm's, or made for this host."""
+def _is_shared(facts: ReplicationFacts, found: EngineNetwork) -> bool:
+    """Whether the cluster shares it: of our driver and our IPAM, not the swarm's, and not created in local scope."""
     ours = found.driver in {"", OUR_DRIVER} and found.ipam_driver == OUR_DRIVER and found.scope == "local"
-    return not ours or (facts.record is not None and not facts.record.cluster)
+    return ours and (facts.record is None or bool(facts.record.cluster))
 
 
-def _beside_foreign(facts: ReplicationFacts, found: EngineNetwork) -> Action:
+def _name_taken(facts: ReplicationFacts, found: EngineNetwork) -> Action:
     if facts.definition is None:
-        return Settled("it is this host's own")
-    what = f"one of driver {found.driver}" if found.driver not in {"", OUR_DRIVER} else "one of its own"
-    where = _host(facts, facts.definition)
+        return Settled("it belongs to this host only")
+    what = f"a network of driver {found.driver}" if found.driver not in {"", OUR_DRIVER} else "a local network"
+    where = _publisher(facts, facts.definition)
     return InConflict(
         found.id,
-        f"the cluster's network {found.name}, from host {where}, is not here: this host has {what} by that name",
-        f"remove the one here (docker network rm {found.name}) and the cluster's is made",
+        f"the cluster's network {found.name} (from host {where}) cannot be created here: this host has {what} of that "
+        "name",
+        _remove_here(found),
         blocks=False,
     )
 
 
-def _clash(facts: ReplicationFacts, found: EngineNetwork, definition: DefinitionRecord) -> Action:
-    reasons = "; ".join(differs(definition, found)) or "it looks the same, and has addresses of its own"
-    where = "this host, earlier" if definition.host == facts.host else f"host {_host(facts, definition)}"
+def _two_of_a_name(facts: ReplicationFacts, found: EngineNetwork, definition: DefinitionRecord) -> Action:
+    reasons = "; ".join(differences(definition, found)) or "it has the same settings, and addresses of its own"
+    where = "this host, earlier" if definition.host == facts.host else f"host {_publisher(facts, definition)}"
     return InConflict(
         found.id,
         f"network {found.name} here is not the cluster's network of that name, which is from {where}: {reasons}",
-        f"remove the one here (docker network rm {found.name}) and the cluster's is made",
+        _remove_here(found),
         blocks=True,
     )
 
 
-def _host(facts: ReplicationFacts, definition: DefinitionRecord) -> str:
-    return facts.hosts.get(definition.host, definition.host[:12])
+def _remove_here(found: EngineNetwork) -> str:
+    return f"remove the one on this host (docker network rm {found.name}), then the cluster's is created"
+
+
+def _publisher(facts: ReplicationFacts, definition: DefinitionRecord) -> str:
+    return facts.publisher or definition.host[:12]

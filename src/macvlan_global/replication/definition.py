@@ -1,4 +1,4 @@
-"""A network as the cluster describes it, as this host's engine shows it, and in what they differ. Pure."""
+"""Network definitions: convert between the engine's network and the cluster's record, and compare the two. Pure."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,16 @@ from macvlan_global.store.records import DefinitionRecord, SubnetRecord
 
 
 def cluster_id(network: EngineNetwork) -> str:
-    """What the cluster calls a network of this engine: our own replication wrote it into its IPAM options; a network
-    that was made here goes by its own id."""
+    """The id in the cluster of a network of this engine.
+
+    Replication writes it into the IPAM options of each copy; the network on the host where it was created has none, and
+    its own id is the cluster's.
+    """
     return network.ipam_options.get(NETWORK_OPTION, network.id)
 
 
 def definition_of(network: EngineNetwork, host: str, at: float) -> DefinitionRecord:
-    """What the other hosts need to make this network too, as host `host` publishes it at `at` (epoch seconds)."""
+    """The definition that host `host` publishes of its network at `at` (seconds since the epoch)."""
     options = {key: value for key, value in network.ipam_options.items() if key != NETWORK_OPTION}
     space = options.get(SPACE_OPTION, DEFAULT_SPACE)
     return DefinitionRecord(
@@ -37,7 +40,7 @@ def definition_of(network: EngineNetwork, host: str, at: float) -> DefinitionRec
 
 
 def to_create(definition: DefinitionRecord) -> NewNetwork:
-    """What this host's engine is asked to make; its IPAM options say whose pools are joined."""
+    """The request to this host's engine; its IPAM options hold the cluster id, so that its pools are joined."""
     return NewNetwork(
         name=definition.name,
         options=definition.options,
@@ -51,8 +54,11 @@ def to_create(definition: DefinitionRecord) -> NewNetwork:
     )
 
 
-def differs(definition: DefinitionRecord, network: EngineNetwork) -> list[str]:
-    """In what a network of this engine is not as defined, in words; the order of its subnets does not count."""
+def differences(definition: DefinitionRecord, network: EngineNetwork) -> list[str]:
+    """Differences between a definition ("there") and a network of this engine ("here"), in words.
+
+    The order of subnets does not count.
+    """
     there, here = to_create(definition), to_create(definition_of(network, "", 0.0))
     found = [
         f"{what} {one or 'nothing'} there and {other or 'nothing'} here"

@@ -1,4 +1,7 @@
-"""What a watch of one table shows, kept at hand: it comes back by itself when the store was away."""
+"""Mirrored table (an informer): a watch keeps a copy of one table of the store in memory.
+
+The watch is opened again when it breaks; every new watch begins with all rows. The copy may lag behind the store.
+"""
 
 import asyncio
 import logging
@@ -19,22 +22,27 @@ R = TypeVar("R", bound=Record)
 
 
 class MirroredTable(Generic[R]):
-    """Rows of a table by what follows its prefix in their keys. They may lag behind the store for a moment."""
+    """Rows of one table. Keys are those of the store without the table's prefix."""
 
     def __init__(
-        self, store: ClusterStore, table: Table[R], changed: Callable[[Iterable[str]], None], began: Callable[[], None]
+        self,
+        store: ClusterStore,
+        table: Table[R],
+        on_change: Callable[[Iterable[str]], None],
+        on_resync: Callable[[], None],
     ) -> None:
-        """`changed` is told the keys that came, changed or went; `began` that all was read anew."""
+        """`on_change` gets the keys of changed and deleted rows; `on_resync` is called after all rows were read."""
         self._store = store
         self._table = table
-        self._changed = changed
-        self._began = began
+        self._on_change = on_change
+        self._on_resync = on_resync
         self.rows: dict[str, Row[R]] = {}
         self.unreadable: set[str] = set()
-        self.complete = False
-        """Whether all was read at least once."""
+        """Keys of records that a newer version wrote, or that are damaged."""
+        self.synced = False
+        """Whether all rows were read at least once."""
         self.live = False
-        """Whether changes are being received."""
+        """Whether the watch is open."""
 
     async def run(self) -> None:
         """Never returns."""
@@ -52,8 +60,8 @@ class MirroredTable(Generic[R]):
             await asyncio.sleep(wait)
             wait = min(wait * 2, LAST_RETRY_SECONDS)
 
-    def learn(self, key: str, row: Row[R] | None) -> None:
-        """Know already what was just read or written; None if it is gone. The watch tells the same soon."""
+    def put(self, key: str, row: Row[R] | None) -> None:
+        """Take over a row that was just read or written, None if it was deleted, before the watch delivers it."""
         if row:
             self.rows[key] = row
         else:
@@ -64,19 +72,19 @@ class MirroredTable(Generic[R]):
             self.rows.clear()
             self.unreadable.clear()
         for entry in batch.entries:
-            self._put(entry)
+            self._take_entry(entry)
         gone = [self._key(key) for key in batch.gone]
         if batch.whole:
-            self.complete = True
-            self._began()
+            self.synced = True
+            self._on_resync()
         else:
-            # told before they are forgotten: a row may say what it is about
-            self._changed([*(self._key(entry.key) for entry in batch.entries), *gone])
+            # before deleted rows are dropped: the callee may look at them
+            self._on_change([*(self._key(entry.key) for entry in batch.entries), *gone])
         for key in gone:
             self.rows.pop(key, None)
             self.unreadable.discard(key)
 
-    def _put(self, entry: Entry) -> None:
+    def _take_entry(self, entry: Entry) -> None:
         key = self._key(entry.key)
         row = self._table.read(entry)
         if row:

@@ -1,10 +1,14 @@
-"""Gathers the facts about one name, or about all: from the store's watches, this host's records and its engine."""
+"""Observe the facts about network names: the mirrored tables of the cluster, this host's records, and its engine.
+
+The first step of observe → decide → apply. Reads only.
+"""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from macvlan_global.engine.ports import Engine, EngineNetwork
+from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.replication.decide import OUR_DRIVER, ReplicationFacts
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord, RemovedRecord
@@ -12,52 +16,51 @@ from macvlan_global.store.table import Tables
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
-    """What this host keeps: its networks by id, and the ids in the cluster whose removal is not told yet."""
+class LocalState:
+    """This host's records: its networks by the engine's id, and cluster ids of removals that are not delivered yet."""
 
     networks: Mapping[str, NetworkRecord]
-    leaving: frozenset[str]
+    pending_removals: frozenset[str]
 
 
 class Observer:
-    """Reads; changes nothing."""
+    """Collects `ReplicationFacts`, of one name or of all."""
 
     def __init__(
         self,
         tables: Tables,
         engine: Engine,
         definitions: MirroredTable[DefinitionRecord],
-        removed: MirroredTable[RemovedRecord],
+        tombstones: MirroredTable[RemovedRecord],
         *,
         host: str,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`host` is this host's id."""
+        """`host` is this host's id, `now` gives seconds since the epoch."""
         self._tables = tables
         self._engine = engine
         self._definitions = definitions
-        self._removed = removed
+        self._tombstones = tombstones
         self._host = host
         self._now = now
-        self._hosts: dict[str, str] = {}
 
-    async def about(self, name: str) -> ReplicationFacts:
+    async def observe(self, name: str) -> ReplicationFacts:
         """The facts about one name, with the endpoints of its network.
 
         Raises:
             Unavailable: the engine does not answer.
         """
-        # what we keep is read before the engine is asked: what it has just made is then never taken for missing
+        # records before the engine: a network that it creates meanwhile is then never taken for missing
         local = await self.local()
-        return self._facts(name, local, await self._engine.named(name))
+        facts = self._facts(name, local, await self._engine.named(name))
+        return replace(facts, publisher=await self._publisher(facts.definition))
 
-    async def everything(self) -> list[ReplicationFacts]:
-        """The facts about every name that the cluster or this host has a network of, without endpoints.
+    async def observe_all(self) -> list[ReplicationFacts]:
+        """The facts about every name that the cluster or this host has a network of, without endpoints and publishers.
 
         Raises:
-            Unavailable: the engine or the store does not answer.
+            Unavailable: the engine does not answer.
         """
-        self._hosts = {row.record.id: row.record.name for row in await self._tables.hosts.scan()}
         local = await self.local()
         found: dict[str, EngineNetwork] = {}
         for each in await self._engine.every_network():
@@ -66,17 +69,27 @@ class Observer:
         ours = {
             name for name, each in found.items() if any(one.driver in {"", OUR_DRIVER} for one in (each, *each.twins))
         }
-        kept = {each.name for each in local.networks.values() if each.published and each.name}
-        names = ours | kept | self._definitions.rows.keys()
+        recorded = {each.name for each in local.networks.values() if each.published and each.name}
+        names = ours | recorded | self._definitions.rows.keys()
         return [self._facts(name, local, found.get(name)) for name in sorted(names)]
 
-    async def local(self) -> Local:
-        """What this host keeps."""
+    async def local(self) -> LocalState:
+        """This host's records."""
         networks = {row.record.id: row.record for row in await self._tables.networks.scan()}
         pending = [row.record for row in await self._tables.pending.scan()]
-        return Local(networks, frozenset(each.network for each in pending if each.kind == "removal"))
+        return LocalState(networks, frozenset(each.network for each in pending if each.kind == "removal"))
 
-    def _facts(self, name: str, local: Local, found: EngineNetwork | None) -> ReplicationFacts:
+    async def _publisher(self, definition: DefinitionRecord | None) -> str:
+        """The name of the host that published a definition, "" if it cannot be told: only words for people need it."""
+        if definition is None or definition.host == self._host:
+            return ""
+        try:
+            row = await self._tables.hosts.get(definition.host)
+        except (Unavailable, Internal):
+            return ""
+        return row.record.name if row else ""
+
+    def _facts(self, name: str, local: LocalState, found: EngineNetwork | None) -> ReplicationFacts:
         defined = self._definitions.rows.get(name)
         definition = defined.record if defined else None
         known = {name, definition.id if definition else name}
@@ -90,10 +103,9 @@ class Observer:
             host=self._host,
             now=self._now(),
             definition=definition,
-            removed=self._removed.rows.keys() | local.leaving,
-            unreadable=self._definitions.unreadable | self._removed.unreadable,
+            removed=self._tombstones.rows.keys() | local.pending_removals,
+            unreadable=self._definitions.unreadable | self._tombstones.unreadable,
             found=found,
             record=local.networks.get(found.id) if found else None,
             missing=missing[0] if missing else None,
-            hosts=self._hosts,
         )

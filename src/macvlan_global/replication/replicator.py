@@ -1,8 +1,15 @@
-"""Keeps this host's engine in step with the networks of the cluster.
+"""Replication: keeps the networks of this host's engine equal to those that the cluster defines.
 
-Whatever may have changed about a network makes its name be looked at: facts are gathered, `plan` decides, the action is
-carried out, and the name is looked at again until it is settled. One task looks at a name at a time, so actions about
-one network never overlap. Every minute, and after each gap, all names are compared.
+A reconciliation loop with one key for each network name. Whatever may concern a network (a change of its definition or
+tombstone, an event of the engine, a gap in either) only enqueues its name. A worker then observes the facts, decides on
+one action and applies it, and repeats that until the action is `Settled`. There is at most one worker for a name, so
+actions about one network never overlap. Every minute, and after each gap, all names are compared, which finds what no
+event told of.
+
+    watch definitions/, removed/ ─┐
+    events of the engine ─────────┼─► queue of names ─► worker: observe ─► decide ─► apply ─► engine, store
+    resync, every minute ─────────┘                       ▲                            │
+                                                          └──────── until Settled ─────┘
 """
 
 import asyncio
@@ -16,8 +23,19 @@ import msgspec
 
 from macvlan_global.engine.ports import Engine, NetworkEvent
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
-from macvlan_global.replication import decide
-from macvlan_global.replication.apply import Executor, NetworksHere, Outcome
+from macvlan_global.replication.apply import Executor, LocalNetworks, Outcome
+from macvlan_global.replication.decide import (
+    Action,
+    Change,
+    Create,
+    InConflict,
+    Keep,
+    Remove,
+    RemoveDuplicate,
+    Settled,
+    Wait,
+    decide,
+)
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.observe import Observer
 from macvlan_global.store.ports import ClusterStore
@@ -25,20 +43,20 @@ from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
 
-COMPARE_SECONDS = 60.0
-KEEP_REMOVED_SECONDS = 90 * 86400.0
+RESYNC_SECONDS = 60.0
+KEEP_TOMBSTONES_SECONDS = 90 * 86400.0
 FIRST_RETRY_SECONDS = 0.1
-AWAY_RETRY_SECONDS = 2.0
-"""The longest wait between two tries while the store or the engine is away."""
-REFUSED_RETRY_SECONDS = 30.0
-"""The longest wait between two tries of what the engine refuses."""
-AT_ONCE = 4
-"""How many networks are worked on at a time: the engine and the driver have containers to start besides."""
+LAST_RETRY_UNAVAILABLE_SECONDS = 2.0
+"""Longest back-off while the store or the engine does not answer."""
+LAST_RETRY_REFUSED_SECONDS = 30.0
+"""Longest back-off for what the engine refuses."""
+WORKERS = 4
+"""Names that are worked on at a time: the engine and the driver have containers to start besides."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkProblem:
-    """What an operator should know about a network on this host. `id` is the engine's, "" if it is not here.
+    """A problem with one network of this host, for the operator. `id` is the engine's, "" if it has none.
 
     With `blocks`, containers cannot be started on it.
     """
@@ -51,240 +69,265 @@ class NetworkProblem:
 
     @property
     def text(self) -> str:
-        """All of it in one line."""
+        """Reason and next step, in one line."""
         return f"{self.reason}; {self.next_step}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """Result of one pass over a name. `action` is None if none was decided; `longest_wait` bounds the back-off."""
+
+    outcome: Outcome
+    action: type[Action] | None = None
+    longest_wait: float = LAST_RETRY_REFUSED_SECONDS
+
+
 class Replicator:
-    """Networks of the cluster on this host. `run` does the work; everything else returns at once or soon."""
+    """Reconciles this host's networks with the cluster's. `run` does the work; events only enqueue names."""
 
     def __init__(
         self,
         store: ClusterStore,
         tables: Tables,
         engine: Engine,
-        networks: NetworksHere,
+        networks: LocalNetworks,
         host: str,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`store` is where the shared ones of `tables` live, `host` is this host's id."""
+        """`store` holds the shared ones of `tables`, `host` is this host's id, `now` gives seconds since the epoch."""
         self._tables = tables
         self._engine = engine
         self._networks = networks
         self._now = now
-        self._definitions = MirroredTable(store, tables.definitions, self._look_at, self._read_anew)
-        self._removed = MirroredTable(store, tables.removed, self._removed_changed, self._compare_soon)
-        watches = (self._definitions, self._removed)
-        self._gatherer = Observer(tables, engine, *watches, host=host, now=now)
-        self._carrier = Executor(tables, engine, networks, *watches)
+        self._definitions = MirroredTable(store, tables.definitions, self._enqueue, self._definitions_resynced)
+        self._tombstones = MirroredTable(store, tables.removed, self._tombstones_changed, self._request_resync)
+        mirrors = (self._definitions, self._tombstones)
+        self._observer = Observer(tables, engine, *mirrors, host=host, now=now)
+        self._executor = Executor(tables, engine, networks, *mirrors)
         self._problems: dict[str, NetworkProblem] = {}
-        self._looking: dict[str, asyncio.Event] = {}
-        self._to_look_at: set[str] = set()
-        self._something = asyncio.Event()
-        self._compare = asyncio.Event()
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._queue: set[str] = set()
+        self._queued = asyncio.Event()
+        self._active: dict[str, asyncio.Event] = {}  # names with a worker; the event has it look once more
+        self._slots = asyncio.Semaphore(WORKERS)
         self._engine_known = False
+        self._resync_due = asyncio.Event()
+        self._resyncing = False
         self.on_read: Callable[[], None] = lambda: None
-        """Told when the cluster's networks were read anew."""
-        self._comparing = False
+        """Called after all definitions were read again."""
 
     async def run(self) -> None:
         """Never returns."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._definitions.run())
-            tasks.create_task(self._removed.run())
-            tasks.create_task(self._compare_often())
+            tasks.create_task(self._tombstones.run())
+            tasks.create_task(self._resync_loop())
             while True:
-                await self._something.wait()
-                self._something.clear()
-                for name in sorted(self._to_look_at):
-                    if name in self._looking:
-                        self._looking[name].set()
+                await self._queued.wait()
+                self._queued.clear()
+                for name in sorted(self._queue):
+                    if name in self._active:
+                        self._active[name].set()
                     else:
-                        self._looking[name] = asyncio.Event()
-                        tasks.create_task(self._settle(name))
-                self._to_look_at.clear()
+                        self._active[name] = asyncio.Event()
+                        tasks.create_task(self._reconcile(name))
+                self._queue.clear()
 
-    # ------------------------------------------------------------- what happens
+    # ------------------------------------------------------------------ events
 
-    def network_event(self, event: NetworkEvent) -> None:
-        """Hear of something that happened to a network of ours on this engine."""
+    def on_network_event(self, event: NetworkEvent) -> None:
+        """Enqueue the network of an event of this host's engine, if it may concern replication."""
         if event.action in {"create", "destroy"} or (event.action == "disconnect" and event.name in self._problems):
-            self._look_at([event.name])
+            self._enqueue([event.name])
 
-    async def engine_came(self) -> None:
-        """Hear that the engine answers (again). Nothing may be deleted as unknown to it before this has returned.
+    async def on_engine_up(self) -> None:
+        """Check whether the engine, which answers (again), still has its data, and request a resync.
 
-        An engine that lost its networks gets them again; so what this host keeps about those it had is forgotten,
-        and not taken for removed by an operator.
+        An engine that lost its networks gets them again: the records of those it had are deleted first, so that they
+        are not taken for removals by an operator. Nothing may be deleted as unknown to the engine before this returns.
 
         Raises:
-            Unavailable: the engine does not answer; nothing is known then.
+            Unavailable: the engine does not answer; nothing was concluded.
         """
         found = (await self._engine.info()).id
         here = {each.id for each in await self._engine.every_network()}
         row = await self._tables.identity.get("this")
         if row and found and row.record.engine != found:
-            for network in (await self._gatherer.local()).networks.values():
+            for network in (await self._observer.local()).networks.values():
                 if network.published and network.id not in here:
-                    log.warning("the engine has lost network %s; it is made again", network.name or network.id[:12])
+                    log.warning(
+                        "network %s: the engine lost its data; the network is created again",
+                        network.name or network.id[:12],
+                    )
                     await self._networks.delete(network.id, everywhere=False)
             await self._tables.identity.replace(row, msgspec.structs.replace(row.record, engine=found))
         self._engine_known = True
-        self._compare_soon()
+        self._request_resync()
 
-    # ------------------------------------------------------------------ answers
+    # ------------------------------------------------------------------- state
 
     @property
     def following(self) -> bool:
-        """Whether changes of the cluster's networks are being received."""
-        return self._definitions.live and self._removed.live
+        """Whether the watches of definitions and tombstones are open."""
+        return self._definitions.live and self._tombstones.live
 
     @property
     def busy(self) -> bool:
-        """Whether something is being looked at, or about to be."""
-        return bool(self._looking or self._to_look_at or self._comparing or self._compare.is_set())
+        """Whether a name is queued or being worked on, or a resync is due or under way."""
+        return bool(self._active or self._queue or self._resyncing or self._resync_due.is_set())
 
     def problems(self) -> list[NetworkProblem]:
-        """What an operator should know, by the names of networks."""
+        """All problems, in the order of the networks' names."""
         return [self._problems[name] for name in sorted(self._problems)]
 
-    def conflict_of(self, network_id: str) -> str:
-        """Why no container may start on this network (the engine's id), and what to do; "" if it may."""
+    def admission_error(self, network_id: str) -> str:
+        """Admission check: the reason why no container may start on this network (the engine's id), "" if one may."""
         for problem in self._problems.values():
             if problem.blocks and problem.id == network_id:
                 return problem.text
         return ""
 
-    # ------------------------------------------------------------------- inside
+    # ------------------------------------------------------------------- queue
 
-    def _look_at(self, names: Iterable[str]) -> None:
-        self._to_look_at.update(names)
-        self._something.set()
+    def _enqueue(self, names: Iterable[str]) -> None:
+        self._queue.update(names)
+        self._queued.set()
 
-    def _removed_changed(self, ids: Iterable[str]) -> None:
-        self._look_at(self._removed.rows[each].record.name for each in ids if each in self._removed.rows)
+    def _tombstones_changed(self, ids: Iterable[str]) -> None:
+        self._enqueue(self._tombstones.rows[each].record.name for each in ids if each in self._tombstones.rows)
 
-    def _read_anew(self) -> None:
-        self._compare_soon()
+    def _definitions_resynced(self) -> None:
+        self._request_resync()
         self.on_read()
 
-    def _compare_soon(self) -> None:
-        self._compare.set()
+    def _request_resync(self) -> None:
+        self._resync_due.set()
 
     @property
     def _ready(self) -> bool:
-        return self._engine_known and self._definitions.complete and self._removed.complete
+        return self._engine_known and self._definitions.synced and self._tombstones.synced
 
-    async def _settle(self, name: str) -> None:
-        """Look at a name until nothing is left to do about it."""
-        event = self._looking[name]
-        wait, before = FIRST_RETRY_SECONDS, ""
+    # ------------------------------------------------------------------ worker
+
+    async def _reconcile(self, name: str) -> None:
+        """Work on one name until it is settled, and drop it from `_active`."""
+        again = self._active[name]
+        wait, before = FIRST_RETRY_SECONDS, None
         while True:
-            event.clear()
-            tried = await self._try(name)
-            if tried.outcome == "done" and not event.is_set():
-                del self._looking[name]
+            again.clear()
+            attempt = await self._attempt(name)
+            if attempt.outcome == "done" and not again.is_set():
+                del self._active[name]
                 return
-            # what was done already and is to be done again shows late, or fails without a word
-            if tried.outcome == "later" or tried.action == before:
+            # the same action twice in a row: its effect is not visible yet, or it failed silently; back off
+            if attempt.outcome == "later" or (attempt.action and attempt.action is before):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), wait)
-                wait = min(wait * 2, tried.longest_wait)
+                    await asyncio.wait_for(again.wait(), wait)
+                wait = min(wait * 2, attempt.longest_wait)
             else:
                 wait = FIRST_RETRY_SECONDS
-            before = tried.action
+            before = attempt.action
 
-    async def _try(self, name: str) -> "_Tried":
-        """Look at a name once."""
-        if not self._ready:  # the first comparison comes back to it
-            return _Tried("done")
-        doing = "gathering"
+    async def _attempt(self, name: str) -> _Attempt:
+        """Observe, decide and apply once."""
+        if not self._ready:  # the first resync enqueues it again
+            return _Attempt("done")
+        action: Action | None = None
         try:
             async with self._slots:
-                action = decide.decide(await self._gatherer.about(name))
-                doing = type(action).__name__
-                self._note(name, action)
-                return _Tried(await self._carrier.carry_out(action), doing)
+                action = decide(await self._observer.observe(name))
+                self._report(name, action)
+                return _Attempt(await self._executor.apply(action), type(action))
         except Unavailable as error:
             log.debug("network %s: %s", name, error)
-            return _Tried("later", doing, AWAY_RETRY_SECONDS)
+            return _Attempt("later", type(action) if action else None, LAST_RETRY_UNAVAILABLE_SECONDS)
         except MacvlanGlobalError as error:
-            what = f"network {name} of the cluster cannot be {_DOING.get(doing, 'looked after')} here: {error}"
-            self._put(NetworkProblem(name, "", what, "put right what it says, it is tried again every half minute"))
+            self._add_problem(_failed(name, action, error))
         except Exception:
-            log.exception("looking after network %s failed; it is tried again", name)
-        return _Tried("later", doing)
+            log.exception("network %s: replication failed, it is tried again", name)
+        return _Attempt("later", type(action) if action else None)
 
-    def _note(self, name: str, action: decide.Action) -> None:
-        """Keep what an operator should know, and log what is about to be done."""
-        if isinstance(action, decide.InConflict):
-            self._put(NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks))
-        elif isinstance(action, decide.Keep):
-            self._put(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
-        elif isinstance(action, decide.Settled):
-            if self._problems.pop(name, None):
-                log.info("network %s: %s", name, action.reason)
-        elif not isinstance(action, decide.Wait):
-            log.info("network %s: %s, since %s", name, type(action).__name__, action.reason)
+    # --------------------------------------------------------------- reporting
 
-    def _put(self, problem: NetworkProblem) -> None:
+    def _report(self, name: str, action: Action) -> None:
+        """Log a change before it is made, and add or clear the problem of this name."""
+        match action:
+            case InConflict():
+                self._add_problem(NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks))
+            case Keep():
+                self._add_problem(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
+            case Settled():
+                if self._problems.pop(name, None):
+                    log.info("network %s: the problem is gone, %s", name, action.reason)
+            case Wait():
+                log.debug("network %s: waiting, %s", name, action.reason)
+            case _:
+                _log_change(name, action)
+
+    def _add_problem(self, problem: NetworkProblem) -> None:
         if self._problems.get(problem.name) != problem:
-            log.warning("%s; %s", problem.reason, problem.next_step)
+            log.warning("%s", problem.text)
         self._problems[problem.name] = problem
 
-    async def _compare_often(self) -> None:
+    # ------------------------------------------------------------------ resync
+
+    async def _resync_loop(self) -> None:
         wait = FIRST_RETRY_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._compare.wait(), COMPARE_SECONDS)
-            self._compare.clear()
+                await asyncio.wait_for(self._resync_due.wait(), RESYNC_SECONDS)
+            self._resync_due.clear()
             if not self._ready:
                 continue
-            self._comparing = True
+            self._resyncing = True
             try:
-                await self._compare_all()
+                await self._resync()
                 wait = FIRST_RETRY_SECONDS
             except Unavailable as error:
                 log.debug("networks are not compared yet: %s", error)
                 await asyncio.sleep(wait)
-                wait = min(wait * 2, AWAY_RETRY_SECONDS)
-                self._compare.set()
+                wait = min(wait * 2, LAST_RETRY_UNAVAILABLE_SECONDS)
+                self._resync_due.set()
             except Exception:
-                log.exception("comparing the networks failed; it is tried again")
+                log.exception("comparing the networks failed, it is tried again")
             finally:
-                self._comparing = False
+                self._resyncing = False
 
-    async def _compare_all(self) -> None:
+    async def _resync(self) -> None:
+        """Enqueue every name that is not settled."""
         names = set(self._problems)
-        for facts in await self._gatherer.everything():
-            names.discard(facts.name)
-            action = decide.decide(facts)
-            if isinstance(action, decide.Settled | decide.InConflict):
-                self._note(facts.name, action)
+        for facts in await self._observer.observe_all():
+            action = decide(facts)
+            if isinstance(action, Settled):
+                self._report(facts.name, action)
+                names.discard(facts.name)
             else:
                 names.add(facts.name)
-        self._look_at(names)
-        await self._forget_old_removals()
+        self._enqueue(names)
+        await self._delete_old_tombstones()
 
-    async def _forget_old_removals(self) -> None:
-        """A host that was away for longer than this would bring a network back; nobody is, and rows must not pile
-        up for ever."""
-        used = {each.shared_id for each in (await self._gatherer.local()).networks.values()}
-        for key, row in list(self._removed.rows.items()):
-            if self._now() - row.record.at > KEEP_REMOVED_SECONDS and row.record.id not in used:
+    async def _delete_old_tombstones(self) -> None:
+        """Delete tombstones that no host can need any more, so that they do not pile up.
+
+        A host that was away for longer than `KEEP_TOMBSTONES_SECONDS` would bring a network back.
+        """
+        used = {each.shared_id for each in (await self._observer.local()).networks.values()}
+        for key, row in list(self._tombstones.rows.items()):
+            if self._now() - row.record.at > KEEP_TOMBSTONES_SECONDS and row.record.id not in used:
                 await self._tables.removed.delete(row)
-                self._removed.learn(key, None)
+                self._tombstones.put(key, None)
 
 
-_DOING = {"Create": "made", "Remove": "removed"}
+def _log_change(name: str, action: Change) -> None:
+    log.info("%s network %s: %s", action.verb, name, action.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """What came of looking at a name, and how long to wait at most before the next time."""
-
-    outcome: Outcome
-    action: str = ""
-    longest_wait: float = REFUSED_RETRY_SECONDS
+def _failed(name: str, action: Action | None, error: MacvlanGlobalError) -> NetworkProblem:
+    match action:
+        case Create():
+            what = f"network {name} of the cluster cannot be created on this host: {error}"
+        case Remove() | RemoveDuplicate():
+            what = f"network {name} of the cluster cannot be removed from this host: {error}"
+        case _:
+            what = f"network {name} of the cluster cannot be compared with this host: {error}"
+    return NetworkProblem(name, "", what, "correct the cause; it is tried again every 30 seconds")

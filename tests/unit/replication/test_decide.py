@@ -1,4 +1,4 @@
-"""What is decided about one name, fact by fact."""
+"""The action for one name, fact by fact."""
 
 from dataclasses import replace
 
@@ -10,17 +10,17 @@ from macvlan_global.replication.decide import (
     OUR_DRIVER,
     Action,
     Create,
+    DeleteDefinition,
     InConflict,
     Keep,
-    MarkRemoved,
-    NotePublished,
     Publish,
     Remove,
+    RemoveDuplicate,
     ReplicationFacts,
+    SetPublished,
     Settled,
-    Unmake,
     Wait,
-    Withdraw,
+    WriteTombstone,
     decide,
 )
 from macvlan_global.replication.definition import definition_of
@@ -35,17 +35,17 @@ DEFINED = definition_of(LAN, "host-b", 5.0)
 NEW = NetworkRecord(id="aa", name="lan", cluster="aa", options={}, at=NOW)
 KNOWN = NetworkRecord(id="aa", name="lan", cluster="aa", published=True, options={}, at=0.0)
 NEW_OTHER = structs.replace(NEW, id="bb", cluster="bb")
-NOTHING = ReplicationFacts("lan", "host-a", NOW, hosts={"host-b": "beta"})
+NOTHING = ReplicationFacts("lan", "host-a", NOW, publisher="beta")
 GONE = frozenset({"aa"})
 
 CASES = {
     "nothing anywhere": (NOTHING, Settled),
     "it is only defined": (replace(NOTHING, definition=DEFINED), Create),
-    "defined, and removed": (replace(NOTHING, definition=DEFINED, removed=GONE), Withdraw),
+    "defined, and removed": (replace(NOTHING, definition=DEFINED, removed=GONE), DeleteDefinition),
     "made here just now": (replace(NOTHING, found=LAN, record=NEW), Publish),
     "its definition is lost": (replace(NOTHING, found=LAN, record=KNOWN), Publish),
     "the driver does not know it": (replace(NOTHING, found=LAN), Wait),
-    "published, and not noted": (replace(NOTHING, found=LAN, record=NEW, definition=DEFINED), NotePublished),
+    "published, and not noted": (replace(NOTHING, found=LAN, record=NEW, definition=DEFINED), SetPublished),
     "all is well": (replace(NOTHING, found=LAN, record=KNOWN, definition=DEFINED), Settled),
     "removed, and idle": (replace(NOTHING, found=LAN, record=KNOWN, removed=GONE), Remove),
     "removed, and in use": (replace(NOTHING, found=USED, record=KNOWN, removed=GONE), Keep),
@@ -53,10 +53,10 @@ CASES = {
         replace(NOTHING, found=USED, record=KNOWN, removed=GONE, definition=definition_of(OTHER, "host-b", 6.0)),
         Keep,
     ),
-    "it was removed while nobody looked": (replace(NOTHING, missing=KNOWN, definition=DEFINED), MarkRemoved),
-    "and its definition is lost": (replace(NOTHING, missing=KNOWN), MarkRemoved),
+    "it was removed while nobody looked": (replace(NOTHING, missing=KNOWN, definition=DEFINED), WriteTombstone),
+    "and its definition is lost": (replace(NOTHING, missing=KNOWN), WriteTombstone),
     "and it is young": (replace(NOTHING, missing=structs.replace(KNOWN, at=NOW - 59), definition=DEFINED), Wait),
-    "and its clock was ahead": (replace(NOTHING, missing=structs.replace(KNOWN, at=NOW + 9)), MarkRemoved),
+    "and its clock was ahead": (replace(NOTHING, missing=structs.replace(KNOWN, at=NOW + 9)), WriteTombstone),
     "and that is known": (replace(NOTHING, missing=KNOWN, removed=GONE), Settled),
     "the cluster has another": (replace(NOTHING, found=OTHER, record=NEW_OTHER, definition=DEFINED), InConflict),
     "a bridge has the name": (replace(NOTHING, found=replace(LAN, driver="bridge"), definition=DEFINED), InConflict),
@@ -72,11 +72,11 @@ CASES = {
     ),
     "the engine made two of the name": (
         replace(NOTHING, found=replace(OTHER, twins=(COPY,)), record=NEW_OTHER, definition=DEFINED),
-        Unmake,
+        RemoveDuplicate,
     ),
     "ours is the first of the two": (
         replace(NOTHING, found=replace(COPY, twins=(OTHER,)), record=KNOWN, definition=DEFINED),
-        Unmake,
+        RemoveDuplicate,
     ),
     "and containers are on ours": (
         replace(
@@ -123,18 +123,18 @@ def test_a_copy_is_known_by_its_origin() -> None:
 
 def test_why_a_network_is_published() -> None:
     """A new one, or one whose definition was lost."""
-    assert decide(replace(NOTHING, found=LAN, record=NEW)).reason == "it was made on this host"
-    assert decide(replace(NOTHING, found=LAN, record=KNOWN)).reason == "the cluster has lost its definition"
+    assert decide(replace(NOTHING, found=LAN, record=NEW)).reason == "it was created on this host"
+    assert decide(replace(NOTHING, found=LAN, record=KNOWN)).reason == "the cluster lost its definition"
 
 
 def test_a_conflict_says_all() -> None:
-    """Whose network it is, in what they differ, what to do; and containers cannot be started on it."""
+    """It names the publisher, the differences and the next step; and containers cannot be started on it."""
     action = decide(replace(NOTHING, found=OTHER, record=NEW_OTHER, definition=DEFINED))
     assert action == InConflict(
         "bb",
         "network lan here is not the cluster's network of that name, which is from host beta: "
         "subnets: 10.8.0.0/24 there and 10.9.0.0/24 here",
-        "remove the one here (docker network rm lan) and the cluster's is made",
+        "remove the one on this host (docker network rm lan), then the cluster's is created",
         blocks=True,
     )
 
@@ -144,8 +144,8 @@ def test_a_conflict_of_twins() -> None:
     twin = structs.replace(definition_of(replace(OTHER, id="cc"), "host-a", 5.0))
     action = decide(replace(NOTHING, found=OTHER, record=NEW_OTHER, definition=twin))
     assert action.reason == (
-        "network lan here is not the cluster's network of that name, which is from this host, earlier: it looks the "
-        "same, and has addresses of its own"
+        "network lan here is not the cluster's network of that name, which is from this host, earlier: it has the "
+        "same settings, and addresses of its own"
     )
 
 
@@ -154,15 +154,18 @@ def test_a_foreign_network_is_named() -> None:
     action = decide(replace(NOTHING, found=replace(LAN, driver="bridge"), definition=DEFINED))
     assert action == InConflict(
         "aa",
-        "the cluster's network lan, from host beta, is not here: this host has one of driver bridge by that name",
-        "remove the one here (docker network rm lan) and the cluster's is made",
+        "the cluster's network lan (from host beta) cannot be created here: this host has a network of driver bridge "
+        "of that name",
+        "remove the one on this host (docker network rm lan), then the cluster's is created",
         blocks=False,
     )
     mine = decide(replace(NOTHING, found=LAN, record=structs.replace(KNOWN, cluster=""), definition=DEFINED))
-    assert "this host has one of its own by that name" in mine.reason
+    assert "this host has a local network of that name" in mine.reason
 
 
 def test_who_keeps_a_removed_network() -> None:
     """The containers are named."""
     action = decide(replace(NOTHING, found=USED, record=KNOWN, removed=GONE))
-    assert action.reason == "network lan was removed in the cluster and stays here for its containers: db, web"
+    assert (
+        action.reason == "network lan was removed in the cluster and is kept on this host for its containers: db, web"
+    )

@@ -8,7 +8,7 @@ import pytest
 from macvlan_global.engine.docker import DRIVER
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
 from macvlan_global.replication.decide import OUR_DRIVER
-from macvlan_global.replication.definition import cluster_id, definition_of, differs, to_create
+from macvlan_global.replication.definition import cluster_id, definition_of, differences, to_create
 from macvlan_global.store.records import DefinitionRecord
 
 LAN = EngineNetwork(
@@ -50,7 +50,7 @@ def _made_from(definition: DefinitionRecord) -> EngineNetwork:
 
 
 def test_our_driver_has_one_name() -> None:
-    """What replication takes for ours is what the engine calls us."""
+    """Replication and the engine call our driver by one name."""
     assert OUR_DRIVER == DRIVER
 
 
@@ -71,9 +71,9 @@ def test_a_copy_defines_the_same_network() -> None:
 
 def test_what_is_the_same_does_not_differ() -> None:
     """Neither the original nor a copy; and engine 28 lists the subnets of families the other way round."""
-    assert differs(DEFINED, LAN) == []
-    assert differs(DEFINED, _made_from(DEFINED)) == []
-    assert differs(DEFINED, replace(LAN, subnets=LAN.subnets[::-1])) == []
+    assert differences(DEFINED, LAN) == []
+    assert differences(DEFINED, _made_from(DEFINED)) == []
+    assert differences(DEFINED, replace(LAN, subnets=LAN.subnets[::-1])) == []
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_what_is_the_same_does_not_differ() -> None:
 )
 def test_every_difference_has_words(here: EngineNetwork, words: str) -> None:
     """Both sides are named."""
-    assert differs(DEFINED, here) == [words]
+    assert differences(DEFINED, here) == [words]

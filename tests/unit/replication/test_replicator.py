@@ -16,7 +16,7 @@ from macvlan_global.replication import decide
 from macvlan_global.replication.apply import Executor
 from macvlan_global.replication.definition import cluster_id, definition_of
 from macvlan_global.replication.mirror import MirroredTable
-from macvlan_global.replication.replicator import KEEP_REMOVED_SECONDS, Replicator
+from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import DefinitionRecord, HostRecord, RemovedRecord
 from testkit.fake_clock import FakeClock
@@ -37,7 +37,7 @@ class Site:
         docker = FakeDocker(name, store, MemoryStore(), clock)
         await docker.install()
         replicator = Replicator(store, docker.tables, docker, docker, name, now=clock)
-        docker.tell = replicator.network_event
+        docker.tell = replicator.on_network_event
         await docker.tables.hosts.put(HostRecord(id=name, name=f"host-{name}", seen=0.0), name)
         return cls(docker, replicator)
 
@@ -46,12 +46,12 @@ class Site:
         """It replicates within the block."""
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self.replicator.run())
-            await self.replicator.engine_came()
+            await self.replicator.on_engine_up()
             yield self
             running.cancel()
 
     def reason(self) -> str:
-        """What the only problem is."""
+        """The reason of the only problem."""
         [problem] = self.replicator.problems()
         return problem.reason
 
@@ -128,9 +128,9 @@ async def test_a_network_in_use_goes_with_its_last_container(pair: Pair) -> None
     await pair.a.docker.rm("lan")
     new = await pair.a.docker.create("lan", "10.9.0.0/24")
     await until(pair.b.replicator.problems, "the report of b")
-    assert pair.b.reason() == "network lan was removed in the cluster and stays here for its containers: web"
-    assert pair.b.replicator.conflict_of(old.id).startswith(pair.b.reason() + "; it goes with the last of them")
-    assert pair.b.replicator.conflict_of("another") == ""
+    assert pair.b.reason() == "network lan was removed in the cluster and is kept on this host for its containers: web"
+    assert pair.b.replicator.admission_error(old.id).startswith(pair.b.reason() + "; stop or disconnect them")
+    assert pair.b.replicator.admission_error("another") == ""
     assert pair.b.docker.has("lan")
     pair.b.docker.stop("web")
     await until(lambda: (found := pair.b.docker.has("lan")) and cluster_id(found) == new, "the new network on b")
@@ -149,9 +149,9 @@ async def test_one_of_two_networks_wins(pair: Pair) -> None:
     assert lost
     assert won
     assert winner.replicator.problems() == []
-    assert winner.replicator.conflict_of(won.id) == ""
-    assert f"which is from host host-{winner.docker.host}: subnets: 10." in loser.replicator.conflict_of(lost.id)
-    assert "docker network rm lan" in loser.replicator.conflict_of(lost.id)
+    assert winner.replicator.admission_error(won.id) == ""
+    assert f"which is from host host-{winner.docker.host}: subnets: 10." in loser.replicator.admission_error(lost.id)
+    assert "docker network rm lan" in loser.replicator.admission_error(lost.id)
     await loser.docker.rm("lan")
     await until(lambda: loser.docker.made == ["lan"], "the cluster's network")
     await settled(loser)
@@ -168,8 +168,8 @@ async def test_a_foreign_network_is_left_alone(pair: Pair) -> None:
     await until(lambda: len(pair.b.replicator.problems()) == 2, "two reports")
     dmz, lan = pair.b.replicator.problems()
     assert (lan.id, dmz.id, lan.blocks, dmz.blocks) == (bridge, own, False, False)
-    assert "this host has one of driver bridge by that name" in lan.reason
-    assert "this host has one of its own by that name" in dmz.reason
+    assert "this host has a network of driver bridge of that name" in lan.reason
+    assert "this host has a local network of that name" in dmz.reason
     await pair.b.docker.rm("lan")
     await until(lambda: pair.b.docker.made == ["lan"], "the cluster's network")
 
@@ -208,7 +208,7 @@ async def test_removed_while_the_driver_was_down() -> None:
             assert a.docker.has("lan")
             assert not b.docker.has("lan")
             clock.advance(120)
-            await b.replicator.engine_came()
+            await b.replicator.on_engine_up()
             await until(lambda: not a.docker.has("lan"), "the removal on a")
             await settled(a, b)
             assert not b.docker.has("lan")
@@ -226,7 +226,7 @@ async def test_an_engine_that_lost_its_data(pair: Pair) -> None:
     await settled(pair.a, pair.b)
     pair.clock.advance(120)
     pair.a.docker.lose_data()
-    await pair.a.replicator.engine_came()
+    await pair.a.replicator.on_engine_up()
     await until(lambda: pair.a.docker.has("lan"), "the network on a")
     await settled(pair.a, pair.b)
     found = pair.a.docker.has("lan")
@@ -247,8 +247,8 @@ async def test_nothing_is_taken_for_removed_from_another_engine(pair: Pair) -> N
     pair.a.docker.lose_data()
     watches = _unwatched(pair.a, pair.store)
     [row] = await pair.a.docker.tables.networks.scan()
-    outcome = await Executor(pair.a.docker.tables, pair.a.docker, pair.a.docker, *watches).carry_out(
-        decide.MarkRemoved(row.record.id, "it looks removed")
+    outcome = await Executor(pair.a.docker.tables, pair.a.docker, pair.a.docker, *watches).apply(
+        decide.WriteTombstone(row.record.id, "it looks removed")
     )
     assert outcome == "later"
     assert await pair.a.docker.tables.removed.scan() == []
@@ -264,7 +264,7 @@ def _unwatched(site: Site, store: MemoryStore) -> tuple[MirroredTable[Definition
 
 
 async def test_a_lagging_watch_brings_nothing_back(pair: Pair) -> None:
-    """What was removed a moment ago is neither made nor published again by who has not heard of it."""
+    """A network removed a moment ago is neither created nor published again by a host whose watch lags."""
     await pair.a.docker.create("lan")
     await until(lambda: pair.b.docker.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
@@ -274,14 +274,14 @@ async def test_a_lagging_watch_brings_nothing_back(pair: Pair) -> None:
     await pair.a.docker.rm("lan")
     await until(lambda: not pair.b.docker.has("lan"), "the removal on b")
     definitions, removed = _unwatched(pair.b, pair.store)
-    carrier = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, definitions, removed)
-    assert await carrier.carry_out(decide.Create(definition, "it is defined")) == "again"
-    assert await carrier.carry_out(decide.Publish(copy.id, definition, "it is lost")) == "again"
+    executor = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, definitions, removed)
+    assert await executor.apply(decide.Create(definition, "it is defined")) == "again"
+    assert await executor.apply(decide.Publish(copy.id, definition, "it is lost")) == "again"
     assert list(pair.b.docker.names()) == []
     assert await pair.b.docker.tables.definitions.scan() == []
     assert definition.id in removed.rows, "it knows now"
     await pair.a.docker.tables.removed.drop(definition.id)
-    assert await carrier.carry_out(decide.Create(definition, "it was defined")) == "again"
+    assert await executor.apply(decide.Create(definition, "it was defined")) == "again"
     assert list(pair.b.docker.names()) == [], "what is no longer defined is not made either"
 
 
@@ -292,8 +292,8 @@ async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
     await settled(pair.a, pair.b)
     copy = pair.b.docker.has("lan")
     assert copy
-    carrier = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, *_unwatched(pair.b, pair.store))
-    assert await carrier.carry_out(decide.Unmake(copy.id, "there are two")) == "again"
+    executor = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, *_unwatched(pair.b, pair.store))
+    assert await executor.apply(decide.RemoveDuplicate(copy.id, "there are two")) == "again"
     assert await pair.b.docker.tables.removed.scan() == []
     await until(lambda: (again := pair.b.docker.has("lan")) and again.id != copy.id, "the next look at b")
     assert pair.a.docker.has("lan")
@@ -356,7 +356,8 @@ async def test_what_the_engine_refuses_is_shown_and_tried_again(pair: Pair) -> N
     await until(pair.b.replicator.problems, "the report of b")
     [problem] = pair.b.replicator.problems()
     assert problem.reason == (
-        "network lan of the cluster cannot be made here: the Docker Engine refuses: no usable parent: eth7 is not there"
+        "network lan of the cluster cannot be created on this host: the Docker Engine refuses: no usable parent: eth7 "
+        "is not there"
     )
     assert (problem.name, problem.id, problem.blocks) == ("lan", "", False)
     pair.b.docker.trouble.refuses = ""
@@ -365,10 +366,10 @@ async def test_what_the_engine_refuses_is_shown_and_tried_again(pair: Pair) -> N
 
 
 async def test_an_engine_that_is_away(pair: Pair) -> None:
-    """What it misses is made when it is back, without being asked for again."""
+    """A network published meanwhile is created when it is back, without another event."""
     pair.b.docker.trouble.away = True
     with pytest.raises(Unavailable):
-        await pair.b.replicator.engine_came()
+        await pair.b.replicator.on_engine_up()
     await pair.a.docker.create("lan")
     await until(lambda: pair.b.replicator.busy, "a try")
     pair.b.docker.trouble.away = False
@@ -376,7 +377,7 @@ async def test_an_engine_that_is_away(pair: Pair) -> None:
 
 
 async def test_a_store_that_fails_at_every_step() -> None:
-    """Whichever single step of the store fails, before or after it was done: in the end both hosts have the network."""
+    """Any single step of the store may fail, before or after it was done: in the end both hosts have the network."""
     for after in (False, True):
         number = 1
         while await _made_with_fault(number, after=after):
@@ -406,12 +407,12 @@ async def _made_with_fault(number: int, *, after: bool) -> bool:
 async def test_old_removals_are_forgotten(pair: Pair) -> None:
     """After ninety days a row tells nobody anything; a younger one stays."""
     tables = pair.a.docker.tables
-    old = RemovedRecord(id="11", name="old", host="a", at=pair.clock() - KEEP_REMOVED_SECONDS - 1)
-    young = structs.replace(old, id="22", name="young", at=pair.clock() - KEEP_REMOVED_SECONDS + 60)
+    old = RemovedRecord(id="11", name="old", host="a", at=pair.clock() - KEEP_TOMBSTONES_SECONDS - 1)
+    young = structs.replace(old, id="22", name="young", at=pair.clock() - KEEP_TOMBSTONES_SECONDS + 60)
     await tables.removed.create(old, old.id)
     await tables.removed.create(young, young.id)
     await settled(pair.a, pair.b)
-    await pair.a.replicator.engine_came()
+    await pair.a.replicator.on_engine_up()
     deadline = time.monotonic() + 5
     while [row.record.id for row in await tables.removed.scan()] != ["22"]:
         assert time.monotonic() < deadline
@@ -419,7 +420,7 @@ async def test_old_removals_are_forgotten(pair: Pair) -> None:
 
 
 async def test_what_a_newer_version_wrote_is_left_alone(pair: Pair) -> None:
-    """Its definition is neither followed nor overwritten, nor is its mark of a removal guessed at."""
+    """Its definition is neither followed nor overwritten, nor is its tombstone guessed at."""
     await pair.store.create("definitions/lan", b'{"v": 99, "id": "77"}')
     await pair.store.create("removed/88", b"no JSON at all")
     await pair.a.docker.create("lan")
@@ -436,5 +437,5 @@ async def test_other_events_change_nothing(pair: Pair) -> None:
     await pair.a.docker.create("lan")
     await settled(pair.a, pair.b)
     for action in ("connect", "disconnect"):
-        pair.a.replicator.network_event(NetworkEvent(action, "aa", "lan"))
+        pair.a.replicator.on_network_event(NetworkEvent(action, "aa", "lan"))
         assert not pair.a.replicator.busy
