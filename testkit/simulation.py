@@ -67,6 +67,7 @@ def simulate(
 
     `store` makes the shared store, `kernel` that of a host: a test of the simulation itself gives broken ones.
     """
+    random.seed(seed)  # our own code draws its pauses from here
     with _quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(_World(seed, steps, store(), kernel).run())
 
