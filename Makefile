@@ -1,12 +1,19 @@
-# Three commands to know: `make run`, `make demo` and `make test`. Each does all the set-up it needs.
+# Four commands to know: `make unit`, `make run`, `make demo` and `make test`. Each does all the set-up it needs.
 
 PY := .venv/bin/python
 STORE ?= consul
 
-.PHONY: help run stop demo test check lint bench plugin lab format requirements clean
+# One room of the unit tests: its folder, or its file; without ROOM, all of them and the properties.
+ROOM_TESTS = $(wildcard tests/unit/$(ROOM) tests/unit/test_$(ROOM).py tests/property/test_$(ROOM)*.py)
+UNIT_TESTS = $(if $(ROOM),$(or $(ROOM_TESTS),tests/unit/$(ROOM)),tests/unit tests/property)
+
+.PHONY: help unit run stop demo test check lint bench plugin lab format requirements clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+unit: .venv ## unit and property tests, in seconds and without root; ROOM=ipam for those of one room
+	@$(PY) -m pytest -q -n 2 --hypothesis-profile=brief $(UNIT_TESTS)
 
 run: .venv ## a real engine, the driver and the first example, on a wire of its own
 	@$(PY) -m demo run

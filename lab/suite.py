@@ -24,7 +24,7 @@ NEEDED = ("8021q", "dummy")
 AT_ONCE = 3
 WITHOUT_ENGINES = ("unit", "property", "simulation", "contract")
 """Folders of tests that go first, all in one process; the guests come behind them."""
-LONGEST = ("e2e", "global", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
+LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
 """The other folders, each a suite of its own. One that is not here yet goes last."""
 
 

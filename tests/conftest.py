@@ -1,19 +1,45 @@
-"""What every suite shares: tests that want kernel modules which this kernel lacks run in the guest kernel instead."""
+"""Shared by all suites: number of examples of hypothesis, leftovers of the lab, and tests for the guest kernel.
+
+Hypothesis is bounded, without a deadline, and draws the same examples every time in CI. `make test` draws the full
+number. `make unit` is run after every change and draws a tenth, by `--hypothesis-profile=brief`, which pytest loads
+after this file.
+
+Tests that want kernel modules which this kernel lacks run in the guest kernel instead.
+"""
 
 import os
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lab import kernel_has, reap_leftovers
+from tests.property.examples import FULL
+
+settings.register_profile(
+    "bounded",
+    max_examples=FULL,
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    # a driver over fakes is built for each example, inside the test: nothing is shared between examples
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("brief", settings.get_profile("bounded"), max_examples=FULL // 10)
+settings.load_profile("bounded")
+
+NO_LAB = ("unit", "property", "simulation")
+"""Folders whose tests make nothing on the host: neither root nor the lab is needed."""
 
 IN_GUEST_ONLY = "MACVLAN_GLOBAL_TESTS_GUEST"
 """Set in the guest: only the tests that the kernel outside could not run are wanted there."""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _clean_start() -> None:
+def _clean_start(request: pytest.FixtureRequest) -> None:
     """Start from nothing: what an interrupted run left behind goes first."""
-    reap_leftovers()
+    here = Path(__file__).parent
+    if any(item.path.relative_to(here).parts[0] not in NO_LAB for item in request.session.items):
+        reap_leftovers()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

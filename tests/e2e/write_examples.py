@@ -18,7 +18,7 @@ from lab.suite import GUEST_MARK  # noqa: E402
 
 OUT = ROOT / "docs/examples"
 DOCS_OUT = "MACVLAN_GLOBAL_DOCS_OUT"
-SUITES = ["tests/e2e/test_seed.py", "tests/global/test_seed_two_hosts.py"]
+SUITES = ["tests/e2e/test_seed.py", "tests/cluster/test_seed_two_hosts.py"]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "newest", *SUITES]
 
 

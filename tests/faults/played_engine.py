@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from plugin_calls import GATEWAY, Gone, Plugin, Refused
 
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from tests.faults.plugin_calls import GATEWAY, Gone, Plugin, Refused
 
 DRIVER = "macvlan-global"
 GENERIC = "com.docker.network.generic"

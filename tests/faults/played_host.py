@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from played_engine import PlayedEngine, PlayedLeg, PlayedNetwork, long_id
-from plugin_calls import Gone, Plugin, Refused
-
 from lab import Host
 from lab.driver import SOCKET, Driver
 from testkit.history import Event, Outcome, What
+from tests.faults.played_engine import PlayedEngine, PlayedLeg, PlayedNetwork, long_id
+from tests.faults.plugin_calls import Gone, Plugin, Refused
 
 USERS = 8
 """Of each host, each with one thing under way."""

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from played_engine import DRIVER, PlayedNetwork
-from played_host import PlayedHost
-from plugin_calls import Refused
-from trouble import Trouble, until
 
 from lab.cluster_site import ClusterSite, StoreKind
 from lab.proxy import TcpProxy
 from lab.site import links
 from testkit.history import Event, Violation, compare_end, judge
+from tests.faults.played_engine import DRIVER, PlayedNetwork
+from tests.faults.played_host import PlayedHost
+from tests.faults.plugin_calls import Refused
+from tests.faults.trouble import Trouble, until
 
 HOSTS = 8
 OPERATIONS = 51_000

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from pathlib import Path
 from typing import Any, TypeVar
 
-from played_host import PlayedHost
-
 from lab import Host
 from lab.cluster_site import ClusterSite
 from lab.errors import CommandError
@@ -22,6 +20,7 @@ from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.records import AddressRecord
 from macvlan_global.store.table import Tables
 from testkit.history import Event, What
+from tests.faults.played_host import PlayedHost
 
 T = TypeVar("T")
 

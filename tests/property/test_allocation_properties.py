@@ -17,6 +17,7 @@ from macvlan_global.store.table import Tables
 from macvlan_global.subnets import from_number, parse_subnet, usable
 from testkit.fake_clock import FakeClock
 from testkit.fake_peers import FakePeers
+from tests.property.examples import examples
 
 SUBNETS = {"192.168.1.0/29": 6, "192.168.1.0/31": 2, "fd00::/126": 3, "10.0.0.0/28": 14}
 
@@ -161,5 +162,5 @@ class AddressBook(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
 
-AddressBook.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AddressBook.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestAddressBook = AddressBook.TestCase

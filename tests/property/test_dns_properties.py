@@ -12,6 +12,7 @@ from macvlan_global.dns.resolvconf.text import with_ours, without_ours
 from macvlan_global.dns.resolver.answer import PAYLOAD
 from macvlan_global.dns.resolver.names import NameTable, fold, spelled
 from macvlan_global.store.records import NameRecord
+from tests.property.examples import examples
 from tests.unit.dns.names import knowing, question, record
 
 NAMES = ["web", "WEB", "db", "a.lan", "x" * 63, "", "lan"]
@@ -52,7 +53,7 @@ NEARLY_QUERIES = st.builds(
 )
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(st.binary(max_size=80) | QUERIES | NEARLY_QUERIES, st.booleans())
 def test_any_bytes_get_a_reply_that_fits_or_none(query: bytes, udp: bool) -> None:
     """With the query's id and the mark of a reply, within bounds, readable, and never "no such name"."""

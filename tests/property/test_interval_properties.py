@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from macvlan_global.ipam.intervals import IntervalSet
+from tests.property.examples import examples
 
 NUMBERS = st.integers(0, 40)
 CHANGES = st.lists(st.tuples(st.booleans(), NUMBERS), max_size=80)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(NUMBERS), CHANGES, NUMBERS, NUMBERS)
 def test_as_a_set(first: list[int], changes: list[tuple[bool, int]], start: int, stop: int) -> None:
     """After any changes: size, membership, what is held in a window, and the next free number."""
@@ -25,7 +26,7 @@ def test_as_a_set(first: list[int], changes: list[tuple[bool, int]], start: int,
     assert held.next_free(start, stop) == next((each for each in range(start, stop) if each not in model), None)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(NUMBERS), CHANGES)
 def test_runs_are_sorted_apart_and_not_empty(first: list[int], changes: list[tuple[bool, int]]) -> None:
     """Which is what makes a full stretch one step."""

@@ -19,6 +19,7 @@ from macvlan_global.store.memory import MemoryStore, Saved
 from macvlan_global.store.records import DefinitionRecord, RemovedRecord
 from testkit.fake_clock import FakeClock
 from testkit.fake_docker import OURS, FakeDocker
+from tests.property.examples import examples
 
 NAMES = ("lan",)
 HOSTS = ("a", "b")
@@ -248,4 +249,4 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestCluster.settings = settings(max_examples=examples(200), stateful_step_count=30, deadline=None)

@@ -15,6 +15,7 @@ from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.metrics import Metrics
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import Rig
+from tests.property.examples import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
@@ -97,7 +98,7 @@ async def _answers(requests: list[tuple[str, bytes]]) -> list[tuple[str, int, by
 PATHS = asyncio.run(_rig())[2]
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.lists(st.tuples(st.sampled_from(sorted(PATHS)), BODIES), min_size=1, max_size=8))
 def test_any_body_to_any_path_gets_a_well_formed_reply(requests: list[tuple[str, bytes]]) -> None:
     """200 with a reply or an error where it belongs, or 400 with the error; never a bug."""

@@ -42,7 +42,8 @@ def knowing(*records: NameRecord) -> Answers:
 
 
 def question(name: str, kind: str = "A", **options: object) -> bytes:
-    """A query as an asker sends it."""
+    """A query as an asker sends it, always with the same id: tests are named after queries."""
+    options.setdefault("id", 4711)
     return dns.message.make_query(name, kind, **options).to_wire()  # type: ignore[arg-type]
 
 

@@ -130,7 +130,7 @@ def test_no_reply_to_what_cannot_have_one(query: bytes) -> None:
         (struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + b"\xc0\x0c\0\1\0\1", dns.rcode.FORMERR),
         (question("web") + b"junk", dns.rcode.FORMERR),
         (question("web") + b"\0" * LONGEST_QUERY, dns.rcode.FORMERR),
-        (dns.update.UpdateMessage("lan").to_wire(), dns.rcode.NOTIMP),
+        (dns.update.UpdateMessage("lan", id=4711).to_wire(), dns.rcode.NOTIMP),
     ],
 )
 def test_what_is_not_a_question_is_told_so(query: bytes, code: dns.rcode.Rcode) -> None:

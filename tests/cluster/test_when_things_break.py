@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fragile import FragileCluster, calls, holders
 
 from lab import DockerError
 from lab.cluster import paused
@@ -22,6 +21,7 @@ from lab.driver import SOCKET
 from lab.paths import BUILD
 from lab.site import Site
 from lab.unixhttp import ask
+from tests.cluster.fragile import FragileCluster, calls, holders
 
 PATIENCE = 10.0
 """Seconds that an engine may wait for an answer of the driver."""
