@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
@@ -45,33 +45,40 @@ class StoreAccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     password_file: str = ""
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set. `scope` "" means what fits the store; `swarm` is for the managed plugin, where the
-    engine's swarm mode shares networks and addresses. `driver_name` is what the engine calls this driver, with its tag
-    if it is a managed plugin. `metrics` is `HOST:PORT`, "" for none;
-    `repair_grace` in seconds is how old a thing must be before repair takes it for abandoned. `dns` is where the
-    resolver of a cluster listens, `HOST:PORT` or "" for nowhere, and `dns_ttl` in seconds how long its answers may be
-    remembered. `host_grace` in seconds is how long a host must be gone before its addresses may be given back. With
-    `probe` the wire is asked for an address before a container gets it, on networks that do not say otherwise; so is
-    `attach` how a link comes into a container."""
+def _flag(help_text: str) -> msgspec.Meta:
+    """The description of a key that can be set by the environment and by a flag of `serve` too."""
+    return msgspec.Meta(description=help_text)
 
-    scope: Literal["", "local", "global", "swarm"] = ""
-    store: str = "sqlite"
-    socket: str = "/run/docker/plugins/macvlan-global.sock"
-    admin_socket: str = "/run/macvlan-global/admin.sock"
-    state_dir: str = "/var/lib/macvlan-global"
-    docker_host: str = "unix:///var/run/docker.sock"
-    driver_name: str = "macvlan-global"
-    host_name: str = ""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
-    metrics: str = ""
-    repair_grace: float = 60.0
-    dns: str = "127.0.0.153:53"
-    dns_ttl: int = 5
-    host_grace: float = 600.0
-    probe: bool = False
-    attach: Literal["plain", "direct"] = "plain"
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of one driver: the one description of every key.
+
+    Keys with a description can be set in the file, by a variable `MACVLAN_GLOBAL_KEY` and by a flag of `serve`, whose
+    help is that description; the others in the file only. `scope` "" means what fits the store; `swarm` is for the
+    managed plugin, where the engine's swarm mode shares networks and addresses. `driver_name` is the plugin's name in
+    the engine, with its tag if it is a managed plugin. Listen addresses are `HOST:PORT`, "" for none. `repair_grace`,
+    `host_grace` and `dns_ttl` are seconds.
+    """
+
+    scope: Annotated[Literal["", "local", "global", "swarm"], _flag("local or global; swarm in a managed plugin")] = ""
+    store: Annotated[str, _flag("sqlite, consul://HOST:PORT,… or etcd://HOST:PORT,…")] = "sqlite"
+    socket: Annotated[str, _flag("plugin socket that the engine calls")] = "/run/docker/plugins/macvlan-global.sock"
+    admin_socket: Annotated[str, _flag("socket that the other commands ask")] = "/run/macvlan-global/admin.sock"
+    state_dir: Annotated[str, _flag("folder of the state file")] = "/var/lib/macvlan-global"
+    docker_host: Annotated[str, _flag("where the engine's API is")] = "unix:///var/run/docker.sock"
+    driver_name: Annotated[str, _flag("what the engine calls this driver")] = "macvlan-global"
+    host_name: Annotated[str, _flag("name of this host [its hostname]")] = ""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _flag("debug, info, warning or error")] = "info"
+    log_format: Annotated[Literal["text", "json"], _flag("text or json")] = "text"
+    metrics: Annotated[str, _flag("serve Prometheus metrics on HOST:PORT")] = ""
+    repair_grace: Annotated[float, _flag("seconds before an unused reservation counts as abandoned")] = 60.0
+    dns: Annotated[str, _flag("the resolver listens on HOST:PORT [127.0.0.153:53]")] = "127.0.0.153:53"
+    dns_ttl: Annotated[int, _flag("seconds that its answers may be remembered")] = 5
+    host_grace: Annotated[float, _flag("seconds before addresses of a host that is gone may be given back")] = 600.0
+    probe: Annotated[bool, _flag("true: ask the wire for an address before a container gets it")] = False
+    attach: Annotated[Literal["plain", "direct"], _flag("plain, or direct: make links inside containers [plain]")] = (
+        "plain"
+    )
     store_access: StoreAccessConfig = StoreAccessConfig()
     parents: dict[str, str] = {}
     auto_pools: list[AutoPoolConfig] = []
@@ -100,8 +107,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return tuple(AutoPool(ip_network(each.base), each.size) for each in self.auto_pools)
 
 
-SCALARS = tuple(name for name in Config.__struct_fields__ if name not in {"parents", "auto_pools", "store_access"})
-"""Keys that the environment and the command line can set too."""
+def _described() -> dict[str, str]:
+    hints = get_type_hints(Config, include_extras=True)
+    return {
+        key: meta.description or ""
+        for key in Config.__struct_fields__
+        for meta in getattr(hints[key], "__metadata__", ())
+        if isinstance(meta, msgspec.Meta)
+    }
+
+
+FLAGS = _described()
+"""Keys that the environment and the command line can set too, each with the help of its flag, in the order of help."""
 
 
 def scope_of_labels(labels: Iterable[str]) -> Literal["", "local", "global"]:
@@ -133,7 +150,7 @@ def load_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
         for key, value in _read(path).items():
             _check_key(key, str(path))
             take(key, value, str(path))
-    for key in SCALARS:
+    for key in FLAGS:
         name = ENVIRONMENT_PREFIX + key.upper()
         if name in environment:
             take(key, environment[name], name)

@@ -13,7 +13,8 @@ import pytest
 from lab import Host
 from lab.driver import Driver
 from lab.process import Completed, wait_until
-from macvlan_global.cli.start import FLAGS, plain_flags
+from macvlan_global.cli.start import plain_flags
+from macvlan_global.config import FLAGS
 from tests.cli.plugin import Plugin
 
 PROGRAM = (sys.executable, "-m", "macvlan_global")
@@ -153,9 +154,11 @@ def test_plain_flags_are_read_without_a_parser(arguments: list[str], values: dic
 
 
 def test_the_parser_and_the_short_way_have_the_same_flags(host: Host) -> None:
-    """What the help of `serve` lists is what is read without it."""
-    shown = host.run([*PROGRAM, "serve", "--help"]).stdout
-    assert set(re.findall(r"^  (--[a-z-]+) <", shown, re.MULTILINE)) == set(FLAGS)
+    """Help lists each key of the configuration that is described, and what it lists is read without a parser."""
+    shown = re.findall(r"^  (--[a-z-]+) <", host.run([*PROGRAM, "serve", "--help"]).stdout, re.MULTILINE)
+    keys = ["config", *FLAGS]
+    assert shown == [f"--{key.replace('_', '-')}" for key in keys]
+    assert plain_flags(["serve", *(f"{flag}={flag}" for flag in shown)]) == dict(zip(keys, shown, strict=True))
 
 
 def test_a_driver_loads_neither_parser_nor_tables(host: Host) -> None:

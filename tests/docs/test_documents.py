@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from macvlan_global.attach.options import KEYS
 from macvlan_global.cli.app import app
-from macvlan_global.config import ENVIRONMENT_PREFIX, SCALARS, AutoPoolConfig, Config
+from macvlan_global.config import ENVIRONMENT_PREFIX, FLAGS, AutoPoolConfig, Config
 from macvlan_global.ipam.pool_id import SPACE_OPTION
 from macvlan_global.metrics import Metrics
 from tests.docs.error_texts import all_texts, error_texts
@@ -111,7 +111,7 @@ def test_every_key_of_the_configuration_is_documented() -> None:
     text = _page("docs/configuration.md")
     keys = [*Config.__struct_fields__, *AutoPoolConfig.__struct_fields__]
     assert [key for key in keys if not re.search(rf"\b{key}\b", text)] == []
-    variables = {ENVIRONMENT_PREFIX + key.upper() for key in SCALARS}
+    variables = {ENVIRONMENT_PREFIX + key.upper() for key in FLAGS}
     named = {found for found in re.findall(rf"{ENVIRONMENT_PREFIX}[A-Z_]+", text) if not found.endswith("_")}
     assert named <= variables
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from macvlan_global.config import SCALARS, Config, StoreAccessConfig, load_access, load_config
+from macvlan_global.config import FLAGS, Config, StoreAccessConfig, load_access, load_config
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 
@@ -34,7 +34,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
     assert (config.log_level, config.host_name, config.socket) == ("error", "environment", "/flag")
 
 
-@pytest.mark.parametrize("key", SCALARS)
+@pytest.mark.parametrize("key", FLAGS)
 def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
     words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}

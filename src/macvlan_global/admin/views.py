@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
-from macvlan_global.admin.hostviews import list_hosts, remove_host
 from macvlan_global.attach.attach import plain_against_wish
 from macvlan_global.attach.options import parse_options
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver
 from macvlan_global.engine.ports import Engine
-from macvlan_global.errors import NotFound, Unavailable
+from macvlan_global.errors import Invalid, NotFound, Unavailable
 from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower, learn_names
@@ -23,6 +22,8 @@ from macvlan_global.store.records import AddressRecord, EndpointRecord, NameReco
 from macvlan_global.subnets import parse_address, parse_subnet
 
 if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay for one
+    from macvlan_global.cluster.host_list import HostLine
+    from macvlan_global.cluster.reclaimer import Reclaimer
     from macvlan_global.global_scope import GlobalScope
 
 ENGINE_SECONDS = 3.0
@@ -245,12 +246,42 @@ class Views:
         )
 
     async def hosts(self) -> list[a.HostView]:
-        """Every host of the cluster; see `list_hosts`."""
-        return await list_hosts(self._scope.reclaimer if self._scope else None, self._driver.identity.host)
+        """Every host of the cluster, by name.
+
+        Raises:
+            Invalid: this driver runs in local scope.
+            Unavailable: the store cannot be reached.
+        """
+        return [_host_view(line, self._driver.identity.host) for line in await self._reclaimer().roster()]
 
     async def remove_host(self, name: str, *, force: bool) -> a.HostRemovalView:
-        """Give back what a host held that is gone for good; see `admin.hostviews.remove_host`."""
-        return await remove_host(self._scope.reclaimer if self._scope else None, name, force=force)
+        """Give back the addresses, names and pools of a host that is gone for good; see `Reclaimer.remove`.
+
+        Raises:
+            Invalid: this driver runs in local scope.
+            NotFound: no such host.
+            Conflict: it is alive, or several are meant.
+            Unavailable: the store cannot be reached.
+        """
+        removal = await self._reclaimer().remove(name, force=force)
+        outcome = removal.outcome
+        return a.HostRemovalView(
+            id=removal.host.id,
+            name=removal.host.name,
+            removed=removal.forgotten,
+            given_back=[each.address for each in outcome.given],
+            kept=[a.KeptAddressView(address=each.record.address, reason=each.reason) for each in outcome.kept],
+            names=outcome.names,
+            pools=outcome.pools,
+        )
+
+    def _reclaimer(self) -> "Reclaimer":
+        if self._scope is None:
+            raise Invalid(
+                "this driver runs in local scope and knows no other hosts; hosts are those that share a cluster store "
+                "(store = consul://... or etcd://... in the configuration)"
+            )
+        return self._scope.reclaimer
 
     async def _find(self, name: str) -> NetworkRecord:
         networks = await self._driver.networks.all()
@@ -350,3 +381,19 @@ def _given_by_others(endpoint: EndpointRecord, network: NetworkRecord, host: str
 
 def _correction_view(correction: Correction) -> a.CorrectionView:
     return a.CorrectionView(action=type(correction).__name__, subject=correction.subject, reason=correction.reason)
+
+
+def _host_view(line: "HostLine", own: str) -> a.HostView:
+    record = line.record
+    return a.HostView(
+        id=record.id,
+        name=record.name,
+        state="up" if line.live else "down",
+        this=record.id == own,
+        version=record.version,
+        engine=record.engine,
+        seen=record.seen,
+        networks=record.networks,
+        endpoints=record.endpoints,
+        addresses=line.addresses,
+    )

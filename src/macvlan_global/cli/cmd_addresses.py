@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from macvlan_global.admin.messages import AddressView
-from macvlan_global.cli.complete import complete_network
-from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, driver_at, example
+from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, complete_network, driver_at, example
 from macvlan_global.cli.times import ago
 from macvlan_global.cli.waiting import Waiting
 

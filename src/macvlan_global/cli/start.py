@@ -1,8 +1,8 @@
-"""Starts the driver, and knows its flags without a library: containers may be waiting for it.
+"""Start of the driver without a library for its flags: containers may be waiting for it.
 
-`serve` is the one command that is started by a machine. Its flags are the scalar keys of the configuration, each with
-one value. To read those takes no parser; loading one (typer, and what it brings) took a third of the start and 15 MB.
-Whatever is not exactly such flags is left to typer: help, completion, abbreviations, mistakes and their texts.
+`serve` is the one command that a machine starts. Its flags are the keys of `config.FLAGS`, each with one value; to read
+those takes no parser. Loading typer, and all that it brings, took a third of the start and 15 MB. Anything but exactly
+such flags is left to typer, which has the same description: help, completion, abbreviations, mistakes and their texts.
 """
 
 import os
@@ -11,10 +11,9 @@ from pathlib import Path
 
 from macvlan_global.cli.lean import loading
 from macvlan_global.cli.logs import set_up_logging
-from macvlan_global.config import SCALARS, load_config
+from macvlan_global.config import FLAGS, load_config
 
-FLAGS = {f"--{key.replace('_', '-')}": key for key in ("config", *SCALARS)}
-"""Every flag of `serve`, and its key."""
+_KEYS = {f"--{key.replace('_', '-')}": key for key in ("config", *FLAGS)}
 
 
 def plain_flags(arguments: Sequence[str]) -> dict[str, str] | None:
@@ -25,9 +24,9 @@ def plain_flags(arguments: Sequence[str]) -> dict[str, str] | None:
     rest = list(arguments[1:])
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
-        if flag not in FLAGS or not (equals or rest):
+        if flag not in _KEYS or not (equals or rest):
             return None
-        values[FLAGS[flag]] = value if equals else rest.pop(0)
+        values[_KEYS[flag]] = value if equals else rest.pop(0)
     return values
 
 
