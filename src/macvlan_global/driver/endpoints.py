@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,6 +13,7 @@ from macvlan_global.attach.attach import Attacher, gateway_of, subnet_of
 from macvlan_global.attach.endpoint_options import EndpointOptions
 from macvlan_global.attach.options import NetworkOptions, parse_options
 from macvlan_global.driver.ages import Ages
+from macvlan_global.driver.endpoint_index import EndpointIndex
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
@@ -71,6 +72,7 @@ class Endpoints:
     ) -> None:
         """`identity` names this host and boot: endpoints of another boot are dead. `steady` is a clock nobody sets."""
         self._table = tables.endpoints
+        self._index = EndpointIndex(tables.endpoints)
         self._pools = pools
         self._kernel = kernel
         self._networks = networks
@@ -121,7 +123,7 @@ class Endpoints:
             self._ages.begin(wanted.id)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
                 await self._write_down(network, options, record)
-                undo.push("its record", lambda: self._table.drop(network.id, record.id))
+                undo.push("its record", lambda: self._drop(record))
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
             return record.mac
@@ -160,8 +162,7 @@ class Endpoints:
     async def leave(self, network_id: str, endpoint_id: str) -> None:
         """Take the link out of the container. Idempotent."""
         if row := await self._table.get(network_id, endpoint_id):
-            networks = {each.id: each for each in await self._networks.all()}
-            network = networks.get(network_id)
+            network = await self._networks.find(network_id)
             await self._attacher.leave(row.record, self._networks.options_of(network) if network else None)
 
     async def delete(self, network_id: str, endpoint_id: str, *, release_follows: bool = True) -> None:
@@ -180,13 +181,14 @@ class Endpoints:
             deleted = await self._attacher.delete(row.record)
             if not release_follows and not deleted and await self.is_in_use(row.record):
                 raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
-            networks = {each.id: each for each in await self._networks.all()}
-            if network := networks.get(network_id):
+            if network := await self._networks.find(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)
-            if not await self._attacher.retire(row):
-                await self._table.drop(network_id, endpoint_id)
+            if await self._attacher.retire(row):
+                self._index.discard(row.record)
+            else:
+                await self._drop(row.record)
             if row.record.is_inside:
-                await self._revive_beside(row.record, networks)
+                await self._restore_siblings(row.record)
             self.on_deleted(row.record)
 
     async def adopt(self, wanted: EndpointRequest, *, sandbox: str, container: str) -> None:
@@ -214,8 +216,8 @@ class Endpoints:
                 container=container,
             )
             async with Undo(f"adopt endpoint {wanted.id[:12]}") as undo:
-                await self._table.put(record, network.id, record.id)
-                undo.push("its record", lambda: self._table.drop(network.id, record.id))
+                await self._put(record)
+                undo.push("its record", lambda: self._drop(record))
                 await self._claim(network, record, in_use=True)
 
     async def claim_again(self, endpoint_id: str) -> None:
@@ -246,7 +248,8 @@ class Endpoints:
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""
-        return next((each for each in await self.all() if each.id == endpoint_id), None)
+        row = await self._index.by_id(endpoint_id)
+        return row.record if row and row.record.is_live else None
 
     async def name(self, endpoint: EndpointRecord, container: str) -> None:
         """Remember the name of the container that an endpoint belongs to."""
@@ -287,14 +290,27 @@ class Endpoints:
 
     async def _write(self, row: Row[EndpointRecord], record: EndpointRecord) -> Row[EndpointRecord]:
         """Write a record anew, also if its container's name was learnt meanwhile."""
-        return await self._table.replace(row, record) or await self._table.put(record, record.network, record.id)
+        self._index.add(record)
+        return await self._table.replace(row, record) or await self._put(record)
 
-    async def _revive_beside(self, gone: EndpointRecord, networks: Mapping[str, NetworkRecord]) -> None:
-        """Look at the links of ours that are in the container still: see `Attacher.revive`."""
-        beside = [x for x in await self.all() if x.sandbox == gone.sandbox and x.is_inside and x.network in networks]
+    async def _put(self, record: EndpointRecord) -> Row[EndpointRecord]:
+        self._index.add(record)
+        return await self._table.put(record, record.network, record.id)
+
+    async def _drop(self, record: EndpointRecord) -> None:
+        await self._table.drop(record.network, record.id)
+        self._index.discard(record)
+
+    async def _restore_siblings(self, gone: EndpointRecord) -> None:
+        """Restore the direct links that remain in the container of a deleted endpoint: see `Attacher.revive`."""
+        siblings = []
+        for row in await self._index.in_sandbox(gone.sandbox):
+            inside = row.record.is_live and row.record.is_inside
+            if inside and row.record.id != gone.id and (network := await self._networks.find(row.record.network)):
+                siblings.append((network, row.record))
         # the first one leads out, as with engines: those choose by the network's name
-        for each in sorted(beside, key=lambda x: networks[x.network].name):
-            await self._attacher.revive(networks[each.network], each)
+        for network, endpoint in sorted(siblings, key=lambda pair: pair[0].name):
+            await self._attacher.revive(network, endpoint)
 
     async def _mac(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRequest) -> str:
         if wanted.mac:
@@ -310,11 +326,11 @@ class Endpoints:
 
     async def _write_down(self, network: NetworkRecord, options: NetworkOptions, record: EndpointRecord) -> None:
         if not record.mac_asked and options.mac == "random" and options.mode != "passthru":
-            await self._table.put(record, network.id, record.id)  # a random MAC clashes with none
+            await self._put(record)  # a random MAC clashes with none
             return
         async with self._comparing:
             await self._check_neighbours(network, options, record)
-            await self._table.put(record, network.id, record.id)
+            await self._put(record)
 
     async def _check_neighbours(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRecord) -> None:
         """Refuse what the link would clash with on its parent."""

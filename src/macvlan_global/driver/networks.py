@@ -145,13 +145,18 @@ class Networks:
         Raises:
             NotFound: it is not known on this host.
         """
-        row = await self._tables.networks.get(network_id)
-        if row is None:
+        network = await self.find(network_id)
+        if network is None:
             raise NotFound(
                 f"network {network_id[:12]} is not known to macvlan-global on this host; its state was lost or it was "
                 "made by another driver: remove the network and create it again"
             )
-        return row.record
+        return network
+
+    async def find(self, network_id: str) -> NetworkRecord | None:
+        """The network, None if it is not known on this host."""
+        row = await self._tables.networks.get(network_id)
+        return row.record if row else None
 
     async def refuse_containers(self, network: NetworkRecord) -> None:
         """Let a network pass on which containers may start.

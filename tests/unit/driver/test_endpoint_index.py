@@ -1,0 +1,100 @@
+"""Endpoints are found by id and by sandbox without a scan."""
+
+from macvlan_global.driver.endpoint_index import EndpointIndex
+from macvlan_global.driver.endpoints import EndpointRequest
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Entry
+from macvlan_global.store.records import EndpointRecord
+from macvlan_global.store.table import Table
+from testkit.fake_engine import Subnet, engine_id
+from testkit.rig import Rig
+
+
+class ScannedStore(MemoryStore):
+    """Counts its scans."""
+
+    def __init__(self) -> None:
+        """Empty, and nothing counted."""
+        super().__init__()
+        self.scans: list[str] = []
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """As any store."""
+        self.scans.append(prefix)
+        return await super().scan(prefix)
+
+
+def _record(network: str, endpoint: str, sandbox: str = "") -> EndpointRecord:
+    return EndpointRecord(network=network, id=endpoint, mac="m", link="l", sandbox=sandbox, boot="b", at=1.0)
+
+
+async def _ids(index: EndpointIndex, sandbox: str) -> list[str]:
+    return [row.record.id for row in await index.in_sandbox(sandbox)]
+
+
+async def _table(store: MemoryStore, *records: EndpointRecord) -> Table[EndpointRecord]:
+    table = Table(store, "endpoints", EndpointRecord)
+    for each in records:
+        await table.put(each, each.network, each.id)
+    return table
+
+
+async def test_what_an_earlier_run_wrote_is_found_after_one_scan() -> None:
+    """Each further question reads the rows that it is about, and no others."""
+    store = ScannedStore()
+    index = EndpointIndex(
+        await _table(store, _record("n1", "e1", "/a"), _record("n2", "e2", "/a"), _record("n1", "e3"))
+    )
+    for _ in range(3):
+        row = await index.by_id("e2")
+        assert row is not None
+        assert row.record.network == "n2"
+        assert await _ids(index, "/a") == ["e1", "e2"]
+        assert await index.by_id("e4") is None
+    assert store.scans == ["endpoints/"]
+
+
+async def test_what_is_written_later_is_found_where_it_is_now() -> None:
+    """An endpoint that joined another sandbox is in that one only."""
+    table = await _table(MemoryStore(), _record("n1", "e1", "/a"))
+    index = EndpointIndex(table)
+    assert await _ids(index, "/a") == ["e1"]
+    for moved in (_record("n1", "e1", "/b"), _record("n1", "e2", "/b")):
+        index.add(moved)
+        await table.put(moved, moved.network, moved.id)
+    assert await _ids(index, "/a") == []
+    assert await _ids(index, "/b") == ["e1", "e2"]
+
+
+async def test_a_write_that_never_happened_is_not_found() -> None:
+    """The index names a row, and only the table says that it is there."""
+    index = EndpointIndex(await _table(MemoryStore()))
+    index.add(_record("n1", "e1", "/a"))
+    assert await index.by_id("e1") is None
+    assert await _ids(index, "/a") == []
+
+
+async def test_a_deleted_endpoint_is_forgotten() -> None:
+    """Also one that others share the sandbox with."""
+    table = await _table(MemoryStore(), _record("n1", "e1", "/a"), _record("n1", "e2", "/a"))
+    index = EndpointIndex(table)
+    assert await _ids(index, "/a") == ["e1", "e2"]
+    await table.drop("n1", "e1")
+    index.discard(_record("n1", "e1", "/a"))
+    assert await index.by_id("e1") is None
+    assert await _ids(index, "/a") == ["e2"]
+
+
+async def test_the_end_of_a_container_scans_nothing() -> None:
+    """Leave and DeleteEndpoint read the rows of their network and endpoint, however many there are."""
+    store = ScannedStore()
+    rig = await Rig.build("eth0", disk=store)
+    await rig.engine.create_network("n1", Subnet("192.168.1.0/24"), options={"parent": "eth0"})
+    network, endpoint = engine_id("n1"), engine_id("e1")
+    await rig.driver.pools.request_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
+    await rig.driver.endpoints.create(EndpointRequest(network, endpoint, "192.168.1.9/24"))
+    await rig.driver.endpoints.join(network, endpoint, "/netns/c1")
+    store.scans.clear()
+    await rig.driver.endpoints.leave(network, endpoint)
+    await rig.driver.endpoints.delete(network, endpoint)
+    assert store.scans == []
