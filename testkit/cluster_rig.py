@@ -61,7 +61,7 @@ class ClusterHost:
 
     async def mend(self, *, grace: float = 0) -> list[Correction]:
         """Repair with the engine's view; what was corrected."""
-        return await Reconciler(self.driver, grace=grace, our_ipam=OUR_IPAM, now=self.clock).mend(self.engine)
+        return await Reconciler(self.driver, grace=grace, our_ipam=OUR_IPAM, now=self.clock).reconcile(self.engine)
 
     async def _note_published(self, network: str) -> None:
         row = await self.driver.tables.networks.get(network)

@@ -58,8 +58,8 @@ class Rig:
 
     async def mend(self, *, grace: float = 0, engine: bool = True) -> list[Correction]:
         """Repair, with the engine's view unless said otherwise; what was corrected."""
-        mender = Reconciler(self.driver, grace=grace, our_ipam=OUR_IPAM, now=self.clock)
-        return await mender.mend(self.engine if engine else None)
+        reconciler = Reconciler(self.driver, grace=grace, our_ipam=OUR_IPAM, now=self.clock)
+        return await reconciler.reconcile(self.engine if engine else None)
 
     async def snapshot(self) -> dict[str, Any]:
         """Everything in the store and in the kernel, but times and indices, to be compared."""

@@ -172,5 +172,5 @@ def _is_told(found: Violation, verdict: Verdict, hosts: Mapping[str, SimulatedHo
         for address in lost
         for endpoint in found.holders
         if (host := hosts.get(endpoint)) and host.run
-        for problem in host.run.mender.problems
+        for problem in host.run.reconciler.problems
     )

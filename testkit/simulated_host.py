@@ -95,7 +95,7 @@ class Run:
         settings = Settings(scope="global", shared=True)
         tables = Tables(shared, local)
         self.driver = Driver.build(tables, self.kernel, identity, settings, now=host.clock, steady=around.now)
-        self.mender = _NotingReconciler(self.driver, around, host)
+        self.reconciler = _NotingReconciler(self.driver, around, host)
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """A task that dies with the run."""
@@ -160,7 +160,7 @@ class SimulatedHost:
     async def _begin(self, run: Run) -> None:
         with contextlib.suppress(Unavailable):
             await run.driver.pools.load()
-        await run.mender.mend(None)
+        await run.reconciler.reconcile(None)
         if run.driver.outbox:
             run.begin(run.driver.outbox.run())
         run.serving = True
@@ -173,7 +173,7 @@ class SimulatedHost:
         if run is None or not run.serving:
             return []
         with contextlib.suppress(Died, MacvlanGlobalError):
-            return await run.serve(lambda _: run.mender.mend(self.engine))
+            return await run.serve(lambda _: run.reconciler.reconcile(self.engine))
         return []
 
     def crash(self) -> None:
@@ -225,14 +225,14 @@ class _NotingReconciler(Reconciler):
         self._around = around
         self._machine = host
 
-    async def look(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
-        plan = await super().look(engine, grace)
-        for correction in plan:  # when it is applied is not known, nor whether that works
+    async def plan(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
+        planned = await super().plan(engine, grace)
+        for correction in planned:  # when it is applied is not known, nor whether that works
             self._note(correction, "unknown")
-        return plan
+        return planned
 
-    async def mend(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
-        done = await super().mend(engine, grace)
+    async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
+        done = await super().reconcile(engine, grace)
         for correction in done:
             self._note(correction, "ok")
         return done

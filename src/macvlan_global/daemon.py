@@ -118,13 +118,13 @@ class Daemon:
         await driver.attacher.traits.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await driver.pools.load()
-        mender = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)
-        await mender.mend(None)
+        reconciler = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)
+        await reconciler.reconcile(None)
         listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
-        follower = EngineFollower(driver, self._engine, mender, self._metrics, *listeners)
+        follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners)
         if scope:
             scope.on_store_read(follower.store_read)
-        await self._serve(stack, driver, Views(config, driver, follower, mender, self._metrics, scope))
+        await self._serve(stack, driver, Views(config, driver, follower, reconciler, self._metrics, scope))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         work = [follower.run(), driver.attacher.run(), *([scope.run()] if scope else [])]
         for each in work:

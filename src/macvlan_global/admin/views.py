@@ -38,7 +38,7 @@ class Views:
         config: Config,
         driver: Driver,
         follower: EngineFollower,
-        mender: Reconciler,
+        reconciler: Reconciler,
         metrics: Metrics,
         scope: "GlobalScope | None" = None,
     ) -> None:
@@ -47,7 +47,7 @@ class Views:
         self._driver = driver
         self._engine = follower.engine
         self._follower = follower
-        self._mender = mender
+        self._reconciler = reconciler
         self._metrics = metrics
         self._scope = scope
         self._started = time.monotonic()
@@ -82,7 +82,11 @@ class Views:
             swarm=swarm,
             live_restore=live_restore,
             host_id=self._driver.identity.host,
-            problems=[*self._mender.problems, *await self._network_problems(), *await self._driver.on_wire.problems()],
+            problems=[
+                *self._reconciler.problems,
+                *await self._network_problems(),
+                *await self._driver.on_wire.problems(),
+            ],
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
             hosts=sorted(each.name for each in self._scope.hosts.live().values()) if self._scope else [],
             resolver=self._resolver(),
@@ -233,10 +237,10 @@ class Views:
             engine: Engine | None = self._engine
         except Unavailable:
             engine = None
-        planned = await self._mender.look(engine, grace)
-        done = [] if dry_run else await self._mender.mend(engine, grace)
+        planned = await self._reconciler.plan(engine, grace)
+        done = [] if dry_run else await self._reconciler.reconcile(engine, grace)
         self._metrics.corrected(len(done))
-        left = [] if dry_run else await self._mender.look(engine, grace)
+        left = [] if dry_run else await self._reconciler.plan(engine, grace)
         failed = [each for each in left if any(each.is_like(other) for other in planned)]
         return a.RepairView(
             dry_run=dry_run,

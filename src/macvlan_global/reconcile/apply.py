@@ -1,26 +1,46 @@
-"""Gathers what a repair rests on, and applies its corrections one by one."""
+"""Reconciliation: observe records, kernel, engine and store, plan the corrections, and apply them one by one.
+
+`reconcile.plan` decides; this module does the I/O on both sides of it. The operator's command for it is `repair`.
+"""
 
 import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Callable
-from functools import singledispatchmethod
+from typing import assert_never
 
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import EndpointRequest, describe_endpoint
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.engine.ports import Engine, EngineNetwork
-from macvlan_global.errors import Conflict, Internal, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
-from macvlan_global.reconcile import plan as r
+from macvlan_global.reconcile.plan import (
+    AdoptEndpoint,
+    AdoptNetwork,
+    ClaimAddress,
+    Correction,
+    DeleteEndpoint,
+    DeleteNetwork,
+    DeleteStray,
+    ForgetNetwork,
+    GiveBackAddress,
+    GiveBackPool,
+    ReconcileFacts,
+    RemoveLink,
+    RestoreLink,
+    RestorePool,
+    Shared,
+    plan,
+)
 from macvlan_global.store.records import EndpointRecord
 
 log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Puts right what a crash left behind. Safe beside requests of the engine."""
+    """Reconciles this host. Safe beside requests of the engine."""
 
     def __init__(
         self,
@@ -35,37 +55,37 @@ class Reconciler:
         self.grace = grace
         self._our_ipam = our_ipam
         self._now = now
-        self._mending = asyncio.Lock()
+        self._applying = asyncio.Lock()
         self.problems: list[str] = []
-        """What the last repair could not put right, in words."""
-        self._unclaimed: dict[str, list[str]] = {}  # endpoints by id, and which of these words are about them
+        """The corrections that failed last time, for the operator."""
+        self._unclaimed: dict[str, list[str]] = {}  # by endpoint id, those of `problems` that are about its addresses
 
-    async def look(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
-        """What would be corrected. Without an engine, or if it does not answer, only what the kernel proves.
+    async def plan(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
+        """The corrections that are due. Without an engine, or if it does not answer, only what the kernel proves.
 
-        `grace` in seconds stands in for the configured one.
+        `grace` in seconds replaces the configured one.
         """
         seen: tuple[EngineNetwork, ...] | None = None
-        # the engine is asked after the state is read: what it learnt meanwhile is then never taken for unknown to it
-        facts = await self._facts(self.grace if grace is None else grace)
+        # the engine is asked last: an object that it gets meanwhile then never looks unknown to it
+        facts = await self._observe(self.grace if grace is None else grace)
         if engine:
             try:
                 seen = tuple(await engine.networks())
             except Unavailable as error:
                 log.info("repair goes without the engine: %s", error)
-        return r.plan(facts(seen))
+        return plan(facts(seen))
 
-    async def mend(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
-        """Correct, and say what was corrected. One that fails is logged and the others go on."""
-        async with self._mending:  # two at once would both do what one does
-            return await self._correct(engine, grace)
+    async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
+        """Apply the corrections that are due; those that were applied. A failed one is logged and the others go on."""
+        async with self._applying:  # two at once would both apply the same ones
+            return await self._reconcile(engine, grace)
 
     async def claim_again(self) -> None:
-        """Try once more to claim the addresses that endpoints use and that the last repair found with others.
+        """Retry the claims of addresses that endpoints use and that somebody else held at the last reconciliation.
 
-        They are given back some time, and must not go to third ones then. This costs a look at these addresses only.
+        Once released, such an address must not go to a third holder. Only these addresses are read.
         """
-        async with self._mending:
+        async with self._applying:
             for endpoint, words in list(self._unclaimed.items()):
                 with contextlib.suppress(MacvlanGlobalError):
                     await self._driver.endpoints.claim_again(endpoint)
@@ -73,18 +93,18 @@ class Reconciler:
                     del self._unclaimed[endpoint]
                     self.problems = [each for each in self.problems if each not in words]
 
-    async def _correct(self, engine: Engine | None, grace: float | None) -> list[r.Correction]:
+    async def _reconcile(self, engine: Engine | None, grace: float | None) -> list[Correction]:
         await self._driver.attacher.remover.finish()
         done = []
         problems = []
         unclaimed: dict[str, list[str]] = {}
-        for correction in await self.look(engine, grace):
+        for correction in await self.plan(engine, grace):
             try:
                 await self._apply(correction, engine)
             except MacvlanGlobalError as error:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
                 problems.append(f"{correction.subject} ({correction.reason}): {error}")
-                if isinstance(correction, r.ClaimAddress) and correction.holder.endpoint:
+                if isinstance(correction, ClaimAddress) and correction.holder.endpoint:
                     unclaimed.setdefault(correction.holder.endpoint, []).append(problems[-1])
             else:
                 log.info("repair: %s %s: %s", type(correction).__name__, correction.subject, correction.reason)
@@ -92,10 +112,10 @@ class Reconciler:
         self.problems, self._unclaimed = problems, unclaimed
         return done
 
-    async def _facts(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], r.ReconcileFacts]:
+    async def _observe(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], ReconcileFacts]:
         now = self._now()
-        # what is held is read before who holds it: who comes in between is then never taken for missing. And who was
-        # there before surely held something.
+        # addresses are read before their holders: a holder that comes in between is then never taken for missing. One
+        # that was recorded before that, and complete, surely has its claims.
         settled = {each.id for each in await self._driver.endpoints.all()}
         settled |= {each.id for each in await self._driver.networks.all() if each.subnets}
         shared = await self._shared()
@@ -104,7 +124,7 @@ class Reconciler:
         endpoints = tuple(await self._driver.endpoints.all())
         networks = tuple(await self._driver.networks.all())
         later = self._now()
-        return lambda engine: r.ReconcileFacts(
+        return lambda engine: ReconcileFacts(
             host=self._driver.identity.host,
             boot=self._driver.identity.boot,
             now=now,
@@ -119,10 +139,10 @@ class Reconciler:
             later=later,
         )
 
-    async def _shared(self) -> r.Shared | None:
+    async def _shared(self) -> Shared | None:
         tables = self._driver.tables
         try:
-            return r.Shared(
+            return Shared(
                 addresses=tuple(await self._driver.pools.addresses()),
                 pools=tuple(await self._driver.pools.pools()),
                 removed=frozenset(row.record.id for row in await tables.removed.scan()),
@@ -132,79 +152,77 @@ class Reconciler:
             log.info("repair goes without the store: %s", error)
             return None
 
-    async def _take_what_was_left(self, endpoint: EndpointRecord, engine: Engine | None) -> None:
-        """Delete a link that we made inside a container of the engine, which does not know it: it would stay for good.
-
-        That the engine runs the container is asked, as it may be another one than that which asked for the link.
-        """
-        # most endpoints that the engine does not know ended with their containers: only for the others it is asked
+    async def _delete_direct_link(self, endpoint: EndpointRecord, engine: Engine | None) -> None:
+        """Delete the direct link of an endpoint that the engine does not know, in a container that it runs: nobody else
+        would. The engine is asked for its containers, as it may be another one than the one that requested the link."""
+        # most such endpoints ended with their containers, so the engine is asked for the others only
         if not (engine and endpoint.is_inside and await self._driver.endpoints.is_in_use(endpoint)):
             return
         if endpoint.sandbox in await engine.sandboxes():
             await self._driver.attacher.take_out(endpoint)
 
     async def _refuse_if_in_use(self, endpoint: EndpointRecord) -> None:
-        """The engine may be another one, or know less than it should: what the kernel shows in use is left alone."""
+        """Raise Conflict if the kernel shows the link in use: the engine may be another one, or have lost its data."""
         if await self._driver.endpoints.is_in_use(endpoint):
             raise Conflict(f"{describe_endpoint(endpoint)} is in use, though the engine does not know it")
 
-    @singledispatchmethod
-    async def _apply(self, correction: r.Correction, engine: Engine | None) -> None:
-        raise Internal(f"no way to apply {type(correction).__name__}")
+    async def _apply(  # noqa: C901, PLR0912 - one case for each correction
+        self, correction: Correction, engine: Engine | None
+    ) -> None:
+        """Apply one correction. It may be applied twice, and is refused if it would take away what is in use by now.
 
-    @_apply.register
-    async def _(self, correction: r.RestoreLink, _engine: Engine | None) -> None:
-        await self._driver.owned.restore(correction.link)
+        Raises:
+            MacvlanGlobalError: it cannot be applied now.
+        """
+        driver = self._driver
+        match correction:
+            case RestoreLink():
+                await driver.owned.restore(correction.link)
+            case RemoveLink():
+                await driver.networks.remove_parent(correction.name)
+            case DeleteStray():
+                await driver.kernel.delete(correction.name)
+            case DeleteNetwork():
+                await self._delete_network(correction)
+            case DeleteEndpoint():
+                await self._delete_endpoint(correction, engine)
+            case GiveBackAddress():
+                await driver.pools.give_back(correction.address)
+            case GiveBackPool():
+                await driver.pools.give_back_pool(correction.pool)
+            case ForgetNetwork():
+                await driver.pools.drop_network(correction.network, if_empty=True)
+            case RestorePool():
+                await driver.pools.restore_pool(correction.pool)
+            case ClaimAddress():
+                await self._claim_address(correction)
+            case AdoptNetwork():
+                await self._adopt_network(correction.network)
+            case AdoptEndpoint():
+                await self._adopt_endpoint(correction, engine)
+            case _:
+                assert_never(correction)
 
-    @_apply.register
-    async def _(self, correction: r.RemoveLink, _engine: Engine | None) -> None:
-        await self._driver.networks.remove_parent(correction.name)
-
-    @_apply.register
-    async def _(self, correction: r.DeleteStray, _engine: Engine | None) -> None:
-        await self._driver.kernel.delete(correction.name)
-
-    @_apply.register
-    async def _(self, correction: r.DeleteNetwork, _engine: Engine | None) -> None:
+    async def _delete_network(self, correction: DeleteNetwork) -> None:
         for endpoint in await self._driver.networks.endpoints(correction.network):
             await self._refuse_if_in_use(endpoint)
         # that it was removed is a guess, from which nothing follows for other hosts
         await self._driver.networks.delete(correction.network, everywhere=False)
 
-    @_apply.register
-    async def _(self, correction: r.DeleteEndpoint, engine: Engine | None) -> None:
+    async def _delete_endpoint(self, correction: DeleteEndpoint, engine: Engine | None) -> None:
         for endpoint in await self._driver.networks.endpoints(correction.network):
             if endpoint.id == correction.endpoint:
-                await self._take_what_was_left(endpoint, engine)
+                await self._delete_direct_link(endpoint, engine)
                 await self._refuse_if_in_use(endpoint)
         await self._driver.endpoints.delete(correction.network, correction.endpoint, release_follows=False)
 
-    @_apply.register
-    async def _(self, correction: r.GiveBackAddress, _engine: Engine | None) -> None:
-        await self._driver.pools.give_back(correction.address)
-
-    @_apply.register
-    async def _(self, correction: r.GiveBackPool, _engine: Engine | None) -> None:
-        await self._driver.pools.give_back_pool(correction.pool)
-
-    @_apply.register
-    async def _(self, correction: r.ForgetNetwork, _engine: Engine | None) -> None:
-        await self._driver.pools.drop_network(correction.network, if_empty=True)
-
-    @_apply.register
-    async def _(self, correction: r.RestorePool, _engine: Engine | None) -> None:
-        await self._driver.pools.restore_pool(correction.pool)
-
-    @_apply.register
-    async def _(self, correction: r.ClaimAddress, _engine: Engine | None) -> None:
+    async def _claim_address(self, correction: ClaimAddress) -> None:
         if correction.holder.kind == "endpoint":  # it may have gone meanwhile
             await self._driver.endpoints.claim_again(correction.holder.endpoint)
             return
         await self._driver.pools.claim(correction.pool, correction.address, correction.holder)
 
-    @_apply.register
-    async def _(self, correction: r.AdoptNetwork, _engine: Engine | None) -> None:
-        network = correction.network
+    async def _adopt_network(self, network: EngineNetwork) -> None:
         ours = network.ipam_driver == self._our_ipam
         held = {pool.subnet for pool in await self._driver.pools.pools() if pool.network == network.id}
         for subnet in network.subnets if ours else ():
@@ -213,7 +231,7 @@ class Reconciler:
             await self._driver.pools.request_pool(
                 subnet.subnet, subnet.range, network.ipam_options, ipv6=":" in subnet.subnet
             )
-        wanted = NetworkRequest(
+        request = NetworkRequest(
             id=network.id,
             options=network.options,
             internal=network.internal,
@@ -222,14 +240,13 @@ class Reconciler:
                 for each in network.subnets
             ),
         )
-        await self._driver.networks.create(wanted, strict=False)
+        await self._driver.networks.create(request, strict=False)
         await self._driver.networks.name(network.id, network.name)
 
-    @_apply.register
-    async def _(self, correction: r.AdoptEndpoint, engine: Engine | None) -> None:
+    async def _adopt_endpoint(self, correction: AdoptEndpoint, engine: Engine | None) -> None:
         found = correction.endpoint
-        wanted = EndpointRequest(correction.network, found.id, found.address, found.address6, found.mac)
+        request = EndpointRequest(correction.network, found.id, found.address, found.address6, found.mac)
         sandbox = await engine.sandbox(found.container_id) if engine and found.container_id else ""
         if found.container_id and not sandbox:
             raise NotFound(f"container {found.container} has gone meanwhile")
-        await self._driver.endpoints.adopt(wanted, sandbox=sandbox, container=found.container)
+        await self._driver.endpoints.adopt(request, sandbox=sandbox, container=found.container)

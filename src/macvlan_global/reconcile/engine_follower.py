@@ -45,12 +45,12 @@ class EngineFollower:
     """Repairs whenever the engine comes (back), and learns names from its events."""
 
     def __init__(
-        self, driver: Driver, engine: Engine, mender: Reconciler, metrics: Metrics, *listeners: Listener
+        self, driver: Driver, engine: Engine, reconciler: Reconciler, metrics: Metrics, *listeners: Listener
     ) -> None:
         """`run` does the work, and tells the listeners."""
         self._driver = driver
         self.engine = engine
-        self._mender = mender
+        self._reconciler = reconciler
         self._metrics = metrics
         self._listeners = listeners
         self._something_new = asyncio.Event()
@@ -81,7 +81,7 @@ class EngineFollower:
                         self.following = True
                         wait = FIRST_RETRY_SECONDS
                         await self._driver.attacher.traits.learn(await self.engine.info())
-                        self._metrics.corrected(len(await self._mender.mend(self.engine)))
+                        self._metrics.corrected(len(await self._reconciler.reconcile(self.engine)))
                         self._came_back.set()
                     await self._take(event)
                 log.info("the engine closed its stream of events")
@@ -109,7 +109,7 @@ class EngineFollower:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._came_back.wait(), AGAIN_SECONDS)
             self._came_back.clear()
-            await asyncio.sleep(self._mender.grace + 1)
+            await asyncio.sleep(self._reconciler.grace + 1)
             if self.following:
                 await self._mend()
 
@@ -126,13 +126,13 @@ class EngineFollower:
         while True:
             await asyncio.sleep(CLAIM_SECONDS)
             try:
-                await self._mender.claim_again()
+                await self._reconciler.claim_again()
             except Exception:
                 log.exception("claiming addresses again failed; it is tried again")
 
     async def _mend(self) -> None:
         try:
-            self._metrics.corrected(len(await self._mender.mend(self.engine)))
+            self._metrics.corrected(len(await self._reconciler.reconcile(self.engine)))
         except Exception:
             log.exception("the repair failed; it is tried again later")
 

@@ -1,9 +1,15 @@
-"""After a crash, a reboot or a lost answer: compare state, kernel and engine, and say what must be corrected. Pure.
+"""Plan of a reconciliation: the differences between records, kernel and engine, as corrections. Pure: facts in, a list
+of corrections out, each with its reason.
 
-Each correction names its reason. What is younger than the grace period is left alone: a request may be under way, and
-the engine repeats a broken call for 15 s. Only what is whole already and the store lost is claimed at once.
-Without the engine's view only what the kernel alone proves is corrected: a record that is missing proves nothing, it
-may have been lost or be of a newer version, and its containers may run.
+A crash, a reboot, a lost answer or a restored store make them differ. `plan` goes through them in the order in which
+corrections can be applied: networks that the engine removed, networks and endpoints of the engine without a record
+(adopted), endpoints that nothing uses, container links without an endpoint, parents, and at last the shared records:
+claims that the store lost, addresses and pools that nobody holds any more.
+
+Three rules keep it from doing harm. What is younger than the grace period is left alone: a request may be under way,
+and the engine repeats a broken call for 15 s; only a claim that the store lost is written at once. Without the engine's
+view only what the kernel alone proves is corrected: a missing record proves nothing, it may be lost or of a newer
+version, and its containers may run. A correction that takes something away is checked once more when it is applied.
 """
 
 import re
@@ -29,8 +35,8 @@ _OUR_LINK = re.compile(r"mg-[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the hosts of a cluster share; a host alone has pools and addresses of its own. `defined` and `removed` are
-    ids in the cluster of networks that it has, and that were removed."""
+    """Records that the hosts of a cluster share; a host alone has pools and addresses of its own. `defined` and
+    `removed` are the cluster's ids of the networks that have a definition, and of those that have a tombstone."""
 
     pools: tuple[PoolRecord, ...] = ()
     addresses: tuple[AddressRecord, ...] = ()
@@ -40,9 +46,9 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileFacts:
-    """All that a repair rests on. `engine` is None if it did not answer, `shared` if the store did not; times are
-    seconds since the epoch, `now` before the rest was read and `later` after it: the clock may be set meanwhile.
-    `settled` are the ids of what was there, and whole, before `shared` was read."""
+    """Observed state. `engine` is None if it did not answer, `shared` if the store did not; times are seconds since the
+    epoch, `now` read before everything else and `later` after it: the clock may be set meanwhile. `settled` holds the
+    ids of the networks and endpoints that were recorded, and complete, before `shared` was read."""
 
     host: str
     boot: str
@@ -63,12 +69,12 @@ class ReconcileFacts:
         return all(abs(each - at) >= self.grace for each in (self.now, self.later or self.now))
 
     def is_whole(self, record: NetworkRecord | EndpointRecord) -> bool:
-        """Whether a network or an endpoint surely has claimed all that is its own."""
+        """Whether the request that made a network or an endpoint is surely over: all its claims were written."""
         return self.is_old(record.at) or record.id in self.settled
 
     def living_networks(self, deleted: set[str]) -> set[str]:
-        """The ids, here and in the cluster, of networks that the state, the engine or the cluster has, and that are
-        not about to be deleted."""
+        """Ids, local and of the cluster, of networks with a record, in the engine or with a definition, without those
+        that this plan deletes."""
         here = {each.id for each in self.networks} | {each.shared_id for each in self.networks}
         defined = self.shared.defined if self.shared else frozenset()
         return (here | {each.id for each in self.engine or ()}) - deleted | defined
@@ -79,47 +85,47 @@ class ReconcileFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
-    """One thing to put right: what it is about, in words, and why."""
+class _Reasoned:
+    """The object of a correction and the difference found, both in the operator's words."""
 
     subject: str
     reason: str
 
-    def is_like(self, other: "Correction") -> bool:
-        """Whether it is the same one, planned at another time."""
+    def is_like(self, other: "_Reasoned") -> bool:
+        """Whether both are the same correction, planned at different times."""
         return (type(self), self.subject, self.reason) == (type(other), other.subject, other.reason)
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreLink(Correction):
+class RestoreLink(_Reasoned):
     """Make a parent of ours again."""
 
     link: LinkRecord
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveLink(Correction):
-    """Take away a parent of ours."""
+class RemoveLink(_Reasoned):
+    """Delete a parent of ours."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteStray(Correction):
+class DeleteStray(_Reasoned):
     """Delete a container's link that belongs to no endpoint."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteNetwork(Correction):
+class DeleteNetwork(_Reasoned):
     """Delete a network that the engine does not have."""
 
     network: str
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteEndpoint(Correction):
+class DeleteEndpoint(_Reasoned):
     """Delete an endpoint that nothing uses."""
 
     network: str
@@ -127,36 +133,36 @@ class DeleteEndpoint(Correction):
 
 
 @dataclass(frozen=True, slots=True)
-class GiveBackAddress(Correction):
-    """Give back an address that nobody holds."""
+class GiveBackAddress(_Reasoned):
+    """Release an address that nobody holds."""
 
     address: AddressRecord
 
 
 @dataclass(frozen=True, slots=True)
-class GiveBackPool(Correction):
-    """Give back a pool that no network has."""
+class GiveBackPool(_Reasoned):
+    """Release a pool that no network has."""
 
     pool: PoolRecord
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetNetwork(Correction):
-    """Let go of the pools and addresses of a network that was removed from the cluster."""
+class ForgetNetwork(_Reasoned):
+    """Release the pools and addresses of a network that was removed from the cluster."""
 
     network: str
 
 
 @dataclass(frozen=True, slots=True)
-class RestorePool(Correction):
-    """Write down a pool that a network of this host has and the store lost."""
+class RestorePool(_Reasoned):
+    """Write the record of a pool that a network of this host has and the store lost."""
 
     pool: PoolRecord
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimAddress(Correction):
-    """Claim an address that this host uses and the store does not say so."""
+class ClaimAddress(_Reasoned):
+    """Claim an address that this host uses and the store has no claim for."""
 
     pool: PoolRecord
     address: str
@@ -164,22 +170,38 @@ class ClaimAddress(Correction):
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptNetwork(Correction):
-    """Write down a network that the engine has and our state lost."""
+class AdoptNetwork(_Reasoned):
+    """Record a network that the engine has and our state lost."""
 
     network: EngineNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptEndpoint(Correction):
-    """Write down an endpoint that the engine has and our state lost, and claim its addresses."""
+class AdoptEndpoint(_Reasoned):
+    """Record an endpoint that the engine has and our state lost, and claim its addresses."""
 
     network: str
     endpoint: EngineEndpoint
 
 
+Correction = (
+    RestoreLink
+    | RemoveLink
+    | DeleteStray
+    | DeleteNetwork
+    | DeleteEndpoint
+    | GiveBackAddress
+    | GiveBackPool
+    | ForgetNetwork
+    | RestorePool
+    | ClaimAddress
+    | AdoptNetwork
+    | AdoptEndpoint
+)
+
+
 def plan(facts: ReconcileFacts) -> list[Correction]:
-    """Every correction, in an order in which they can be applied."""
+    """All corrections, in an order in which they can be applied."""
     deleted = {each.network for each in _networks(facts)}
     endpoints = list(_endpoints(facts, deleted))
     corrections: list[Correction] = [
@@ -191,7 +213,7 @@ def plan(facts: ReconcileFacts) -> list[Correction]:
     ]
     if facts.shared:
         ended = {each.endpoint for each in endpoints}
-        corrections += _lost(facts, facts.shared, deleted, ended)
+        corrections += _lost_claims(facts, facts.shared, deleted, ended)
         corrections += _addresses(facts, facts.shared, deleted)
         corrections += _pools(facts, facts.shared, deleted)
         corrections += _forgotten(facts.shared)
@@ -203,17 +225,15 @@ def _networks(facts: ReconcileFacts) -> list[DeleteNetwork]:
         return []
     known = {each.id for each in facts.engine}
     return [
-        DeleteNetwork(
-            f"network {each.name or each.id[:12]}", "the engine has no such network: it was removed unseen", each.id
-        )
+        DeleteNetwork(f"network {each.shown}", "the engine has no such network: it was removed unseen", each.id)
         for each in facts.networks
-        # what the cluster has is looked after by replication: the engine may only have lost it
+        # a published network is replication's to remove: the engine may only have lost it
         if each.id not in known and facts.is_old(each.at) and not each.published
     ]
 
 
 def _adoptions(facts: ReconcileFacts) -> Iterator[Correction]:
-    # one without its subnets was cut short when it was adopted before
+    # one without its subnets is an adoption that was interrupted
     networks = {each.id: bool(each.subnets) for each in facts.networks}
     endpoints = {each.id for each in facts.endpoints}
     for network in (each for each in facts.engine or () if each.is_made_here):
@@ -233,7 +253,7 @@ def _endpoints(facts: ReconcileFacts, deleted: set[str]) -> Iterator[DeleteEndpo
     networks = facts.living_networks(deleted)
     in_engine = facts.engine_endpoints()
     for each in facts.endpoints:
-        subject = f"endpoint {each.container or each.id[:12]} ({each.address or each.address6 or each.mac})"
+        subject = f"endpoint {each.shown} ({each.address or each.address6 or each.mac})"
         if each.network in deleted:
             continue  # it goes with its network
         if each.boot != facts.boot:
@@ -272,30 +292,27 @@ def _parents(facts: ReconcileFacts, deleted: set[str]) -> Iterator[Correction]:
 
 
 def _users(facts: ReconcileFacts, deleted: set[str]) -> dict[str, tuple[int, str]]:
-    """The links that networks stand on, directly or through sub-interfaces of ours: minus how far below, and for whom.
-
-    The deepest one comes first in the order of the values.
-    """
+    """Parents in use, directly or as the master of a sub-interface of ours, by name: minus the depth, and the network
+    that uses it. The values sort masters first."""
     masters = {each.name: each.master for each in facts.owned}
     users: dict[str, tuple[int, str]] = {}
     for network in facts.networks:
         name, depth = ("", 0) if network.id in deleted else (network.parent, 0)
         while name and -depth < len(masters) + 1:  # a bound: records may be wrong, and must not turn us in circles
-            found = (depth, network.name or network.id[:12])
+            found = (depth, network.shown)
             users[name] = min(users.get(name, found), found)
             name, depth = masters.get(name, ""), depth - 1
     return users
 
 
-def _lost(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended: set[str]) -> Iterator[Correction]:
-    """What this host has and the store does not know: a store that was restored from a copy is older than we are."""
-    # one that nobody has there is not ours any more: it was only asked for when the copy was made
+def _lost_claims(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended: set[str]) -> Iterator[Correction]:
+    """Claims of this host that a store restored from an older copy lacks."""
+    # a pool without a network is not ours any more: it was only reserved when the copy was made
     pools = {(each.space, each.subnet, each.range) for each in shared.pools if each.network}
     held = {(each.space, each.address): each for each in shared.addresses}
     for network in facts.networks:
         if network.id in deleted or not facts.is_whole(network):
             continue
-        name = network.name or network.id[:12]
         used = any(each.network == network.id for each in facts.endpoints)
         for subnet in (each for each in network.subnets if each.space):
             pool = PoolRecord(
@@ -307,10 +324,12 @@ def _lost(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended: set[s
                 at=facts.now,
             )
             if (pool.space, pool.subnet, pool.range) not in pools and network.shared_id not in shared.removed:
-                yield RestorePool(f"pool {pool.subnet}", f"network {name} has it, and the store does not know", pool)
+                yield RestorePool(
+                    f"pool {pool.subnet}", f"network {network.shown} has it, and the store does not know", pool
+                )
             if network.shared_id not in shared.removed or used:
                 yield from _unclaimed(network, pool, subnet, held)
-    # however young they are: such a copy lacks the youngest most of all, and others may be given what they have
+    # also young ones: an older copy lacks the youngest first, and their addresses could be given to others
     here = {each.id: each for each in facts.networks if each.id not in deleted}
     for endpoint in (each for each in facts.endpoints if each.id not in ended and each.network in here):
         for subnet in (each for each in here[endpoint.network].subnets if each.space):
@@ -320,14 +339,13 @@ def _lost(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended: set[s
 def _unclaimed(
     network: NetworkRecord, pool: PoolRecord, subnet: SubnetRecord, held: Mapping[tuple[str, str], AddressRecord]
 ) -> Iterator[ClaimAddress]:
-    """The gateway and the aux addresses of a subnet that the store does not say the network has."""
+    """The gateway and aux addresses of a subnet that the store does not have as the network's claims."""
     wanted = [(subnet.gateway, Holder("gateway", network.shared_id))] if subnet.gateway else []
     wanted += [(address, Holder("aux", network.shared_id, label=label)) for label, address in subnet.aux.items()]
     for address, holder in wanted:
         record = held.get((pool.space, address))
         if record is None or not (holder.holds(record) or holder.shares(record)):
-            name = network.name or network.id[:12]
-            reason = f"it is the {holder.kind} address of network {name}, and the store does not say so"
+            reason = f"it is the {holder.kind} address of network {network.shown}, and the store does not say so"
             yield ClaimAddress(f"address {address}", reason, pool, address, holder)
 
 
@@ -338,7 +356,7 @@ def _unclaimed_by(
     held: Mapping[tuple[str, str], AddressRecord],
     facts: ReconcileFacts,
 ) -> Iterator[ClaimAddress]:
-    """The addresses that an endpoint has in a subnet, and that the store does not say it has."""
+    """The addresses of an endpoint in a subnet that the store does not have as its claims."""
     inside = parse_subnet(subnet.subnet, "subnet")
     holder = Holder("endpoint", network.shared_id, endpoint.id)
     pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=facts.now)
@@ -350,7 +368,7 @@ def _unclaimed_by(
         if not facts.is_whole(endpoint) or (reserved and not facts.is_old(endpoint.at)):
             continue  # it is just being made
         if record is None or not holder.holds(record) or record.host != facts.host:
-            reason = f"{endpoint.container or endpoint.id[:12]} uses it, and the store does not say so"
+            reason = f"{endpoint.shown} uses it, and the store does not say so"
             yield ClaimAddress(f"address {address}", reason, pool, address, holder)
 
 
@@ -375,7 +393,7 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
 
 
 def _forgotten(shared: Shared) -> Iterator[ForgetNetwork]:
-    """Networks that were removed, and whose last endpoint is gone on every host."""
+    """Networks that were removed from the cluster and have no endpoint on any host."""
     in_use = {each.network for each in shared.addresses if each.kind == "endpoint"}
     # by its addresses too: a host on which its last containers ran may have claimed them anew after the pools went
     holding = {each.network for each in shared.pools} | {each.network for each in shared.addresses}

@@ -90,8 +90,13 @@ class NetworkRecord(Record, frozen=True, kw_only=True):
 
     @property
     def shared_id(self) -> str:
-        """What shared records call it."""
+        """Its id in shared records."""
         return self.cluster or self.id
+
+    @property
+    def shown(self) -> str:
+        """Its name in messages, or its short id as `docker network ls` prints it."""
+        return self.name or self.id[:12]
 
 
 class EndpointRecord(Record, frozen=True, kw_only=True):
@@ -122,6 +127,11 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     attach: Literal["plain", "direct", ""] = ""
     why_plain: str = ""
     state: Literal["live", "leaving"] = "live"
+
+    @property
+    def shown(self) -> str:
+        """The name of its container, or its short id."""
+        return self.container or self.id[:12]
 
     @property
     def is_live(self) -> bool:

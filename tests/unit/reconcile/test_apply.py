@@ -314,13 +314,13 @@ async def test_an_address_that_was_given_to_another_host_is_claimed_as_soon_as_i
     assert lost
     assert await addresses.delete(lost)
     await two.engine.run("c2", "lan", ip="10.8.0.9")
-    mender = Reconciler(one.driver, grace=0, our_ipam=OUR_IPAM, now=one.clock)
-    assert await mender.mend(one.engine) == []
-    await mender.claim_again()
-    assert ["10.8.0.9" in each for each in mender.problems] == [True]
+    reconciler = Reconciler(one.driver, grace=0, our_ipam=OUR_IPAM, now=one.clock)
+    assert await reconciler.reconcile(one.engine) == []
+    await reconciler.claim_again()
+    assert ["10.8.0.9" in each for each in reconciler.problems] == [True]
     await two.engine.stop("c2")
-    await mender.claim_again()
-    assert mender.problems == []
+    await reconciler.claim_again()
+    assert reconciler.problems == []
     held = await addresses.get(DEFAULT_SPACE, "10.8.0.9")
     assert held
     assert (held.record.endpoint, held.record.host) == (ours.endpoint, "h1")
