@@ -177,7 +177,7 @@ async def test_a_module_that_is_missing_says_what_to_load(real: KernelRig) -> No
 def test_a_namespace_that_must_not_be_entered_is_not_taken_for_gone(hosts: tuple[Host, Host]) -> None:
     """A driver without CAP_SYS_ADMIN cannot tell that a container is dead, so it must not say so."""
     path = f"/run/netns/{hosts[1].namespace}"
-    program = f"import asyncio, macvlan_global.kernel.netns as s; asyncio.run(s.Sandboxes().run({path!r}, bool))"
+    program = f"import asyncio, macvlan_global.kernel.netns as s; asyncio.run(s.NamespacePool().run({path!r}, bool))"
     command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert f"Unavailable: the network namespace {path} cannot be entered" in done.stderr

@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
@@ -65,7 +66,14 @@ _ON_THE_SAME_WIRE = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
 """Kinds of links that speak on the wire of the link below them, and not in a VLAN of their own."""
 
 
-async def who_has(parent: str, address: Address, *, tries: int, wait: float) -> str:
+async def who_has(
+    parent: str,
+    address: Address,
+    *,
+    tries: int,
+    wait: float,
+    open_socket: Callable[[str], socket.socket],
+) -> str:
     """The MAC of who on the wire of the link `parent` has the address, "" if nobody. Asks `tries` times, `wait` seconds
     each.
 
@@ -74,13 +82,21 @@ async def who_has(parent: str, address: Address, *, tries: int, wait: float) -> 
         Unavailable: it is down or has no carrier, is no Ethernet, or we have no right to ask.
     """
     try:
-        link = _open(parent)
+        link = open_socket(parent)
         try:
             return await _ask(link, parent, address, tries, wait)
         finally:
-            await asyncio.to_thread(link.close)  # the kernel takes milliseconds for it: it waits for its other CPUs
+            await _close(link)
     except OSError as error:
         raise _explained(parent, address, error) from error
+
+
+async def _close(link: socket.socket) -> None:
+    """Close it on a thread: the kernel takes milliseconds for that, as it waits for its other CPUs."""
+    try:
+        await asyncio.to_thread(link.close)
+    except RuntimeError:  # no thread can be started
+        link.close()
 
 
 async def _ask(link: socket.socket, parent: str, address: Address, tries: int, wait: float) -> str:
@@ -123,7 +139,7 @@ def _ignores_others(link: str) -> bool:
         return False
 
 
-def _open(parent: str) -> socket.socket:
+def open_packet_socket(parent: str) -> socket.socket:
     """A socket that hears the wire of a link. Without waiting: what is not there yet is waited for by the loop."""
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
     try:

@@ -58,8 +58,10 @@ def delete(links: RouteSocket, mac: str, alias: str) -> bool:
         return False
     try:
         links.delete(index=found[0].fact.index)
-    except OSError:  # it went between the two requests, with its parent or its container
-        return False
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return False  # it went between the two requests, with its parent or its container
     return True
 
 
@@ -77,8 +79,11 @@ def silence(links: RouteSocket, alias: str) -> bool:
         return False
     for each in links.addresses():
         if each.link == found.fact.index:
-            with contextlib.suppress(OSError):  # it went with another one
+            try:
                 links.delete_address(each)
+            except OSError as error:
+                if error.errno not in {errno.EADDRNOTAVAIL, errno.ENODEV}:  # it went with another one, or with the link
+                    raise
     return True
 
 

@@ -1,18 +1,32 @@
-"""The kernel port over rtnetlink(7)."""
+"""The kernel port over rtnetlink(7).
 
+What the kernel does in well under a millisecond is asked on the event loop: looking at a link, making one, setting it
+up. What takes it longer has threads: deleting and setting down (about twenty milliseconds each, while which the kernel
+waits for its other CPUs), dumps (as long as there are links), and all work inside containers. So the loop stays free.
+
+Every method raises one of the six classes of `errors.py` and nothing else: `kernel_errors` is around each request.
+"""
+
+import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from dataclasses import replace
-from ipaddress import ip_address
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel import arp_probe, container_link
-from macvlan_global.kernel.netns import NamespacePool
+from macvlan_global.kernel.netns import NamespacePool, entered
 from macvlan_global.kernel.ports import InterfaceConfig, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
-from macvlan_global.kernel.rtnl import RawLink, RouteSocket
-from macvlan_global.subnets import Address
+from macvlan_global.kernel.rtnl import ANSWER_SECONDS, RawLink, RouteSocket
+from macvlan_global.subnets import Address, parse_address
+
+T = TypeVar("T")
 
 ALTIFNAMSIZ = 127  # less the closing NUL
 
@@ -28,6 +42,12 @@ _CLASSES: dict[int, type[MacvlanGlobalError]] = {
     errno.EPERM: Unavailable,
     errno.EACCES: Unavailable,
     errno.ERANGE: Invalid,
+    errno.EMFILE: Unavailable,
+    errno.ENFILE: Unavailable,
+    errno.ENOMEM: Unavailable,
+    errno.ENOBUFS: Unavailable,
+    errno.EINTR: Unavailable,
+    errno.ETIMEDOUT: Unavailable,
 }
 
 _HINTS = {
@@ -40,29 +60,74 @@ _HINTS = {
     "above the parent's, and not every kind of interface can be a parent",
     errno.ERANGE: "not the name of an interface",
     errno.ENETDOWN: "the link below it is down",
+    errno.EMFILE: "the driver has no file descriptor left; raise LimitNOFILE= of its service",
+    errno.ENFILE: "this host has no file descriptor left; raise fs.file-max (sysctl)",
+    errno.EINTR: "the list changed while it was read, each time; try again",
+    errno.ETIMEDOUT: f"the kernel did not answer within {ANSWER_SECONDS:g} s; try again",
 }
 
 
 @contextlib.contextmanager
-def _asking(what: str) -> Iterator[None]:
+def kernel_errors(doing: str) -> Iterator[None]:
+    """Translate what a request to the kernel may raise into one of the six classes, `doing` in front.
+
+    Other exceptions are bugs and pass.
+    """
     try:
         yield
     except OSError as error:
-        number = error.errno or 0
+        number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or 0
         hint = _HINTS.get(number, os.strerror(number))
         name = errno.errorcode.get(number, str(number))
-        raise _CLASSES.get(number, Internal)(f"{what}: {hint} ({name})") from error
+        raise _CLASSES.get(number, Internal)(f"{doing}: {hint} ({name})") from error
+    except RuntimeError as error:
+        raise Unavailable(f"{doing}: no thread can be started for it ({error}); try again") from error
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{doing}: not the name of an interface") from error
+    except (ValueError, ArithmeticError, LookupError, struct.error) as error:
+        raise Internal(f"{doing}: the answer of the kernel is malformed ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Doors to the kernel: an rtnetlink socket in the thread's namespace, a packet socket on the link of a name, and
+    entering the namespace at a path. Tests play them."""
+
+    route: Callable[[], RouteSocket] = RouteSocket
+    packet: Callable[[str], socket.socket] = arp_probe.open_packet_socket
+    enter: Callable[[str], AbstractContextManager[None]] = entered
+
+
+class _HostSocket:
+    """An rtnetlink socket that is opened before the first request, and again after it broke."""
+
+    def __init__(self, route: Callable[[], RouteSocket]) -> None:
+        self._route = route
+        self._opened: RouteSocket | None = None
+
+    def get(self) -> RouteSocket:
+        if self._opened is None or self._opened.closed:
+            self._opened = self._route()
+        return self._opened
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
 
 
 class NetlinkKernel:
-    """See `macvlan_global.kernel.ports.Kernel`. One rtnetlink socket for the host, threads for sandboxes."""
+    """See `macvlan_global.kernel.ports.Kernel`. Two rtnetlink sockets for the host, one of them for the thread of slow
+    requests, and threads for the namespaces of containers."""
 
-    def __init__(self) -> None:
+    def __init__(self, sockets: Sockets | None = None) -> None:
         """Nothing is opened before the first request."""
-        self._opened: RouteSocket | None = None
-        self._sandboxes = NamespacePool()
-        # closing a packet socket waits for all processors, and what an engine waits for is not to stand behind that
-        self._announcing = NamespacePool(threads=1)
+        self._sockets = sockets or Sockets()
+        self._on_loop = _HostSocket(self._sockets.route)
+        self._on_thread = _HostSocket(self._sockets.route)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rtnetlink")
+        self._namespaces = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
+        # closing a packet socket waits for all CPUs, and what an engine waits for is not to stand behind that
+        self._announcing = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`. RTM_GETLINK by name finds alternative names too."""
@@ -71,64 +136,53 @@ class NetlinkKernel:
             return None
         if not found.master:
             return found.fact
-        with _asking(f"reading the bridge or bond of {name}"):
-            return replace(found.fact, master=self._socket().get(index=found.master).fact.name)
+        with kernel_errors(f"reading the bridge or bond of {name}"):
+            return replace(found.fact, master=self._on_loop.get().get(index=found.master).fact.name)
 
     async def links(self) -> list[LinkFact]:
         """See `Kernel.links`."""
-        with _asking("listing links"):
-            found = self._socket().dump()
+        with kernel_errors("listing links"):
+            found = await self._slowly(lambda links: links.dump())
         names = {link.fact.index: link.fact.name for link in found}
         return [replace(link.fact, master=names.get(link.master, "")) if link.master else link.fact for link in found]
 
     async def routes(self) -> RouteFacts:
         """See `Kernel.routes`."""
-        with _asking("listing addresses and routes"):
-            names = {link.fact.index: link.fact.name for link in self._socket().dump()}
-            addresses = self._socket().addresses()
-            routes = self._socket().routes()
-        defaults = sorted(
-            (route for route in routes if route.destination is None and route.link in names),
-            key=lambda route: (route.family, route.metric),
-        )
-        return RouteFacts(
-            destinations=tuple(route.destination for route in routes if route.destination),
-            addresses=tuple((names.get(each.link, ""), each.interface) for each in addresses),
-            default_link=names[defaults[0].link] if defaults else "",
-        )
+        with kernel_errors("listing addresses and routes"):
+            return await self._slowly(_route_facts)
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
         index = await self._index(master)
-        with _asking(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
-            self._socket().add_vlan(name, index, vlan_id)
+        with kernel_errors(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
+            self._on_loop.get().add_vlan(name, index, vlan_id)
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
-        with _asking(f"making the dummy link {name}"):
-            self._socket().add_dummy(name)
+        with kernel_errors(f"making the dummy link {name}"):
+            self._on_loop.get().add_dummy(name)
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
         index = await self._index(spec.parent)
-        with _asking(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
-            self._socket().add_macvlan(spec, index)
+        with kernel_errors(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
+            self._on_loop.get().add_macvlan(spec, index)
 
     async def set_up(self, name: str) -> None:
         """See `Kernel.set_up`."""
-        with _asking(f"setting {name} up"):
-            self._socket().set_up(name, up=True)
+        with kernel_errors(f"setting {name} up"):
+            self._on_loop.get().set_up(name, up=True)
 
     async def set_down(self, name: str) -> None:
         """See `Kernel.set_down`."""
-        with _asking(f"setting {name} down"):
-            self._socket().set_up(name, up=False)
+        with kernel_errors(f"setting {name} down"):
+            await self._slowly(lambda links: links.set_up(name, up=False))
 
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`."""
         try:
-            with _asking(f"deleting {name}"):
-                self._socket().delete(name)
+            with kernel_errors(f"deleting {name}"):
+                await self._slowly(lambda links: links.delete(name))
         except NotFound:
             return False
         return True
@@ -136,71 +190,84 @@ class NetlinkKernel:
     async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
         parent = await self._index(spec.parent)
-        what = f"making a macvlan link in mode {spec.mode} on {spec.parent} in a container"
-        # a socket of its own: the loop's is for its thread alone
-        with _asking(what), contextlib.closing(RouteSocket()) as outside:
-            made = await self._sandboxes.run(
-                sandbox, lambda inside: container_link.add(inside, outside, spec, parent, mac, leg)
+        with kernel_errors(f"making a macvlan link in mode {spec.mode} on {spec.parent} in a container"):
+            outside = self._sockets.route()  # of its own: the loop's is for its thread alone
+            made = await self._namespaces.run(
+                sandbox, lambda inside: container_link.add(inside, outside, spec, parent, mac, leg), closing=outside
             )
         return made or MadeInside(why_not="the engine makes the container's network namespace only afterwards")
 
     async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.delete_in_sandbox`."""
-        return await self._sandboxes.run(sandbox, lambda links: container_link.delete(links, mac, alias)) or False
+        with kernel_errors("deleting a link in a container"):
+            return await self._namespaces.run(sandbox, lambda links: container_link.delete(links, mac, alias)) or False
 
     async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.find_in_sandbox`."""
-        return await self._sandboxes.run(sandbox, lambda links: bool(container_link.find(links, mac, alias))) or False
+        with kernel_errors("looking for a link in a container"):
+            found = await self._namespaces.run(sandbox, lambda links: container_link.find(links, mac, alias))
+        return bool(found)
 
     async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
         """See `Kernel.silence_in_sandbox`."""
-        with _asking("taking the addresses from a link in a container"):
-            return await self._sandboxes.run(sandbox, lambda links: container_link.silence(links, alias)) or False
+        with kernel_errors("taking the addresses from a link in a container"):
+            return await self._namespaces.run(sandbox, lambda links: container_link.silence(links, alias)) or False
 
     async def revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
         """See `Kernel.revive_in_sandbox`."""
-        return await self._sandboxes.run(sandbox, lambda links: container_link.revive(links, alias, leg)) or False
+        with kernel_errors("setting a link in a container up again"):
+            return await self._namespaces.run(sandbox, lambda links: container_link.revive(links, alias, leg)) or False
 
     async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
         """See `Kernel.announce`."""
-        return await self._announcing.run(sandbox, lambda links: container_link.announce(links, mac, alias)) or False
+        with kernel_errors("advertising the addresses of a container"):
+            return (
+                await self._announcing.run(sandbox, lambda links: container_link.announce(links, mac, alias)) or False
+            )
 
     async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
-        """See `Kernel.who_has`. What this host has itself it does not hear itself say."""
-        asked = ip_address(address)
+        """See `Kernel.who_has`. The host's own addresses are looked up: it does not receive its own replies."""
+        asked = parse_address(address, "address")
         on = (await self._need(parent)).fact
-        if own := self._own_link(on, asked):
-            return Station(link=own)
-        mac = await arp_probe.who_has(on.name, asked, tries=tries, wait=wait)
+        with kernel_errors(f"probing for {address} on {parent}"):
+            if own := await self._own_link(on, asked):
+                return Station(link=own)
+            mac = await arp_probe.who_has(on.name, asked, tries=tries, wait=wait, open_socket=self._sockets.packet)
         return Station(mac) if mac else None
 
     async def close(self) -> None:
         """See `Kernel.close`."""
-        self._sandboxes.close()
+        with contextlib.suppress(RuntimeError):  # closed already
+            self._thread.submit(self._on_thread.close)
+        self._thread.shutdown(wait=False)
+        self._namespaces.close()
         self._announcing.close()
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        self._on_loop.close()
 
-    def _own_link(self, on: LinkFact, address: Address) -> str:
+    async def _own_link(self, on: LinkFact, address: Address) -> str:
         """The link with which this host itself has an address on the wire of the link `on`, "" if it has it not."""
-        with _asking("listing addresses"):
-            having = {each.link for each in self._socket().addresses() if each.interface.ip == address}
-            links = [each.fact for each in self._socket().dump()] if having else []
-        found = [each for each in links if each.index in having]
+
+        def holders(links: RouteSocket) -> list[LinkFact]:
+            indices = {each.link for each in links.addresses() if each.interface.ip == address}
+            return [each.fact for each in links.dump() if each.fact.index in indices] if indices else []
+
+        found = await self._slowly(holders)
         return next((each.name for each in found if arp_probe.speaks_on(on, each, address)), "")
 
-    def _socket(self) -> RouteSocket:
-        if self._opened is None:
-            self._opened = RouteSocket()
-        return self._opened
+    async def _slowly(self, work: Callable[[RouteSocket], T]) -> T:
+        """Do something in the host's namespace on the thread for it, one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(self._on_thread.get()))
 
     async def _get(self, name: str) -> RawLink | None:
-        if not 0 < len(name.encode()) <= ALTIFNAMSIZ or "\0" in name:
+        try:
+            encoded = name.encode()
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can hold and no interface name
+            return None
+        if not 0 < len(encoded) <= ALTIFNAMSIZ or "\0" in name:
             return None
         try:
-            with _asking(f"looking for {name}"):
-                return self._socket().get(name)
+            with kernel_errors(f"looking for {name}"):
+                return self._on_loop.get().get(name)
         except NotFound:
             return None
 
@@ -212,3 +279,18 @@ class NetlinkKernel:
         if found is None:
             raise NotFound(f"there is no interface {name} on this host")
         return found
+
+
+def _route_facts(links: RouteSocket) -> RouteFacts:
+    names = {link.fact.index: link.fact.name for link in links.dump()}
+    addresses = links.addresses()
+    routes = links.routes()
+    defaults = sorted(
+        (route for route in routes if route.destination is None and route.link in names),
+        key=lambda route: (route.family, route.metric),
+    )
+    return RouteFacts(
+        destinations=tuple(route.destination for route in routes if route.destination),
+        addresses=tuple((names.get(each.link, ""), each.interface) for each in addresses),
+        default_link=names[defaults[0].link] if defaults else "",
+    )

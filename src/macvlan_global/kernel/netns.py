@@ -1,4 +1,6 @@
-"""Work inside a container's network namespace. `setns(2)` changes one thread, so that thread is ours alone."""
+"""Enter a container's network namespace for netlink requests there. `setns(2)` changes one thread, so these threads are
+for that alone.
+"""
 
 import asyncio
 import contextlib
@@ -7,6 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from macvlan_global.errors import Unavailable
@@ -23,43 +26,18 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENXIO, errno.ENAMETOOL
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class NamespacePool:
-    """Runs netlink requests in namespaces named by a path (`/var/run/docker/netns/…`)."""
-
-    def __init__(self, threads: int = 4) -> None:
-        """Keep up to `threads` threads; the kernel does most of this work one at a time anyway."""
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sandbox")
-
-    async def run(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
-        """Do something inside the namespace at `path`, with a socket there; None if there is no such namespace.
-
-        Raises:
-            Unavailable: there is one, and it cannot be entered.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _inside, path, work)
-
-    def close(self) -> None:
-        """Let the threads go once they are idle."""
-        self._threads.shutdown(wait=False)
-
-
-def _inside(path: str, work: Callable[[RouteSocket], T]) -> T | None:
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(_entered(path))
-        except ValueError:  # no path at all
-            return None
-        except OSError as error:
-            if error.errno not in _GONE:  # no right to enter, say: whoever took that for dead would take what lives
-                raise Unavailable(f"the network namespace {path} cannot be entered: {error.strerror}") from error
-            return None
-        return work(stack.enter_context(contextlib.closing(RouteSocket())))
-
-
 @contextlib.contextmanager
-def _entered(path: str) -> Iterator[None]:
-    """Within the block this thread is in the network namespace at `path`."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def entered(path: str) -> Iterator[None]:
+    """Within the block this thread is in the network namespace at `path`.
+
+    Raises:
+        OSError, ValueError: it cannot be entered, or there is none.
+        Unavailable: the thread's own namespace cannot be told, so it would not find back.
+    """
+    try:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise cannot_enter(path, error) from error
     try:
         there = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -72,6 +50,63 @@ def _entered(path: str) -> Iterator[None]:
             _set_namespace(home)
     finally:
         os.close(home)
+
+
+class NamespacePool:
+    """Threads that run netlink requests in namespaces named by a path (`/var/run/docker/netns/…`)."""
+
+    def __init__(
+        self,
+        threads: int = 4,
+        *,
+        route: Callable[[], RouteSocket] = RouteSocket,
+        enter: Callable[[str], AbstractContextManager[None]] = entered,
+    ) -> None:
+        """Keep up to `threads` threads; the kernel does most of this work one at a time anyway."""
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="netns")
+        self._route = route
+        self._enter = enter
+
+    async def run(self, path: str, work: Callable[[RouteSocket], T], *, closing: RouteSocket | None = None) -> T | None:
+        """Do something inside the namespace at `path`, with a socket there; None if there is no such namespace.
+
+        `closing` is a socket that the work uses besides. It is closed when the work ends, which may be after the caller
+        was cancelled.
+
+        Raises:
+            Unavailable: there is one, and it cannot be entered.
+            RuntimeError: no thread can be started.
+        """
+        try:
+            future = self._threads.submit(self._inside, path, work)
+        except RuntimeError:
+            if closing:
+                closing.close()
+            raise
+        if closing:
+            future.add_done_callback(lambda _: closing.close())
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Let the threads go once they are idle."""
+        self._threads.shutdown(wait=False)
+
+    def _inside(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._enter(path))
+            except ValueError:  # no path at all
+                return None
+            except OSError as error:
+                if error.errno not in _GONE:  # no right, say: whoever took that for dead would take what lives
+                    raise cannot_enter(path, error) from error
+                return None
+            return work(stack.enter_context(contextlib.closing(self._route())))
+
+
+def cannot_enter(path: str, error: OSError) -> Unavailable:
+    """The error of a namespace that is there, as far as is known, and cannot be entered."""
+    return Unavailable(f"the network namespace {path} cannot be entered: {error.strerror}")
 
 
 def _set_namespace(descriptor: int) -> None:

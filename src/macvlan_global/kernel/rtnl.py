@@ -1,6 +1,12 @@
-"""rtnetlink(7), as far as a macvlan driver needs it: messages put together by hand, and a socket that sends them.
+"""rtnetlink(7), as far as a macvlan driver needs it: messages packed and parsed by hand, and a socket for them.
 
-The kernel has done what was asked when sending returns, so there is nothing to await.
+The kernel carries a request out while it is sent, on the thread that sends it; what is received afterwards is its
+answer, which is there already. Most requests take it less than a millisecond. Deleting a link or setting it down takes
+about twenty, since the kernel waits for its other CPUs there: see `netlink.NetlinkKernel` for the thread that does it.
+
+A dump is read to its end before anything of it is used. If the kernel says that what it lists changed meanwhile
+(NLM_F_DUMP_INTR), entries may be missing, and the dump is asked for again. Messages that do not parse raise ValueError,
+`struct.error` or LookupError here; `netlink.kernel_errors` translates them.
 """
 
 import errno
@@ -8,10 +14,11 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from itertools import count
+from typing import Protocol
 
 from macvlan_global.kernel.ports import LinkFact, MacvlanMode, MacvlanSpec
 from macvlan_global.subnets import Address, Subnet
@@ -26,10 +33,11 @@ _U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
 _ERRNO = struct.Struct("=i")
 
-NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLMSG_ERROR, NLMSG_DONE, NLMSG_MIN_TYPE = 2, 3, 0x10
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 21, 22, 24, 26
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
+NLM_F_DUMP_INTR = 0x10  # in answers
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 20, 28, 37, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
@@ -44,6 +52,34 @@ _TYPE_MASK = 0x3FFF  # above it: NLA_F_NESTED, NLA_F_NET_BYTEORDER
 _MODES: dict[MacvlanMode, int] = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 _MESSAGE_BYTES = 1 << 18
 """Room for any message: the kernel cuts off what does not fit."""
+ANSWER_SECONDS = 5.0
+"""The longest wait for each part of an answer. It is there when sending returns; this is for a kernel that lost it."""
+MOST_DUMPS = 20
+"""How often a dump is asked for that comes back interrupted. With a thousand links and one of them made and deleted in
+a loop nearly each one does; a burst of containers is over sooner."""
+
+
+class MessageSocket(Protocol):
+    """A connected socket that keeps message boundaries: AF_NETLINK, or in tests a pair of AF_UNIX."""
+
+    def send(self, data: bytes, /) -> int:
+        """Send one request."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive one datagram of the answer; TimeoutError if there is none in time."""
+        ...
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        ...
+
+
+def open_netlink() -> MessageSocket:
+    """An rtnetlink socket in the network namespace of the calling thread, which waits `ANSWER_SECONDS` for answers."""
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    opened.settimeout(ANSWER_SECONDS)
+    return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +115,33 @@ class RawRoute:
 class RouteSocket:
     """One rtnetlink socket, in the network namespace of the thread that makes it. For one thread at a time.
 
+    After an answer that did not come, broke off or made no sense it is closed: what is left of it would be in the way
+    of the next request.
+
     Raises (each method):
-        OSError: the kernel refused, with its errno.
+        OSError: the kernel refused, with its errno. EINTR: what a dump lists kept changing. TimeoutError: no answer.
+        ValueError, struct.error, LookupError: the answer does not parse.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, open_socket: Callable[[], MessageSocket] = open_netlink) -> None:
         """Open it."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket = open_socket()
         self._numbers = count(1)
+        self.closed = False
 
     def close(self) -> None:
-        """Let go of it. Idempotent."""
+        """Close it. Idempotent."""
+        self.closed = True
         self._socket.close()
 
     def get(self, name: str = "", *, index: int = 0) -> RawLink:
         """The link of this name, alternative name or index."""
-        for payload in self._ask(RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _sought(name)):
-            return _parse(payload)
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        answer = self._request(RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _sought(name))
+        return _parse(answer[0])
 
     def dump(self) -> list[RawLink]:
         """Every link."""
-        return [_parse(payload) for payload in self._ask(RTM_GETLINK, NLM_F_DUMP, _LINK.pack(0, 0, 0, 0, 0))]
+        return [_parse(payload) for payload in self._dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0))]
 
     def add_macvlan(self, spec: MacvlanSpec, parent: int, *, inside: int | None = None) -> None:
         """Make a macvlan link, down, on the link with the index `parent`; in the namespace of a descriptor, if one is
@@ -158,13 +199,13 @@ class RouteSocket:
 
     def addresses(self) -> list[RawAddress]:
         """Every IPv4 and IPv6 address."""
-        found = list(self._ask(RTM_GETADDR, NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, 0)))
+        found = self._dump(RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
         return [_parse_address(payload) for payload in found if payload[0] in {socket.AF_INET, socket.AF_INET6}]
 
     def routes(self) -> list[RawRoute]:
         """Where packets go, but for addresses of this host and what is thrown away."""
         asked = _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
-        found = (_parse_route(payload) for payload in self._ask(RTM_GETROUTE, NLM_F_DUMP, asked))
+        found = (_parse_route(payload) for payload in self._dump(RTM_GETROUTE, asked))
         return [route for route in found if route]
 
     def delete(self, name: str = "", *, index: int = 0) -> None:
@@ -177,36 +218,85 @@ class RouteSocket:
         self._do(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload)
 
     def _do(self, kind: int, flags: int, payload: bytes) -> None:
-        for _ in self._ask(kind, flags | NLM_F_ACK, payload):
-            pass
+        self._request(kind, flags | NLM_F_ACK, payload)
 
-    def _ask(self, kind: int, flags: int, payload: bytes) -> Iterator[bytes]:
-        """The payload of each message of the answer."""
+    def _dump(self, kind: int, payload: bytes) -> list[bytes]:
+        """The payload of each message of a dump during which nothing changed."""
+        for _ in range(MOST_DUMPS):
+            answer = self._exchange(kind, NLM_F_DUMP, payload)
+            if not answer.interrupted:
+                return answer.payloads
+        raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+
+    def _request(self, kind: int, flags: int, payload: bytes) -> list[bytes]:
+        return self._exchange(kind, flags, payload).payloads
+
+    def _exchange(self, kind: int, flags: int, payload: bytes) -> "_Answer":
+        """Send a request and read its whole answer, before any of it is parsed."""
         number = next(self._numbers)
         length = _HEADER.size + len(payload)
-        self._socket.send(_HEADER.pack(length, kind, flags | NLM_F_REQUEST, number, 0) + payload)
-        while True:
-            received = self._socket.recv(_MESSAGE_BYTES)
-            for kind_of_answer, sequence, body in _messages(received):
-                if sequence != number:  # the rest of an answer that nobody read to its end
-                    continue
-                if kind_of_answer == NLMSG_DONE:
-                    return
-                if kind_of_answer == NLMSG_ERROR:
-                    code = -_ERRNO.unpack_from(body)[0]
-                    if code:
-                        raise OSError(code, os.strerror(code))
-                    return
-                yield body
-                if flags & (NLM_F_DUMP | NLM_F_ACK) == 0:
-                    return
+        answer = _Answer(one=flags & (NLM_F_DUMP | NLM_F_ACK) == 0)
+        try:
+            self._socket.send(_HEADER.pack(length, kind, flags | NLM_F_REQUEST, number, 0) + payload)
+            while not answer.complete:
+                for message in _messages(self._socket.recv(_MESSAGE_BYTES)):
+                    if message.sequence == number:
+                        answer.take(message)
+        except BaseException:
+            self.close()
+            raise
+        if answer.error:
+            raise OSError(answer.error, os.strerror(answer.error))
+        return answer
 
 
-def _messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
+class _Answer:
+    """An answer while it is received: payloads, the errno it ended with, and whether a dump was interrupted."""
+
+    def __init__(self, *, one: bool) -> None:
+        """With `one` it is a single message, without NLMSG_DONE or an acknowledgement behind it."""
+        self.payloads: list[bytes] = []
+        self.error = 0
+        self.interrupted = False
+        self.complete = False
+        self._one = one
+
+    def take(self, message: "_Message") -> None:
+        """Add the next message."""
+        self.interrupted |= bool(message.flags & NLM_F_DUMP_INTR)
+        if message.kind == NLMSG_ERROR or (message.kind == NLMSG_DONE and len(message.payload) >= _ERRNO.size):
+            # behind NLMSG_DONE too: a dump that the kernel could not go on with ends so
+            self.error = -_ERRNO.unpack_from(message.payload)[0]
+            self.complete = True
+        elif message.kind == NLMSG_DONE:
+            self.complete = True
+        elif message.kind >= NLMSG_MIN_TYPE:
+            self.payloads.append(message.payload)
+            self.complete = self._one
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    kind: int
+    flags: int
+    sequence: int
+    payload: bytes
+
+
+def _messages(received: bytes) -> Iterator[_Message]:
+    """The messages of a datagram (NLMSG_OK of netlink(3)).
+
+    Raises:
+        ValueError: it is empty, or a message is longer than what is left of it, as when the kernel cut it off.
+    """
+    if len(received) < _HEADER.size:
+        raise ValueError(f"a netlink datagram of {len(received)} bytes")
     at = 0
     while at + _HEADER.size <= len(received):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(received, at)
-        yield kind, sequence, received[at + _HEADER.size : at + length]
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(received, at)
+        if not _HEADER.size <= length <= len(received) - at:
+            raise ValueError(f"a netlink message of {length} bytes, where {len(received) - at} are left")
+        yield _Message(kind, flags, sequence, received[at + _HEADER.size : at + length])
         at += _padded(length)
 
 
@@ -263,12 +353,13 @@ def _family(address: Address) -> int:
 
 
 def _attributes(raw: bytes) -> dict[int, bytes]:
+    """Attributes by type (RTA_OK of rtnetlink(3)); ValueError if one is longer than what is left."""
     found = {}
     at = 0
     while at + _ATTRIBUTE.size <= len(raw):
         length, kind = _ATTRIBUTE.unpack_from(raw, at)
-        if length < _ATTRIBUTE.size:
-            break
+        if not _ATTRIBUTE.size <= length <= len(raw) - at:
+            raise ValueError(f"a netlink attribute of {length} bytes, where {len(raw) - at} are left")
         found[kind & _TYPE_MASK] = raw[at + _ATTRIBUTE.size : at + length]
         at += _padded(length)
     return found

@@ -131,3 +131,13 @@ async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, ow
     await kernel.delete("eth0.10.20")
     assert await owned.remove("eth0.10")
     assert "eth0.10" not in kernel.hosted
+
+
+async def test_without_a_complete_list_nothing_is_removed(kernel: FakeKernel, owned: ParentLinks) -> None:
+    """Links kept changing while they were listed, so whether another one stands on the parent is not known."""
+    await owned.ensure(VLAN)
+    kernel.failing["links"] = Unavailable("listing links: the list changed while it was read, each time")
+    with pytest.raises(Unavailable):
+        await owned.remove("eth0.10")
+    assert ("eth0.10" in kernel.hosted, list(await owned.owned())) == (True, ["eth0.10"])
+    assert await owned.remove("eth0.10")
