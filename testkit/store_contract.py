@@ -6,8 +6,12 @@ Each takes an empty, open store. Run them all with `for check in STORE_CONTRACT`
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Entry, Store
+from macvlan_global.store.records import PoolRecord
+from macvlan_global.store.table import Tables
 
 Check = Callable[[Store], Awaitable[None]]
 
@@ -92,6 +96,20 @@ async def many_callers_count_without_losing_one(store: Store) -> None:
     entry = await store.get("count")
     assert entry is not None
     assert entry.value == b"20"
+
+
+async def records_are_changed_without_losing_a_change(store: Store) -> None:
+    """As above, by `Table.update`, which is how everybody changes a record."""
+    table = Tables(store, store).pools
+    await table.create(PoolRecord(space="s", subnet="10.0.0.0/24", at=0.0), "s", "10.0.0.0/24")
+
+    def add(record: PoolRecord) -> PoolRecord:
+        return msgspec.structs.replace(record, at=record.at + 1)
+
+    await asyncio.gather(*(table.update(add, "s", "10.0.0.0/24") for _ in range(20)))
+    row = await table.get("s", "10.0.0.0/24")
+    assert row is not None
+    assert row.record.at == 20
 
 
 async def only_the_current_entry_can_be_replaced_or_deleted(store: Store) -> None:
@@ -183,6 +201,7 @@ STORE_CONTRACT: tuple[Check, ...] = (
     of_many_who_delete_a_key_one_did_it,
     many_callers_write_many_keys,
     many_callers_count_without_losing_one,
+    records_are_changed_without_losing_a_change,
     only_the_current_entry_can_be_replaced_or_deleted,
     revisions_grow_and_never_repeat,
     a_scan_is_in_the_order_of_the_keys,

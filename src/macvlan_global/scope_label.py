@@ -58,6 +58,4 @@ class ScopeLabel:
         return hear
 
     async def _remember(self, label: str) -> None:
-        row = await self._table.get("this")
-        if row and row.record.label != label:
-            await self._table.replace(row, msgspec.structs.replace(row.record, label=label))
+        await self._table.update(lambda known: msgspec.structs.replace(known, label=label), "this")

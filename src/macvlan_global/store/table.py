@@ -132,8 +132,28 @@ class Table(Generic[R]):
         entry = await self._store.create(self._key(parts), self._encoder.encode(record))
         return Row(record, entry) if entry else None
 
+    async def update(self, change: Callable[[R], R | None], *parts: str) -> Row[R] | None:
+        """Change the record at this key, whatever others change about it meanwhile; None if there is none.
+
+        `change` gives the new record, or None if there is nothing to change about this one, and must be pure: after a
+        lost race it is called again, with what is there then. The row that is returned is the one that holds.
+
+        Raises:
+            Internal: a newer version wrote the record, or it cannot be read; it is left alone.
+        """
+        while row := await self.get(*parts):
+            changed = change(row.record)
+            if changed is None or changed == row.record:
+                return row
+            if written := await self.replace(row, changed):
+                return written
+        return None
+
     async def replace(self, row: Row[R], record: R) -> Row[R] | None:
-        """Write `record` if the row is still current; None if not."""
+        """Write `record` if the row is still current; None if not. For those to whom a lost race is an answer.
+
+        A record that only changes is changed with `update`.
+        """
         entry = await self._store.replace(row.entry, self._encoder.encode(record))
         return Row(record, entry) if entry else None
 
