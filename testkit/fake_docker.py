@@ -5,7 +5,7 @@ stands above the driver can be tried on several hosts at once.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from macvlan_global.engine.ports import (
@@ -198,7 +198,7 @@ class FakeDocker:
         del container_id
         return None
 
-    async def events(self) -> AsyncIterator[EngineEvent | None]:
+    async def events(self) -> AsyncGenerator[EngineEvent | None]:
         """See `Engine.events`: the stream opens, and closes; `tell` has the events."""
         yield None
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from macvlan_global.driver.driver import Driver
@@ -218,7 +218,7 @@ class FakeEngine:
                 return EngineContainer(engine_id(each.name), each.name, engine_id(each.name)[:12], True, (leg,))
         return None
 
-    async def events(self) -> AsyncIterator[EngineEvent | None]:
+    async def events(self) -> AsyncGenerator[EngineEvent | None]:
         """See `Engine.events`: the stream opens, and closes."""
         yield None
 

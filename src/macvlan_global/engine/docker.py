@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +113,7 @@ class DockerEngine:
         running = [str(each["Id"]) for each in await self._get("/containers/json")]
         return {await self.sandbox(each) for each in running} - {""}
 
-    async def events(self) -> AsyncIterator[EngineEvent | None]:
+    async def events(self) -> AsyncGenerator[EngineEvent | None]:
         """See `Engine.events`."""
         asked = {"filters": json.dumps({"type": ["network", "container"], "event": ACTIONS})}
         with self._asking():

@@ -1,6 +1,6 @@
 """What we ask the engine, in our words."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -220,7 +220,7 @@ class Engine(Protocol):
         """The container with this id or name; None if there is none."""
         ...
 
-    def events(self) -> AsyncIterator[EngineEvent | None]:
+    def events(self) -> AsyncGenerator[EngineEvent | None]:
         """Events of our networks and of containers from now on; the first item is None: the stream is open."""
         ...
 

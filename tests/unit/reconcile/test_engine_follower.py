@@ -1,0 +1,207 @@
+"""Following the engine: what starts a reconciliation, and that no failure ends it. Time is virtual."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from macvlan_global.engine.ports import EngineEvent, EngineInfo, EngineNetwork
+from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.metrics import Metrics
+from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, EngineFollower, Listener
+from macvlan_global.reconcile.plan import Correction
+from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
+from testkit.rig import Rig
+from testkit.virtual_time import VirtualLoop
+
+FOREIGN = OSError(24, "Too many open files")
+GRACE = 60.0
+
+
+class StreamingEngine(FakeEngine):
+    """Its stream of events stays open. `broken` names what fails for now, and how."""
+
+    def __init__(self, rig: Rig) -> None:
+        """The engine of this rig's driver."""
+        super().__init__(rig.driver, rig.kernel)
+        self.broken: dict[str, Exception] = {}
+        self.closed = asyncio.Event()
+
+    async def networks(self) -> list[EngineNetwork]:
+        """See `Engine.networks`."""
+        self._fail("networks")
+        return await super().networks()
+
+    async def info(self) -> EngineInfo:
+        """See `Engine.info`."""
+        self._fail("info")
+        return await super().info()
+
+    async def events(self) -> AsyncGenerator[EngineEvent | None]:
+        """See `Engine.events`: open until `closed`."""
+        self._fail("events")
+        yield None
+        await self.closed.wait()
+
+    def _fail(self, name: str) -> None:
+        if name in self.broken:
+            raise self.broken[name]
+
+
+class CountingReconciler(Reconciler):
+    """Counts its work, which fails while `error` is set."""
+
+    error: Exception | None = None
+    times: int = 0
+    claims: int = 0
+
+    async def reconcile(self, engine: object, grace: float | None = None) -> list[Correction]:
+        """See `Reconciler.reconcile`; nothing is corrected."""
+        self.times += 1
+        if self.error:
+            raise self.error
+        return []
+
+    async def claim_again(self) -> None:
+        """See `Reconciler.claim_again`."""
+        self.claims += 1
+        if self.error:
+            raise self.error
+
+
+class Followed:
+    """A follower that runs, and what it stands on."""
+
+    def __init__(self, rig: Rig, *listeners: Listener) -> None:
+        """Nothing runs yet."""
+        self.rig = rig
+        self.engine = StreamingEngine(rig)
+        self.reconciler = CountingReconciler(rig.driver, grace=GRACE, our_ipam=OUR_IPAM, now=rig.clock)
+        self.follower = EngineFollower(rig.driver, self.engine, self.reconciler, Metrics(), *listeners)
+
+    async def name(self) -> str:
+        """The name that is recorded of the network."""
+        return (await self.rig.driver.networks.get(engine_id("lan"))).name
+
+
+def _on_virtual_time(story: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await story()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+async def _follow(stack: AsyncExitStack, *listeners: Listener, broken: str = "") -> tuple[Followed, asyncio.Task[None]]:
+    rig = await Rig.build("eth0")
+    followed = Followed(rig, *listeners)
+    await followed.engine.create_network("lan", Subnet("10.8.0.0/24"), options={"parent": "eth0"})
+    if broken:
+        followed.engine.broken[broken] = FOREIGN
+    task = asyncio.create_task(followed.follower.run())
+    stack.callback(task.cancel)
+    return followed, task
+
+
+@pytest.mark.parametrize("broken", ["events", "info", "networks"])
+def test_a_foreign_exception_of_the_engine_ends_nothing(broken: str) -> None:
+    """The follower tries again, and learns the names once the engine's client works."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, task = await _follow(stack, broken=broken)
+            await asyncio.sleep(20)
+            assert not task.done()
+            assert await followed.name() == ""
+            followed.engine.broken.clear()
+            await asyncio.sleep(5)
+            assert not task.done()
+            assert followed.follower.following
+            assert await followed.name() == "lan"
+
+    _on_virtual_time(story)
+
+
+def test_a_foreign_exception_of_a_reconciliation_ends_nothing() -> None:
+    """Neither the one that follows the engine's return, nor that of the store, nor the retried claims."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, task = await _follow(stack)
+            followed.reconciler.error = FOREIGN
+            followed.follower.store_read()
+            await asyncio.sleep(300)
+            assert not task.done()
+            assert not followed.follower.following
+            assert followed.reconciler.claims > 50
+            followed.reconciler.error = None
+            await asyncio.sleep(5)
+            assert not task.done()
+            assert followed.follower.following
+
+    _on_virtual_time(story)
+
+
+def test_a_reconciliation_follows_when_nothing_is_young_any_more() -> None:
+    """One when the engine comes, one after the grace period, then one an hour; and one when the store comes back."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, _ = await _follow(stack)
+            await asyncio.sleep(1)
+            assert followed.reconciler.times == 1
+            await asyncio.sleep(GRACE + 1)
+            assert followed.reconciler.times == 2
+            await asyncio.sleep(AGAIN_SECONDS - 10)
+            assert followed.reconciler.times == 2
+            followed.follower.store_read()
+            followed.follower.store_read()
+            await asyncio.sleep(1)
+            assert followed.reconciler.times == 3
+            await asyncio.sleep(GRACE + 1)
+            assert followed.reconciler.times == 4
+
+    _on_virtual_time(story)
+
+
+def test_an_engine_that_is_away_is_waited_for() -> None:
+    """Whether it is followed is known at each moment."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, task = await _follow(stack)
+            await asyncio.sleep(1)
+            assert followed.follower.following
+            followed.engine.broken["events"] = Unavailable("the engine does not answer")
+            followed.engine.closed.set()
+            await asyncio.sleep(10)
+            assert not followed.follower.following
+            followed.engine.broken.clear()
+            followed.engine.closed.clear()
+            await asyncio.sleep(3)
+            assert followed.follower.following
+            assert not task.done()
+
+    _on_virtual_time(story)
+
+
+def test_only_a_listener_that_refuses_to_go_on_ends_it() -> None:
+    """A bug of a listener is logged, and the stream is opened anew; Conflict stops the driver."""
+    heard: list[EngineEvent | None] = []
+    errors: list[Exception] = [FOREIGN, KeyError("x"), Conflict("the label asks for another scope")]
+
+    async def listener(event: EngineEvent | None) -> None:
+        heard.append(event)
+        raise errors[len(heard) - 1]
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            _, task = await _follow(stack, listener)
+            with pytest.raises(ExceptionGroup) as caught:
+                await task
+            assert caught.group_contains(Conflict)
+            assert heard == [None, None, None]
+
+    _on_virtual_time(story)
