@@ -1,19 +1,24 @@
 """Shared by all suites: number of examples of hypothesis, leftovers of the lab, and tests for the guest kernel.
 
 Hypothesis is bounded, without a deadline, and draws the same examples every time in CI. `make test` draws the full
-number. `make unit` is run after every change and draws a tenth, by `--hypothesis-profile=brief`, which pytest loads
+number. `make unit` is run after every change and draws a twentieth, by `--hypothesis-profile=brief`, which pytest loads
 after this file.
+
+Tests marked `virtual_time` run on an event loop where waiting takes no time.
 
 Tests that want kernel modules which this kernel lacks run in the guest kernel instead.
 """
 
+import asyncio
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from lab import kernel_has, reap_leftovers
+from testkit.virtual_time import LoopbackLoop
 from tests.property.examples import FULL
 
 settings.register_profile(
@@ -24,7 +29,7 @@ settings.register_profile(
     # a driver over fakes is built for each example, inside the test: nothing is shared between examples
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.register_profile("brief", settings.get_profile("bounded"), max_examples=FULL // 10)
+settings.register_profile("brief", settings.get_profile("bounded"), max_examples=FULL // 20)
 settings.load_profile("bounded")
 
 NO_LAB = ("unit", "property", "simulation")
@@ -40,6 +45,15 @@ def _clean_start(request: pytest.FixtureRequest) -> None:
     here = Path(__file__).parent
     if any(item.path.relative_to(here).parts[0] not in NO_LAB for item in request.session.items):
         reap_leftovers()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The kind of event loop of a test."""
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": LoopbackLoop}
+    return {"real": asyncio.new_event_loop}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,6 +16,8 @@ from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
 from testkit.faults import Faults, FaultyStore
 
+pytestmark = pytest.mark.virtual_time
+
 TTL = 0.3
 A = Member("a" * 32, "anna", "boot1", "run1", "9.9")
 B = Member("b" * 32, "bert", "boot1", "run1", "9.9")

@@ -29,6 +29,8 @@ from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
 from testkit.fake_kernel import FakeKernel
 
+pytestmark = pytest.mark.virtual_time
+
 OWN, DEAD, THIRD = "a" * 32, "b" * 32, "c" * 32
 SPACE, SUBNET = "s", "10.8.0.0/24"
 GRACE = 600.0

@@ -23,6 +23,8 @@ from testkit.fake_clock import FakeClock
 from testkit.fake_docker import FakeDocker
 from testkit.faults import Faults, FaultyStore
 
+pytestmark = pytest.mark.virtual_time
+
 
 @dataclass
 class Site:

@@ -9,6 +9,8 @@ import pytest
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.remote.members import Answer, AnswerLost, Members, NotAsked, Request
 
+pytestmark = pytest.mark.virtual_time
+
 
 class _Write:
     """A write whose attempts end as told; what is read afterwards, too."""
