@@ -91,8 +91,7 @@ class FaultyStore:
 
     async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
-        batches = cast("AsyncGenerator[Batch, None]", self._cluster.watch(prefix))
-        async with contextlib.aclosing(batches):
+        async with contextlib.aclosing(self._cluster.watch(prefix)) as batches:
             async for batch in batches:
                 # not a step under way: a watch waits for long, and closing does not wait for it
                 self._faults.end(self._faults.begin(f"watch {prefix}"))

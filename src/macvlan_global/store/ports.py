@@ -5,7 +5,7 @@ created if absent, and what must be given back is deleted only if it is still wh
 answer (None or False), not an error; errors mean that the store could not be asked.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,10 +101,11 @@ class ClusterStore(Store, Protocol):
         """Create the key if it is absent, to go with the lease; None if it is there. `replace` keeps it so."""
         ...
 
-    def watch(self, prefix: str) -> AsyncIterator[Batch]:
-        """What happens below a prefix: all that is there first, as one whole batch, then changes as they come.
+    def watch(self, prefix: str) -> AsyncGenerator[Batch]:
+        """Changes below a prefix: all that is there first, as one whole batch, then changes as they come.
 
         A watch that lost its place (history compacted, store restored from an older copy) gives a whole batch again.
-        It never ends by itself, and raises when the store cannot be reached for a few seconds.
+        It never ends by itself, and raises when the store cannot be reached for a few seconds. Whoever reads it closes
+        it (`contextlib.aclosing`). `store.follow` begins a new one whenever that is needed.
         """
         ...

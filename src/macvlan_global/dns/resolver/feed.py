@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import cast
 
 from macvlan_global.dns.resolver.cache import Answers
 from macvlan_global.errors import Unavailable
@@ -43,8 +42,7 @@ class Feed:
         while True:
             try:
                 # every watch is a generator, which must end with us and not when it is collected
-                watch = cast("AsyncGenerator[Batch]", self._store.watch(self._names.prefix))
-                async with contextlib.aclosing(watch):
+                async with contextlib.aclosing(self._store.watch(self._names.prefix)) as watch:
                     async for batch in watch:
                         await self._take(batch)
                         self.following = True
