@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from macvlan_global.dns.address import read_address
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.store.records import NameRecord
 
@@ -24,14 +24,14 @@ def address(number: int) -> str:
 
 def main(where: str, echo: str) -> None:
     """Serve on the address `where` until killed; whoever writes a byte to the unix socket `echo` gets it back."""
-    answers = Answers(5)
-    answers.change(put=[(f"names/h/{number}", _record(number)) for number in range(NAMES)])
-    answers.all_known()
-    asyncio.run(_serve(answers, where, echo))
+    cache = ResponseCache(5)
+    cache.update(put=[(f"names/h/{number}", _record(number)) for number in range(NAMES)])
+    cache.mark_synced()
+    asyncio.run(_serve(cache, where, echo))
 
 
-async def _serve(answers: Answers, where: str, echo: str) -> None:
-    resolver = Resolver(answers, read_address(where))
+async def _serve(cache: ResponseCache, where: str, echo: str) -> None:
+    resolver = Resolver(cache, read_address(where))
     await resolver.start()
     async with await asyncio.start_unix_server(_echo, echo) as server:
         await server.serve_forever()

@@ -19,7 +19,7 @@ from bench.plugin import SOCKET, Plugin
 from bench.rounds import Row, Unit
 from lab import Host
 from lab.cluster_site import ClusterSite, StoreKind
-from macvlan_global.dns.publish.publisher import NamedEndpoint, records_of
+from macvlan_global.dns.publish.publisher import NamedEndpoint, name_records
 from macvlan_global.store.open import NO_ACCESS, open_cluster_store
 from macvlan_global.store.records import AddressRecord, AliveRecord, HostRecord, NameRecord, PoolRecord, PortRecord
 from macvlan_global.store.table import Tables
@@ -195,7 +195,7 @@ def _name_record(host: int, number: int, now: float) -> NameRecord:
     address = str(IPv4Address("10.1.0.0") + 256 * host + number)
     leg = NamedEndpoint(NETWORK, "lan", f"{host:032x}{number:032x}", address, mac="7a:42:0a:01:00:01", aliases=("app",))
     ports = [PortRecord(port=80), PortRecord(port=443)]
-    (record,) = records_of(f"{number:08x}{host:056x}", _name(host, number), "", [leg], ports, host=_id(host), at=now)
+    (record,) = name_records(f"{number:08x}{host:056x}", _name(host, number), "", [leg], ports, host=_id(host), at=now)
     return record
 
 

@@ -16,8 +16,8 @@ from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.config import Config
 from macvlan_global.dns.address import read_address
 from macvlan_global.dns.publish.publisher import Publisher
-from macvlan_global.dns.publish.watch_engine import NamesHere
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.publish.watch_engine import NameWatcher
+from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.feed import Feed
 from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.driver.driver import Driver, Settings
@@ -41,7 +41,7 @@ class GlobalScope:
 
     hosts: Heartbeat
     replicator: Replicator
-    names: NamesHere
+    names: NameWatcher
     feed: Feed
     resolver: Resolver | None
     driver: Driver
@@ -56,11 +56,11 @@ class GlobalScope:
         """
         host = driver.identity.host
         replicator = Replicator(store, driver.tables, engine, driver.networks, host)
-        names = NamesHere(engine, lambda: shared_ids(driver), Publisher(driver.tables.names, host), host)
-        answers = Answers(config.dns_ttl)
-        resolver = Resolver(answers, read_address(config.dns)) if config.dns else None
+        names = NameWatcher(engine, lambda: shared_ids(driver), Publisher(driver.tables.names, host), host)
+        cache = ResponseCache(config.dns_ttl)
+        resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
         reclaimer = Reclaimer(hosts, driver.tables, driver.pools, driver.kernel, grace=config.host_grace)
-        feed = Feed(store, driver.tables.names, answers)
+        feed = Feed(store, driver.tables.names, cache)
         scope = cls(hosts, replicator, names, feed, resolver, driver, reclaimer)
         driver.networks.objection = scope.objection
         driver.endpoints.on_deleted = scope.endpoint_gone
@@ -91,7 +91,7 @@ class GlobalScope:
             self.replicator.on_network_event(event)
         if not isinstance(event, ContainerEvent):  # the engine's version, the number of networks
             self.hosts.look_again()
-        await self.names.hear(event)
+        await self.names.on_event(event)
 
     def on_store_read(self, tell: Callable[[], None]) -> None:
         """Have it told whenever the store was read anew: it was away, or was restored and is older than this host.
@@ -100,7 +100,7 @@ class GlobalScope:
         """
 
         def names_read() -> None:
-            self.names.miss()
+            self.names.resync()
             tell()
 
         self.feed.on_read = names_read
@@ -108,7 +108,7 @@ class GlobalScope:
 
     def endpoint_gone(self, endpoint: EndpointRecord) -> None:
         """Hear that an endpoint of this host was deleted."""
-        self.names.endpoint_gone(endpoint)
+        self.names.on_endpoint_deleted(endpoint)
 
     def objection(self, network: NetworkRecord) -> str:
         """Why no container may start on a network here, and what to do; "" if it may."""

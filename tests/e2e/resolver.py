@@ -15,7 +15,7 @@ import dns.rcode
 import dns.rrset
 
 from macvlan_global.dns.address import read_address
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.feed import Feed
 from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.store.memory import MemoryStore
@@ -63,10 +63,10 @@ async def _serve(address: str) -> None:
     tables = Tables(store, store)
     for record in RECORDS:
         await tables.names.put(record, record.host, record.endpoint)
-    answers = Answers(5)
+    cache = ResponseCache(5)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(Feed(store, tables.names, answers).run())
-        tasks.create_task(Resolver(answers, read_address(address)).run())
+        tasks.create_task(Feed(store, tables.names, cache).run())
+        tasks.create_task(Resolver(cache, read_address(address)).run())
 
 
 def _serve_other() -> None:

@@ -8,9 +8,9 @@ import dns.rcode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from macvlan_global.dns.resolvconf.text import with_ours, without_ours
+from macvlan_global.dns.resolvconf.text import add_block, remove_block
 from macvlan_global.dns.resolver.answer import PAYLOAD
-from macvlan_global.dns.resolver.names import NameTable, fold, spelled
+from macvlan_global.dns.resolver.names import NameTable, canonical, to_wire
 from macvlan_global.store.records import NameRecord
 from tests.property.examples import examples
 from tests.unit.dns.names import knowing, question, record
@@ -28,7 +28,7 @@ ASKED = [
     "nobody",
     ".",
 ]
-ANSWERS = knowing(
+CACHE = knowing(
     *(record(number, "web", "db", ipv6=True, ports=(80,)) for number in range(1, 41)), record(50, "one", network="wan")
 )
 QUERIES = st.builds(
@@ -58,7 +58,7 @@ NEARLY_QUERIES = st.builds(
 def test_any_bytes_get_a_reply_that_fits_or_none(query: bytes, udp: bool) -> None:
     """With the query's id and the mark of a reply, within bounds, readable, and never "no such name"."""
     for _ in range(2):
-        reply = ANSWERS.answer(query, udp=udp)
+        reply = CACHE.respond(query, udp=udp)
         if len(query) < 12 or query[2] & 0x80:
             assert reply is None
             return
@@ -71,8 +71,8 @@ def test_any_bytes_get_a_reply_that_fits_or_none(query: bytes, udp: bool) -> Non
 @given(st.binary(min_size=12, max_size=80))
 def test_replies_are_never_answered(query: bytes) -> None:
     """Two resolvers do not talk to each other for ever."""
-    reply = ANSWERS.answer(query, udp=True)
-    assert reply is None or ANSWERS.answer(reply, udp=True) is None
+    reply = CACHE.respond(query, udp=True)
+    assert reply is None or CACHE.respond(reply, udp=True) is None
 
 
 RECORDS = st.builds(
@@ -86,10 +86,10 @@ CHANGES = st.lists(st.tuples(st.integers(0, 3), st.none() | RECORDS), max_size=1
 
 def _model(records: dict[str, NameRecord], asked: str) -> set[str]:
     """The keys of those whom a name leads to, the slow way."""
-    wanted = fold(asked.encode())
+    wanted = canonical(asked.encode())
     found = set()
     for key, each in records.items():
-        names = {fold(name) for text in each.names if (name := spelled(text))}
+        names = {canonical(name) for text in each.names if (name := to_wire(text))}
         if wanted in names | {name + b"." + each.network_name.encode() for name in names}:
             found.add(key)
     return found
@@ -101,7 +101,7 @@ def test_the_table_is_what_a_plain_model_says(changes: list[tuple[int, NameRecor
     table, records = NameTable(), dict[str, NameRecord]()
     for slot, each in changes:
         key = f"names/h/{slot}"
-        before = {name: table.find(name.encode()) for name in ASKED}
+        before = {name: table.lookup(name.encode()) for name in ASKED}
         if each is None:
             records.pop(key, None)
             touched = table.remove(key)
@@ -109,9 +109,9 @@ def test_the_table_is_what_a_plain_model_says(changes: list[tuple[int, NameRecor
             records[key] = each
             touched = table.put(key, each)
         for name in ASKED:
-            found = table.find(name.encode())
+            found = table.lookup(name.encode())
             assert {row.key for row in found.rows} == _model(records, name.removeprefix("_80._tcp."))
-            assert found == before[name] or found.key in touched
+            assert found == before[name] or found.name in touched
     for key in list(records):
         table.remove(key)
     assert table == NameTable()
@@ -123,23 +123,23 @@ def test_kept_answers_are_those_that_would_be_made(
 ) -> None:
     """In any order of questions and changes: what is ready says the same as a resolver that keeps nothing."""
     order = random.Random(seed)  # noqa: S311
-    answers = knowing()
+    cache = knowing()
     records: dict[str, NameRecord] = {}
     for slot, each in changes:
         key = f"names/h/{slot}"
         if each is None:
             records.pop(key, None)
-            answers.change(gone=[key])
+            cache.update(deleted=[key])
         else:
             records[key] = each
-            answers.change(put=[(key, each)])
+            cache.update(put=[(key, each)])
         for name in order.choices(asked, k=2):
             query = question(name)
-            answers.answer(query, udp=True)
+            cache.respond(query, udp=True)
             fresh = knowing(*())
-            fresh.change(put=records.items())
-            made = dns.message.from_wire(fresh.answer(query, udp=True) or b"")
-            kept = dns.message.from_wire(query[:2] + answers.ready[query[2:]]())
+            fresh.update(put=records.items())
+            made = dns.message.from_wire(fresh.respond(query, udp=True) or b"")
+            kept = dns.message.from_wire(query[:2] + cache.templates[query[2:]]())
             assert kept == made
             assert struct.unpack_from("!H", query)[0] == kept.id
 
@@ -147,4 +147,4 @@ def test_kept_answers_are_those_that_would_be_made(
 @given(st.text(max_size=200), st.sampled_from(["127.0.0.153", "::1"]))
 def test_resolv_conf_comes_back_whatever_it_was(text: str, address: str) -> None:
     """Put in and taken out is as it was, but for a text that has our own marks."""
-    assert without_ours(with_ours(text, address), "f")[0] == text
+    assert remove_block(add_block(text, address), "f")[0] == text

@@ -15,7 +15,7 @@ from macvlan_global.config import load_config
 from macvlan_global.dns.address import PORT, ListenAddress, read_address
 from macvlan_global.dns.resolvconf.ask import Verdict, ask
 from macvlan_global.dns.resolvconf.install import FileChange, ResolvConf
-from macvlan_global.dns.resolvconf.text import find_ours, nameservers, warnings
+from macvlan_global.dns.resolvconf.text import find_block, nameservers, warnings
 from macvlan_global.errors import Invalid
 
 STATUS_EXAMPLE = example("macvlan-global dns status")
@@ -68,7 +68,7 @@ def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonF
     """
     address, file = _address(config), ResolvConf(root.absolute())
     text, link = file.read()
-    ours = find_ours(text or "")
+    block = find_block(text or "")
     with Waiting("asking the resolver"):
         verdict = ask(address)
     found = DnsStatus(
@@ -76,7 +76,7 @@ def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonF
         resolver=verdict,
         path=str(file.path),
         link=link,
-        installed=ours is not None,
+        installed=block is not None,
         nameservers=nameservers(text or ""),
         warnings=_advice(text or "", address),
     )
@@ -136,16 +136,16 @@ def _address(config: Path | None) -> ListenAddress:
 
 
 def _advice(text: str, address: ListenAddress) -> list[str]:
-    found = list(warnings(text)) if find_ours(text) else []
-    ours = find_ours(text)
-    if ours and ours.address != address.ip:
-        found.append(f"{ours.address} is installed, and the resolver is on {address.ip}; run install again")
+    found = list(warnings(text)) if find_block(text) else []
+    block = find_block(text)
+    if block and block.address != address.ip:
+        found.append(f"{block.address} is installed, and the resolver is on {address.ip}; run install again")
     return found
 
 
 def _carry_out(file: ResolvConf, change: FileChange, *, dry_run: bool, json: bool, advice: list[str]) -> None:
     if change.needed and not dry_run:
-        file.carry_out(change)
+        file.apply(change)
     found = DnsChange(
         path=str(change.path),
         dry_run=dry_run,

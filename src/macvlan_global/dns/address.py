@@ -1,4 +1,4 @@
-"""Where the resolver listens."""
+"""Listen address of the resolver, as `dns` in the configuration names it."""
 
 import ipaddress
 import socket
@@ -12,7 +12,7 @@ PORT = 53
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where the resolver listens: one IP address and a port."""
+    """One IP address of this host and a port."""
 
     ip: str
     port: int = PORT
@@ -23,15 +23,15 @@ class ListenAddress:
 
     @property
     def family(self) -> socket.AddressFamily:
-        """Of its sockets."""
+        """Address family of its sockets."""
         return socket.AF_INET6 if ":" in self.ip else socket.AF_INET
 
 
 def read_address(text: str) -> ListenAddress:
-    """The address that `dns` in the configuration names: `IP` or `IP:PORT`, IPv6 in brackets if a port follows.
+    """Parse `IP` or `IP:PORT`, IPv6 in brackets if a port follows.
 
     Raises:
-        Invalid: it is not one address of one host.
+        Invalid: it is no IP address, has no valid port, or is unspecified or multicast.
     """
     ip, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", str(PORT))
     try:

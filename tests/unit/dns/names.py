@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import dns.message
 import dns.rcode
 
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.store.records import NameRecord, PortRecord
 
 
@@ -29,16 +29,16 @@ def record(
 
 
 def key(each: NameRecord) -> str:
-    """Where a record is in the store."""
+    """The key of a record in the store."""
     return f"names/{each.host}/{each.endpoint}"
 
 
-def knowing(*records: NameRecord) -> Answers:
-    """Answers of a resolver that read these from the store."""
-    answers = Answers(5)
-    answers.change(put=[(key(each), each) for each in records])
-    answers.all_known()
-    return answers
+def knowing(*records: NameRecord) -> ResponseCache:
+    """ResponseCache of a resolver that read these from the store."""
+    cache = ResponseCache(5)
+    cache.update(put=[(key(each), each) for each in records])
+    cache.mark_synced()
+    return cache
 
 
 def question(name: str, kind: str = "A", **options: object) -> bytes:
@@ -47,9 +47,11 @@ def question(name: str, kind: str = "A", **options: object) -> bytes:
     return dns.message.make_query(name, kind, **options).to_wire()  # type: ignore[arg-type]
 
 
-def ask(answers: Answers, name: str, kind: str = "A", *, udp: bool = True, **options: object) -> dns.message.Message:
-    """What is answered, read back."""
-    reply = answers.answer(question(name, kind, **options), udp=udp)
+def ask(
+    cache: ResponseCache, name: str, kind: str = "A", *, udp: bool = True, **options: object
+) -> dns.message.Message:
+    """The reply, parsed."""
+    reply = cache.respond(question(name, kind, **options), udp=udp)
     assert reply is not None
     return dns.message.from_wire(reply)
 

@@ -11,7 +11,7 @@ import dns.update
 import pytest
 
 from macvlan_global.dns.resolver.answer import LONGEST_QUERY, MOST_RECORDS, PAYLOAD
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 from tests.unit.dns.names import ask, knowing, question, record, texts
 
 WEB = record(9, "web", "shop", ipv6=True, ports=(80,))
@@ -50,13 +50,13 @@ def test_questions_and_answers(name: str, kind: str, answers: list[str]) -> None
 
 def test_before_the_store_was_read_every_name_fails() -> None:
     """An asker must go on to its next server, and not believe that there is no such name."""
-    assert [texts(ask(Answers(5), name)) for name in ("web", "elsewhere.example")] == [["SERVFAIL"]] * 2
+    assert [texts(ask(ResponseCache(5), name)) for name in ("web", "elsewhere.example")] == [["SERVFAIL"]] * 2
 
 
 def test_the_question_comes_back_as_it_was_asked() -> None:
     """With its case, which some askers check, and with its id."""
     query = question("wEb.LaN")
-    reply = knowing(WEB).answer(query, udp=True)
+    reply = knowing(WEB).respond(query, udp=True)
     assert reply is not None
     assert (reply[:2], reply[12:25]) == (query[:2], query[12:25])
 
@@ -65,9 +65,9 @@ def test_several_addresses_take_turns() -> None:
     """Each is the first one in turn, and all are there each time."""
     answers = knowing(*(record(number, "web") for number in (1, 2, 3)))
     replies = [ask(answers, "web").answer[0] for _ in range(6)]
-    wires = [dns.message.from_wire(answers.answer(question("web"), udp=True) or b"").answer[0] for _ in range(3)]
+    wires = [dns.message.from_wire(answers.respond(question("web"), udp=True) or b"").answer[0] for _ in range(3)]
     assert {len(each) for each in (*replies, *wires)} == {3}
-    kept = answers.ready[question("web")[2:]]
+    kept = answers.templates[question("web")[2:]]
     firsts = [kept()[-48:][12:16] for _ in range(6)]
     assert sorted(firsts[:3]) == [bytes([10, 65, 0, number]) for number in (1, 2, 3)]
     assert firsts[:3] == firsts[3:]
@@ -100,7 +100,7 @@ def test_edns_is_answered_with_edns() -> None:
 def test_what_does_not_fit_is_cut_over_udp_and_whole_over_tcp(edns: dict[str, int], room: int) -> None:
     """The asker is told, and comes again over TCP."""
     answers = knowing(*(record(number, "web") for number in range(1, 101)))
-    cut = answers.answer(question("web", **edns), udp=True)
+    cut = answers.respond(question("web", **edns), udp=True)
     assert cut is not None
     assert len(cut) <= room
     assert cut[2] & 0x02
@@ -118,7 +118,7 @@ def test_no_more_than_a_bound_is_told_of_one_name() -> None:
 @pytest.mark.parametrize("query", [b"", b"\0" * 11, struct.pack("!6H", 1, 0x8000, 1, 0, 0, 0) + b"\x03web\0\0\1\0\1"])
 def test_no_reply_to_what_cannot_have_one(query: bytes) -> None:
     """Too short for an id, or itself a reply."""
-    assert knowing(WEB).answer(query, udp=True) is None
+    assert knowing(WEB).respond(query, udp=True) is None
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_no_reply_to_what_cannot_have_one(query: bytes) -> None:
 )
 def test_what_is_not_a_question_is_told_so(query: bytes, code: dns.rcode.Rcode) -> None:
     """A header comes back with the id and the reason."""
-    reply = knowing(WEB).answer(query, udp=True)
+    reply = knowing(WEB).respond(query, udp=True)
     assert reply is not None
     message = dns.message.from_wire(reply)
     assert (reply[:2], message.rcode(), len(reply)) == (query[:2], code, 12)

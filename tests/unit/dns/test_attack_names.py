@@ -22,13 +22,13 @@ def test_odd_records_are_no_trouble_to_the_others(address: str) -> None:
         address6=address,
         ports=[PortRecord(port=99999), PortRecord(port=-1, protocol="\n")],
     )
-    answers = knowing(odd, record(2, "web"))
+    cache = knowing(odd, record(2, "web"))
     for name in ("odd", "web", "_99999._tcp.odd", "odd.lan"):
         for kind in ("A", "AAAA", "SRV", "ANY"):
-            ask(answers, name, kind)
-    assert [each.to_text() for each in ask(answers, "web").answer[0]] == ["10.65.0.2"]
-    answers.change(gone=list(answers.keys()))
-    assert len(answers) == 0
+            ask(cache, name, kind)
+    assert [each.to_text() for each in ask(cache, "web").answer[0]] == ["10.65.0.2"]
+    cache.update(deleted=list(cache.keys()))
+    assert len(cache) == 0
 
 
 async def test_junk_below_our_own_names_is_replaced_or_goes() -> None:

@@ -1,55 +1,55 @@
-"""What is kept of answers, and what a change makes of it."""
+"""Cached replies, and their invalidation."""
 
 import dns.edns
 
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 from tests.unit.dns.names import ask, key, knowing, question, record, texts
 
 
 def test_an_answer_is_kept_until_its_name_changes() -> None:
     """A change of another name leaves it; a change of its own makes it go, whatever it said."""
-    answers = knowing(record(1, "web"), record(2, "db"))
+    cache = knowing(record(1, "web"), record(2, "db"))
     for name in ("web", "web.lan", "db", "new", "1.0.65.10.in-addr.arpa"):
-        ask(answers, name)
-    assert len(answers.ready) == 5
-    answers.change(put=[(key(record(1)), record(1, "new"))])
-    assert list(answers.ready) == [question("db")[2:]]
-    assert [texts(ask(answers, name)) for name in ("web", "new")] == [["REFUSED"], ["NOERROR", "10.65.0.1"]]
+        ask(cache, name)
+    assert len(cache.templates) == 5
+    cache.update(put=[(key(record(1)), record(1, "new"))])
+    assert list(cache.templates) == [question("db")[2:]]
+    assert [texts(ask(cache, name)) for name in ("web", "new")] == [["REFUSED"], ["NOERROR", "10.65.0.1"]]
 
 
 def test_an_answer_about_a_port_goes_with_the_name_behind_it() -> None:
     """The name that is asked is not the one that changes."""
-    answers = knowing(record(1, "web", ports=(80,)))
-    assert len(ask(answers, "_80._tcp.web", "SRV").answer) == 1
-    answers.change(gone=[key(record(1))])
-    assert texts(ask(answers, "_80._tcp.web", "SRV")) == ["REFUSED"]
+    cache = knowing(record(1, "web", ports=(80,)))
+    assert len(ask(cache, "_80._tcp.web", "SRV").answer) == 1
+    cache.update(deleted=[key(record(1))])
+    assert texts(ask(cache, "_80._tcp.web", "SRV")) == ["REFUSED"]
 
 
 def test_what_is_said_before_the_store_was_read_is_not_kept() -> None:
     """A failure must not outlive its cause."""
-    answers = Answers(5)
-    ask(answers, "web")
-    answers.all_known()
-    assert texts(ask(answers, "web")) == ["REFUSED"]
+    cache = ResponseCache(5)
+    ask(cache, "web")
+    cache.mark_synced()
+    assert texts(ask(cache, "web")) == ["REFUSED"]
 
 
 def test_how_much_is_kept_is_bounded_and_foreign_names_do_not_drive_out_ours() -> None:
     """The oldest go first, of each kind by itself."""
-    answers = Answers(5, most_ours=2, most_foreign=10)
-    answers.change(put=[(key(record(1)), record(1, "web", "shop"))])
-    answers.all_known()
+    cache = ResponseCache(5, most_existing=2, most_unknown=10)
+    cache.update(put=[(key(record(1)), record(1, "web", "shop"))])
+    cache.mark_synced()
     for name in ("web", "shop", "web.lan"):
-        ask(answers, name)
+        ask(cache, name)
     for number in range(30):
-        ask(answers, f"x{number}.example")
+        ask(cache, f"x{number}.example")
     kept = {question(name)[2:] for name in ("shop", "web.lan", *(f"x{number}.example" for number in range(20, 30)))}
-    assert set(answers.ready) == kept
-    assert len(answers._by_name) == len(kept)
+    assert set(cache.templates) == kept
+    assert len(cache._by_name) == len(kept)
 
 
 def test_what_differs_each_time_is_not_kept() -> None:
     """A cookie makes every asker's query another one."""
-    answers = knowing(record(1, "web"))
-    ask(answers, "web", use_edns=0, options=[dns.edns.GenericOption(10, b"12345678")])
-    answers.answer(question("web"), udp=False)
-    assert answers.ready == {}
+    cache = knowing(record(1, "web"))
+    ask(cache, "web", use_edns=0, options=[dns.edns.GenericOption(10, b"12345678")])
+    cache.respond(question("web"), udp=False)
+    assert cache.templates == {}

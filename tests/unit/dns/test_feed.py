@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.feed import Feed
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
@@ -15,43 +15,43 @@ from tests.unit.dns.names import ask, record, texts, until
 
 
 @asynccontextmanager
-async def _fed(store: MemoryStore, faults: Faults | None = None) -> AsyncIterator[tuple[Answers, Feed]]:
-    answers = Answers(5)
+async def _fed(store: MemoryStore, faults: Faults | None = None) -> AsyncIterator[tuple[ResponseCache, Feed]]:
+    cache = ResponseCache(5)
     through = FaultyStore(store, faults)
-    feed = Feed(through, Tables(store, store).names, answers, retry=0.01)
+    feed = Feed(through, Tables(store, store).names, cache, retry=0.01)
     running = asyncio.ensure_future(feed.run())
     try:
-        yield answers, feed
+        yield cache, feed
     finally:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
 
 
-async def _until(answers: Answers, name: str, expected: list[str]) -> None:
-    await until(lambda: texts(ask(answers, name)) == expected)
+async def _until(cache: ResponseCache, name: str, expected: list[str]) -> None:
+    await until(lambda: texts(ask(cache, name)) == expected)
 
 
 async def test_names_come_and_go_with_the_store() -> None:
-    """What was there, what comes, what changes, what goes."""
+    """Records that were there, new, changed and deleted ones."""
     store = MemoryStore()
     names = Tables(store, store).names
     await names.put(record(1, "web"), "h1", "e1")
-    async with _fed(store) as (answers, feed):
-        await _until(answers, "web", ["NOERROR", "10.65.0.1"])
+    async with _fed(store) as (cache, feed):
+        await _until(cache, "web", ["NOERROR", "10.65.0.1"])
         await names.put(record(2, "db"), "h2", "e2")
-        await _until(answers, "db", ["NOERROR", "10.65.0.2"])
+        await _until(cache, "db", ["NOERROR", "10.65.0.2"])
         await names.put(record(3, "db"), "h2", "e2")
-        await _until(answers, "db", ["NOERROR", "10.65.0.3"])
+        await _until(cache, "db", ["NOERROR", "10.65.0.3"])
         await names.drop("h1", "e1")
-        await _until(answers, "web", ["REFUSED"])
+        await _until(cache, "web", ["REFUSED"])
         assert feed.following
 
 
 async def test_an_empty_store_is_known_too() -> None:
     """Names are then refused, and no longer a failure."""
-    async with _fed(MemoryStore()) as (answers, _):
-        await _until(answers, "web", ["REFUSED"])
+    async with _fed(MemoryStore()) as (cache, _):
+        await _until(cache, "web", ["REFUSED"])
 
 
 async def test_a_store_that_is_away_leaves_what_was_known() -> None:
@@ -60,16 +60,16 @@ async def test_a_store_that_is_away_leaves_what_was_known() -> None:
     names = Tables(store, store).names
     for number in (1, 2):
         await names.put(record(number, f"web{number}"), "h1", f"e{number}")
-    async with _fed(store, faults) as (answers, feed):
-        await _until(answers, "web1", ["NOERROR", "10.65.0.1"])
+    async with _fed(store, faults) as (cache, feed):
+        await _until(cache, "web1", ["NOERROR", "10.65.0.1"])
         faults.arm(1)
         await names.drop("h1", "e1")
         await until(lambda: not feed.following)
-        assert texts(ask(answers, "web1")) == ["NOERROR", "10.65.0.1"]
+        assert texts(ask(cache, "web1")) == ["NOERROR", "10.65.0.1"]
         await names.put(record(3, "web3"), "h1", "e3")
-        await _until(answers, "web3", ["NOERROR", "10.65.0.3"])
-        await _until(answers, "web1", ["REFUSED"])
-        assert texts(ask(answers, "web2")) == ["NOERROR", "10.65.0.2"]
+        await _until(cache, "web3", ["NOERROR", "10.65.0.3"])
+        await _until(cache, "web1", ["REFUSED"])
+        assert texts(ask(cache, "web2")) == ["NOERROR", "10.65.0.2"]
 
 
 async def test_what_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,9 +78,9 @@ async def test_what_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture)
     await store.create("names/h1/e1", b'{"v": 99}')
     await store.create("names/h1/e2", b"{")
     await Tables(store, store).names.put(record(3, "web"), "h1", "e3")
-    async with _fed(store) as (answers, _):
-        await _until(answers, "web", ["NOERROR", "10.65.0.3"])
-        assert len(answers) == 1
+    async with _fed(store) as (cache, _):
+        await _until(cache, "web", ["NOERROR", "10.65.0.3"])
+        assert len(cache) == 1
     assert caplog.text.count("names/h1/e2 in the store cannot be read") == 1
 
 
@@ -90,11 +90,11 @@ async def test_a_large_store_does_not_hold_up_the_loop() -> None:
     names = Tables(store, store).names
     for number in range(3000):
         await names.create(record(number, f"web{number}"), "h1", f"e{number}")
-    async with _fed(store) as (answers, _):
+    async with _fed(store) as (cache, _):
         turns = 0
         async with asyncio.timeout(20):
-            while not answers.known:
+            while not cache.synced:
                 await asyncio.sleep(0)
                 turns += 1
-        assert len(answers) == 3000
+        assert len(cache) == 3000
         assert turns >= 10

@@ -1,10 +1,10 @@
-"""Which endpoints a name stands for, and what a change touches."""
+"""Lookups of names, and the names that a change touches."""
 
 import time
 
 import pytest
 
-from macvlan_global.dns.resolver.names import NameTable, spelled
+from macvlan_global.dns.resolver.names import NameTable, to_wire
 from macvlan_global.store.records import NameRecord
 from tests.unit.dns.names import key, record
 
@@ -17,7 +17,7 @@ def _table(*records: NameRecord) -> NameTable:
 
 
 def _addresses(table: NameTable, name: str) -> list[str]:
-    return sorted(row.address for row in table.find(name.encode()).rows)
+    return sorted(row.address for row in table.lookup(name.encode()).rows)
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ def test_every_name_of_a_container_leads_to_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["we", "web.lan2", "web.lan.lan", "x.web", "lan", "", ".", "web..lan", "_web", "arpa"])
 def test_other_names_lead_to_nobody(name: str) -> None:
-    """What is not a name of an endpoint, nor that with its own network behind it, is nobody's."""
+    """A name is found only as a name of an endpoint, or as that with its own network behind it."""
     table = _table(record(9, "web"), record(10, "db", network="wan"))
-    assert not table.find(name.encode()).ours
-    assert not table.find(b"web.wan").ours
+    assert not table.lookup(name.encode()).exists
+    assert not table.lookup(b"web.wan").exists
 
 
 def test_one_name_of_several_leads_to_all_of_them() -> None:
@@ -52,11 +52,11 @@ def test_a_name_with_a_dot_and_a_name_on_a_network_are_both_found() -> None:
 def test_addresses_lead_back() -> None:
     """The reverse names of both addresses are the endpoint's; another version's text in a record is passed over."""
     table = _table(record(9, "web", ipv6=True))
-    assert table.find(b"9.0.65.10.IN-ADDR.ARPA").reverse[0].full_name == b"web.lan"
-    assert table.find(b"9." + b"0." * 27 + b"5.6.d.f.ip6.arpa").reverse
-    assert not table.find(b"8.0.65.10.in-addr.arpa").ours
+    assert table.lookup(b"9.0.65.10.IN-ADDR.ARPA").reverse[0].full_name == b"web.lan"
+    assert table.lookup(b"9." + b"0." * 27 + b"5.6.d.f.ip6.arpa").reverse
+    assert not table.lookup(b"8.0.65.10.in-addr.arpa").exists
     broken = _table(record(9, "web", ipv6=True).__class__(**{**_fields(record(9, "web")), "address": "fd65::9"}))
-    assert [row.address for row in broken.find(b"web").rows] == [""]
+    assert [row.address for row in broken.lookup(b"web").rows] == [""]
 
 
 def _fields(each: NameRecord) -> dict[str, object]:
@@ -66,9 +66,9 @@ def _fields(each: NameRecord) -> dict[str, object]:
 def test_a_port_before_a_name_is_told_apart() -> None:
     """The rest is the name that decides; what is nearly a port is a name like any other."""
     table = _table(record(9, "web", ports=(80,)))
-    found = table.find(b"_80._TCP.web.lan")
-    assert (found.key, found.port, len(found.rows)) == (b"web.lan", (80, b"_tcp"), 1)
-    assert [table.find(name).port for name in (b"_http._tcp.web", b"80._tcp.web", b"_80._tcp", b"_80.web")] == [
+    found = table.lookup(b"_80._TCP.web.lan")
+    assert (found.name, found.port, len(found.rows)) == (b"web.lan", (80, b"_tcp"), 1)
+    assert [table.lookup(name).port for name in (b"_http._tcp.web", b"80._tcp.web", b"_80._tcp", b"_80.web")] == [
         None
     ] * 4
 
@@ -81,7 +81,7 @@ def test_a_change_touches_the_names_that_it_changes() -> None:
     assert {b"web", b"web.lan", b"db", b"db.lan", b"9.0.65.10.in-addr.arpa"} <= touched
     assert {b"db", b"db.lan"} <= table.remove(key(record(9)))
     assert table.remove(key(record(9))) == set()
-    assert (len(table), table.find(b"db").ours, table.find(b"9.0.65.10.in-addr.arpa").ours) == (0, False, False)
+    assert (len(table), table.lookup(b"db").exists, table.lookup(b"9.0.65.10.in-addr.arpa").exists) == (0, False, False)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_a_change_touches_the_names_that_it_changes() -> None:
 )
 def test_what_is_no_name_is_left_out(text: str) -> None:
     """A name that the DNS cannot carry, or that is everybody's own, does not harm its container's other names."""
-    assert spelled(text) is None
+    assert to_wire(text) is None
     assert _addresses(_table(record(9, text, "web")), "web") == ["10.65.0.9"]
 
 
 def test_the_short_id_on_the_network_is_one_endpoints_alone() -> None:
     """It is the target of SRV records: two hosts may each have a container of one name."""
     table = _table(record(1, "web"), record(2, "web"))
-    assert sorted(row.target for row in table.find(b"web").rows) == [
+    assert sorted(row.target for row in table.lookup(b"web").rows) == [
         b"1" + b"0" * 11 + b".lan",
         b"2" + b"0" * 11 + b".lan",
     ]

@@ -1,9 +1,9 @@
-"""What a host tells of its names, and how it makes up for what it missed."""
+"""Publishing a host's names, and making good for missed events."""
 
 import asyncio
 from collections.abc import Iterable
 
-from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, Read, names_of, records_of
+from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, ReadNames, container_names, name_records
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import NameRecord, PortRecord
 from macvlan_global.store.table import Table, Tables
@@ -21,7 +21,7 @@ async def _names(store: MemoryStore) -> dict[str, str]:
     return {row.record.endpoint[-2:]: row.record.names[0] for row in rows}
 
 
-def _read(*records: NameRecord) -> Read:
+def _read(*records: NameRecord) -> ReadNames:
     async def read() -> Iterable[NameRecord]:
         return records
 
@@ -31,10 +31,10 @@ def _read(*records: NameRecord) -> Read:
 def test_names_have_no_repeats() -> None:
     """The container's own first; aliases often hold the short id, and the hostname is that unless given."""
     identity = "0123456789abcdef"
-    assert names_of(identity, "/web", "0123456789ab", ["Web", "shop", "0123456789ab", ""]) == [
+    assert container_names(identity, "/web", "0123456789ab", ["Web", "shop", "0123456789ab", ""]) == [
         *("web", "shop", "0123456789ab")
     ]
-    assert names_of(identity, "web", "web.example.org", []) == ["web", "0123456789ab", "web.example.org"]
+    assert container_names(identity, "web", "web.example.org", []) == ["web", "0123456789ab", "web.example.org"]
 
 
 def test_a_container_has_a_record_on_each_network() -> None:
@@ -44,7 +44,7 @@ def test_a_container_has_a_record_on_each_network() -> None:
         NamedEndpoint("n2", "wan", "e2", "", "fd00::1"),
     ]
     ports = [PortRecord(port=443), PortRecord(port=80)]
-    first, second = records_of("c" * 64, "web", "c" * 12, legs, ports, host="h1", at=3.0)
+    first, second = name_records("c" * 64, "web", "c" * 12, legs, ports, host="h1", at=3.0)
     assert (first.names, second.names) == (["web", "shop", "c" * 12], ["web", "c" * 12])
     assert (first.network_name, first.address, second.address6) == ("lan", "10.0.0.1", "fd00::1")
     assert [port.port for port in first.ports] == [80, 443]
@@ -144,7 +144,7 @@ async def test_it_compares_when_that_is_due_until_it_is_done() -> None:
     await until(lambda: not publisher.due)
     assert await _names(store) == {"01": "web"}
     await store.delete((await store.scan("names/"))[0])
-    publisher.miss()
+    publisher.resync()
     await until(lambda: not publisher.due)
     assert await _names(store) == {"01": "web"}
     running.cancel()

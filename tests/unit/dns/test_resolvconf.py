@@ -2,7 +2,7 @@
 
 import pytest
 
-from macvlan_global.dns.resolvconf.text import Ours, find_ours, nameservers, warnings, with_ours, without_ours
+from macvlan_global.dns.resolvconf.text import Block, add_block, find_block, nameservers, remove_block, warnings
 from macvlan_global.errors import Conflict
 
 PLAIN = "# by hand\nsearch example.org\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n"
@@ -13,41 +13,41 @@ LINK = "../run/systemd/resolve/stub-resolv.conf"
 @pytest.mark.parametrize("text", ["", PLAIN, PLAIN.rstrip(), "nameserver 192.0.2.1", "\n\n", "x\r\ny", STUB])
 def test_what_was_there_comes_back_byte_for_byte(text: str) -> None:
     """With and without a newline at the end, and whatever the lines are."""
-    changed = with_ours(text, "127.0.0.153")
+    changed = add_block(text, "127.0.0.153")
     assert nameservers(changed)[0] == "127.0.0.153"
-    assert without_ours(changed, "f") == (text, Ours("127.0.0.153"))
+    assert remove_block(changed, "f") == (text, Block("127.0.0.153"))
 
 
 def test_what_was_changed_beside_our_lines_stays() -> None:
     """Before and after them."""
-    changed = "# new\n" + with_ours(PLAIN, "127.0.0.153").replace("192.0.2.2", "192.0.2.9")
-    assert without_ours(changed, "f")[0] == "# new\n" + PLAIN.replace("192.0.2.2", "192.0.2.9")
+    changed = "# new\n" + add_block(PLAIN, "127.0.0.153").replace("192.0.2.2", "192.0.2.9")
+    assert remove_block(changed, "f")[0] == "# new\n" + PLAIN.replace("192.0.2.2", "192.0.2.9")
 
 
 def test_a_text_without_our_lines_is_left_alone() -> None:
     """There is nothing to take out."""
-    assert without_ours(PLAIN, "f") == (PLAIN, None)
+    assert remove_block(PLAIN, "f") == (PLAIN, None)
 
 
 @pytest.mark.parametrize("gone", ["nameserver 127.0.0.153\n", "# macvlan-global: end\n", "; `macvlan-global dns"])
 def test_lines_of_ours_that_were_changed_are_not_guessed_at(gone: str) -> None:
     """The operator is told to take them out."""
     with pytest.raises(Conflict, match="f: the lines of macvlan-global were changed; take them out by hand"):
-        without_ours(with_ours(PLAIN, "127.0.0.153").replace(gone, ""), "f")
+        remove_block(add_block(PLAIN, "127.0.0.153").replace(gone, ""), "f")
 
 
 def test_a_file_instead_of_a_link_knows_the_link() -> None:
     """Its directives are those of the link's file, without comments that would be wrong."""
-    changed = with_ours(STUB, "127.0.0.153", link=LINK)
+    changed = add_block(STUB, "127.0.0.153", link=LINK)
     assert changed.endswith("end\nnameserver 127.0.0.53\noptions edns0 trust-ad\nsearch .\n")
-    assert find_ours(changed) == Ours("127.0.0.153", LINK)
-    assert without_ours(changed, "f")[1] == Ours("127.0.0.153", LINK)
+    assert find_block(changed) == Block("127.0.0.153", LINK)
+    assert remove_block(changed, "f")[1] == Block("127.0.0.153", LINK)
 
 
 def test_a_changed_file_instead_of_a_link_is_not_thrown_away() -> None:
-    """What the operator wrote there would be lost; the text says how to go on."""
+    """The operator's lines would be lost; the text has the next step."""
     with pytest.raises(Conflict, match=f"f was changed since .* ln -sf {LINK} f"):
-        without_ours(with_ours(STUB, "127.0.0.153", link=LINK) + "search x\n", "f")
+        remove_block(add_block(STUB, "127.0.0.153", link=LINK) + "search x\n", "f")
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_a_changed_file_instead_of_a_link_is_not_thrown_away() -> None:
 )
 def test_the_operator_is_warned(text: str, expected: list[str]) -> None:
     """Of each thing that would surprise, and of nothing else."""
-    found = list(warnings(with_ours(text, "127.0.0.153")))
+    found = list(warnings(add_block(text, "127.0.0.153")))
     assert len(found) == len(expected)
     assert all(each.startswith(begin) for each, begin in zip(found, expected, strict=True))
 
 
 def test_another_server_before_ours_is_told() -> None:
     """It would say of our names that there are none."""
-    found = list(warnings("nameserver 192.0.2.9\n" + with_ours(PLAIN, "127.0.0.153")))
+    found = list(warnings("nameserver 192.0.2.9\n" + add_block(PLAIN, "127.0.0.153")))
     assert found[0].startswith("192.0.2.9 is asked before 127.0.0.153")

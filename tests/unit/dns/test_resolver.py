@@ -10,8 +10,8 @@ import pytest
 
 from macvlan_global.dns.address import ListenAddress, read_address
 from macvlan_global.dns.resolvconf.ask import ask as probe
-from macvlan_global.dns.resolver.cache import Answers
-from macvlan_global.dns.resolver.port_owner import who_listens
+from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.port_owner import port_owners
 from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import BATCH, UdpServer
@@ -23,8 +23,8 @@ ADDRESS = ListenAddress("127.0.0.153", 5399)
 
 
 @asynccontextmanager
-async def _serving(answers: Answers, address: ListenAddress = ADDRESS) -> AsyncIterator[Resolver]:
-    resolver = Resolver(answers, address)
+async def _serving(cache: ResponseCache, address: ListenAddress = ADDRESS) -> AsyncIterator[Resolver]:
+    resolver = Resolver(cache, address)
     await resolver.start()
     try:
         yield resolver
@@ -74,12 +74,12 @@ async def test_a_batch_with_what_gets_no_reply_loses_none_of_the_others() -> Non
 
 
 async def test_a_change_is_seen_at_once() -> None:
-    """What was ready-made is not given any more."""
-    answers = knowing(WEB)
-    async with _serving(answers):
+    """A cached reply of the old state is not sent any more."""
+    cache = knowing(WEB)
+    async with _serving(cache):
         for expected in (0, 0, 5):
             if expected:
-                answers.change(gone=[f"names/h1/{WEB.endpoint}"])
+                cache.update(deleted=[f"names/h1/{WEB.endpoint}"])
             reply = (await asyncio.to_thread(_exchange, [question("web")], 1))[0]
             assert reply[3] & 0x0F == expected
 
@@ -87,16 +87,16 @@ async def test_a_change_is_seen_at_once() -> None:
 async def test_a_bug_costs_one_reply(caplog: pytest.LogCaptureFixture) -> None:
     """The thread goes on, and the log has the query."""
 
-    class Broken(Answers):
-        def answer(self, query: bytes, *, udp: bool) -> bytes | None:
+    class Broken(ResponseCache):
+        def respond(self, query: bytes, *, udp: bool) -> bytes | None:
             if query[12:16] == b"\x03bad":
                 raise KeyError(udp)
-            return super().answer(query, udp=udp)
+            return super().respond(query, udp=udp)
 
-    answers = Broken(5)
-    async with _serving(answers):
+    cache = Broken(5)
+    async with _serving(cache):
         assert len(await asyncio.to_thread(_exchange, [question("bad"), question("web")], 1)) == 1
-    assert "no reply was made for the query" in caplog.text
+    assert "no reply was built for the query" in caplog.text
 
 
 async def test_tcp_has_limits() -> None:
@@ -132,8 +132,8 @@ async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> 
     assert holder.stdout
     assert await holder.stdout.readline()
     running = asyncio.ensure_future(resolver.run())
-    await until(lambda: "has it" in resolver.state().problem)
-    assert f"python3 (pid {holder.pid}) has it" in resolver.state().problem
+    await until(lambda: "listens on that port" in resolver.state().problem)
+    assert f"python3 (pid {holder.pid}) listens on that port" in resolver.state().problem
     assert not resolver.state().listening
     await holder.communicate(b"\n")
     await until(lambda: resolver.state().listening)
@@ -142,33 +142,33 @@ async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert resolver.state().problem == "it was stopped"
-    assert who_listens(ADDRESS.port) == ""
+    assert resolver.state().problem == "the resolver was stopped"
+    assert port_owners(ADDRESS.port) == ""
 
 
 async def test_an_address_that_this_host_has_not_is_a_reason() -> None:
     """Nothing stays open."""
     with pytest.raises(Unavailable, match="this host has no such address"):
-        await Resolver(Answers(5), ListenAddress("192.0.2.1", 5399)).start()
+        await Resolver(ResponseCache(5), ListenAddress("192.0.2.1", 5399)).start()
 
 
 async def test_udp_stops_while_it_waits() -> None:
     """Its thread ends, and the address is free at once."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     listener.bind(("127.0.0.153", 5399))
-    server = UdpServer(Answers(5), listener)
+    server = UdpServer(ResponseCache(5), listener)
     server.start()
     await asyncio.to_thread(server.stop)
     assert not server._thread.is_alive()
-    async with _serving(Answers(5)):
+    async with _serving(ResponseCache(5)):
         pass
 
 
 async def test_a_probe_tells_what_a_resolver_says() -> None:
     """Ours that knows, ours that does not, and nobody."""
     verdicts = []
-    for answers in (knowing(WEB), Answers(5)):
-        async with _serving(answers):
+    for cache in (knowing(WEB), ResponseCache(5)):
+        async with _serving(cache):
             verdicts.append(await asyncio.to_thread(probe, ADDRESS))
     verdicts.append(await asyncio.to_thread(probe, ADDRESS))
     assert verdicts == ["answers", "has not read the store yet", "does not answer"]

@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> ResolvConf:
 
 
 def _install(file: ResolvConf, address: str = "127.0.0.153") -> list[str]:
-    file.carry_out(file.install(address))
+    file.apply(file.install(address))
     return nameservers(file.path.read_text(errors="replace"))
 
 
@@ -38,7 +38,7 @@ def test_a_file_is_brought_back_byte_for_byte(file: ResolvConf) -> None:
     file.path.chmod(0o640)
     assert _install(file) == ["127.0.0.153", "192.0.2.1"]
     assert file.path.stat().st_mode & 0o777 == 0o640
-    file.carry_out(file.remove())
+    file.apply(file.remove())
     assert (file.path.read_bytes(), file.path.stat().st_mode & 0o777) == (PLAIN, 0o640)
     assert _listed(file) == ["resolv.conf"]
 
@@ -46,7 +46,7 @@ def test_a_file_is_brought_back_byte_for_byte(file: ResolvConf) -> None:
 def test_no_file_is_no_file_again(file: ResolvConf) -> None:
     """A resolver that was there before alone stays alone."""
     assert _install(file) == ["127.0.0.153"]
-    file.carry_out(file.remove())
+    file.apply(file.remove())
     assert _listed(file) == []
 
 
@@ -56,14 +56,14 @@ def test_a_link_of_systemd_resolved_becomes_a_file_and_a_link_again(file: Resolv
     file.path.symlink_to(link)
     assert _install(file) == ["127.0.0.153", "127.0.0.53"]
     assert not file.path.is_symlink()
-    file.carry_out(file.remove())
+    file.apply(file.remove())
     assert str(file.path.readlink()) == link
     assert (file.root / "run/systemd/resolve/stub-resolv.conf").read_text() == STUB
 
 
 @pytest.mark.parametrize("link", ["", LINK])
 def test_once_more_changes_nothing_and_another_address_only_that(file: ResolvConf, link: str) -> None:
-    """What is brought back is what was there before the first time."""
+    """The state of before the first time is restored."""
     if link:
         file.path.symlink_to(link)
     else:
@@ -71,7 +71,7 @@ def test_once_more_changes_nothing_and_another_address_only_that(file: ResolvCon
     _install(file)
     assert not file.install("127.0.0.153").needed
     assert _install(file, "127.0.0.99")[0] == "127.0.0.99"
-    file.carry_out(file.remove())
+    file.apply(file.remove())
     assert file.path.is_symlink() == bool(link)
     assert link or file.path.read_bytes() == PLAIN
     assert not file.remove().needed
@@ -91,4 +91,4 @@ def test_what_cannot_be_read_or_written_is_an_error_with_advice(tmp_path: Path) 
         ResolvConf(tmp_path).install("127.0.0.153")
     other = ResolvConf(tmp_path / "nowhere")
     with pytest.raises(Unavailable, match=r"cannot be written: .*; run it as root"):
-        other.carry_out(other.install("127.0.0.153"))
+        other.apply(other.install("127.0.0.153"))

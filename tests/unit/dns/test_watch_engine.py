@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from macvlan_global.dns.publish.publisher import Publisher
-from macvlan_global.dns.publish.watch_engine import NamesHere
+from macvlan_global.dns.publish.watch_engine import NameWatcher
 from macvlan_global.engine.ports import ContainerEvent, NetworkEvent
 from macvlan_global.global_scope import shared_ids
 from macvlan_global.store.memory import MemoryStore
@@ -22,14 +22,14 @@ class Learning:
     """A host whose names are being learnt."""
 
     host: ClusterHost
-    names: NamesHere
+    names: NameWatcher
     network: str
     store: MemoryStore
 
     async def started(self, name: str) -> None:
         """A container starts, and the engine says so."""
         await self.host.engine.run(name, "lan")
-        await self.names.hear(NetworkEvent("connect", self.network, "lan", engine_id(name)))
+        await self.names.on_event(NetworkEvent("connect", self.network, "lan", engine_id(name)))
 
     async def known(self, *expected: str) -> None:
         """Return once the store has names of exactly these containers.
@@ -52,8 +52,8 @@ async def learning() -> AsyncIterator[Learning]:
     host = await rig.host("a")
     network = await host.publish("lan", LAN)
     publisher = Publisher(host.driver.tables.names, "a")
-    names = NamesHere(host.engine, lambda: shared_ids(host.driver), publisher, "a", now=host.clock)
-    host.driver.endpoints.on_deleted = names.endpoint_gone
+    names = NameWatcher(host.engine, lambda: shared_ids(host.driver), publisher, "a", now=host.clock)
+    host.driver.endpoints.on_deleted = names.on_endpoint_deleted
     task = asyncio.ensure_future(names.run())
     try:
         yield Learning(host, names, network, rig.shared.client())
@@ -88,7 +88,7 @@ async def test_a_container_that_died_is_known_no_more() -> None:
     async with learning() as here:
         await here.started("web")
         await here.known("web")
-        await here.names.hear(ContainerEvent("die", engine_id("web"), "web"))
+        await here.names.on_event(ContainerEvent("die", engine_id("web"), "web"))
         await here.known()
 
 
@@ -99,13 +99,13 @@ async def test_what_happened_while_nobody_listened_is_made_up_for() -> None:
         await here.known("web")
         here.host.engine.forget("web")
         await here.host.engine.run("db", "lan")
-        await here.names.hear(None)
+        await here.names.on_event(None)
         await here.known("db")
 
 
 async def test_networks_that_are_not_the_cluster_s_are_nobody_s_business() -> None:
     """A container that has a leg elsewhere, too, is known by its leg on ours."""
     async with learning() as here:
-        await here.names.hear(ContainerEvent("start", "no-such-container", "bridged"))
+        await here.names.on_event(ContainerEvent("start", "no-such-container", "bridged"))
         await here.started("web")
         await here.known("web")

@@ -1,1 +1,1 @@
-"""Publishing: names of this host's containers, learnt from the engine and written into the store."""
+"""Publishing: the names of this host's containers, from the engine into the store."""

@@ -1,4 +1,8 @@
-"""What this host tells the others about its containers' names."""
+"""Publisher: writes the names of this host's containers into the store, below `names/HOST/`.
+
+Events write single records at once. A comparison of all of them makes good what was missed: it is due at the start,
+after a gap in the engine's events, and after every write that failed.
+"""
 
 import asyncio
 import logging
@@ -17,17 +21,17 @@ log = logging.getLogger(__name__)
 
 SHORT_ID = 12
 AT_ONCE = 16
-"""How many records are written at once when many are due."""
+"""Writes under way at a time during a comparison."""
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class NamedEndpoint:
-    """A container's endpoint on one of our networks, as its engine tells it.
+    """One container's endpoint on a network of the cluster, as the engine shows it.
 
-    `network` is the network's id in the cluster. Addresses are bare, "" if none; `aliases` may hold names that the
-    container has anyway.
+    `network` is the network's id in the cluster. Addresses are bare, "" if none. `aliases` may repeat the container's
+    other names.
     """
 
     network: str
@@ -39,8 +43,8 @@ class NamedEndpoint:
     aliases: tuple[str, ...] = ()
 
 
-def names_of(container_id: str, name: str, hostname: str, aliases: Iterable[str]) -> list[str]:
-    """What a container is called on a network: its name, aliases, short id and hostname, without repeats."""
+def container_names(container_id: str, name: str, hostname: str, aliases: Iterable[str]) -> list[str]:
+    """All names of a container on a network: its name, aliases, short id and hostname, without repeats."""
     found: dict[str, str] = {}
     for each in (name.removeprefix("/"), *aliases, container_id[:SHORT_ID], hostname):
         if each:
@@ -48,78 +52,78 @@ def names_of(container_id: str, name: str, hostname: str, aliases: Iterable[str]
     return list(found.values())
 
 
-def records_of(  # noqa: PLR0913  # what an engine says of a container
+def name_records(  # noqa: PLR0913  # one for each thing that an engine shows of a container
     container_id: str,
     name: str,
     hostname: str,
-    legs: Sequence[NamedEndpoint],
+    endpoints: Sequence[NamedEndpoint],
     ports: Sequence[PortRecord],
     *,
     host: str,
     at: float,
 ) -> list[NameRecord]:
-    """The records of a running container, one for each leg. `host` is this host's id, `at` the time."""
+    """The records of a running container, one for each endpoint. `host` is this host's id, `at` the time (epoch)."""
     return [
         NameRecord(
-            network=leg.network,
-            network_name=leg.network_name,
-            endpoint=leg.endpoint,
+            network=each.network,
+            network_name=each.network_name,
+            endpoint=each.endpoint,
             container=container_id,
-            names=names_of(container_id, name, hostname, leg.aliases),
-            address=leg.address,
-            address6=leg.address6,
-            mac=leg.mac,
+            names=container_names(container_id, name, hostname, each.aliases),
+            address=each.address,
+            address6=each.address6,
+            mac=each.mac,
             ports=sorted(ports, key=lambda port: (port.port, port.protocol)),
             host=host,
             at=at,
         )
-        for leg in legs
+        for each in endpoints
     ]
 
 
-Read = Callable[[], Awaitable[Iterable[NameRecord]]]
-"""Asks the engine for the records of every container that runs now."""
+ReadNames = Callable[[], Awaitable[Iterable[NameRecord]]]
+"""Reads from the engine the records of every container that runs now."""
 
 
 class Publisher:
-    """Writes this host's names into the store. A store that is away is no error: a comparison is due then."""
+    """Writes this host's name records. A store that does not answer raises nothing: a comparison is due then."""
 
     def __init__(self, names: Table[NameRecord], host: str) -> None:
-        """`host` is this host's id; nobody else writes below it."""
+        """`host` is this host's id; no other host writes below it."""
         self._names = names
         self._host = host
-        self._turns = KeyedLock()
-        self._said: dict[str, NameRecord] = {}  # by endpoint: one start of a container is several events
+        self._locks = KeyedLock()
+        self._written: dict[str, NameRecord] = {}  # by endpoint: one start of a container is several events
         self._comparing = asyncio.Lock()
-        self._touched: set[str] | None = None  # since a comparison began; None while there is none
+        self._touched: set[str] | None = None  # endpoints since the comparison began; None while none is under way
         self._due = asyncio.Event()
         self._due.set()  # a driver that starts does not know what happened before
 
     @property
     def due(self) -> bool:
-        """Whether the store may differ from what was published, so that `compare` is needed or under way."""
+        """Whether a comparison is due or under way: until then the store may differ from this host."""
         return self._due.is_set() or self._comparing.locked()
 
-    def miss(self) -> None:
-        """Something may have been missed (a gap in the engine's events): a comparison is due."""
+    def resync(self) -> None:
+        """Request a comparison, as after a gap in the engine's events."""
         self._due.set()
 
     async def publish(self, records: Iterable[NameRecord]) -> bool:
-        """Write the records of endpoints that are there now; whether all are in the store."""
+        """Write the records of endpoints that exist now; whether all are in the store."""
         many = [self._publish(record) for record in records]
-        # a task of its own would begin later than what is asked next about this endpoint
+        # a task of its own would begin after the next call about this endpoint
         return await many[0] if len(many) == 1 else all(await asyncio.gather(*many))
 
     async def withdraw(self, endpoint: str) -> bool:
-        """Take away the name of an endpoint that is gone; whether it is gone from the store."""
-        async with self._turns.of(endpoint):
+        """Delete the record of an endpoint that was deleted; whether it is gone from the store."""
+        async with self._locks.of(endpoint):
             self._touch(endpoint)
-            return await self._say(endpoint, None)
+            return await self._write(endpoint, None)
 
-    async def compare(self, read: Read) -> bool:
-        """Make the store have what `read` says and nothing else of this host; whether that was done.
+    async def compare(self, read: ReadNames) -> bool:
+        """Make the records of this host in the store equal to those of `read`; whether that was done.
 
-        What is published or withdrawn meanwhile is newer than what `read` saw, and is left alone.
+        Endpoints that are published or withdrawn meanwhile are newer than what `read` saw, and are left alone.
         """
         async with self._comparing:
             self._due.clear()
@@ -128,22 +132,22 @@ class Publisher:
             try:
                 done = await self._compare(read)
             except (Unavailable, Internal) as error:
-                log.warning("names are not compared now, it is tried again: %s", error)
+                log.warning("names of this host's containers are not published yet, it is tried again: %s", error)
             finally:
                 self._touched = None
                 if not done:
                     self._due.set()
             return done
 
-    async def run(self, read: Read, *, retry: float = FIRST_RETRY_SECONDS) -> None:
-        """Compare whenever that is due, until it is done: again after `retry` seconds, then longer. Never returns."""
+    async def run(self, read: ReadNames, *, retry: float = FIRST_RETRY_SECONDS) -> None:
+        """Compare whenever that is due; a failure is tried again after `retry` seconds, then longer. Never returns."""
         wait = retry
         while True:
             await self._due.wait()
             try:
                 done = await self.compare(read)
             except Exception:  # a bug on this side task must not stop the driver that containers rely on
-                log.exception("comparing names failed; it is tried again")
+                log.exception("publishing the names of this host's containers failed, it is tried again")
                 done = False
             if done:
                 wait = retry
@@ -151,53 +155,53 @@ class Publisher:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LAST_RETRY_SECONDS)
 
-    async def _compare(self, read: Read) -> bool:
+    async def _compare(self, read: ReadNames) -> bool:
         wanted = {record.endpoint: record for record in await read()}
-        have: dict[str, Row[NameRecord] | None] = {}
-        for entry in await self._names.entries(self._host):  # by their keys: one that cannot be read is replaced
+        stored: dict[str, Row[NameRecord] | None] = {}
+        for entry in await self._names.entries(self._host):  # with unreadable ones, which are replaced
             if version_of(entry.value) <= VERSION:
-                have[entry.key.removeprefix(self._names.key(self._host) + "/")] = self._names.read(entry)
+                stored[entry.key.removeprefix(self._names.key(self._host) + "/")] = self._names.read(entry)
         slots = asyncio.Semaphore(AT_ONCE)
-        endpoints = wanted.keys() | have.keys()
-        settled = (self._settle(slots, each, have.get(each), wanted.get(each)) for each in endpoints)
-        return all(await asyncio.gather(*settled))
+        endpoints = wanted.keys() | stored.keys()
+        corrections = (self._correct(slots, each, stored.get(each), wanted.get(each)) for each in endpoints)
+        return all(await asyncio.gather(*corrections))
 
     def _touch(self, endpoint: str) -> None:
         if self._touched is not None:
             self._touched.add(endpoint)
 
     async def _publish(self, record: NameRecord) -> bool:
-        async with self._turns.of(record.endpoint):
+        async with self._locks.of(record.endpoint):
             self._touch(record.endpoint)
-            if (said := self._said.get(record.endpoint)) and _same(said, record):
+            if (written := self._written.get(record.endpoint)) and _same(written, record):
                 return True
-            return await self._say(record.endpoint, record)
+            return await self._write(record.endpoint, record)
 
-    async def _settle(
-        self, slots: asyncio.Semaphore, endpoint: str, have: Row[NameRecord] | None, wanted: NameRecord | None
+    async def _correct(
+        self, slots: asyncio.Semaphore, endpoint: str, stored: Row[NameRecord] | None, wanted: NameRecord | None
     ) -> bool:
-        async with slots, self._turns.of(endpoint):
-            if endpoint in (self._touched or ()) or (have and wanted and _same(have.record, wanted)):
+        async with slots, self._locks.of(endpoint):
+            if endpoint in (self._touched or ()) or (stored and wanted and _same(stored.record, wanted)):
                 return True
-            return await self._say(endpoint, wanted)
+            return await self._write(endpoint, wanted)
 
-    async def _say(self, endpoint: str, record: NameRecord | None) -> bool:
-        """Write the record, or that there is none; whether that is in the store."""
-        self._said.pop(endpoint, None)
+    async def _write(self, endpoint: str, record: NameRecord | None) -> bool:
+        """Write the record, or delete it if None; whether that is in the store."""
+        self._written.pop(endpoint, None)
         try:
             if record:
                 await self._names.put(record, self._host, endpoint)
-                self._said[endpoint] = record
+                self._written[endpoint] = record
             else:
                 await self._names.drop(self._host, endpoint)
         except Unavailable as error:
             if not self.due:
-                log.warning("a name is written once the store is back: %s", error)
+                log.warning("names of this host's containers are published when the store answers again: %s", error)
             self._due.set()
             return False
         return True
 
 
 def _same(a: NameRecord, b: NameRecord) -> bool:
-    """Whether two records say the same; when they were written is no matter."""
+    """Whether two records are equal but for the time of writing."""
     return msgspec.structs.replace(a, at=0.0) == msgspec.structs.replace(b, at=0.0)

@@ -1,7 +1,8 @@
-"""Learns from the engine what this host's containers are called, and hands it to the publisher.
+"""Watch the engine's events and publish the names of this host's containers.
 
-An event says only that something happened to a container. So each event makes its container be looked at, and what is
-there is compared with what was last published of it. Looks at one container never overlap.
+An event says only that something happened to a container. So each event enqueues its container; a task inspects it and
+publishes the records of its endpoints, and withdraws those that it published before and that are gone. There is at most
+one task for a container. An endpoint is also withdrawn when the driver deletes it, which comes before the event.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, records_of
+from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, name_records
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineContainer, EngineEvent, NetworkEvent
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.records import EndpointRecord, NameRecord, PortRecord
@@ -17,11 +18,11 @@ from macvlan_global.store.records import EndpointRecord, NameRecord, PortRecord
 log = logging.getLogger(__name__)
 
 Networks = Callable[[], Awaitable[Mapping[str, str]]]
-"""The networks of the cluster that this host has: their ids in the cluster by the engine's ids."""
+"""Reads the networks of the cluster on this host: their ids in the cluster by the engine's ids."""
 
 
-class NamesHere:
-    """The names of this host's containers. `run` does the work; what is heard is only noted."""
+class NameWatcher:
+    """Keeps the published names of this host's containers current. `run` does the work; events only enqueue."""
 
     def __init__(
         self,
@@ -39,53 +40,53 @@ class NamesHere:
         self._host = host
         self._now = now
         self._published: dict[str, set[str]] = {}  # endpoints by the id of their container
-        self._to_look_at: set[str] = set()
-        self._gone: set[str] = set()
-        self._looking: set[str] = set()
-        self._something = asyncio.Event()
+        self._containers: set[str] = set()  # queued
+        self._deleted: set[str] = set()  # endpoints, queued
+        self._active: set[str] = set()  # containers with a task
+        self._queued = asyncio.Event()
 
-    async def hear(self, event: EngineEvent | None) -> None:
-        """Hear what happened in the engine; None if it came (back), and something may have been missed."""
+    async def on_event(self, event: EngineEvent | None) -> None:
+        """Enqueue the container of an event; None, when the event stream was opened (again), requests a resync."""
         if event is None:
-            self.miss()
+            self.resync()
         elif isinstance(event, ContainerEvent):
             if event.action in {"die", "destroy"}:
-                self._gone |= self._published.pop(event.container, set())
+                self._deleted |= self._published.pop(event.container, set())
             else:
-                self._to_look_at.add(event.container)
+                self._containers.add(event.container)
         elif isinstance(event, NetworkEvent) and event.container:
-            self._to_look_at.add(event.container)
-        self._something.set()
+            self._containers.add(event.container)
+        self._queued.set()
 
-    def miss(self) -> None:
-        """Something may have been missed, or the store may have lost it: all names are compared."""
-        self._publisher.miss()
+    def resync(self) -> None:
+        """Request a comparison of all names: events may have been missed, or the store may have lost records."""
+        self._publisher.resync()
 
-    def endpoint_gone(self, endpoint: EndpointRecord) -> None:
-        """Hear that an endpoint of this host was deleted."""
-        self._gone.add(endpoint.id)
-        self._something.set()
+    def on_endpoint_deleted(self, endpoint: EndpointRecord) -> None:
+        """Enqueue an endpoint that the driver deleted."""
+        self._deleted.add(endpoint.id)
+        self._queued.set()
 
     async def run(self) -> None:
         """Never returns."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publisher.run(self.read))
             while True:
-                await self._something.wait()
-                self._something.clear()
-                gone, self._gone = self._gone, set()
-                for endpoint in gone:
+                await self._queued.wait()
+                self._queued.clear()
+                deleted, self._deleted = self._deleted, set()
+                for endpoint in deleted:
                     tasks.create_task(self._withdraw(endpoint))
-                ready, self._to_look_at = self._to_look_at - self._looking, self._to_look_at & self._looking
+                ready, self._containers = self._containers - self._active, self._containers & self._active
                 for container in ready:
-                    self._looking.add(container)
-                    tasks.create_task(self._look(container))
+                    self._active.add(container)
+                    tasks.create_task(self._inspect(container))
 
     async def read(self) -> list[NameRecord]:
-        """The records of every container of ours that the engine runs now.
+        """The records of every running container with an endpoint on a network of the cluster.
 
         Raises:
-            Unavailable: it does not answer.
+            Unavailable: the engine does not answer.
         """
         here = await self._networks()
         ids = {
@@ -102,7 +103,7 @@ class NamesHere:
                 records += made
         return records
 
-    async def _look(self, container: str) -> None:
+    async def _inspect(self, container: str) -> None:
         try:
             found = await self._engine.container(container)
             records = self._records(found, await self._networks()) if found else []
@@ -116,24 +117,24 @@ class NamesHere:
             for endpoint in surplus:
                 await self._publisher.withdraw(endpoint)
         except Unavailable as error:
-            log.debug("the names of container %s are learnt later: %s", container[:12], error)
-            self._publisher.miss()
+            log.debug("container %s is inspected again later: %s", container[:12], error)
+            self._publisher.resync()
         except Exception:  # a bug on this side task must not stop the driver that containers rely on
-            log.exception("learning the names of container %s failed", container[:12])
-            self._publisher.miss()
+            log.exception("publishing the names of container %s failed, it is tried again", container[:12])
+            self._publisher.resync()
         finally:
-            self._looking.discard(container)
-            self._something.set()  # it may have been heard of meanwhile
+            self._active.discard(container)
+            self._queued.set()  # it may have been queued meanwhile
 
     async def _withdraw(self, endpoint: str) -> None:
         try:
             await self._publisher.withdraw(endpoint)
         except Exception:
-            log.exception("withdrawing the names of endpoint %s failed", endpoint[:12])
-            self._publisher.miss()
+            log.exception("withdrawing the names of endpoint %s failed, it is tried again", endpoint[:12])
+            self._publisher.resync()
 
     def _records(self, found: EngineContainer, here: Mapping[str, str]) -> list[NameRecord]:
-        legs = [
+        endpoints = [
             NamedEndpoint(
                 here[each.network], each.network_name, each.endpoint, each.address, each.address6, each.mac, each.names
             )
@@ -141,11 +142,11 @@ class NamesHere:
             if each.network in here and each.endpoint and (each.address or each.address6)
         ]
         ports = {(each.port, each.protocol) for each in (*found.exposed, *found.published)}
-        return records_of(
+        return name_records(
             found.id,
             found.name,
             found.hostname,
-            legs,
+            endpoints,
             [PortRecord(port=port, protocol=protocol) for port, protocol in ports],
             host=self._host,
             at=self._now(),

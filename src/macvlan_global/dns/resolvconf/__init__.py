@@ -1,1 +1,1 @@
-"""The resolver's place in the host's /etc/resolv.conf: installing it, removing it, and asking it."""
+"""The resolver in the host's /etc/resolv.conf: install it, remove it, and query it."""

@@ -1,4 +1,4 @@
-"""Asks a resolver one question, to see what it says."""
+"""Query a resolver once, to see whether it is ours and works."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from typing import Literal
 from macvlan_global.dns.address import ListenAddress
 
 NAME = b"\x0emacvlan-global\x07invalid\x00"
-"""A name that can be nobody's (RFC 6761): a resolver of ours refuses it."""
+"""A name that no host can have (RFC 6761, `invalid`): our resolver refuses it."""
 SECONDS = 1.0
 _SERVFAIL, _REFUSED = 2, 5
 
@@ -16,7 +16,7 @@ Verdict = Literal["answers", "has not read the store yet", "is not ours", "does 
 
 
 def ask(address: ListenAddress, seconds: float = SECONDS) -> Verdict:
-    """What the resolver at `address` says within this time."""
+    """Verdict on the resolver at `address`, from its reply within `seconds`."""
     number = os.urandom(2)
     query = number + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + NAME + struct.pack("!HH", 1, 1)
     with socket.socket(address.family, socket.SOCK_DGRAM) as asker:

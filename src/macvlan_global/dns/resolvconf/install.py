@@ -1,24 +1,24 @@
-"""Puts our resolver first in the /etc/resolv.conf of a host, which engines read, and takes it out again."""
+"""Install our resolver as the first nameserver of a host's /etc/resolv.conf, which engines read; and remove it."""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from macvlan_global.dns.resolvconf.text import Ours, find_ours, with_ours, without_ours
+from macvlan_global.dns.resolvconf.text import add_block, remove_block
 from macvlan_global.errors import Conflict, Unavailable
 
 FILE = Path("etc/resolv.conf")
 RESOLVED = Path("run/systemd/resolve")
-"""Where systemd-resolved keeps the files that /etc/resolv.conf is a link to."""
+"""Folder of systemd-resolved with the files that /etc/resolv.conf may link to."""
 STUB = "stub-resolv.conf"
 
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """What is to be done to the file: `before` and `after` are its texts, None for no file.
+    """A change of the file: `before` and `after` are its texts, None for no file.
 
-    `link` is where the file leads as a link after it, "" if it is none.
+    `was_link` and `link` are the targets of the symbolic link that it is before and after, "" if it is none.
     """
 
     path: Path
@@ -29,23 +29,23 @@ class FileChange:
 
     @property
     def needed(self) -> bool:
-        """Whether anything is to be done."""
+        """Whether the file changes."""
         return (self.before, self.was_link) != (self.after, self.link)
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvConf:
-    """The file below `root`, which is / but for images and tests."""
+    """The file below `root`: / on a running host, another folder for images and tests."""
 
     root: Path
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Path of the file."""
         return self.root / FILE
 
     def read(self) -> tuple[str | None, str]:
-        """Its text, None if there is none, and where it leads if it is a link.
+        """Text, None if there is no file; and the target if it is a symbolic link, else "".
 
         Raises:
             Unavailable: it cannot be read.
@@ -58,16 +58,12 @@ class ResolvConf:
         except OSError as error:
             raise Unavailable(f"{self.path} cannot be read: {error.strerror}") from error
 
-    def ours(self) -> Ours | None:
-        """What our block in it says, None if it has none."""
-        return find_ours(self.read()[0] or "")
-
     def install(self, address: str) -> FileChange:
-        """What puts `address` first.
+        """The change that makes `address` the first nameserver.
 
         Raises:
-            Conflict: the file is a link to that of somebody else, or our lines were changed; nothing is done then.
-            Unavailable: it cannot be read.
+            Conflict: the file is a link to another program's, or our block was changed.
+            Unavailable: the file cannot be read.
         """
         text, link = self.read()
         if link and not self._is_of_resolved(link):
@@ -76,30 +72,30 @@ class ResolvConf:
                 "first, or make it a plain file"
             )
         if link:
-            return FileChange(self.path, text, with_ours(self._stub() or text or "", address, link=link), was_link=link)
-        rest, ours = without_ours(text or "", str(self.path))
-        if ours and ours.link:  # only the address may be another one
-            return FileChange(self.path, text, with_ours(rest, address, link=ours.link))
-        nothing = ours.nothing if ours else text is None
-        return FileChange(self.path, text, with_ours(rest, address, nothing=nothing))
+            return FileChange(self.path, text, add_block(self._stub() or text or "", address, link=link), was_link=link)
+        rest, block = remove_block(text or "", str(self.path))
+        if block and block.link:  # only the address may be another one
+            return FileChange(self.path, text, add_block(rest, address, link=block.link))
+        no_file = block.no_file if block else text is None
+        return FileChange(self.path, text, add_block(rest, address, no_file=no_file))
 
     def remove(self) -> FileChange:
-        """What brings back what was there before `install`.
+        """The change that restores the file, or the link, of before `install`.
 
         Raises:
-            Conflict: what was changed since cannot be undone; the text says what to do.
+            Conflict: our block, or a file that replaced a link, was changed since; the text has the next step.
             Unavailable: the file cannot be read.
         """
         text, link = self.read()
-        rest, ours = without_ours(text or "", str(self.path))
-        if ours is None or text is None:
+        rest, block = remove_block(text or "", str(self.path))
+        if block is None or text is None:
             return FileChange(self.path, text, text, link, link)
-        if ours.link:
-            return FileChange(self.path, text, self._text_behind(ours.link), ours.link)
-        return FileChange(self.path, text, None if ours.nothing and not rest else rest)
+        if block.link:
+            return FileChange(self.path, text, self._text_behind(block.link), block.link)
+        return FileChange(self.path, text, None if block.no_file and not rest else rest)
 
-    def carry_out(self, change: FileChange) -> None:
-        """Do it, so that at no time half a file is there.
+    def apply(self, change: FileChange) -> None:
+        """Write the file atomically (write a new one, then rename).
 
         Raises:
             Unavailable: the file cannot be written.
@@ -126,7 +122,7 @@ class ResolvConf:
             new.unlink(missing_ok=True)
 
     def _target(self, link: str) -> Path:
-        """The file itself, or where a link leads below our root."""
+        """Path of the file itself, or of the link's target below our root."""
         if not link:
             return self.path
         return self.root / link.lstrip("/") if link.startswith("/") else self.path.parent / link
@@ -136,7 +132,7 @@ class ResolvConf:
         return folder in {self.root / RESOLVED, self.root / "var" / RESOLVED, self.root / "usr/lib/systemd"}
 
     def _stub(self) -> str:
-        """The file that names systemd-resolved itself, "" if it is not there: the servers behind it may change."""
+        """Text of the file that names systemd-resolved itself, "" if none: the servers behind it may change."""
         try:
             return (self.root / RESOLVED / STUB).read_text()
         except OSError:

@@ -1,7 +1,7 @@
-"""The text of /etc/resolv.conf with our resolver first, and without it again. Pure.
+"""Add our resolver to the text of a resolv.conf(5), and take it out again. Pure.
 
-Ours is a block of marked lines at the top, so that it can be told from what stood there before. A file that took the
-place of a link says so in its block, and has a digest of the rest: the link comes back only for what we wrote.
+It is a block of marked lines at the top, so that the rest can be restored byte for byte. A file that replaced a link
+names the link in its block, with a digest of the rest: the link is restored only if nobody changed the file since.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from macvlan_global.errors import Conflict
 
 MOST_SERVERS = 3
-"""How many nameservers the engine and the C library ask."""
+"""Nameservers that the engine and the C library use (MAXNS); further ones are ignored."""
 
 _BEGIN = "# macvlan-global: begin; `macvlan-global dns remove` takes these lines out"
 _END = "# macvlan-global: end"
 _BLOCK = re.compile(
     re.escape(_BEGIN)
     + r"\n(?:# instead of a link to (?P<link>.+); the rest is (?P<digest>[0-9a-f]{16})\n)?"
-    + r"(?P<nothing># there was no file\n)?"
+    + r"(?P<no_file># there was no file\n)?"
     + r"nameserver (?P<address>\S+)\n"
     + re.escape(_END)
     + r"\n"
@@ -33,34 +33,36 @@ _MAKERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
-    """What our block says. `link` is where the link led that the file is instead of, "" if it was none; `nothing`
-    says that there was no file."""
+class Block:
+    """Our block. `link` is the target of the symbolic link that the file replaced, "" if it replaced none.
+
+    `no_file` says that there was no file before.
+    """
 
     address: str
     link: str = ""
-    nothing: bool = False
+    no_file: bool = False
 
 
-def find_ours(text: str) -> Ours | None:
-    """What our block says, or None if there is none that is whole."""
+def find_block(text: str) -> Block | None:
+    """Our block, or None if there is none, or it is not complete."""
     found = _BLOCK.search(text)
-    return Ours(found["address"], found["link"] or "", bool(found["nothing"])) if found else None
+    return Block(found["address"], found["link"] or "", bool(found["no_file"])) if found else None
 
 
-def with_ours(text: str, address: str, *, link: str = "", nothing: bool = False) -> str:
-    """The text with our block before it. With `link` it is that of a file instead of the link."""
+def add_block(text: str, address: str, *, link: str = "", no_file: bool = False) -> str:
+    """The text with our block before it. With `link`, the text of a file that replaces a link with this target."""
     rest = _directives(text) if link else text
     about = f"# instead of a link to {link}; the rest is {_digest(rest)}\n" if link else ""
-    about += "# there was no file\n" if nothing else ""
+    about += "# there was no file\n" if no_file else ""
     return f"{_BEGIN}\n{about}nameserver {address}\n{_END}\n{rest}"
 
 
-def without_ours(text: str, path: str) -> tuple[str, Ours | None]:
-    """The text as it was before, and what our block said; None if there was no block. `path` is for the errors.
+def remove_block(text: str, path: str) -> tuple[str, Block | None]:
+    """The text without our block, and the block, None if there was none. `path` is for the errors.
 
     Raises:
-        Conflict: the block is not whole, or it stands for a link and the rest was changed.
+        Conflict: the block is not complete, or the file replaced a link and was changed since.
     """
     found = _BLOCK.search(text)
     if found is None:
@@ -73,20 +75,20 @@ def without_ours(text: str, path: str) -> tuple[str, Ours | None]:
             f"{path} was changed since it took the place of a link; save what you need of it, then bring the link back "
             f"by hand: ln -sf {found['link']} {path}"
         )
-    return rest, find_ours(text)
+    return rest, find_block(text)
 
 
 def nameservers(text: str) -> list[str]:
-    """The servers that a resolv.conf names, in order."""
+    """The nameservers of a resolv.conf, in order."""
     words = (line.split() for line in text.splitlines())
     return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
 
 
 def warnings(text: str) -> Iterator[str]:
-    """What the operator should know of a resolv.conf that has our block."""
-    ours, servers = find_ours(text), nameservers(text)
-    if ours and servers[0] != ours.address:
-        yield f"{servers[0]} is asked before {ours.address}; run `macvlan-global dns remove`, then install again"
+    """Warnings for the operator about a resolv.conf with our block: lines that keep the resolver from being asked."""
+    block, servers = find_block(text), nameservers(text)
+    if block and servers[0] != block.address:
+        yield f"{servers[0]} is asked before {block.address}; run `macvlan-global dns remove`, then install again"
     if len(servers) == 1:
         yield "no other nameserver is there: names that are no container's will not resolve"
     for lost in servers[MOST_SERVERS:]:
@@ -104,7 +106,7 @@ def warnings(text: str) -> Iterator[str]:
 
 
 def _directives(text: str) -> str:
-    """Without comments: those of a generated file would be wrong in ours."""
+    """Lines without comments: those of a generated file would be wrong in ours."""
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith(("#", ";")))
     return "".join(f"{line}\n" for line in lines)
 

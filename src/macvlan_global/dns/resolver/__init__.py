@@ -1,1 +1,1 @@
-"""The resolver: a table of names fed by the store, and the UDP and TCP servers that answer from it."""
+"""DNS resolver: a name table fed from the store, and UDP and TCP servers that answer from it."""

@@ -1,13 +1,17 @@
-"""From a query to its reply, as bytes. Pure: the table and the query decide it alone.
+"""Build the reply to a DNS query from the name table, bytes to bytes. Pure.
 
-* A name that nobody has is refused, so that the asker goes on to its next server. "No such name" (NXDOMAIN) would be
-  believed, and is never said.
-* A name that somebody has, asked for something that it has not, is answered with nothing (NODATA), with authority:
-  a resolver would take an answer of nothing without authority for a referral, and go on.
-* Nothing is known before the store was read: every name then is a failure of the server (SERVFAIL), and the asker goes
-  on, too.
-* Whatever bytes come in, a reply or None (no reply) comes out. Queries of which no reply can be made are: those too
-  short to have an id, and replies, which would go back and forth for ever.
+The resolver stands first in the client's resolv.conf and knows the names of containers only. So its answer codes are
+chosen by what a stub resolver does next:
+
+* **REFUSED** for a name that no endpoint has: the client asks its next server. NXDOMAIN would end the search, and is
+  never sent.
+* **NOERROR with an empty answer (NODATA)** for a name that exists without a record of the type asked for. The AA flag
+  is set: some resolvers take an empty answer without authority for a referral, and go on.
+* **SERVFAIL** for every name until the store was read once: the client asks its next server.
+* **FORMERR, NOTIMP, BADVERS** for a message that is no query for one name, or an EDNS version above 0.
+
+Any bytes give a reply, or None where none may be sent: messages too short to have an id, and replies, which two
+resolvers would send each other for ever.
 """
 
 import itertools
@@ -27,20 +31,20 @@ from dns.rdata import Rdata
 from dns.rdtypes.ANY import PTR
 from dns.rdtypes.IN import AAAA, SRV, A
 
-from macvlan_global.dns.resolver.names import Found, NameRow, NameTable
+from macvlan_global.dns.resolver.names import Lookup, NameRow, NameTable
 
 PAYLOAD = 1232
-"""The largest reply over UDP: what passes every link unfragmented (the size that DNS software agreed on in 2020)."""
+"""Largest reply over UDP in bytes: passes every link unfragmented (DNS flag day 2020)."""
 LONGEST_QUERY = 2048
 MOST_RECORDS = 256
-"""How many of one name are told at most."""
-MOST_OVER_TCP = 65535
+"""Most records of one name in a reply."""
+LARGEST_OVER_TCP = 65535
 
 _HEADER = 12
 _CLASSES = {dns.rdataclass.IN, dns.rdataclass.ANY}
 _TRANSFERS = range(249, 255)  # TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: not questions about a name
 _FIXED_SIZE = {dns.rdatatype.A: 16, dns.rdatatype.AAAA: 28}
-"""Bytes of a record whose owner is a pointer to the question."""
+"""Bytes of a record whose owner name is a compression pointer to the question."""
 
 _Factory = Callable[..., Rdata]
 _A: _Factory = A.A
@@ -50,25 +54,25 @@ _SRV: _Factory = SRV.SRV
 
 _MALFORMED = (dns.exception.DNSException, ValueError, struct.error, IndexError)
 
-Maker = Callable[[], bytes]
-"""Gives a reply without its id; each call gives the next one, if replies take turns."""
+ReplyTemplate = Callable[[], bytes]
+"""Gives a reply without its two bytes of id. Each call rotates the records, if there are several."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a query is answered with for as long as nothing changes about `name`.
+class Reply:
+    """Reply to one query, valid until the name table reports a change of `name`.
 
-    `keep` says that equal queries may get it, too.
+    `exists` says whether an endpoint has the name; `cacheable` that equal queries may get the same template.
     """
 
-    make: Maker
+    template: ReplyTemplate
     name: bytes = b""
-    ours: bool = False
-    keep: bool = False
+    exists: bool = False
+    cacheable: bool = False
 
 
-def prepare(table: NameTable, query: bytes, *, ttl: int, udp: bool) -> Prepared | None:
-    """The reply to a query; None if there is none. `ttl` in seconds is how long the asker may keep it."""
+def build_reply(table: NameTable, query: bytes, *, ttl: int, udp: bool) -> Reply | None:
+    """The reply to a query, or None if none may be sent. `ttl` is that of its records, in seconds."""
     if len(query) < _HEADER or query[2] & 0x80:
         return None
     if query[2] & 0x78:
@@ -84,49 +88,49 @@ def prepare(table: NameTable, query: bytes, *, ttl: int, udp: bool) -> Prepared 
     return _answered(table, message, ttl, _room(message, udp=udp))
 
 
-def _bare(query: bytes, code: int) -> Prepared:
-    """A header and nothing else, for a query whose question cannot be told."""
+def _bare(query: bytes, code: int) -> Reply:
+    """A header only, for a query whose question cannot be read."""
     flags = 0x8000 | (query[2] & 0x79) << 8 | code
-    return Prepared(itertools.repeat(struct.pack("!HHHHH", flags, 0, 0, 0, 0)).__next__)
+    return Reply(itertools.repeat(struct.pack("!HHHHH", flags, 0, 0, 0, 0)).__next__)
 
 
 def _room(message: dns.message.Message, *, udp: bool) -> int:
     if not udp:
-        return MOST_OVER_TCP
+        return LARGEST_OVER_TCP
     return min(max(message.payload, 512), PAYLOAD) if message.edns >= 0 else 512
 
 
-def _answered(table: NameTable, message: dns.message.Message, ttl: int, room: int) -> Prepared:
+def _answered(table: NameTable, message: dns.message.Message, ttl: int, room: int) -> Reply:
     reply = dns.message.make_response(message, our_payload=PAYLOAD)
     if message.edns >= 0:
         reply.ednsflags = (reply.ednsflags & ~dns.flags.DO) | (message.ednsflags & dns.flags.DO)
     question = message.question[0]
     if message.edns > 0:
         reply.set_rcode(dns.rcode.BADVERS)
-        return Prepared(_maker(reply, room))
+        return Reply(_template(reply, room))
     if question.rdclass not in _CLASSES or question.rdtype in _TRANSFERS:
         reply.set_rcode(dns.rcode.REFUSED)
-        return Prepared(_maker(reply, room))
-    if not table.known:
+        return Reply(_template(reply, room))
+    if not table.synced:
         reply.set_rcode(dns.rcode.SERVFAIL)
-        return Prepared(_maker(reply, room))
-    found = table.find(_text(question.name))
-    if found.ours:
+        return Reply(_template(reply, room))
+    found = table.lookup(_text(question.name))
+    if found.exists:
         reply.flags |= dns.flags.AA
         _fill(reply, found, ttl)
     else:
         reply.set_rcode(dns.rcode.REFUSED)
-    return Prepared(_maker(reply, room), found.key, found.ours, keep=not message.options)
+    return Reply(_template(reply, room), found.name, found.exists, cacheable=not message.options)
 
 
 def _text(name: dns.name.Name) -> bytes:
-    """The name with dots between labels; b"" for one that no container can have."""
+    """The name with dots between labels; b"" for one with a dot inside a label, which no container can have."""
     labels = name.labels[:-1]
     return b"" if any(b"." in label for label in labels) else b".".join(labels)
 
 
-def _fill(reply: dns.message.Message, found: Found, ttl: int) -> None:
-    """Put in what the name has of what was asked for."""
+def _fill(reply: dns.message.Message, found: Lookup, ttl: int) -> None:
+    """Add the records of the type asked for; with SRV records also the addresses of their targets."""
     question = reply.question[0]
     rows = found.rows[:MOST_RECORDS] if found.port is None else ()
     kinds = {
@@ -135,10 +139,10 @@ def _fill(reply: dns.message.Message, found: Found, ttl: int) -> None:
         dns.rdatatype.PTR: [_ptr(row) for row in found.reverse[:MOST_RECORDS] if found.port is None],
     }
     if found.port is not None:
-        having = [row for row in found.rows if found.port in row.ports][:MOST_RECORDS]
-        kinds[dns.rdatatype.SRV] = [_srv(row, found.port[0]) for row in having]
+        listening = [row for row in found.rows if found.port in row.ports][:MOST_RECORDS]
+        kinds[dns.rdatatype.SRV] = [_srv(row, found.port[0]) for row in listening]
         if question.rdtype == dns.rdatatype.SRV:
-            for row in having:
+            for row in listening:
                 _add_addresses(reply, row, ttl)
     wanted = kinds if question.rdtype == dns.rdatatype.ANY else {question.rdtype: kinds.get(question.rdtype, [])}
     for records in wanted.values():
@@ -174,8 +178,8 @@ def _name(text: bytes) -> dns.name.Name:
     return dns.name.Name([*text.split(b"."), b""])
 
 
-def _maker(reply: dns.message.Message, room: int) -> Maker:
-    """Of a reply, its bytes without the id; several addresses take turns in being the first."""
+def _template(reply: dns.message.Message, room: int) -> ReplyTemplate:
+    """The template of a reply of at most `room` bytes; several addresses are rotated, so that clients share them."""
     wire = reply.to_wire(max_size=room, prefer_truncation=True)[2:]
     answer: Sequence[dns.rrset.RRset] = reply.answer
     size = _FIXED_SIZE.get(answer[0].rdtype, 0) if len(answer) == 1 else 0
@@ -183,13 +187,13 @@ def _maker(reply: dns.message.Message, room: int) -> Maker:
     if size and count > 1:
         begin = _HEADER - 2 + len(reply.question[0].name.to_wire() or b"") + 4
         end = begin + count * size
-        return _Turns(wire[:begin], wire[begin:end], wire[end:], size).next
+        return _RoundRobin(wire[:begin], wire[begin:end], wire[end:], size).next
     return itertools.repeat(wire).__next__
 
 
 @dataclass(slots=True)
-class _Turns:
-    """Replies with the same records of one size, each beginning with another one."""
+class _RoundRobin:
+    """Replies with the same records, each of `size` bytes, rotated by one at each call."""
 
     head: bytes
     records: bytes

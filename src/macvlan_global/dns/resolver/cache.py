@@ -1,90 +1,91 @@
-"""Answers that are made once and kept until something changes about their name.
+"""Response cache: reply templates by query, dropped when their name changes.
 
-The resolver's threads ask, the feed changes what is known. A lock stands between a change and the making of an answer,
-so that no answer made of what was known before is kept after the change. Kept ones are read without it.
+The resolver's UDP thread and the event loop ask; the feed changes the table on the event loop. One lock is held while a
+reply is built and while the table changes, so that no reply built from the old table is cached after a change. Cached
+templates are read without it.
 """
 
 import threading
 from collections.abc import Iterable
 
-from macvlan_global.dns.resolver.answer import Maker, prepare
+from macvlan_global.dns.resolver.answer import ReplyTemplate, build_reply
 from macvlan_global.dns.resolver.names import NameTable
 from macvlan_global.store.records import NameRecord
 
-MOST_OURS = 16384
-MOST_FOREIGN = 4096
-"""How many answers are kept: of names in the table, and of others, so that these cannot drive those out."""
+MOST_EXISTING = 16384
+MOST_UNKNOWN = 4096
+"""Cached templates: of names that an endpoint has, and of all other names, which can so not displace the former."""
 
 
-class Answers:
-    """The table, and what was made of it. Safe to use from several threads."""
+class ResponseCache:
+    """The name table and the replies built from it. Safe to use from several threads."""
 
-    def __init__(self, ttl: int, *, most_ours: int = MOST_OURS, most_foreign: int = MOST_FOREIGN) -> None:
-        """Know nothing yet. `ttl` in seconds is how long askers may keep an answer, the others how many are kept."""
+    def __init__(self, ttl: int, *, most_existing: int = MOST_EXISTING, most_unknown: int = MOST_UNKNOWN) -> None:
+        """Empty. `ttl` is that of all records, in seconds; the others bound the number of templates."""
         self._ttl = ttl
-        self._most = {True: most_ours, False: most_foreign}
+        self._most = {True: most_existing, False: most_unknown}
         self._table = NameTable()
         self._lock = threading.Lock()
-        self.ready: dict[bytes, Maker] = {}
-        """By query without its id (over UDP): calling it gives the reply without its id. Read it from any thread."""
-        self._kept: dict[bool, dict[bytes, bytes]] = {True: {}, False: {}}  # ours or not: query -> name, oldest first
+        self.templates: dict[bytes, ReplyTemplate] = {}
+        """By query over UDP without its two bytes of id. May be read from any thread."""
+        self._cached: dict[bool, dict[bytes, bytes]] = {True: {}, False: {}}  # by `exists`: query -> name, oldest first
         self._by_name: dict[bytes, set[bytes]] = {}
 
     def __len__(self) -> int:
-        """How many endpoints are known."""
+        """Number of endpoints in the table."""
         return len(self._table)
 
     @property
-    def known(self) -> bool:
-        """Whether the store was read once."""
-        return self._table.known
+    def synced(self) -> bool:
+        """Whether all names were read from the store once."""
+        return self._table.synced
 
     def keys(self) -> set[str]:
-        """The store's keys of the endpoints that are known."""
+        """The store's keys of all endpoints in the table."""
         with self._lock:
             return self._table.keys()
 
-    def change(self, put: Iterable[tuple[str, NameRecord]] = (), gone: Iterable[str] = ()) -> None:
-        """Take records in and forget others, by their keys in the store."""
+    def update(self, put: Iterable[tuple[str, NameRecord]] = (), deleted: Iterable[str] = ()) -> None:
+        """Add or replace records, and delete others, by their keys in the store."""
         with self._lock:
             for key, record in put:
-                self._forget(self._table.put(key, record))
-            for key in gone:
-                self._forget(self._table.remove(key))
+                self._invalidate(self._table.put(key, record))
+            for key in deleted:
+                self._invalidate(self._table.remove(key))
 
-    def all_known(self) -> None:
-        """The store was read: from now on what is not in the table is nobody's."""
-        self._table.known = True
+    def mark_synced(self) -> None:
+        """All names were read from the store: names that are not in the table are refused from now on."""
+        self._table.synced = True
 
-    def answer(self, query: bytes, *, udp: bool) -> bytes | None:
-        """The reply to a query; None if it gets none."""
+    def respond(self, query: bytes, *, udp: bool) -> bytes | None:
+        """The reply to a query; None if none may be sent."""
         with self._lock:
-            prepared = prepare(self._table, query, ttl=self._ttl, udp=udp)
-            if prepared is None:
+            reply = build_reply(self._table, query, ttl=self._ttl, udp=udp)
+            if reply is None:
                 return None
-            if udp and prepared.keep:
-                self._keep(query[2:], prepared.make, prepared.name, ours=prepared.ours)
-            return query[:2] + prepared.make()
+            if udp and reply.cacheable:
+                self._cache(query[2:], reply.template, reply.name, exists=reply.exists)
+            return query[:2] + reply.template()
 
-    def _keep(self, query: bytes, make: Maker, name: bytes, *, ours: bool) -> None:
-        kept = self._kept[ours]
-        if len(kept) >= self._most[ours]:
-            oldest = next(iter(kept))
-            self._drop(oldest, kept.pop(oldest))
-        kept[query] = name
+    def _cache(self, query: bytes, template: ReplyTemplate, name: bytes, *, exists: bool) -> None:
+        cached = self._cached[exists]
+        if len(cached) >= self._most[exists]:
+            oldest = next(iter(cached))
+            self._drop(oldest, cached.pop(oldest))
+        cached[query] = name
         self._by_name.setdefault(name, set()).add(query)
-        self.ready[query] = make
+        self.templates[query] = template
 
     def _drop(self, query: bytes, name: bytes) -> None:
-        self.ready.pop(query, None)
+        self.templates.pop(query, None)
         queries = self._by_name[name]
         queries.discard(query)
         if not queries:
             del self._by_name[name]
 
-    def _forget(self, names: Iterable[bytes]) -> None:
+    def _invalidate(self, names: Iterable[bytes]) -> None:
         for name in names:
             for query in self._by_name.pop(name, ()):
-                self.ready.pop(query, None)
-                for kept in self._kept.values():
-                    kept.pop(query, None)
+                self.templates.pop(query, None)
+                for cached in self._cached.values():
+                    cached.pop(query, None)

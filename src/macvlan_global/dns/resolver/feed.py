@@ -1,4 +1,4 @@
-"""Keeps the resolver's table as the store has it."""
+"""Feed: watches `names/` in the store and updates the resolver's name table."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import NameRecord
@@ -17,24 +17,24 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.25
 LAST_RETRY_SECONDS = 5.0
 AT_ONCE = 200
-"""Records taken in before others on the event loop get their turn: a few milliseconds."""
+"""Records that are added before the event loop gets its turn: a few milliseconds."""
 
 
 class Feed:
-    """Follows the names in the store. While the store is away, what was last known stays."""
+    """Mirrors the names of the store. While the store is away, the names that were last read stay."""
 
     def __init__(
-        self, store: ClusterStore, names: Table[NameRecord], answers: Answers, *, retry: float = FIRST_RETRY_SECONDS
+        self, store: ClusterStore, names: Table[NameRecord], cache: ResponseCache, *, retry: float = FIRST_RETRY_SECONDS
     ) -> None:
-        """`run` does the work; after `retry` seconds, and then after longer waits, it asks again."""
+        """`run` does the work; a broken watch is opened again after `retry` seconds, then after longer waits."""
         self._store = store
         self._names = names
-        self._answers = answers
+        self._cache = cache
         self._retry = retry
         self.on_read: Callable[[], None] = lambda: None
-        """Told when all names were read anew."""
+        """Called after all names were read again."""
         self.following = False
-        """Whether changes in the store are being received."""
+        """Whether the watch is open."""
 
     async def run(self) -> None:
         """Never returns."""
@@ -49,36 +49,36 @@ class Feed:
                         wait = self._retry
             except Unavailable as error:
                 if self.following:
-                    log.warning("names are not followed, those known stay: %s", error)
+                    log.warning("names of other hosts are not updated, those last read are still answered: %s", error)
             except Exception:  # a bug on this side task must not stop the driver that containers rely on
-                log.exception("following names failed; it is tried again")
+                log.exception("the watch of names failed, it is tried again")
             self.following = False
             await asyncio.sleep(wait)
             wait = min(wait * 2, max(LAST_RETRY_SECONDS, self._retry))
 
     async def _take(self, batch: Batch) -> None:
-        gone = self._answers.keys().difference(each.key for each in batch.entries) if batch.whole else batch.gone
+        deleted = self._cache.keys().difference(each.key for each in batch.entries) if batch.whole else batch.gone
         await self._put(batch.entries)
-        await self._drop(gone)
+        await self._delete(deleted)
         if batch.whole:
             self.on_read()
-        if batch.whole and not self._answers.known:
-            self._answers.all_known()
-            log.info("names of %d endpoints are known", len(self._answers))
+        if batch.whole and not self._cache.synced:
+            self._cache.mark_synced()
+            log.info("the resolver has the names of %d endpoints", len(self._cache))
 
     async def _put(self, entries: Iterable[Entry]) -> None:
         rest = iter(entries)
         while some := list(islice(rest, AT_ONCE)):
-            self._answers.change(put=[read for each in some if (read := self._read(each))])
+            self._cache.update(put=[read for each in some if (read := self._read(each))])
             await asyncio.sleep(0)
 
-    async def _drop(self, gone: Iterable[str]) -> None:
-        rest = iter(gone)
+    async def _delete(self, deleted: Iterable[str]) -> None:
+        rest = iter(deleted)
         while some := list(islice(rest, AT_ONCE)):
-            self._answers.change(gone=some)
+            self._cache.update(deleted=some)
             await asyncio.sleep(0)
 
     def _read(self, entry: Entry) -> tuple[str, NameRecord] | None:
-        """The record of an entry; one that cannot be read, or is a newer version's, is left out."""
+        """Key and record of an entry; None if it cannot be read, or a newer version wrote it."""
         row = self._names.read(entry)
         return (entry.key, row.record) if row else None

@@ -1,10 +1,10 @@
-"""Who is called what: the names of the cluster's endpoints, and what each name stands for. Pure.
+"""Name table: the endpoints of the cluster, indexed by their DNS names. Pure.
 
-A name is a key of bytes: ASCII letters in lower case, labels with dots between, no dot at the end. An endpoint is found
-under each of its names, under `NAME.NETWORK` for each, and under the reverse names of its addresses. `_PORT._PROTOCOL`
-before a name asks for a port of those who have that name.
+Names are bytes in canonical form: ASCII letters in lower case (RFC 4343), dots between labels, no dot at the end. An
+endpoint is found under each of its names, under `NAME.NETWORK` for each, and under the reverse names of its addresses
+(`in-addr.arpa`, `ip6.arpa`). A service prefix `_PORT._PROTOCOL` (RFC 2782) asks for a port of the name behind it.
 
-Every change answers with the names whose answers it may change, so that what was made ready for others can stay.
+Every change returns the names whose answers it may change, so that cached answers of all others stay valid.
 """
 
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ from macvlan_global.store.records import NameRecord
 LONGEST_LABEL = 63
 LONGEST_NAME = 253
 LOCAL = b"localhost"
-"""Never anybody's but the asker's own (RFC 6761), whatever a container calls itself."""
+"""Reserved for the client itself (RFC 6761), whatever a container calls itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class NameRow:
     """One endpoint: its names as they are spelled, the container's own first, and its network's name.
 
-    `key` is its record's in the store; `ports` are (number, protocol); addresses are bare, "" if none.
+    `key` is its record's in the store; `ports` are (number, `_protocol`); addresses are bare, "" if none.
     """
 
     key: str
@@ -37,54 +37,54 @@ class NameRow:
 
     @property
     def target(self) -> bytes:
-        """The one name that is this endpoint's alone: its container's short id on its network."""
+        """The container's short id on its network, which no other endpoint has. SRV records point to it."""
         return _joined(self.short_id or self.names[0], self.network)
 
     @property
     def full_name(self) -> bytes:
-        """The container's own name on its network."""
+        """The container's own name on its network. PTR records point to it."""
         return _joined(self.names[0], self.network)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a name stands for. `key` is the name whose change would change it.
+class Lookup:
+    """Result of looking up a name. `name` is canonical, without a service prefix: changes of it change the result.
 
-    `rows` have the name itself; `reverse` have the address that it spells; `port` is what was asked before the name,
-    None if nothing was. A name that is nobody's has neither rows nor reverse.
+    `rows` have the name itself, `reverse` the address that it spells. `port` is (number, `_protocol`) of the service
+    prefix, None if there was none. Both are empty for a name that no endpoint has.
     """
 
-    key: bytes
+    name: bytes
     rows: tuple[NameRow, ...] = ()
     reverse: tuple[NameRow, ...] = ()
     port: tuple[int, bytes] | None = None
 
     @property
-    def ours(self) -> bool:
-        """Whether somebody has it."""
+    def exists(self) -> bool:
+        """Whether an endpoint has the name."""
         return bool(self.rows or self.reverse)
 
 
 @dataclass(slots=True)
 class NameTable:
-    """Every endpoint of the cluster by its names. `known` is false until the store was read once."""
+    """Every endpoint of the cluster by its names. `synced` is false until all names were read from the store once."""
 
-    known: bool = False
+    synced: bool = False
     _rows: dict[str, NameRow] = field(default_factory=dict)
     _by_name: "_Index" = field(default_factory=dict)
     _by_reverse: "_Index" = field(default_factory=dict)
     _networks: dict[bytes, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many endpoints there are."""
+        """Number of endpoints."""
         return len(self._rows)
 
     def keys(self) -> set[str]:
-        """The store's keys of all that is in it."""
+        """The store's keys of all endpoints."""
         return set(self._rows)
 
     def put(self, key: str, record: NameRecord) -> set[bytes]:
-        """Take a record in, instead of the one that had this key; the names whose answers may change."""
+        """Add or replace the record at this key of the store; the names whose answers may change."""
         new = _row(key, record)
         old = self._rows.get(key)
         if new == old:
@@ -93,65 +93,67 @@ class NameTable:
         if not new.names:
             return changed
         self._rows[key] = new
-        folded = fold(new.network)
-        self._networks[folded] = self._networks.get(folded, 0) + 1
-        names, reverse = _folded_names(new), _reverse_names(new)
+        network = canonical(new.network)
+        self._networks[network] = self._networks.get(network, 0) + 1
+        names, reverse = _canonical_names(new), _reverse_names(new)
         for name in names:
             _add(self._by_name, name, new)
         for name in reverse:
             _add(self._by_reverse, name, new)
-        return changed.union(names, reverse, _on_network(names, folded))
+        return changed.union(names, reverse, _on_network(names, network))
 
     def remove(self, key: str) -> set[bytes]:
-        """Forget the record of this key, if there is one; the names whose answers may change."""
+        """Remove the record of this key, if there is one; the names whose answers may change."""
         old = self._rows.pop(key, None)
         if old is None:
             return set()
-        folded = fold(old.network)
-        self._networks[folded] -= 1
-        if not self._networks[folded]:
-            del self._networks[folded]
-        names, reverse = _folded_names(old), _reverse_names(old)
+        network = canonical(old.network)
+        self._networks[network] -= 1
+        if not self._networks[network]:
+            del self._networks[network]
+        names, reverse = _canonical_names(old), _reverse_names(old)
         for name in names:
             _drop(self._by_name, name, old)
         for name in reverse:
             _drop(self._by_reverse, name, old)
-        return {*names, *reverse, *_on_network(names, folded)}
+        return {*names, *reverse, *_on_network(names, network)}
 
-    def find(self, name: bytes) -> Found:
-        """What a name stands for, whatever its case and whether or not it ends in a dot."""
-        folded = fold(name)
-        port, rest = _port_of(folded)
+    def lookup(self, name: bytes) -> Lookup:
+        """Look up a name, in any case, with or without a dot at the end."""
+        port, rest = _service(canonical(name))
         reverse = _at(self._by_reverse, rest) if rest.endswith(b".arpa") else ()
-        return Found(rest, self._having(rest), tuple(reverse), port)
+        return Lookup(rest, self._rows_of(rest), tuple(reverse), port)
 
-    def _having(self, name: bytes) -> tuple[NameRow, ...]:
+    def _rows_of(self, name: bytes) -> tuple[NameRow, ...]:
         found = {row.key: row for row in _at(self._by_name, name)}
         at = name.find(b".")
         while at >= 0:  # a container may be called `a.b`, and another `a` on network `b`
             network = name[at + 1 :]
             if network in self._networks:
-                having = _at(self._by_name, name[:at])
-                found |= {row.key: row for row in having if fold(row.network) == network}
+                named = _at(self._by_name, name[:at])
+                found |= {row.key: row for row in named if canonical(row.network) == network}
             at = name.find(b".", at + 1)
         return tuple(found.values())
 
 
-def fold(name: bytes) -> bytes:
-    """The key of a name: ASCII in lower case (RFC 4343), without the dot at the end."""
+def canonical(name: bytes) -> bytes:
+    """Canonical form: ASCII in lower case (RFC 4343), without the dot at the end."""
     folded = name.lower().removesuffix(b".")
     return name if name == folded else folded  # one object for both: there may be 100,000
 
 
-def spelled(text: str) -> bytes | None:
-    """A name as the DNS can carry it, or None if it cannot: a label is too long or empty, or it is not a name."""
+def to_wire(text: str) -> bytes | None:
+    """A name as a DNS message can carry it, dots between labels; None if it cannot.
+
+    It cannot if a label is empty or longer than 63 bytes, the name longer than 253, or reserved (`localhost`).
+    """
     try:
         name = text.strip().removesuffix(".").encode()
     except UnicodeEncodeError:
         return None
     labels = name.split(b".")
     fits = len(name) <= LONGEST_NAME and all(0 < len(label) <= LONGEST_LABEL for label in labels)
-    return name if fits and fold(labels[-1]) != LOCAL else None
+    return name if fits and canonical(labels[-1]) != LOCAL else None
 
 
 _Index = dict[bytes, NameRow | dict[str, NameRow]]
@@ -159,27 +161,27 @@ _Index = dict[bytes, NameRow | dict[str, NameRow]]
 
 
 def _at(index: _Index, name: bytes) -> Iterable[NameRow]:
-    have = index.get(name)
-    if have is None:
+    rows = index.get(name)
+    if rows is None:
         return ()
-    return (have,) if isinstance(have, NameRow) else have.values()
+    return (rows,) if isinstance(rows, NameRow) else rows.values()
 
 
 def _add(index: _Index, name: bytes, row: NameRow) -> None:
-    have = index.get(name)
-    if have is None:
+    rows = index.get(name)
+    if rows is None:
         index[name] = row
-    elif isinstance(have, NameRow):
-        index[name] = {have.key: have, row.key: row}
+    elif isinstance(rows, NameRow):
+        index[name] = {rows.key: rows, row.key: row}
     else:
-        have[row.key] = row
+        rows[row.key] = row
 
 
 def _drop(index: _Index, name: bytes, row: NameRow) -> None:
-    have = index[name]
-    if isinstance(have, dict):
-        del have[row.key]
-    if isinstance(have, NameRow) or not have:
+    rows = index[name]
+    if isinstance(rows, dict):
+        del rows[row.key]
+    if isinstance(rows, NameRow) or not rows:
         del index[name]
 
 
@@ -187,9 +189,9 @@ def _row(key: str, record: NameRecord) -> NameRow:
     network = _network(record.network_name)
     names: dict[bytes, bytes] = {}
     for text in record.names:
-        name = spelled(text)
+        name = to_wire(text)
         if name and len(name) + 1 + len(network) <= LONGEST_NAME:
-            names.setdefault(fold(name), name)
+            names.setdefault(canonical(name), name)
     return NameRow(
         key,
         tuple(names.values()),
@@ -203,8 +205,8 @@ def _row(key: str, record: NameRecord) -> NameRow:
 
 @lru_cache(1024)
 def _network(text: str) -> bytes:
-    """A network's name. Kept, as is what follows: many endpoints have the same one."""
-    return spelled(text) or b""
+    """A network's name. Cached, as are ports: many endpoints share one object."""
+    return to_wire(text) or b""
 
 
 @lru_cache(1024)
@@ -215,9 +217,9 @@ def _ports(ports: tuple[tuple[int, str], ...]) -> tuple[tuple[int, bytes], ...]:
 def _address(text: str, version: int) -> str:
     try:
         address = ip_address(text)
-    except ValueError:  # none, or a mistake: the name still has its other address
+    except ValueError:  # none, or not an address: the endpoint still has its other one
         return ""
-    # with a zone (fe80::1%eth0) it is no address that the DNS can carry
+    # A and AAAA records have no room for a zone (fe80::1%eth0)
     return str(address) if address.version == version and "%" not in text else ""
 
 
@@ -225,8 +227,8 @@ def _joined(name: bytes, network: bytes) -> bytes:
     return b"%s.%s" % (name, network) if network else name
 
 
-def _folded_names(row: NameRow) -> list[bytes]:
-    return [fold(name) for name in row.names]
+def _canonical_names(row: NameRow) -> list[bytes]:
+    return [canonical(name) for name in row.names]
 
 
 def _on_network(names: Iterable[bytes], network: bytes) -> list[bytes]:
@@ -237,8 +239,8 @@ def _reverse_names(row: NameRow) -> list[bytes]:
     return [ip_address(each).reverse_pointer.encode() for each in (row.address, row.address6) if each]
 
 
-def _port_of(name: bytes) -> tuple[tuple[int, bytes] | None, bytes]:
-    """The port and protocol that a name such as `_80._tcp.web` asks for, and the rest; None if it asks for none."""
+def _service(name: bytes) -> tuple[tuple[int, bytes] | None, bytes]:
+    """Split `_80._tcp.web` into its port and the name behind it; None and the name itself without such a prefix."""
     labels = name.split(b".", 2)
     if len(labels) == 3 and labels[0][:1] == b"_" and labels[1] in {b"_tcp", b"_udp", b"_sctp"}:
         digits = labels[0][1:]

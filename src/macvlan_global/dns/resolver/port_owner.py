@@ -1,4 +1,4 @@
-"""Which process has a port, for the operator who must decide between it and us."""
+"""Find the processes that listen on a port, by /proc: the operator learns who holds port 53."""
 
 import contextlib
 import os
@@ -9,8 +9,11 @@ _TABLES = ("udp", "udp6", "tcp", "tcp6")
 _LISTENING = "0A"
 
 
-def who_listens(port: int, proc: Path = Path("/proc")) -> str:
-    """The processes that have `port`, as in `dnsmasq (pid 812)`; "" if none can be told. Needs root."""
+def port_owners(port: int, proc: Path = Path("/proc")) -> str:
+    """Other processes that listen on `port` (UDP or TCP), as in `dnsmasq (pid 812)`; "" if none is found.
+
+    Needs root.
+    """
     sockets = {inode for table in _TABLES for inode in _inodes(proc / "self/net" / table, port)}
     found = {}
     for folder in proc.iterdir() if sockets else ():
@@ -21,7 +24,7 @@ def who_listens(port: int, proc: Path = Path("/proc")) -> str:
 
 
 def _inodes(table: Path, port: int) -> Iterator[str]:
-    """Of proc_net_tcp(5) and its like: each line has the local address, the state and the socket's inode."""
+    """Sockets of a table such as proc_net_tcp(5): each line has the local address, the state and the inode."""
     with contextlib.suppress(OSError):
         for line in table.read_text().splitlines()[1:]:
             words = line.split()
@@ -33,5 +36,5 @@ def _inodes(table: Path, port: int) -> Iterator[str]:
 def _sockets(folder: Path) -> set[str]:
     try:
         return {str(each.readlink()) for each in folder.iterdir()}
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return set()

@@ -1,4 +1,8 @@
-"""The resolver: one address, UDP and TCP, and what is said about it."""
+"""DNS server: binds UDP and TCP of one address, and reports its state.
+
+It never stops the driver: an address that cannot be bound is a problem that `state` reports, and is tried again. UDP is
+served by a thread of its own (`udp`), TCP on the event loop (`tcp`); both answer from one `ResponseCache`.
+"""
 
 import asyncio
 import contextlib
@@ -8,8 +12,8 @@ import socket
 from dataclasses import dataclass
 
 from macvlan_global.dns.address import ListenAddress
-from macvlan_global.dns.resolver.cache import Answers
-from macvlan_global.dns.resolver.port_owner import who_listens
+from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.port_owner import port_owners
 from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import RECEIVE_BUFFER, UdpServer
 from macvlan_global.errors import Unavailable
@@ -21,8 +25,11 @@ RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ResolverState:
-    """What `status` says: `names` is the number of endpoints that are known, `known` whether the store was read once,
-    `problem` why it does not listen, "" if it does."""
+    """State of the resolver, for `status`.
+
+    `known` says that all names were read from the store once, `names` is the number of endpoints, `queries` that of
+    queries since it listens. `problem` is the reason why it does not listen, "" if it does.
+    """
 
     address: str
     listening: bool
@@ -33,27 +40,27 @@ class ResolverState:
 
 
 class Resolver:
-    """Serves answers on an address. What does not work is told by `state`, and tried again."""
+    """Serves DNS on one address. If it cannot, `state` has the problem, and it tries again."""
 
-    def __init__(self, answers: Answers, address: ListenAddress, *, retry: float = RETRY_SECONDS) -> None:
-        """Nothing is opened yet; while the address cannot be used, it is tried again each `retry` seconds."""
-        self._answers = answers
+    def __init__(self, cache: ResponseCache, address: ListenAddress, *, retry: float = RETRY_SECONDS) -> None:
+        """Nothing is opened yet; an address that cannot be bound is tried again every `retry` seconds."""
+        self._cache = cache
         self._address = address
         self._retry = retry
         self._udp: UdpServer | None = None
         self._tcp: TcpServer | None = None
-        self._problem = "it was not started"
+        self._problem = "the resolver has not started yet"
 
     def state(self) -> ResolverState:
-        """How it is now."""
+        """The state now."""
         queries = (self._udp.queries if self._udp else 0) + (self._tcp.queries if self._tcp else 0)
         listening = self._udp is not None
         problem = "" if listening else self._problem
-        answers = self._answers
-        return ResolverState(str(self._address), listening, answers.known, len(answers), queries, problem)
+        cache = self._cache
+        return ResolverState(str(self._address), listening, cache.synced, len(cache), queries, problem)
 
     async def run(self) -> None:
-        """Serve until cancelled, and close what was opened. Never returns by itself."""
+        """Serve until cancelled, then close. Never returns by itself."""
         try:
             while True:
                 try:
@@ -64,17 +71,17 @@ class Resolver:
                         log.error("%s", error)  # noqa: TRY400  # the text says it all
                     self._problem = str(error)
                 except Exception as error:  # a bug on this side task must not stop the driver that containers rely on
-                    log.exception("the resolver failed; it is tried again")
-                    self._problem = f"an internal error: {error}"
+                    log.exception("the resolver failed, it is tried again")
+                    self._problem = f"the resolver failed with an internal error: {error}"
                 await asyncio.sleep(self._retry)
         finally:
             await self.stop()
 
     async def start(self) -> None:
-        """Begin to serve.
+        """Bind the address and serve.
 
         Raises:
-            Unavailable: the address cannot be used; the text says why, and what to do.
+            Unavailable: the address cannot be bound; the text has the reason and the next step.
         """
         try:
             with contextlib.ExitStack() as opened:
@@ -84,18 +91,18 @@ class Resolver:
                 )
                 opened.pop_all()
         except OSError as error:
-            raise Unavailable(_reason(self._address, error)) from error
-        tcp = TcpServer(self._answers)
+            raise Unavailable(_bind_error(self._address, error)) from error
+        tcp = TcpServer(self._cache)
         await tcp.start(stream)
-        self._tcp, self._udp = tcp, UdpServer(self._answers, datagrams)
+        self._tcp, self._udp = tcp, UdpServer(self._cache, datagrams)
         self._udp.start()
         self._problem = ""
-        log.info("the resolver serves on %s", self._address)
+        log.info("the resolver listens on %s", self._address)
 
     async def stop(self) -> None:
-        """Serve no longer. Idempotent."""
+        """Stop serving and close the sockets. Idempotent."""
         udp, tcp, self._udp, self._tcp = self._udp, self._tcp, None, None
-        self._problem = "it was stopped"
+        self._problem = "the resolver was stopped"
         if udp:
             await asyncio.to_thread(udp.stop)
         if tcp:
@@ -105,7 +112,7 @@ class Resolver:
 def _listen(address: ListenAddress, kind: socket.SocketKind) -> socket.socket:
     listener = socket.socket(address.family, kind)
     try:
-        if kind == socket.SOCK_STREAM:  # after a restart, connections of the one before may linger
+        if kind == socket.SOCK_STREAM:  # connections of the run before may still be in TIME_WAIT
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -118,13 +125,16 @@ def _listen(address: ListenAddress, kind: socket.SocketKind) -> socket.socket:
     return listener
 
 
-def _reason(address: ListenAddress, error: OSError) -> str:
+def _bind_error(address: ListenAddress, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        who = who_listens(address.port) or "another process"
+        owner = port_owners(address.port) or "another process"
         return (
-            f"the resolver cannot listen on {address}: {who} has it; make that listen on its own addresses only "
-            "(dnsmasq: bind-interfaces), or choose another address with `dns` in the configuration"
+            f"the resolver cannot listen on {address}: {owner} listens on that port; have it listen on its own "
+            "addresses only (dnsmasq: bind-interfaces), or choose another address with `dns` in the configuration"
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"the resolver cannot listen on {address}: this host has no such address; choose another one with `dns`"
+        return (
+            f"the resolver cannot listen on {address}: this host has no such address; choose another one with `dns` in "
+            "the configuration"
+        )
     return f"the resolver cannot listen on {address}: {error.strerror}"

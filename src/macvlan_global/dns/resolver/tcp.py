@@ -1,4 +1,4 @@
-"""Queries over TCP, for replies that do not fit into a datagram. On the event loop, with limits."""
+"""DNS over TCP (RFC 7766), for replies that do not fit into a datagram. On the event loop, with limits."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import socket
 import struct
 
 from macvlan_global.dns.resolver.answer import LONGEST_QUERY
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 
 log = logging.getLogger(__name__)
 
@@ -16,24 +16,24 @@ IDLE_SECONDS = 10.0
 
 
 class TcpServer:
-    """Answers what comes in on one address until `stop`."""
+    """Answers queries on one listening socket until `stop`."""
 
-    def __init__(self, answers: Answers, *, most: int = MOST_CONNECTIONS, idle: float = IDLE_SECONDS) -> None:
-        """At most `most` connections at once; one that says nothing for `idle` seconds is closed."""
-        self._answers = answers
+    def __init__(self, cache: ResponseCache, *, most: int = MOST_CONNECTIONS, idle: float = IDLE_SECONDS) -> None:
+        """At most `most` connections at once; one is closed that sends or reads nothing for `idle` seconds."""
+        self._cache = cache
         self._most = most
         self._idle = idle
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self.queries = 0
-        """How many came in."""
+        """Queries received."""
 
     async def start(self, listener: socket.socket) -> None:
-        """Serve on `listener`, a bound TCP socket, which is closed with `stop`."""
+        """Serve on `listener`, a listening TCP socket, which `stop` closes."""
         self._server = await asyncio.start_server(self._serve, sock=listener, limit=LONGEST_QUERY)
 
     async def stop(self) -> None:
-        """Serve no longer, and close every connection."""
+        """Stop serving and close every connection. Idempotent."""
         if self._server is None:
             return
         self._server.close()
@@ -65,7 +65,7 @@ class TcpServer:
                 return False
             query = await reader.readexactly(length)
         self.queries += 1
-        reply = self._answers.answer(query, udp=False)
+        reply = self._cache.respond(query, udp=False)
         if reply is None:
             return False
         writer.write(struct.pack("!H", len(reply)) + reply)

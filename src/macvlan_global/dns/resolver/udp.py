@@ -1,8 +1,8 @@
-"""Queries over UDP, answered in a thread of their own.
+"""DNS over UDP, in a thread of its own, so that names are answered while the event loop is busy.
 
-The kernel is asked for many datagrams at once, and given as many (recvmmsg(2), sendmmsg(2), which Python's sockets do
-not offer): under load a call serves up to `BATCH` queries, and the interpreter is let go of while it lasts. A query
-that comes alone is answered at once.
+Datagrams are received and sent in batches (recvmmsg(2) and sendmmsg(2), by ctypes, since Python's sockets do not offer
+them): under load one call serves up to `BATCH` queries, and releases the interpreter's lock meanwhile. A query that
+comes alone is answered at once.
 """
 
 import ctypes
@@ -13,14 +13,14 @@ import threading
 from typing import ClassVar
 
 from macvlan_global.dns.resolver.answer import LONGEST_QUERY
-from macvlan_global.dns.resolver.cache import Answers
+from macvlan_global.dns.resolver.cache import ResponseCache
 
 log = logging.getLogger(__name__)
 
 BATCH = 32
 RECEIVE_BUFFER = 1 << 20
 _ROOM = LONGEST_QUERY
-"""Bytes for each datagram, in both directions; what is longer is cut, and refused as too long."""
+"""Bytes for each datagram, in both directions; a longer query is cut by the kernel, and gets FORMERR."""
 _LONGEST_ADDRESS = 28  # struct sockaddr_in6
 _WAIT_FOR_ONE = 0x10000  # MSG_WAITFORONE
 _STOP_SECONDS = 2.0
@@ -45,16 +45,16 @@ class _Header(ctypes.Structure):
 
 
 class _Message(ctypes.Structure):
-    """struct mmsghdr: a header, and how long the datagram was."""
+    """struct mmsghdr: a header, and the length of the datagram."""
 
     _fields_: ClassVar = [("header", _Header), ("length", ctypes.c_uint)]
 
 
 class _Datagrams:
-    """Room for one batch, and what tells the kernel where it is."""
+    """Buffers for one batch, and the mmsghdr array that points the kernel to them."""
 
     def __init__(self, addresses: bytearray) -> None:
-        """`addresses` has room for the askers' addresses: where a datagram came from, its reply goes."""
+        """`addresses` is the buffer for the clients' addresses, which queries and replies share."""
         self.bytes = bytearray(BATCH * _ROOM)
         self._vectors = (_Vector * BATCH)()
         self._messages = (_Message * BATCH)()
@@ -84,15 +84,15 @@ def _offset(kind: type[ctypes.Structure], name: str) -> int:
 
 
 class UdpServer:
-    """Answers what comes in on one address until `stop`."""
+    """Answers queries on one socket until `stop`."""
 
-    def __init__(self, answers: Answers, listener: socket.socket) -> None:
-        """Serve on `listener`, a bound blocking UDP socket, which is closed with `stop`."""
-        self._answers = answers
+    def __init__(self, cache: ResponseCache, listener: socket.socket) -> None:
+        """Serve on `listener`, a bound blocking UDP socket, which `stop` closes."""
+        self._cache = cache
         self._socket = listener
         self._stopping = False
         self.queries = 0
-        """How many came in."""
+        """Queries received."""
         addresses = bytearray(BATCH * _LONGEST_ADDRESS)
         self._in, self._out = _Datagrams(addresses), _Datagrams(addresses)
         self._address_length = 16 if listener.family == socket.AF_INET else _LONGEST_ADDRESS
@@ -104,11 +104,11 @@ class UdpServer:
         self._thread = threading.Thread(target=self._run, name="dns-udp", daemon=True)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no longer, and close the socket. Waits for the reply under way."""
+        """Stop the thread, after the batch under way, and close the socket."""
         self._stopping = True
         with socket.socket(self._socket.family, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self._socket.getsockname())  # the thread waits for a datagram
@@ -131,23 +131,23 @@ class UdpServer:
                 threading.Event().wait(0.1)
 
     def _serve(self, fd: int, count: int) -> None:
-        """Answer the datagrams of a batch; those that get no reply are passed over."""
+        """Answer the datagrams of a batch; those that get no reply are skipped."""
         came, goes, lengths, room = self._in.bytes, self._out.bytes, self._in.lengths, self._out.room
-        ready = self._answers.ready
+        templates = self._cache.templates
         self.queries += count
         first = begin = 0
         view = memoryview(came)
         for at in range(count):
             end = begin + lengths[at]
-            make = ready.get(bytes(view[begin + 2 : end]))
-            if make is not None:
-                reply = make()
+            template = templates.get(bytes(view[begin + 2 : end]))
+            if template is not None:
+                reply = template()
                 goes[begin : begin + 2] = came[begin : begin + 2]
                 length = len(reply) + 2
                 goes[begin + 2 : begin + length] = reply
                 room[at] = length
             else:
-                whole = self._made(bytes(view[begin:end]))
+                whole = self._respond(bytes(view[begin:end]))
                 if whole is None:
                     self._reply(fd, first, at)
                     first = at + 1
@@ -157,11 +157,11 @@ class UdpServer:
             begin += _ROOM
         self._reply(fd, first, count)
 
-    def _made(self, query: bytes) -> bytes | None:
+    def _respond(self, query: bytes) -> bytes | None:
         try:
-            return self._answers.answer(query, udp=True)
+            return self._cache.respond(query, udp=True)
         except Exception:  # a bug must cost one reply and not all of them
-            log.exception("no reply was made for the query %s", query.hex())
+            log.exception("no reply was built for the query %s", query.hex())
             return None
 
     def _reply(self, fd: int, first: int, after: int) -> None:
@@ -169,4 +169,4 @@ class UdpServer:
         size = ctypes.sizeof(_Message)
         while first < after:
             sent = self._send(fd, ctypes.c_void_p(self._out.place + first * size), after - first, 0)
-            first += max(sent, 1)  # one that cannot be sent (its asker has gone) is left out
+            first += max(sent, 1)  # one that cannot be sent (no route to its client) is skipped
