@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.kernel.ports import InterfaceConfig, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
+from macvlan_global.kernel.ports import (
+    ContainerLink,
+    InterfaceConfig,
+    LinkFact,
+    MacvlanSpec,
+    MadeInside,
+    RouteFacts,
+    Station,
+)
 from testkit.faults import Faults
 
 T = TypeVar("T")
@@ -21,23 +29,24 @@ class FakeKernel:
 
     `failing` maps a method's name to the error its next call raises; `faults` numbers every step that changes
     something, to try each that can fail. `altnames` are further names of links. `neighbours` are the addresses that
-    somebody has on the wire of a link, by its name; of a host they are `route_facts`. `namespaces` are those of
-    containers that are there before anything is in them. What a link that was made inside one has is in `legs`, by the
-    link's alias; `announced` keeps which links were announced.
+    others have on the segment of a link, by its name; the host's own are in `route_facts`. `namespaces` are those of
+    containers that are there before anything is in them. The configuration of a link that was made inside one is in
+    `configs`, by the link's alias; `probed` lists the probes, and `advertised` the names of links whose addresses were
+    advertised.
     """
 
     def __init__(self, *names: str, routes: RouteFacts | None = None) -> None:
         """Start with `lo` and a plain device, up, for each name."""
         self.hosted: dict[str, LinkFact] = {}
         self.sandboxed: dict[str, dict[str, LinkFact]] = {}
-        self.failing: dict[str, MacvlanGlobalError] = {}
+        self.failing: dict[str, Exception] = {}
         self.faults = Faults()
         self.altnames: dict[str, str] = {}
         self.neighbours: dict[str, set[str]] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.probed: list[tuple[str, str]] = []
         self.namespaces: set[str] = set()
-        self.legs: dict[str, InterfaceConfig] = {}
-        self.announced: list[str] = []
+        self.configs: dict[str, InterfaceConfig] = {}
+        self.advertised: list[str] = []
         self._aliases: dict[int, str] = {}
         self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
@@ -97,33 +106,33 @@ class FakeKernel:
         """See `Kernel.delete`. Links that stand on it go with it, wherever they are."""
         return await self._step("delete", lambda: self._delete(name))
 
-    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: InterfaceConfig) -> MadeInside:
+    async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
-        return await self._step("add_in_sandbox", lambda: self._add_in_sandbox(spec, sandbox, leg))
+        return await self._step("add_in_sandbox", lambda: self._add_in_sandbox(spec, link.sandbox, config))
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+    async def delete_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.delete_in_sandbox`."""
-        return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(sandbox, mac, alias))
+        return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(link))
 
-    async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+    async def find_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.find_in_sandbox`."""
-        return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(sandbox, mac, alias)))
+        return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(link)))
 
-    async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
-        """See `Kernel.silence_in_sandbox`."""
-        return await self._step("silence_in_sandbox", lambda: self._silence_in_sandbox(sandbox, alias))
+    async def flush_addresses(self, link: ContainerLink) -> bool:
+        """See `Kernel.flush_addresses`."""
+        return await self._step("flush_addresses", lambda: self._flush_addresses(link))
 
-    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
-        """See `Kernel.revive_in_sandbox`."""
-        return await self._step("revive_in_sandbox", lambda: self._revive_in_sandbox(sandbox, alias, leg))
+    async def restore(self, link: ContainerLink, config: InterfaceConfig) -> bool:
+        """See `Kernel.restore`."""
+        return await self._step("restore", lambda: self._restore(link, config))
 
-    async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
-        """See `Kernel.announce`. A link that the engine moved is up there."""
-        return await self._step("announce", lambda: self._announce(sandbox, mac, alias))
+    async def advertise(self, link: ContainerLink) -> bool:
+        """See `Kernel.advertise`. A link that the engine moved is up there."""
+        return await self._step("advertise", lambda: self._advertise(link))
 
-    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
-        """See `Kernel.who_has`. Nobody is waited for; `asked` keeps what was asked."""
-        return await self._step("who_has", lambda: self._who_has(parent, address))
+    async def probe(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """See `Kernel.probe`. Without waiting; `probed` keeps what was probed."""
+        return await self._step("probe", lambda: self._probe(parent, address))
 
     async def close(self) -> None:
         """See `Kernel.close`."""
@@ -183,27 +192,29 @@ class FakeKernel:
         self._remove(self.hosted[name].index)
         return True
 
-    def _in_sandbox(self, sandbox: str, mac: str, alias: str) -> list[str]:
-        links = self.sandboxed.get(sandbox, {})
-        known = [name for name, link in links.items() if alias and self._aliases.get(link.index) == alias]
-        return known or [name for name, link in links.items() if link.mac == mac and link.index not in self._aliases]
+    def _in_sandbox(self, link: ContainerLink) -> list[str]:
+        links = self.sandboxed.get(link.sandbox, {})
+        known = [name for name, each in links.items() if link.alias and self._aliases.get(each.index) == link.alias]
+        return known or [
+            name for name, each in links.items() if each.mac == link.mac and each.index not in self._aliases
+        ]
 
-    def _delete_in_sandbox(self, sandbox: str, mac: str, alias: str) -> bool:
-        found = self._in_sandbox(sandbox, mac, alias)
+    def _delete_in_sandbox(self, link: ContainerLink) -> bool:
+        found = self._in_sandbox(link)
         if len(found) != 1:
             return False
-        del self.sandboxed[sandbox][found[0]]
+        del self.sandboxed[link.sandbox][found[0]]
         return True
 
-    def _add_in_sandbox(self, spec: MacvlanSpec, sandbox: str, leg: InterfaceConfig) -> MadeInside:
+    def _add_in_sandbox(self, spec: MacvlanSpec, sandbox: str, config: InterfaceConfig) -> MadeInside:
         self._need(spec.parent)
         if sandbox not in self.namespaces and sandbox not in self.sandboxed:
             return MadeInside(why_not="there is no namespace yet")
         links = self.sandboxed.setdefault(sandbox, {})
-        if found := self._in_sandbox(sandbox, "", spec.name):
+        if found := self._in_sandbox(ContainerLink(sandbox, alias=spec.name)):
             return MadeInside(found[0])
-        numbered = (f"{leg.name}{number}" for number in range(len(links) + 1))
-        name = next(each for each in numbered if each not in links) if leg.numbered else leg.name
+        numbered = (f"{config.name}{number}" for number in range(len(links) + 1))
+        name = next(each for each in numbered if each not in links) if config.numbered else config.name
         if name in links:
             raise Conflict(f"the interface name {name} is taken in this container")
         self._add_macvlan(spec)
@@ -215,38 +226,42 @@ class FakeKernel:
         link = self.hosted.pop(spec.name)
         links[name] = replace(link, name=name)
         self._aliases[link.index] = spec.name
-        self.legs[spec.name] = leg
+        self.configs[spec.name] = config
         return MadeInside(name)
 
-    def _silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
-        links = self.sandboxed.get(sandbox, {})
-        if alias not in {self._aliases.get(each.index) for each in links.values()}:
+    def _with_alias(self, link: ContainerLink) -> LinkFact | None:
+        links = self.sandboxed.get(link.sandbox, {}).values()
+        return next((each for each in links if self._aliases.get(each.index) == link.alias), None)
+
+    def _flush_addresses(self, link: ContainerLink) -> bool:
+        if self._with_alias(link) is None:
             return False
-        self.legs[alias] = replace(self.legs[alias], addresses=())
+        self.configs[link.alias] = replace(self.configs[link.alias], addresses=())
         return True
 
-    def _revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
-        links = self.sandboxed.get(sandbox, {})
-        found = next((each for each in links.values() if self._aliases.get(each.index) == alias), None)
+    def _restore(self, link: ContainerLink, config: InterfaceConfig) -> bool:
+        found = self._with_alias(link)
         if found is None or found.up:
             return False
-        links[found.name] = replace(found, up=True)
-        self.legs[alias] = leg
+        self.sandboxed[link.sandbox][found.name] = replace(found, up=True)
+        self.configs[link.alias] = config
         return True
 
-    def _announce(self, sandbox: str, mac: str, alias: str) -> bool:
-        found = self._in_sandbox(sandbox, mac, alias)
-        self.announced += found[:1]
+    def _advertise(self, link: ContainerLink) -> bool:
+        found = self._in_sandbox(link)
+        self.advertised += found[:1]
         return bool(found)
 
-    def _who_has(self, parent: str, address: str) -> Station | None:
+    def _probe(self, parent: str, address: str) -> Station | None:
         link = self._need(parent)
-        self.asked.append((link.name, address))
+        self.probed.append((link.name, address))
         for own, each in self.route_facts.addresses:
             if str(each.ip) == address and (each.version == 4 or own == link.name):
                 return Station(link=own)
         if not link.up:
-            raise Unavailable(f"nobody can be asked on {parent}: it is down (ip link set {parent} up)")
+            raise Unavailable(
+                f"interface {parent} cannot be probed for addresses: it is down; set it up (ip link set {parent} up)"
+            )
         return Station(NEIGHBOUR_MAC) if address in self.neighbours.get(link.name, set()) else None
 
     def _need(self, name: str) -> LinkFact:

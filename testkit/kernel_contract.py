@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanMode, MacvlanSpec
+from macvlan_global.kernel.ports import ContainerLink, Kernel, LinkFact, MacvlanMode, MacvlanSpec
 
 MAC = "02:00:00:00:00:aa"
 OTHER_MAC = "02:00:00:00:00:bb"
@@ -18,7 +18,7 @@ OTHER_MAC = "02:00:00:00:00:bb"
 class KernelRig:
     """`device` is up, with MTU 1500, and has the alternative name `altname`; `move` puts a link into `sandbox`.
 
-    `neighbour` gives an address, with its prefix length, to somebody else on the device's wire, in a VLAN (0: none).
+    `neighbour` gives an address, with its prefix length, to somebody else on the device's segment, in a VLAN (0: none).
     """
 
     kernel: Kernel
@@ -198,13 +198,13 @@ async def closing_twice_is_fine(rig: KernelRig) -> None:
     await rig.kernel.close()
 
 
-async def who_has_an_address_answers(rig: KernelRig) -> None:
+async def the_holder_of_an_address_answers(rig: KernelRig) -> None:
     """In both families, at the first question; the link may be named by its other name."""
     await rig.neighbour("192.0.2.9/24", 0)
     await rig.neighbour("2001:db8::9/64", 0)
     for address in ("192.0.2.9", "2001:db8::9"):
-        assert await rig.kernel.who_has(rig.device, address, wait=10)
-        assert await rig.kernel.who_has(rig.altname, address, tries=1, wait=10)
+        assert await rig.kernel.probe(rig.device, address, wait=10)
+        assert await rig.kernel.probe(rig.altname, address, tries=1, wait=10)
 
 
 async def nobody_answers_for_an_address_that_nobody_has(rig: KernelRig) -> None:
@@ -212,18 +212,18 @@ async def nobody_answers_for_an_address_that_nobody_has(rig: KernelRig) -> None:
     await rig.neighbour("192.0.2.9/24", 0)
     await rig.neighbour("2001:db8::9/64", 0)
     for address in ("192.0.2.8", "2001:db8::8", "2001:db8:0:1::9"):
-        assert not await rig.kernel.who_has(rig.device, address, tries=2, wait=0.1)
+        assert not await rig.kernel.probe(rig.device, address, tries=2, wait=0.1)
 
 
-async def a_wire_that_cannot_be_asked_is_not_taken_for_silent(rig: KernelRig) -> None:
+async def a_segment_that_cannot_be_probed_is_not_taken_for_silent(rig: KernelRig) -> None:
     """No such link, or one that is down: nobody knows who has the address."""
-    await refused(NotFound, rig.kernel.who_has("nosuch", "192.0.2.9"))
+    await refused(NotFound, rig.kernel.probe("nosuch", "192.0.2.9"))
     await rig.kernel.set_down(rig.device)
     for address in ("192.0.2.9", "2001:db8::9"):
-        await refused(Unavailable, rig.kernel.who_has(rig.device, address))
+        await refused(Unavailable, rig.kernel.probe(rig.device, address))
 
 
-async def who_has_an_address_in_another_vlan_does_not_answer(rig: KernelRig) -> None:
+async def the_holder_of_an_address_in_another_vlan_does_not_answer(rig: KernelRig) -> None:
     """The sub-interface asks in its VLAN alone, its master outside of all."""
     await rig.kernel.add_vlan("blue", rig.device, 10)
     await rig.kernel.add_vlan("red", rig.device, 11)
@@ -232,9 +232,9 @@ async def who_has_an_address_in_another_vlan_does_not_answer(rig: KernelRig) -> 
     await rig.neighbour("192.0.2.9/24", 10)
     await rig.neighbour("2001:db8::9/64", 10)
     for address in ("192.0.2.9", "2001:db8::9"):
-        assert await rig.kernel.who_has("blue", address, wait=10)
-        assert not await rig.kernel.who_has("red", address, tries=2, wait=0.1)
-        assert not await rig.kernel.who_has(rig.device, address, tries=2, wait=0.1)
+        assert await rig.kernel.probe("blue", address, wait=10)
+        assert not await rig.kernel.probe("red", address, tries=2, wait=0.1)
+        assert not await rig.kernel.probe(rig.device, address, tries=2, wait=0.1)
 
 
 async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
@@ -271,7 +271,7 @@ async def what_stands_on_a_link_goes_with_it(rig: KernelRig) -> None:
     await rig.move("m1")
     assert await rig.kernel.delete("blue")
     assert await rig.kernel.link("m0") is None
-    assert not await rig.kernel.find_in_sandbox(rig.sandbox, OTHER_MAC)
+    assert not await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, OTHER_MAC))
 
 
 async def a_dummy_is_made_down_and_carries_links(rig: KernelRig) -> None:
@@ -303,15 +303,15 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     a_macvlan_on_a_macvlan_stands_beside_it,
     many_requests_at_once_are_all_answered,
     closing_twice_is_fine,
-    who_has_an_address_answers,
+    the_holder_of_an_address_answers,
     nobody_answers_for_an_address_that_nobody_has,
-    a_wire_that_cannot_be_asked_is_not_taken_for_silent,
+    a_segment_that_cannot_be_probed_is_not_taken_for_silent,
 )
 VLAN_CONTRACT: tuple[Check, ...] = (
     a_sub_interface_is_made_down_on_its_master,
     a_vlan_is_made_once_on_a_master,
     a_sub_interface_is_not_set_up_on_a_master_that_is_down,
     what_stands_on_a_link_goes_with_it,
-    who_has_an_address_in_another_vlan_does_not_answer,
+    the_holder_of_an_address_in_another_vlan_does_not_answer,
 )
 DUMMY_CONTRACT: tuple[Check, ...] = (a_dummy_is_made_down_and_carries_links,)

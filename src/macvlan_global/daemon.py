@@ -115,7 +115,7 @@ class Daemon:
             stack.push_async_callback(scope.hosts.leave)
         else:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
-        await driver.attacher.traits.load()
+        await driver.attacher.quirks.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await driver.pools.load()
         reconciler = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)

@@ -15,7 +15,7 @@ from lab import Host
 from lab.process import wait_until
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel
-from macvlan_global.kernel.ports import InterfaceConfig, MacvlanSpec, MadeInside
+from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside
 from testkit.fake_kernel import FakeKernel
 from testkit.kernel_contract import (
     DUMMY_CONTRACT,
@@ -187,25 +187,31 @@ async def test_what_cannot_be_entered_is_not_made_and_leaks_nothing(real: Kernel
     """A container's namespace that is gone is asked for again and again while the driver lives."""
     gone = tmp_path / "gone"
     mac = "02:00:00:00:00:aa"
-    assert not await real.kernel.find_in_sandbox(str(gone), mac)  # the threads and their sockets are there now
+    assert not await real.kernel.find_in_sandbox(
+        ContainerLink(str(gone), mac)
+    )  # the threads and their sockets are there now
     before = _names_in("/proc/self/fd")
     for path in (str(gone), "/etc/passwd", "/", "") * 5:
-        assert not await real.kernel.delete_in_sandbox(path, mac)
+        assert not await real.kernel.delete_in_sandbox(ContainerLink(path, mac))
     assert _names_in("/proc/self/fd") == before
     assert _names_in(str(tmp_path)) == []
 
 
-# ------------------------------------------------- what a leg is inside a container, as `ip` there shows it
+# ------------------------------------------------- interfaces inside a container, as `ip` there shows them
 
 ALIAS = "mg-0123456789ab"
 MAC = "02:00:00:00:00:aa"
 SPEC = MacvlanSpec(ALIAS, "port0", "bridge", MAC, 1400)
-LEG = InterfaceConfig(
+CONFIG = InterfaceConfig(
     "lan",
     numbered=True,
     addresses=(IPv4Interface("10.9.0.5/24"), IPv6Interface("fd09::5/64")),
     settings=(("ipv4/conf/*/log_martians", "1"),),
 )
+
+
+def _link(rig: KernelRig) -> ContainerLink:
+    return ContainerLink(rig.sandbox, MAC, ALIAS)
 
 
 @pytest.fixture
@@ -220,10 +226,10 @@ def inside(hosts: tuple[Host, Host], real: KernelRig) -> Iterator[Callable[[str]
             box.run(["ip", "link", "delete", each["ifname"]], check=False)
 
 
-async def test_a_leg_inside_has_what_an_engine_gives(real: KernelRig, inside: Callable[[str], str]) -> None:
+async def test_an_interface_inside_has_what_an_engine_gives(real: KernelRig, inside: Callable[[str], str]) -> None:
     """Alias, MAC, MTU, addresses with their flags, settings, and it is up; asking again changes nothing."""
     for _ in range(2):
-        made = await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+        made = await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
         assert made == MadeInside("lan0")
     link = json.loads(inside("ip -d -json link show lan0"))[0]
     assert (link["ifalias"], link["address"], link["mtu"]) == (ALIAS, MAC, 1400)
@@ -240,32 +246,32 @@ async def test_a_leg_inside_has_what_an_engine_gives(real: KernelRig, inside: Ca
     assert (six["prefixlen"], six["scope"], six["nodad"]) == (64, "global", True)
     assert inside("cat /proc/sys/net/ipv4/conf/lan0/log_martians") == "1"
     assert inside("cat /proc/sys/net/ipv6/conf/lan0/disable_ipv6") == "0"
-    assert await real.kernel.delete_in_sandbox(real.sandbox, "", ALIAS)
+    assert await real.kernel.delete_in_sandbox(_link(real))
 
 
-async def test_a_leg_without_ipv6_has_it_switched_off(real: KernelRig, inside: Callable[[str], str]) -> None:
+async def test_an_interface_without_ipv6_has_it_switched_off(real: KernelRig, inside: Callable[[str], str]) -> None:
     """As engines do, so that nobody else's advertisements configure it."""
-    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, replace(LEG, addresses=LEG.addresses[:1]))
+    await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, addresses=CONFIG.addresses[:1]))
     assert inside("cat /proc/sys/net/ipv6/conf/lan0/disable_ipv6") == "1"
     assert "inet6" not in inside("ip addr show lan0")
 
 
-async def test_a_leg_that_is_silenced_has_no_address(real: KernelRig, inside: Callable[[str], str]) -> None:
+async def test_an_interface_that_is_flushed_has_no_address(real: KernelRig, inside: Callable[[str], str]) -> None:
     """Of any kind, so that it answers for nothing; the link is there still."""
-    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+    await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
     assert "inet6 fe80" in inside("ip addr show lan0")
-    assert await real.kernel.silence_in_sandbox(real.sandbox, ALIAS)
+    assert await real.kernel.flush_addresses(_link(real))
     assert "inet" not in inside("ip addr show lan0")
 
 
-async def test_a_leg_that_was_set_down_is_revived(real: KernelRig, inside: Callable[[str], str]) -> None:
+async def test_an_interface_that_was_set_down_is_restored(real: KernelRig, inside: Callable[[str], str]) -> None:
     """With the IPv6 address that went, and default routes; one that is up is left alone."""
     gateways = (ip_address("10.9.0.1"), ip_address("fd09::1"))
-    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
-    assert not await real.kernel.revive_in_sandbox(real.sandbox, ALIAS, LEG)
+    await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    assert not await real.kernel.restore(_link(real), CONFIG)
     inside("ip link set lan0 down")
     assert "fd09::5" not in inside("ip addr show lan0")
-    assert await real.kernel.revive_in_sandbox(real.sandbox, ALIAS, replace(LEG, gateways=gateways))
+    assert await real.kernel.restore(_link(real), replace(CONFIG, gateways=gateways))
     assert "fd09::5/64" in inside("ip addr show lan0")
     assert "default via 10.9.0.1 dev lan0" in inside("ip route")
     assert "default via fd09::1 dev lan0" in inside("ip -6 route")
@@ -277,14 +283,14 @@ async def test_what_cannot_be_set_leaves_no_link(real: KernelRig, inside: Callab
     inside("ip addr add 10.9.0.200/25 dev far")
     inside("ip link set far up")
     with pytest.raises(Conflict, match=r"10\.9\.0\.5/24 cannot be set .* route to 10\.9\.0\.128/25"):
-        await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
+        await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
     inside("ip link delete far")
     for setting, value, said in (
         ("ipv4/conf/*/nosuch", "1", r"no setting net\.ipv4\.conf\.IFNAME\.nosuch"),
         ("ipv4/conf/*/log_martians", "pear", r"refuses net\.ipv4\.conf\.IFNAME\.log_martians=pear"),
     ):
         with pytest.raises(Invalid, match=said):
-            await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, replace(LEG, settings=((setting, value),)))
+            await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, settings=((setting, value),)))
     assert "lan0" not in inside("ip link")
 
 
@@ -292,11 +298,11 @@ async def test_what_a_driver_left_unfinished_is_made_anew(real: KernelRig, insid
     """It died right after the kernel had made the link, which has no alias yet."""
     await real.kernel.add_macvlan(replace(SPEC, name="lan0"))
     await real.move("lan0")
-    assert await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG) == MadeInside("lan0")
+    assert await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG) == MadeInside("lan0")
     assert inside("ip -o link").count(MAC) == 1
 
 
-async def test_a_leg_is_announced_to_the_wire(
+async def test_the_addresses_of_an_interface_are_advertised(
     hosts: tuple[Host, Host], real: KernelRig, inside: Callable[[str], str]
 ) -> None:
     """Whoever knew another MAC for one of its addresses learns the new one."""
@@ -311,9 +317,9 @@ async def test_a_leg_is_announced_to_the_wire(
         shown = machine.run(["ip", "-json", "neigh", "show", "dev", "peer0"]).stdout
         return {each["dst"] for each in json.loads(shown) if each.get("lladdr") == MAC}
 
-    await real.kernel.add_in_sandbox(SPEC, MAC, real.sandbox, LEG)
-    assert await real.kernel.announce(real.sandbox, MAC, ALIAS)
-    await asyncio.to_thread(wait_until, lambda: known() >= {"10.9.0.5", "fd09::5"}, "announcement")
+    await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    assert await real.kernel.advertise(_link(real))
+    await asyncio.to_thread(wait_until, lambda: known() >= {"10.9.0.5", "fd09::5"}, "advertisement")
     inside("ip link set lan0 down")
-    assert not await real.kernel.announce(real.sandbox, MAC, ALIAS)
-    assert not await real.kernel.announce("/nosuch/namespace", MAC, ALIAS)
+    assert not await real.kernel.advertise(_link(real))
+    assert not await real.kernel.advertise(ContainerLink("/nosuch/namespace", MAC, ALIAS))

@@ -1,4 +1,4 @@
-"""Asking a wire who has an address: two machines on one switch, a container on the far one."""
+"""Probing a segment for addresses: two machines on one switch, a container on the far one."""
 
 import asyncio
 import subprocess
@@ -59,7 +59,7 @@ async def kernel(near: Host) -> AsyncIterator[NetlinkKernel]:
 async def test_a_container_on_another_machine_answers(kernel: NetlinkKernel) -> None:
     """With its MAC, for its addresses alone, however many ask at once; the asking parent has no address, no IPv6."""
     asked = [FOUR, SIX, "192.0.2.10", "2001:db8::10"] * 8
-    found = await asyncio.gather(*(kernel.who_has("eth1", each, tries=3, wait=0.5) for each in asked))
+    found = await asyncio.gather(*(kernel.probe("eth1", each, tries=3, wait=0.5) for each in asked))
     assert found == [Station(MAC), Station(MAC), None, None] * 8
 
 
@@ -69,8 +69,8 @@ async def test_a_parent_that_carries_a_passthru_link_hears_answers(kernel: Netli
     await kernel.add_macvlan(MacvlanSpec("m0", "eth1", "passthru", ""))
     await kernel.set_up("m0")
     try:
-        assert await kernel.who_has("eth1", FOUR, wait=5)
-        assert await kernel.who_has("eth1", SIX, wait=5)
+        assert await kernel.probe("eth1", FOUR, wait=5)
+        assert await kernel.probe("eth1", SIX, wait=5)
     finally:
         near.run(["ip", "link", "delete", "m0"])
 
@@ -78,11 +78,11 @@ async def test_a_parent_that_carries_a_passthru_link_hears_answers(kernel: Netli
 async def test_what_this_machine_has_itself_is_taken(kernel: NetlinkKernel, near: Host, far: Host) -> None:
     """It does not hear itself, so it looks. An IPv4 address counts on whichever link, for others do hear it here."""
     near.run(["ip", "address", "add", "192.0.2.77/32", "dev", "lo"])
-    assert await kernel.who_has("eth1", "192.0.2.77", tries=1, wait=0.1) == Station(link="lo")
+    assert await kernel.probe("eth1", "192.0.2.77", tries=1, wait=0.1) == Station(link="lo")
     assert await _heard_from(far, "192.0.2.77")
     near.run(["sysctl", "-qw", "net.ipv4.conf.eth1.arp_ignore=1"])
     try:
-        assert await kernel.who_has("eth1", "192.0.2.77", tries=1, wait=0.1) is None
+        assert await kernel.probe("eth1", "192.0.2.77", tries=1, wait=0.1) is None
         assert not await _heard_from(far, "192.0.2.77")
     finally:
         near.run(["sysctl", "-qw", "net.ipv4.conf.eth1.arp_ignore=0"])
@@ -93,7 +93,7 @@ async def test_an_ipv6_address_of_this_machine_is_taken_on_its_own_wire_only(
 ) -> None:
     """On another link nobody here hears it; on a macvlan of the parent everybody does."""
     near.run(["ip", "address", "add", "2001:db8::77/128", "dev", "lo"])
-    assert await kernel.who_has("eth1", "2001:db8::77", tries=1, wait=0.1) is None
+    assert await kernel.probe("eth1", "2001:db8::77", tries=1, wait=0.1) is None
     assert not await _heard_from(far, "2001:db8::77")
     near.run(["ip", "address", "del", "2001:db8::77/128", "dev", "lo"])
     near.run(["ip", "link", "add", "link", "eth1", "name", "shim", "type", "macvlan", "mode", "bridge"])
@@ -101,7 +101,7 @@ async def test_an_ipv6_address_of_this_machine_is_taken_on_its_own_wire_only(
         near.run(["sysctl", "-qw", "net.ipv6.conf.shim.disable_ipv6=0"])
         near.run(["ip", "link", "set", "shim", "up"])
         near.run(["ip", "address", "add", "2001:db8::77/64", "dev", "shim", "nodad"])
-        assert await kernel.who_has("eth1", "2001:db8::77", tries=1, wait=0.1) == Station(link="shim")
+        assert await kernel.probe("eth1", "2001:db8::77", tries=1, wait=0.1) == Station(link="shim")
         assert await _heard_from(far, "2001:db8::77")
     finally:
         near.run(["ip", "link", "delete", "shim"])
@@ -112,7 +112,7 @@ async def _heard_from(host: Host, address: str) -> bool:
     with host.in_network():
         kernel = NetlinkKernel()
         try:
-            return await kernel.who_has("eth1", address, tries=2, wait=0.3) is not None
+            return await kernel.probe("eth1", address, tries=2, wait=0.3) is not None
         finally:
             await kernel.close()
 
@@ -121,15 +121,15 @@ async def test_a_wire_without_a_carrier_is_not_silent(kernel: NetlinkKernel, nea
     """Nobody answers because nobody hears; the error says why nobody knows."""
     wire.cut(near)
     try:
-        with pytest.raises(Unavailable, match="nobody can be asked on eth1: it has no carrier"):
-            await kernel.who_has("eth1", FOUR)
+        with pytest.raises(Unavailable, match="eth1 cannot be probed for addresses: it has no carrier"):
+            await kernel.probe("eth1", FOUR)
     finally:
         wire.mend(near)
 
 
 async def test_a_carrier_lost_while_waiting_is_not_silence(kernel: NetlinkKernel, near: Host, wire: Wire) -> None:
     """What was not heard while the plug was out says nothing."""
-    asking = asyncio.gather(kernel.who_has("eth1", "192.0.2.10", tries=1, wait=1), return_exceptions=True)
+    asking = asyncio.gather(kernel.probe("eth1", "192.0.2.10", tries=1, wait=1), return_exceptions=True)
     await asyncio.sleep(0)  # the question is out
     wire.cut(near)
     try:
@@ -144,16 +144,16 @@ async def test_what_is_no_ethernet_cannot_be_asked(kernel: NetlinkKernel, near: 
     near.run(["ip", "link", "add", "gre9", "type", "gretap", "local", "192.0.2.1", "remote", "192.0.2.2"], check=False)
     near.run(["ip", "tuntap", "add", "dev", "tun9", "mode", "tun"])
     near.run(["ip", "link", "set", "tun9", "up"])
-    with pytest.raises(Unavailable, match="it is not an Ethernet link"):
-        await kernel.who_has("tun9", FOUR)
+    with pytest.raises(Unavailable, match="it is not Ethernet"):
+        await kernel.probe("tun9", FOUR)
 
 
 def test_without_the_right_to_ask_the_error_says_which_is_missing(near: Host) -> None:
     """A unit file of an older version lacks it."""
     program = (
         "import asyncio, macvlan_global.kernel.netlink as n;"
-        "asyncio.run(n.NetlinkKernel().who_has('eth1', '192.0.2.9', tries=1, wait=0.1))"
+        "asyncio.run(n.NetlinkKernel().probe('eth1', '192.0.2.9', tries=1, wait=0.1))"
     )
     command = [*near.enter, "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "Unavailable: nobody on the wire can be asked for an address: CAP_NET_RAW is missing" in done.stderr
+    assert "Unavailable: addresses cannot be probed: CAP_NET_RAW is missing" in done.stderr

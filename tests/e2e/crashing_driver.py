@@ -29,7 +29,7 @@ CHANGES = {
     "set_down",
     "add_in_sandbox",
     "delete_in_sandbox",
-    "silence_in_sandbox",
+    "flush_addresses",
 }
 
 

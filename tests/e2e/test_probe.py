@@ -111,7 +111,10 @@ def test_a_wire_without_a_carrier_does_not_keep_containers_from_starting(site: S
         site.start("lan", "two")
     finally:
         site.wire.mend(site.host)
-    words = "addresses of network lan are given without asking the wire: nobody can be asked on eth1: it has no carrier"
+    words = (
+        "addresses of network lan are given without asking the wire: interface eth1 cannot be probed for addresses: it "
+        "has no carrier"
+    )
     (problem,) = site.driver.admin.status().problems
     assert problem.startswith(words)
     assert site.driver.log_text().count(words) == 1

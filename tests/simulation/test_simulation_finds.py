@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from macvlan_global.kernel.ports import ContainerLink
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
 from testkit.fake_kernel import FakeKernel
@@ -67,7 +68,7 @@ class LosingStore(MemoryStore):
 class ClumsyKernel(FakeKernel):
     """Takes the links of all containers when it is to take one's."""
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+    async def delete_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.delete_in_sandbox`."""
         for links in self.sandboxed.values():
             links.clear()

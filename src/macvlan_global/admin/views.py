@@ -133,7 +133,7 @@ class Views:
             if (wrong := self._driver.networks.wrong_with(each))
         ]
         found += [told for each in networks if (told := plain_against_wish(each, endpoints))]
-        inside, why_not = sum(each.is_inside for each in endpoints), self._driver.attacher.traits.why_not_inside()
+        inside, why_not = sum(each.is_inside for each in endpoints), self._driver.attacher.quirks.why_not_inside()
         if inside and why_not:  # live-restore can be switched on under running containers
             found.append(f"{inside} containers have links that were made inside; restart them: {why_not}")
         return found

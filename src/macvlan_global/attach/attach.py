@@ -1,70 +1,66 @@
-"""How a container gets its link: plain, made here and moved by the engine, or direct, made where it is wanted.
+"""Attach containers: make an endpoint's macvlan link, plain or direct, and delete it again.
 
-A move costs the kernel more than all else that a start needs, and engines let no plugin choose a name. So with `-o
-attach=direct` the link is made inside the container's network namespace, if that is there at Join: with engines from 28
-on it always is, with older ones when a running container is connected.
+In mode plain the link is made on the host, and the engine moves it into the container. A move costs the kernel more
+than all else that a start needs, and engines let no plugin choose a name. So in mode direct (`-o attach=direct`) the
+link is made inside the container's network namespace, if that is there at Join: with engines from 28 on it always is,
+with older ones when a running container is connected. Else the link is plain, for a reason that the record keeps.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
-from ipaddress import ip_interface
+from dataclasses import dataclass, replace
 
-from macvlan_global.attach.advertise import Advertiser, telling
+from macvlan_global.attach.advertise import Advertiser, advertisement_of
+from macvlan_global.attach.container_interface import container_link, interface_config
 from macvlan_global.attach.deferred_delete import DeferredDeletion
-from macvlan_global.attach.endpoint_options import settings_of
 from macvlan_global.attach.engine_quirks import EngineQuirks
 from macvlan_global.attach.options import AttachWay, NetworkOptions
 from macvlan_global.errors import Invalid
-from macvlan_global.kernel.ports import InterfaceConfig, Kernel, LinkFact, MacvlanSpec
+from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanSpec
 from macvlan_global.parents.rules import Parent
-from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
+from macvlan_global.store.records import EndpointRecord, NetworkRecord
 from macvlan_global.store.table import Row, Tables
-from macvlan_global.subnets import parse_address, parse_subnet
 
 log = logging.getLogger(__name__)
-
-PREFIX = "mv"
-"""How names of links begin that are made inside a container, if nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A link as it was made: its name inside the container, or "" for one that the engine is to move; then `why_plain`
-    says why it was not made inside, "" if it was not to be."""
+    """A link that was made: its name inside the container, "" for a plain one, which the engine is to move. `why_plain`
+    is the reason for which a link in mode direct is plain."""
 
     ifname: str = ""
     why_plain: str = ""
 
 
 class Attacher:
-    """Makes links of endpoints, and takes them away. Every method may be repeated."""
+    """Makes and deletes the links of endpoints. Every method is idempotent."""
 
     def __init__(self, kernel: Kernel, tables: Tables, *, default: AttachWay = "plain") -> None:
-        """`default` is for networks that do not say."""
+        """`default` is the attach mode of networks that were made without one."""
         self._kernel = kernel
-        self.traits = EngineQuirks(tables.identity)
-        self._announcer = Advertiser(kernel)
-        self.remover = DeferredDeletion(kernel, tables.endpoints)
+        self.quirks = EngineQuirks(tables.identity)
+        self._advertiser = Advertiser(kernel)
+        self.deferred = DeferredDeletion(kernel, tables.endpoints)
         self._default = default
 
     async def run(self) -> None:
-        """Announce links and take away those that containers left, until cancelled."""
+        """Advertise addresses and do deferred deletions, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._announcer.run())
-            tasks.create_task(self.remover.run())
+            tasks.create_task(self._advertiser.run())
+            tasks.create_task(self.deferred.run())
 
-    def way(self, options: NetworkOptions, ifname_asked: str) -> AttachWay:
-        """How an endpoint is wanted. Who asks for a name wants the only way that has names.
+    def mode(self, options: NetworkOptions, ifname_asked: str) -> AttachWay:
+        """Attach mode of an endpoint. A requested interface name implies `direct`.
 
         Raises:
-            Invalid: the network says that it is to be the other way.
+            Invalid: a name is requested on a network with `-o attach=plain`.
         """
         if ifname_asked and options.attach == "plain":
             raise Invalid(
-                f"the interface name {ifname_asked} cannot be given: the network was made with -o attach=plain, with "
-                "which the engine chooses names"
+                f"interface name {ifname_asked} was requested on a network with -o attach=plain, where the engine "
+                "chooses names; leave it out, or create the network with -o attach=direct"
             )
         if options.attach:
             return options.attach
@@ -73,7 +69,8 @@ class Attacher:
     async def attach(
         self, network: NetworkRecord, endpoint: EndpointRecord, parent: Parent, options: NetworkOptions, sandbox: str
     ) -> Attached:
-        """Make the link of an endpoint, in the way that its record says.
+        """Make the link of an endpoint, in the mode of its record, for the container whose network namespace is
+        `sandbox`.
 
         Raises:
             Conflict: the kernel refuses the MAC, the parent, the name or an address.
@@ -86,49 +83,49 @@ class Attacher:
             "" if options.mode == "passthru" and endpoint.mac == parent.mac else endpoint.mac,
             options.mtu,
         )
-        told = telling(network.options)
-        why_plain = self.traits.why_not_inside() if endpoint.attach == "direct" else ""
-        await self.remover.clear(sandbox)
+        link = replace(container_link(endpoint), sandbox=sandbox)
+        advertisement = advertisement_of(network.options)
+        why_plain = self.quirks.why_not_inside() if endpoint.attach == "direct" else ""
+        await self.deferred.delete_now(sandbox)
         if endpoint.attach == "direct" and not why_plain:
-            leg = _leg(network, endpoint, options)
-            made = await self._kernel.add_in_sandbox(spec, endpoint.mac, sandbox, leg)
+            made = await self._kernel.add_in_sandbox(spec, link, interface_config(network, endpoint, options))
             if made.name:
-                self._announcer.now(endpoint, sandbox, told)
+                self._advertiser.advertise(link, advertisement)
                 return Attached(made.name)
             why_plain = made.why_not
         if why_plain:
-            log.warning("network %s: a container is attached the plain way: %s", network.id[:12], why_plain)
+            log.warning("network %s: a container is attached in mode plain: %s", network.id[:12], why_plain)
         await self._make_plain(spec, endpoint, parent)
-        self._announcer.once_moved(endpoint, sandbox, told)
+        self._advertiser.advertise(link, advertisement, once_moved=True)
         return Attached(why_plain=why_plain)
 
-    async def take_out(self, endpoint: EndpointRecord) -> None:
-        """Delete the link inside the container, however it came there.
+    async def delete_inside(self, endpoint: EndpointRecord) -> None:
+        """Delete the link inside the container, plain or direct.
 
         Deleting it where it is spares the kernel the move back to the host's namespace, which costs as much as the
         deletion. If the link is not found there, the engine moves it back and `delete` deletes it.
         """
         if endpoint.sandbox:
-            await self._kernel.delete_in_sandbox(endpoint.sandbox, endpoint.mac, endpoint.link)
+            await self._kernel.delete_in_sandbox(container_link(endpoint))
 
     async def leave(self, endpoint: EndpointRecord, options: NetworkOptions | None) -> None:
-        """Have the link of an endpoint taken out, now or, if nobody else can come to have its MAC, in a moment.
+        """Delete the link of an endpoint inside its container: now, or deferred if no other link can have its MAC.
 
-        `options` are its network's, None if that is not known any more.
+        `options` are its network's, None if the network is not known any more.
         """
-        self._announcer.forget(endpoint)
+        self._advertiser.forget(endpoint.link)
         own_mac = options and not endpoint.mac_asked and options.mac == "random" and options.mode != "passthru"
-        if not (endpoint.is_inside and own_mac and await self.remover.begin(endpoint)):
-            await self.take_out(endpoint)
+        if not (endpoint.is_inside and own_mac and await self.deferred.defer(endpoint)):
+            await self.delete_inside(endpoint)
 
-    async def retire(self, row: Row[EndpointRecord]) -> bool:
-        """See to it that nothing stays in the container of an endpoint that the engine deletes; whether its record is
-        kept for that, and goes by itself."""
-        self._announcer.forget(row.record)
-        if await self.remover.retire(row):
+    async def finish(self, row: Row[EndpointRecord]) -> bool:
+        """Finish an endpoint that the engine deletes: no link of it stays in the container. True if the record must be
+        kept for a deferred deletion, which drops it."""
+        self._advertiser.forget(row.record.link)
+        if await self.deferred.keep_record(row):
             return True
-        if row.record.attach == "direct":  # nobody else takes it away
-            await self.take_out(row.record)
+        if row.record.attach == "direct":  # nobody else deletes it
+            await self.delete_inside(row.record)
         return False
 
     async def delete(self, endpoint: EndpointRecord) -> bool:
@@ -139,19 +136,19 @@ class Attacher:
         """Whether the link is inside a container."""
         if not endpoint.sandbox:
             return False
-        return await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac, endpoint.link)
+        return await self._kernel.find_in_sandbox(container_link(endpoint))
 
-    async def revive(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
-        """Set the link of an endpoint up again that the engine set down while it took another one out of the container.
+    async def restore(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
+        """Set a direct link up again that the engine set down while it took another one out of the container.
 
         An engine that was restarted under running containers (live-restore) knows links that it did not move by
         nothing but an empty name, and takes all of them for the one that leaves (`releaseOSSboxResources` in
         libnetwork).
         """
-        leg = _leg(network, endpoint, NetworkOptions())
-        if await self._kernel.revive_in_sandbox(endpoint.sandbox, endpoint.link, leg):
-            self._announcer.now(endpoint, endpoint.sandbox, telling(network.options))
-            log.warning("the engine had set down link %s in a container; it is up again", endpoint.link)
+        link = container_link(endpoint)
+        if await self._kernel.restore(link, interface_config(network, endpoint, NetworkOptions())):
+            self._advertiser.advertise(link, advertisement_of(network.options))
+            log.warning("the engine had set link %s of a container down; it is up again", endpoint.link)
 
     async def _make_plain(self, spec: MacvlanSpec, endpoint: EndpointRecord, parent: Parent) -> None:
         found = await self._kernel.link(spec.name)
@@ -172,33 +169,9 @@ class Attacher:
 
 
 def plain_against_wish(network: NetworkRecord, endpoints: Iterable[EndpointRecord]) -> str:
-    """What an operator must know of containers whose links were to be made inside and are not; "" for none."""
+    """The warning for operators about containers with a plain link on a network in mode direct; "" if there is none."""
     reasons = [each.why_plain for each in endpoints if each.why_plain and each.network == network.id]
     if not reasons:
         return ""
     count = "1 container is" if len(reasons) == 1 else f"{len(reasons)} containers are"
-    return f"network {network.name or network.id[:12]}: {count} attached the plain way (eth0, …): {reasons[-1]}"
-
-
-def subnet_of(network: NetworkRecord, address: str) -> SubnetRecord | None:
-    """The subnet of a network that holds a bare address."""
-    parsed = parse_address(address, "address")
-    return next((each for each in network.subnets if parsed in parse_subnet(each.subnet, "subnet")), None)
-
-
-def gateway_of(network: NetworkRecord, address: str) -> str:
-    """The gateway of the subnet that holds a bare address, "" if there is none: each subnet has its own."""
-    subnet = subnet_of(network, address) if address else None
-    return subnet.gateway if subnet and not network.internal else ""
-
-
-def _leg(network: NetworkRecord, endpoint: EndpointRecord, options: NetworkOptions) -> InterfaceConfig:
-    given = [each for each in (endpoint.address, endpoint.address6) if each]
-    prefixes = {each: subnet.subnet.partition("/")[2] for each in given if (subnet := subnet_of(network, each))}
-    return InterfaceConfig(
-        endpoint.ifname_asked or options.ifname or PREFIX,
-        numbered=not endpoint.ifname_asked,
-        addresses=tuple(ip_interface(f"{each}/{prefix}") for each, prefix in prefixes.items()),
-        settings=settings_of(endpoint.sysctls),
-        gateways=tuple(parse_address(gateway, "gateway") for each in given if (gateway := gateway_of(network, each))),
-    )
+    return f"network {network.name or network.id[:12]}: {count} attached in mode plain (eth0, …): {reasons[-1]}"

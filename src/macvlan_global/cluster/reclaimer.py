@@ -187,7 +187,7 @@ class Reclaimer:
                 if await self._is_here(record):
                     return "a container of this host has it"
                 for parent in claim.parents:
-                    if await self._kernel.who_has(parent, record.address):
+                    if await self._kernel.probe(parent, record.address):
                         return f"somebody answers for {record.address} on {parent}"
         except MacvlanGlobalError as error:  # nobody knows, then
             return str(error)

@@ -72,7 +72,7 @@ class AddressProbe:
             return ""
         try:
             parent = await self._ready_parent(network)
-            station = await self._kernel.who_has(parent, address, tries=TRIES, wait=WAIT_SECONDS)
+            station = await self._kernel.probe(parent, address, tries=TRIES, wait=WAIT_SECONDS)
         except MacvlanGlobalError as error:
             self._cannot_ask(network, str(error))
             return ""

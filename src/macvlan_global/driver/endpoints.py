@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from macvlan_global.attach.attach import Attacher, gateway_of, subnet_of
+from macvlan_global.attach.attach import Attacher
+from macvlan_global.attach.container_interface import gateway_of, subnet_of
 from macvlan_global.attach.endpoint_options import EndpointOptions
 from macvlan_global.attach.options import NetworkOptions, parse_options
 from macvlan_global.driver.ages import Ages
@@ -118,7 +119,7 @@ class Endpoints:
                 at=self._now(),
                 ifname_asked=wanted.options.ifname,
                 sysctls=wanted.options.sysctls,
-                attach=self._attacher.way(options, wanted.options.ifname),
+                attach=self._attacher.mode(options, wanted.options.ifname),
             )
             self._ages.begin(wanted.id)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
@@ -148,7 +149,7 @@ class Endpoints:
                 written = await self._write(row, joining)
                 undo.push("its link", lambda: self._attacher.delete(joining))
                 if joining.attach == "direct":
-                    undo.push("its link inside", lambda: self._attacher.take_out(joining))
+                    undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
                 made = await self._attacher.attach(network, joining, parent, options, sandbox)
                 if made.why_plain:
                     await self._write(written, msgspec.structs.replace(joining, why_plain=made.why_plain))
@@ -183,7 +184,7 @@ class Endpoints:
                 raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
             if network := await self._networks.find(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)
-            if await self._attacher.retire(row):
+            if await self._attacher.finish(row):
                 self._index.discard(row.record)
             else:
                 await self._drop(row.record)
@@ -302,7 +303,7 @@ class Endpoints:
         self._index.discard(record)
 
     async def _restore_siblings(self, gone: EndpointRecord) -> None:
-        """Restore the direct links that remain in the container of a deleted endpoint: see `Attacher.revive`."""
+        """Restore the direct links that remain in the container of a deleted endpoint: see `Attacher.restore`."""
         siblings = []
         for row in await self._index.in_sandbox(gone.sandbox):
             inside = row.record.is_live and row.record.is_inside
@@ -310,7 +311,7 @@ class Endpoints:
                 siblings.append((network, row.record))
         # the first one leads out, as with engines: those choose by the network's name
         for network, endpoint in sorted(siblings, key=lambda pair: pair[0].name):
-            await self._attacher.revive(network, endpoint)
+            await self._attacher.restore(network, endpoint)
 
     async def _mac(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRequest) -> str:
         if wanted.mac:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from macvlan_global.attach.container_interface import container_link
 from macvlan_global.attach.options import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.requests import (
@@ -311,7 +312,7 @@ class Networks:
         for endpoint in await self.endpoints(network.id):
             if not endpoint.sandbox:
                 continue
-            if await self._kernel.find_in_sandbox(endpoint.sandbox, endpoint.mac, endpoint.link):
+            if await self._kernel.find_in_sandbox(container_link(endpoint)):
                 return True
         return False
 

@@ -1,7 +1,7 @@
-"""Frames of ARP (RFC 826, RFC 5227) and of neighbour discovery (RFC 4861): who has an address, and who says so. Pure.
+"""Frames of ARP (RFC 826, RFC 5227) and neighbour discovery (RFC 4861): probes, their answers, advertisements. Pure.
 
-Both are asked in the name of nobody: an ARP probe has the sender address 0.0.0.0, a solicitation the source `::`. So no
-neighbour learns anything from them, and the asking link needs no address of its own.
+Probes have no sender address: an ARP probe has 0.0.0.0, a solicitation the source `::` (as in duplicate address
+detection, RFC 4862). So no neighbour learns anything from them, and the sending link needs no address of its own.
 """
 
 import struct
@@ -21,26 +21,26 @@ _OVERRIDE = 0x20000000
 _BROADCAST = b"\xff" * 6
 _ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
 ALL_NODES_MAC = b"\x33\x33" + _ALL_NODES[-4:]
-"""Where a node answers whoever asks in the name of nobody."""
-_NOBODY6 = bytes(16)
+"""Destination of neighbour advertisements sent in reply to a probe with source `::`."""
+_UNSPECIFIED = bytes(16)
 
 
-def solicitation(address: Address, mac: bytes) -> bytes:
-    """The frame that asks who has an address, in the name of nobody, from `mac`."""
+def probe(address: Address, mac: bytes) -> bytes:
+    """Probe for an address, from `mac`: an ARP probe (RFC 5227 section 1.1), or a neighbour solicitation."""
     if address.version == 4:
-        asked = _ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, bytes(4), bytes(6), address.packed)
-        return _ETHERNET.pack(_BROADCAST, mac, ETH_P_ARP) + asked
-    # the group that only those listen to whose address ends alike, and the MAC of that group
+        packet = _ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, bytes(4), bytes(6), address.packed)
+        return _ETHERNET.pack(_BROADCAST, mac, ETH_P_ARP) + packet
+    # solicited-node multicast group (RFC 4291 2.7.1) and its MAC
     group = bytes.fromhex("ff0200000000000000000001ff") + address.packed[-3:]
     message = _NEIGHBOUR.pack(NEIGHBOUR_SOLICITATION, 0, 0, 0, address.packed)
-    return _to_group(mac, _NOBODY6, group, message)
+    return _to_group(mac, _UNSPECIFIED, group, message)
 
 
-def announcement(address: Address, mac: bytes) -> bytes:
-    """The frame that tells everybody that `mac` has an address, so that nobody goes on with an older MAC."""
+def advertisement(address: Address, mac: bytes) -> bytes:
+    """Advertise that `mac` has an address, so that neighbours replace another MAC that they know for it."""
     if address.version == 4:  # an ARP announcement, RFC 5227 section 2.3
-        told = _ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, address.packed, bytes(6), address.packed)
-        return _ETHERNET.pack(_BROADCAST, mac, ETH_P_ARP) + told
+        packet = _ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, address.packed, bytes(6), address.packed)
+        return _ETHERNET.pack(_BROADCAST, mac, ETH_P_ARP) + packet
     # an unsolicited neighbour advertisement, RFC 4861 section 7.2.6, which overrides what neighbours know
     option = bytes((2, 1)) + mac  # target link-layer address, in units of 8 bytes
     message = _NEIGHBOUR.pack(NEIGHBOUR_ADVERTISEMENT, 0, 0, _OVERRIDE, address.packed) + option
@@ -48,7 +48,7 @@ def announcement(address: Address, mac: bytes) -> bytes:
 
 
 def answered_by(frame: bytes, address: Address) -> str:
-    """The MAC of who sent this frame, if that is who has the address; else ""."""
+    """The MAC of the address's holder, if this frame is sent by it; else ""."""
     body = frame[_ETHERNET.size :]
     kind = int.from_bytes(frame[12:14], "big")
     if address.version == 4:
@@ -60,10 +60,16 @@ def answered_by(frame: bytes, address: Address) -> str:
     if kind != ETH_P_IPV6 or len(body) < _IP6.size + _NEIGHBOUR.size:
         return ""
     _, _, following, hops, _, _ = _IP6.unpack_from(body)
-    what, code, _, _, target = _NEIGHBOUR.unpack_from(body, _IP6.size)
+    kind_of_message, code, _, _, target = _NEIGHBOUR.unpack_from(body, _IP6.size)
     # a hop limit below 255 says that it came through a router, which nothing of this kind may (RFC 4861, 7.1.2)
-    told = (following, hops, what, code, target) == (ICMP6, 255, NEIGHBOUR_ADVERTISEMENT, 0, address.packed)
-    return _text(frame[6:12]) if told else ""
+    answers = (following, hops, kind_of_message, code, target) == (
+        ICMP6,
+        255,
+        NEIGHBOUR_ADVERTISEMENT,
+        0,
+        address.packed,
+    )
+    return _text(frame[6:12]) if answers else ""
 
 
 def _to_group(mac: bytes, sender: bytes, group: bytes, message: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""Does anybody on the wire have this address? Asked by ARP and by neighbour discovery.
+"""Probe a segment for an address, by ARP and neighbour discovery.
 
-Only what speaks *with* the address counts. Another host that asks the same question at the same time does not have it
-(RFC 5227 lets a probe count as a conflict, for a host that is about to take the address; here nobody is).
+Only a frame sent *from* the address counts as an answer. Another host that probes for it at the same time does not have
+it (RFC 5227 lets a probe count as a conflict, for a host that is about to take the address; here nobody is).
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from macvlan_global.kernel.arp_ndp import (
     ICMP6,
     NEIGHBOUR_ADVERTISEMENT,
     answered_by,
-    solicitation,
 )
+from macvlan_global.kernel.arp_ndp import probe as probe_frame
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.subnets import Address
 
@@ -43,7 +43,7 @@ _LD_HALF, _LD_BYTE, _LD_WORD, _JUMP_EQUAL, _AND, _RETURN = 0x28, 0x30, 0x20, 0x1
 # is there no more, on the sub-interface
 _AD_VLAN_TAG, _AD_VLAN_TAG_PRESENT = 0xFFFFF000 + 44, 0xFFFFF000 + 48
 _FILTER = (
-    # a frame of another VLAN passes its lower link too, with the tag beside it: it is not of this link's wire
+    # a frame of another VLAN passes its lower link too, with the tag beside it: it is not of this link's segment
     (_LD_WORD, 0, 0, _AD_VLAN_TAG_PRESENT),
     (_JUMP_EQUAL, 3, 0, 0),
     (_LD_WORD, 0, 0, _AD_VLAN_TAG),
@@ -62,11 +62,11 @@ _FILTER = (
 """Untagged ARP and neighbour advertisements; a parent may carry a lot else, and all of it would wake us."""
 
 _ARP_SETTINGS = Path("/proc/sys/net/ipv4/conf")
-_ON_THE_SAME_WIRE = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
-"""Kinds of links that speak on the wire of the link below them, and not in a VLAN of their own."""
+_ON_THE_SAME_SEGMENT = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
+"""Kinds of links that are on the segment of the link below them, and not in a VLAN of their own."""
 
 
-async def who_has(
+async def probe(
     parent: str,
     address: Address,
     *,
@@ -74,17 +74,17 @@ async def who_has(
     wait: float,
     open_socket: Callable[[str], socket.socket],
 ) -> str:
-    """The MAC of who on the wire of the link `parent` has the address, "" if nobody. Asks `tries` times, `wait` seconds
-    each.
+    """The MAC of the address's holder on the segment of the link `parent`, "" if nobody answers. Sends `tries` probes,
+    and waits `wait` seconds for an answer to each.
 
     Raises:
         NotFound: no such link.
-        Unavailable: it is down or has no carrier, is no Ethernet, or we have no right to ask.
+        Unavailable: it is down or has no carrier, is not Ethernet, or CAP_NET_RAW is missing.
     """
     try:
         link = open_socket(parent)
         try:
-            return await _ask(link, parent, address, tries, wait)
+            return await _exchange(link, parent, address, tries, wait)
         finally:
             await _close(link)
     except OSError as error:
@@ -99,18 +99,18 @@ async def _close(link: socket.socket) -> None:
         link.close()
 
 
-async def _ask(link: socket.socket, parent: str, address: Address, tries: int, wait: float) -> str:
-    question = solicitation(address, link.getsockname()[4])
+async def _exchange(link: socket.socket, parent: str, address: Address, tries: int, wait: float) -> str:
+    frame = probe_frame(address, link.getsockname()[4])
     for _ in range(tries):
         _need_carrier(link, parent)
-        link.send(question)
-        if mac := await _heard(link, address, wait):
+        link.send(frame)
+        if mac := await _answer(link, address, wait):
             return mac
-    _need_carrier(link, parent)  # whoever lost the wire meanwhile has heard nobody for that reason
+    _need_carrier(link, parent)  # without it meanwhile, no answer could come
     return ""
 
 
-async def _heard(link: socket.socket, address: Address, wait: float) -> str:
+async def _answer(link: socket.socket, address: Address, wait: float) -> str:
     loop = asyncio.get_running_loop()
     mac = ""
     with contextlib.suppress(TimeoutError):
@@ -120,13 +120,13 @@ async def _heard(link: socket.socket, address: Address, wait: float) -> str:
     return mac
 
 
-def speaks_on(on: LinkFact, having: LinkFact, address: Address) -> bool:
-    """Whether this host speaks with an address on the wire of the link `on`, if its link `having` has it.
+def answers_on(on: LinkFact, having: LinkFact, address: Address) -> bool:
+    """Whether this host answers for an address on the segment of the link `on`, if its link `having` has the address.
 
     With IPv6 a link answers for its own addresses alone. With IPv4 Linux answers on every link for every address of the
     host, on another VLAN's too, unless the operator forbids it with arp_ignore.
     """
-    if having.index == on.index or (having.kind in _ON_THE_SAME_WIRE and having.lower == on.index):
+    if having.index == on.index or (having.kind in _ON_THE_SAME_SEGMENT and having.lower == on.index):
         return True
     return address.version == 4 and not _ignores_others(on.name)
 
@@ -140,14 +140,17 @@ def _ignores_others(link: str) -> bool:
 
 
 def open_packet_socket(parent: str) -> socket.socket:
-    """A socket that hears the wire of a link. Without waiting: what is not there yet is waited for by the loop."""
+    """A non-blocking packet socket that receives ARP and neighbour advertisements of a link's segment."""
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
     try:
         # every protocol: a link in mode passthru takes what it wants before those who listen to one protocol
         _attach_filter(link)
         link.bind((parent, ETH_P_ALL))
         if link.getsockname()[3] != ARPHRD_ETHER:
-            raise Unavailable(f"nobody can be asked on {parent}: it is not an Ethernet link")
+            raise Unavailable(
+                f"interface {parent} cannot be probed for addresses: it is not Ethernet; use another parent, or -o "
+                "probe=false"
+            )
         index = socket.if_nametoindex(parent)
         group = _MEMBERSHIP.pack(index, PACKET_MR_MULTICAST, len(ALL_NODES_MAC), ALL_NODES_MAC)
         link.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group)
@@ -168,7 +171,7 @@ def _need_carrier(link: socket.socket, parent: str) -> None:
     if not flags & IFF_UP:
         raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
     if not flags & IFF_RUNNING:
-        raise Unavailable(f"nobody can be asked on {parent}: it has no carrier; is its cable in?")
+        raise Unavailable(f"interface {parent} cannot be probed for addresses: it has no carrier; plug its cable in")
 
 
 def _explained(parent: str, address: Address, error: OSError) -> MacvlanGlobalError:
@@ -176,11 +179,13 @@ def _explained(parent: str, address: Address, error: OSError) -> MacvlanGlobalEr
         return NotFound(f"there is no interface {parent} on this host")
     if error.errno in {errno.EPERM, errno.EACCES}:
         return Unavailable(
-            "nobody on the wire can be asked for an address: CAP_NET_RAW is missing; run the driver as root, or write "
-            "its service anew (macvlan-global install)"
+            "addresses cannot be probed: CAP_NET_RAW is missing; run the driver as root, or write its service anew "
+            "(macvlan-global install)"
         )
     if error.errno == errno.ENETDOWN:
-        return Unavailable(f"nobody can be asked on {parent}: it is down (ip link set {parent} up)")
+        return Unavailable(
+            f"interface {parent} cannot be probed for addresses: it is down; set it up (ip link set {parent} up)"
+        )
     if error.errno in {errno.ENOBUFS, errno.EAGAIN}:
-        return Unavailable(f"nobody can be asked on {parent} now: its queue is full")
-    return Internal(f"asking on {parent} who has {address}: {error.strerror}")
+        return Unavailable(f"interface {parent} cannot be probed for addresses: its send queue is full; try again")
+    return Internal(f"probing for {address} on {parent}: {error.strerror}")

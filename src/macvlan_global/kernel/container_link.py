@@ -1,5 +1,7 @@
-"""A container's link, worked on where it is: each function runs on a thread that is inside the container's network
-namespace. What it does is what an engine does for a link that it moves there.
+"""Work on a container's link inside the container's network namespace: make, configure, find, restore and delete it.
+
+Each function runs on a thread that is in that namespace (see `netns`), with an rtnetlink socket there, and gives a link
+what an engine gives one that it moves there.
 """
 
 import contextlib
@@ -12,35 +14,40 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_network
 from pathlib import Path
 
 from macvlan_global.errors import Conflict, Invalid
-from macvlan_global.kernel.arp_ndp import announcement
-from macvlan_global.kernel.ports import InterfaceConfig, MacvlanSpec, MadeInside
+from macvlan_global.kernel.arp_ndp import advertisement
+from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside
 from macvlan_global.kernel.rtnl import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RawLink, RouteSocket
 from macvlan_global.subnets import overlap
 
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
 SETTINGS = (Path("/proc/sys/net"), Path("/sysctl/net"))
-"""Where the kernel's settings are. A managed plugin finds the first place read-only, and is given the second one."""
+"""Roots of the kernel's sysctls. A managed plugin finds the first one read-only, and is given the second one."""
 IPV6_OFF = "ipv6/conf/*/disable_ipv6"
-OURS = "mg-"
-"""How aliases of ours begin: names of links in the host's namespace."""
+OUR_PREFIX = "mg-"
+"""Prefix of our aliases, which are names of links in the host's namespace."""
 MOST_NUMBERS = 1000
 WRITABLE_WHERE = "write its service anew (macvlan-global install), or make its plugin anew"
 
 
 def add(
-    inside: RouteSocket, outside: RouteSocket, spec: MacvlanSpec, parent: int, mac: str, leg: InterfaceConfig
+    inside: RouteSocket,
+    outside: RouteSocket,
+    spec: MacvlanSpec,
+    parent: int,
+    link: ContainerLink,
+    config: InterfaceConfig,
 ) -> MadeInside:
     """See `Kernel.add_in_sandbox`. `parent` is the index of the parent in the host's namespace, where `outside` is."""
     links = inside.dump()
     found = next((each for each in links if each.alias == spec.name), None)
     if found is None:
-        taken = {each.fact.name for each in links} - _forget_unfinished(inside, links, mac, leg)
-        found = _make(inside, outside, spec, parent, leg, taken)
+        taken = {each.fact.name for each in links} - _delete_unfinished(inside, links, link.mac, config)
+        found = _make(inside, outside, spec, parent, config, taken)
     index = found.fact.index
     try:
         if not found.alias:
             inside.set_alias(index, spec.name)
-        if why_not := _configure(inside, found, leg):
+        if why_not := _configure(inside, found, config):
             inside.delete(index=index)
             return MadeInside(why_not=why_not)
         inside.set_up(index=index, up=True)
@@ -51,9 +58,9 @@ def add(
     return MadeInside(found.fact.name)
 
 
-def delete(links: RouteSocket, mac: str, alias: str) -> bool:
+def delete(links: RouteSocket, link: ContainerLink) -> bool:
     """See `Kernel.delete_in_sandbox`."""
-    found = find(links, mac, alias)
+    found = find(links, link)
     if len(found) != 1:  # of several, on parents of their own, the engine knows which is meant, and moves it back
         return False
     try:
@@ -65,16 +72,16 @@ def delete(links: RouteSocket, mac: str, alias: str) -> bool:
     return True
 
 
-def find(links: RouteSocket, mac: str, alias: str) -> list[RawLink]:
-    """See `Kernel.find_in_sandbox`."""
+def find(links: RouteSocket, link: ContainerLink) -> list[RawLink]:
+    """The links that may be meant: see `Kernel.find_in_sandbox`."""
     macvlans = [each for each in links.dump() if each.fact.kind == "macvlan"]
-    known = [each for each in macvlans if alias and each.alias == alias]
-    return known or [each for each in macvlans if each.fact.mac == mac and not each.alias.startswith(OURS)]
+    known = [each for each in macvlans if link.alias and each.alias == link.alias]
+    return known or [each for each in macvlans if each.fact.mac == link.mac and not each.alias.startswith(OUR_PREFIX)]
 
 
-def silence(links: RouteSocket, alias: str) -> bool:
-    """See `Kernel.silence_in_sandbox`."""
-    found = next((each for each in links.dump() if each.alias == alias), None)
+def flush_addresses(links: RouteSocket, link: ContainerLink) -> bool:
+    """See `Kernel.flush_addresses`."""
+    found = _with_alias(links, link.alias)
     if found is None:
         return False
     for each in links.addresses():
@@ -87,25 +94,25 @@ def silence(links: RouteSocket, alias: str) -> bool:
     return True
 
 
-def revive(links: RouteSocket, alias: str, leg: InterfaceConfig) -> bool:
-    """See `Kernel.revive_in_sandbox`."""
-    found = next((each for each in links.dump() if each.alias == alias), None)
+def restore(links: RouteSocket, link: ContainerLink, config: InterfaceConfig) -> bool:
+    """See `Kernel.restore`."""
+    found = _with_alias(links, link.alias)
     if found is None or found.fact.up:
         return False
     index = found.fact.index
     with contextlib.suppress(OSError):  # the container may end meanwhile
         links.set_up(index=index, up=True)
-        _add_addresses(links, index, leg.addresses)
+        _add_addresses(links, index, config.addresses)
         leads = {each.family for each in links.routes() if each.destination is None}
-        for gateway in leg.gateways:
+        for gateway in config.gateways:
             if (socket.AF_INET if gateway.version == 4 else socket.AF_INET6) not in leads:
                 links.add_default_route(index, gateway)
     return True
 
 
-def announce(links: RouteSocket, mac: str, alias: str) -> bool:
-    """See `Kernel.announce`."""
-    found = find(links, mac, alias)
+def advertise(links: RouteSocket, link: ContainerLink) -> bool:
+    """See `Kernel.advertise`."""
+    found = find(links, link)
     if len(found) != 1 or not found[0].fact.up:
         return False
     index = found[0].fact.index
@@ -114,34 +121,40 @@ def announce(links: RouteSocket, mac: str, alias: str) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as out:
         out.bind((found[0].fact.name, 0))
         for each in addresses:
-            out.send(announcement(each.interface.ip, bytes.fromhex(found[0].fact.mac.replace(":", ""))))
+            out.send(advertisement(each.interface.ip, bytes.fromhex(found[0].fact.mac.replace(":", ""))))
     return bool(addresses)
 
 
-def _forget_unfinished(inside: RouteSocket, links: Iterable[RawLink], mac: str, leg: InterfaceConfig) -> set[str]:
-    """Delete what a driver left that died right after the kernel had made the link; what that was called."""
-    forgotten = set()
+def _with_alias(links: RouteSocket, alias: str) -> RawLink | None:
+    return next((each for each in links.dump() if alias and each.alias == alias), None)
+
+
+def _delete_unfinished(inside: RouteSocket, links: Iterable[RawLink], mac: str, config: InterfaceConfig) -> set[str]:
+    """Delete links that a driver left behind which died right after the kernel had made them; their names."""
+    deleted = set()
     for each in links:
         fact = each.fact
-        if (fact.kind, fact.mac, fact.up, each.alias) == ("macvlan", mac, False, "") and fact.name.startswith(leg.name):
+        if (fact.kind, fact.mac, fact.up, each.alias) == ("macvlan", mac, False, "") and fact.name.startswith(
+            config.name
+        ):
             inside.delete(index=fact.index)
-            forgotten.add(fact.name)
-    return forgotten
+            deleted.add(fact.name)
+    return deleted
 
 
 def _make(
-    inside: RouteSocket, outside: RouteSocket, spec: MacvlanSpec, parent: int, leg: InterfaceConfig, taken: set[str]
+    inside: RouteSocket, outside: RouteSocket, spec: MacvlanSpec, parent: int, config: InterfaceConfig, taken: set[str]
 ) -> RawLink:
     here = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for number in range(MOST_NUMBERS):
-            name = f"{leg.name}{number}" if leg.numbered else leg.name
-            if name in taken and leg.numbered:
+            name = f"{config.name}{number}" if config.numbered else config.name
+            if name in taken and config.numbered:
                 continue
             try:
                 outside.add_macvlan(replace(spec, name=name), parent, inside=here)
             except OSError as error:
-                if error.errno == errno.EEXIST and leg.numbered:  # an alternative name, or one that came just now
+                if error.errno == errno.EEXIST and config.numbered:  # an alternative name, or one that came just now
                     continue
                 if error.errno == errno.EEXIST:
                     raise Conflict(
@@ -152,22 +165,22 @@ def _make(
             return inside.get(name)
     finally:
         os.close(here)
-    raise Conflict(f"no interface name of the form {leg.name}N is free in this container")
+    raise Conflict(f"no interface name of the form {config.name}N is free in this container")
 
 
-def _configure(inside: RouteSocket, link: RawLink, leg: InterfaceConfig) -> str:
-    """All that a leg has but being up; why that cannot be here, "" if it can."""
+def _configure(inside: RouteSocket, link: RawLink, config: InterfaceConfig) -> str:
+    """Configure a link, but for setting it up. The reason for which that is not possible here, "" if it was done."""
     index, name = link.fact.index, link.fact.name
-    for each in leg.addresses:
+    for each in config.addresses:
         _check_routes(inside, index, each)
-    has_ipv6 = any(each.version == 6 for each in leg.addresses)
+    has_ipv6 = any(each.version == 6 for each in config.addresses)
     why_not = _set(IPV6_OFF, name, "0" if has_ipv6 else "1", must_be=False)
     if has_ipv6 and not why_not:  # as engines before 28 do; newer ones have it on, or give no IPv6 address
         why_not = _set(IPV6_OFF, "lo", "0", must_be=False)
     if why_not:
         return why_not
-    _add_addresses(inside, index, leg.addresses)
-    for setting, value in leg.settings:
+    _add_addresses(inside, index, config.addresses)
+    for setting, value in config.settings:
         if why_not := _set(setting, name, value):
             return why_not
     return ""
@@ -183,7 +196,8 @@ def _add_addresses(links: RouteSocket, index: int, addresses: Iterable[IPv4Inter
 
 
 def _check_routes(inside: RouteSocket, index: int, address: IPv4Interface | IPv6Interface) -> None:
-    """As engines do: what leads elsewhere already would hide the address, or be hidden by it."""
+    """Raise Conflict if a route in the container overlaps with the subnet of an address, as engines do: one of the two
+    would not be reachable."""
     own = ip_network(address.ip)
     for route in inside.routes():
         there = route.destination
@@ -196,7 +210,8 @@ def _check_routes(inside: RouteSocket, index: int, address: IPv4Interface | IPv6
 
 
 def _set(setting: str, name: str, value: str, *, must_be: bool = True) -> str:
-    """Write a setting of an interface, if it is not so already; why that cannot be here, "" if it was done."""
+    """Write a sysctl of an interface unless it has this value. The reason for which that is not possible here, "" if it
+    was done."""
     paths = [root / setting.replace("*", name) for root in SETTINGS]
     path = next((each for each in paths if os.access(each, os.W_OK)), paths[0])
     shown = f"net.{setting.replace('/', '.').replace('*', 'IFNAME')}"

@@ -22,7 +22,15 @@ from typing import TypeVar
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel import arp_probe, container_link
 from macvlan_global.kernel.netns import NamespacePool, entered
-from macvlan_global.kernel.ports import InterfaceConfig, LinkFact, MacvlanSpec, MadeInside, RouteFacts, Station
+from macvlan_global.kernel.ports import (
+    ContainerLink,
+    InterfaceConfig,
+    LinkFact,
+    MacvlanSpec,
+    MadeInside,
+    RouteFacts,
+    Station,
+)
 from macvlan_global.kernel.rtnl import ANSWER_SECONDS, RawLink, RouteSocket
 from macvlan_global.subnets import Address, parse_address
 
@@ -127,7 +135,7 @@ class NetlinkKernel:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rtnetlink")
         self._namespaces = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
         # closing a packet socket waits for all CPUs, and what an engine waits for is not to stand behind that
-        self._announcing = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
+        self._advertising = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`. RTM_GETLINK by name finds alternative names too."""
@@ -187,52 +195,54 @@ class NetlinkKernel:
             return False
         return True
 
-    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: InterfaceConfig) -> MadeInside:
+    async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
         parent = await self._index(spec.parent)
         with kernel_errors(f"making a macvlan link in mode {spec.mode} on {spec.parent} in a container"):
             outside = self._sockets.route()  # of its own: the loop's is for its thread alone
             made = await self._namespaces.run(
-                sandbox, lambda inside: container_link.add(inside, outside, spec, parent, mac, leg), closing=outside
+                link.sandbox,
+                lambda inside: container_link.add(inside, outside, spec, parent, link, config),
+                closing=outside,
             )
         return made or MadeInside(why_not="the engine makes the container's network namespace only afterwards")
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+    async def delete_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.delete_in_sandbox`."""
         with kernel_errors("deleting a link in a container"):
-            return await self._namespaces.run(sandbox, lambda links: container_link.delete(links, mac, alias)) or False
+            return await self._namespaces.run(link.sandbox, lambda inside: container_link.delete(inside, link)) or False
 
-    async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
+    async def find_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.find_in_sandbox`."""
         with kernel_errors("looking for a link in a container"):
-            found = await self._namespaces.run(sandbox, lambda links: container_link.find(links, mac, alias))
-        return bool(found)
+            return bool(await self._namespaces.run(link.sandbox, lambda inside: container_link.find(inside, link)))
 
-    async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
-        """See `Kernel.silence_in_sandbox`."""
-        with kernel_errors("taking the addresses from a link in a container"):
-            return await self._namespaces.run(sandbox, lambda links: container_link.silence(links, alias)) or False
+    async def flush_addresses(self, link: ContainerLink) -> bool:
+        """See `Kernel.flush_addresses`."""
+        with kernel_errors("removing the addresses of a link in a container"):
+            done = await self._namespaces.run(link.sandbox, lambda inside: container_link.flush_addresses(inside, link))
+        return done or False
 
-    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
-        """See `Kernel.revive_in_sandbox`."""
+    async def restore(self, link: ContainerLink, config: InterfaceConfig) -> bool:
+        """See `Kernel.restore`."""
         with kernel_errors("setting a link in a container up again"):
-            return await self._namespaces.run(sandbox, lambda links: container_link.revive(links, alias, leg)) or False
+            done = await self._namespaces.run(link.sandbox, lambda inside: container_link.restore(inside, link, config))
+        return done or False
 
-    async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
-        """See `Kernel.announce`."""
+    async def advertise(self, link: ContainerLink) -> bool:
+        """See `Kernel.advertise`."""
         with kernel_errors("advertising the addresses of a container"):
-            return (
-                await self._announcing.run(sandbox, lambda links: container_link.announce(links, mac, alias)) or False
-            )
+            done = await self._advertising.run(link.sandbox, lambda inside: container_link.advertise(inside, link))
+        return done or False
 
-    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
-        """See `Kernel.who_has`. The host's own addresses are looked up: it does not receive its own replies."""
-        asked = parse_address(address, "address")
+    async def probe(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """See `Kernel.probe`. The host's own addresses are looked up: it does not receive its own replies."""
+        probed = parse_address(address, "address")
         on = (await self._need(parent)).fact
         with kernel_errors(f"probing for {address} on {parent}"):
-            if own := await self._own_link(on, asked):
+            if own := await self._own_link(on, probed):
                 return Station(link=own)
-            mac = await arp_probe.who_has(on.name, asked, tries=tries, wait=wait, open_socket=self._sockets.packet)
+            mac = await arp_probe.probe(on.name, probed, tries=tries, wait=wait, open_socket=self._sockets.packet)
         return Station(mac) if mac else None
 
     async def close(self) -> None:
@@ -241,18 +251,18 @@ class NetlinkKernel:
             self._thread.submit(self._on_thread.close)
         self._thread.shutdown(wait=False)
         self._namespaces.close()
-        self._announcing.close()
+        self._advertising.close()
         self._on_loop.close()
 
     async def _own_link(self, on: LinkFact, address: Address) -> str:
-        """The link with which this host itself has an address on the wire of the link `on`, "" if it has it not."""
+        """The link by which this host answers for an address on the segment of the link `on`, "" if it does not."""
 
         def holders(links: RouteSocket) -> list[LinkFact]:
             indices = {each.link for each in links.addresses() if each.interface.ip == address}
             return [each.fact for each in links.dump() if each.fact.index in indices] if indices else []
 
         found = await self._slowly(holders)
-        return next((each.name for each in found if arp_probe.speaks_on(on, each, address)), "")
+        return next((each.name for each in found if arp_probe.answers_on(on, each, address)), "")
 
     async def _slowly(self, work: Callable[[RouteSocket], T]) -> T:
         """Do something in the host's namespace on the thread for it, one after the other."""

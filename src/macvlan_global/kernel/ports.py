@@ -1,4 +1,9 @@
-"""What we ask of the kernel, in our words. Names are interface names as `ip link` shows them."""
+"""Port to the kernel: links, routes, and probing a segment for addresses. Names are interface names as `ip link` shows
+them; MACs are lower case with colons.
+
+The host's own links are asked for by name. A container's link is a `ContainerLink`: it is in another network namespace,
+under a name that others may have changed, so it is known by its alias or its MAC.
+"""
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
@@ -31,7 +36,7 @@ class LinkFact:
 
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
-    """Where this host can already go: destinations, addresses by interface, and the default route's interface."""
+    """Unicast destinations of this host's routes, its addresses by interface, and the default route's interface."""
 
     destinations: tuple[Subnet, ...] = ()
     addresses: tuple[tuple[str, IPv4Interface | IPv6Interface], ...] = ()
@@ -40,7 +45,8 @@ class RouteFacts:
 
 @dataclass(frozen=True, slots=True)
 class MacvlanSpec:
-    """A macvlan link to be made on `parent`, down; `name` is the one that it has in the host's namespace."""
+    """A macvlan link to make on `parent`. `name` is its name in the host's namespace; without a `mac` the kernel
+    chooses one, with an `mtu` of 0 it has the parent's."""
 
     name: str
     parent: str
@@ -50,12 +56,22 @@ class MacvlanSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class InterfaceConfig:
-    """What a link has inside a container's namespace, if it is made there.
+class ContainerLink:
+    """Identity of a macvlan link inside a container: the path of the container's network namespace (Docker's sandbox
+    key), the link's MAC, and its alias (IFLA_IFALIAS), which links in mode direct have: their name on the host."""
 
-    `name` is its name, or with `numbered` how its name begins, and the lowest free number follows. `settings` are those
-    of the kernel for this interface alone: paths below /proc/sys/net with `*` for its name, and values. `gateways` are
-    what its default routes lead to, if they must be made again.
+    sandbox: str
+    mac: str = ""
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceConfig:
+    """Configuration of an interface inside a container.
+
+    `name` is its name; with `numbered` the name's prefix, and the lowest free number follows. `settings` are sysctls of
+    this interface: paths below /proc/sys/net with `*` for its name, and values. `gateways` are the next hops of default
+    routes, for `restore`.
     """
 
     name: str
@@ -67,7 +83,7 @@ class InterfaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class MadeInside:
-    """How making a link in a container's namespace ended: its name there, or `name` "" and why it could not be."""
+    """Result of making a link inside a container: its name there, or `name` "" and the reason in `why_not`."""
 
     name: str = ""
     why_not: str = ""
@@ -75,20 +91,24 @@ class MadeInside:
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """Who has an address: somebody on a wire, with this MAC, or this host itself, on this interface."""
+    """Holder of a probed address: a neighbour's MAC, or the interface of this host that has the address."""
 
     mac: str = ""
     link: str = ""
 
 
 class Kernel(Protocol):
-    """Links of the host's network namespace.
+    """Links of the host's network namespace, and of containers.
+
+    Raises (every method):
+        Unavailable: the kernel cannot do it now or here (a module is missing, a link is down, no descriptor is left, it
+            did not answer, or a list changed each time while it was read).
+        Internal: any other refusal; the text holds the kernel's errno.
 
     Raises (each method that changes something):
         NotFound: a link named is not there.
         Conflict: the name, the MAC or the parent is taken.
-        Unavailable: the kernel cannot do it here (a module is missing, a link is down).
-        Internal: any other refusal; the text holds the kernel's errno.
+        Invalid: a name that no interface can have.
     """
 
     async def link(self, name: str) -> LinkFact | None:
@@ -96,11 +116,11 @@ class Kernel(Protocol):
         ...
 
     async def links(self) -> list[LinkFact]:
-        """Every link. Costs a dump; not for a path that a container start waits on."""
+        """Every link, at one moment. Costs a dump; not for a path that a container start waits on."""
         ...
 
     async def routes(self) -> RouteFacts:
-        """Routes and addresses of the host. Costs two dumps."""
+        """Routes and addresses of the host. Costs three dumps."""
         ...
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
@@ -120,19 +140,18 @@ class Kernel(Protocol):
         ...
 
     async def set_down(self, name: str) -> None:
-        """Set a link down."""
+        """Set a link down. Takes about twenty milliseconds."""
         ...
 
     async def delete(self, name: str) -> bool:
-        """Delete a link; False if it is not there."""
+        """Delete a link; False if it is not there. Takes about twenty milliseconds."""
         ...
 
-    async def add_in_sandbox(self, spec: MacvlanSpec, mac: str, sandbox: str, leg: InterfaceConfig) -> MadeInside:
-        """Make a macvlan link inside a container's namespace, with all that a leg has, and set it up.
+    async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
+        """Make a macvlan link inside a container's namespace, configure it, and set it up. Idempotent.
 
-        `spec.name` becomes its alias (`ip link` shows it): by that it is known, whatever happens to its name or MAC. A
-        request that comes again finds what is there. `mac` is the one it then has, also if `spec` leaves it to the
-        kernel. Nothing is left of what failed.
+        `spec.name` becomes its alias, which is that of `link`: it identifies the link whatever happens to its name or
+        MAC. `link.mac` is the MAC it then has, also if `spec` leaves it to the kernel. Nothing is left of what failed.
 
         Raises:
             Conflict: the name is taken in there, a route in there leads to one of its addresses already; see above.
@@ -140,49 +159,53 @@ class Kernel(Protocol):
         """
         ...
 
-    async def delete_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
-        """Delete the macvlan link with this alias inside a container's namespace, or else that with this MAC and no
-        alias of ours; False if neither is there, or if several have this MAC: it is not known then which is meant."""
-        ...
+    async def delete_in_sandbox(self, link: ContainerLink) -> bool:
+        """Delete a container's link: the one with this alias, or else the one with this MAC and no alias of ours.
 
-    async def find_in_sandbox(self, sandbox: str, mac: str, alias: str = "") -> bool:
-        """Whether the namespace at this path exists and holds a macvlan link with this alias, or with this MAC.
-
-        Raises:
-            Unavailable: it exists and cannot be looked into, so nobody knows.
+        False if neither is there, or if several have this MAC: it is not known then which is meant.
         """
         ...
 
-    async def silence_in_sandbox(self, sandbox: str, alias: str) -> bool:
-        """Take all addresses from a link that was made inside a container's namespace, so that it answers for none any
-        more; False if it is not there. That is quick, and deleting it is not."""
+    async def find_in_sandbox(self, link: ContainerLink) -> bool:
+        """Whether the namespace exists and holds a macvlan link with this alias, or with this MAC and no alias of ours.
+
+        Raises:
+            Unavailable: it exists and cannot be entered, so nothing is known.
+        """
         ...
 
-    async def revive_in_sandbox(self, sandbox: str, alias: str, leg: InterfaceConfig) -> bool:
-        """Set a link up again that was made inside a container's namespace and that somebody set down there, with its
-        addresses, and with a default route by its gateways where there is none; whether it was down."""
+    async def flush_addresses(self, link: ContainerLink) -> bool:
+        """Remove all addresses from the container's link with this alias, so that it answers for none any more; False
+        if there is no such link. Quick, unlike deleting it."""
         ...
 
-    async def announce(self, sandbox: str, mac: str, alias: str = "") -> bool:
-        """Tell the wire which addresses a link in a container's namespace has (gratuitous ARP, unsolicited neighbour
-        advertisement); False if it is not there, or not up yet. Nobody need hear it: the wire may be away. The kernel
-        takes milliseconds for it; not for a path that a container start waits on."""
+    async def restore(self, link: ContainerLink, config: InterfaceConfig) -> bool:
+        """Set the container's link with this alias up again, with its addresses, and default routes by its gateways for
+        families that have none; False if it was up or is not there."""
         ...
 
-    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
-        """Who on the wire of the link `parent` has the IPv4 or IPv6 address (bare text), or this host; None if nobody.
+    async def advertise(self, link: ContainerLink) -> bool:
+        """Advertise the addresses of a container's link on its segment: gratuitous ARP (RFC 5227 2.3), unsolicited
+        neighbour advertisement (RFC 4861 7.2.6). False if the link is not there, or not up yet. It is not known whether
+        anybody receives it. Takes milliseconds; not for a path that a container start waits on."""
+        ...
 
-        Asks up to `tries` times, and waits `wait` seconds for an answer each time. Links that stand on `parent`
-        themselves do not hear it (a macvlan and its parent do not see each other), so a container of this host does
-        not answer: whoever asks must know its own endpoints. An address of this host counts if this host answers for
-        it on that wire: an IPv6 one of the link itself or of a macvlan on it, an IPv4 one of any link (arp_ignore).
+    async def probe(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """Probe the segment of the link `parent` for an IPv4 or IPv6 address (bare): its holder, which may be this
+        host, or None if nobody answers.
+
+        Sends up to `tries` probes, and waits `wait` seconds for an answer to each. Links that stand on `parent`
+        themselves do not receive them (a macvlan and its parent do not see each other), so containers of this host do
+        not answer: the caller must know its own endpoints. An address of this host counts if this host answers for it
+        on that segment: an IPv6 one of the link itself or of a macvlan on it, an IPv4 one of any link (arp_ignore).
 
         Raises:
             NotFound: there is no such link.
-            Unavailable: it is down, has no carrier or is no Ethernet, so nobody knows.
+            Invalid: not an address.
+            Unavailable: it is down, has no carrier or is not Ethernet, so nothing is known.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of the sockets. Idempotent."""
+        """Close the sockets and let the threads end. Idempotent."""
         ...

@@ -94,7 +94,7 @@ class Reconciler:
                     self.problems = [each for each in self.problems if each not in words]
 
     async def _reconcile(self, engine: Engine | None, grace: float | None) -> list[Correction]:
-        await self._driver.attacher.remover.finish()
+        await self._driver.attacher.deferred.resume()
         done = []
         problems = []
         unclaimed: dict[str, list[str]] = {}
@@ -159,7 +159,7 @@ class Reconciler:
         if not (engine and endpoint.is_inside and await self._driver.endpoints.is_in_use(endpoint)):
             return
         if endpoint.sandbox in await engine.sandboxes():
-            await self._driver.attacher.take_out(endpoint)
+            await self._driver.attacher.delete_inside(endpoint)
 
     async def _refuse_if_in_use(self, endpoint: EndpointRecord) -> None:
         """Raise Conflict if the kernel shows the link in use: the engine may be another one, or have lost its data."""

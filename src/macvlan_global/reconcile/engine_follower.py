@@ -91,7 +91,7 @@ class EngineFollower:
                 async for event in events:
                     if event is None:
                         self.following = True
-                        await self._driver.attacher.traits.learn(await self.engine.info())
+                        await self._driver.attacher.quirks.learn(await self.engine.info())
                         await self._reconcile()
                         self._came_back.set()
                     await self._handle(event)

@@ -74,8 +74,8 @@ def test_a_container_has_its_name_from_the_start(site: Site) -> None:
     for _ in range(2):
         becomes(site, ["lan0"] if direct else ["eth0"])
         told = site.driver.admin.status().problems
-        assert [each for each in told if "attached the plain way" in each] == ([] if direct else told)
-        assert direct or "1 container is attached the plain way" in told[0]
+        assert [each for each in told if "attached in mode plain" in each] == ([] if direct else told)
+        assert direct or "1 container is attached in mode plain" in told[0]
         site.docker("restart", "-t1", "box")
     if direct:
         option = f"name=lan,driver-opt={IFNAME}=wan"
@@ -114,7 +114,7 @@ def test_names_of_a_plain_network_are_the_engines(site: Site) -> None:
     site.create("lan", *LAN, "-oattach=plain")
     idle(site)
     said = site.refusal("network", "connect", "--driver-opt", "ifname=wan", "lan", "box")
-    assert "the interface name wan cannot be given" in said
+    assert "interface name wan was requested on a network with -o attach=plain" in said
 
 
 # ------------------------------------------------------------ the same as plain

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -94,7 +95,7 @@ async def test_a_leg_has_what_the_engine_would_give() -> None:
     rig = await _rig()
     joined = await _join(rig, ifname="wan", sysctls="net.ipv4.conf.IFNAME.log_martians=1")
     assert joined.ifname == "wan"
-    leg = rig.kernel.legs[link_name(E1)]
+    leg = rig.kernel.configs[link_name(E1)]
     assert ([str(each) for each in leg.addresses], leg.settings, leg.numbered) == (
         ["192.168.1.9/24"],
         (("ipv4/conf/*/log_martians", "1"),),
@@ -105,7 +106,7 @@ async def test_a_leg_has_what_the_engine_would_give() -> None:
 async def test_a_name_where_the_engine_gives_them_is_refused() -> None:
     """And nothing is held."""
     rig = await _rig(attach="plain")
-    with pytest.raises(Invalid, match="the interface name wan cannot be given"):
+    with pytest.raises(Invalid, match="interface name wan was requested on a network with -o attach=plain"):
         await _join(rig, ifname="wan")
     assert await rig.driver.endpoints.all() == []
 
@@ -130,7 +131,7 @@ async def test_without_a_namespace_the_way_is_plain_and_told() -> None:
     told = plain_against_wish(network, await rig.driver.endpoints.all())
     assert (
         told
-        == f"network {engine_id('n1')[:12]}: 1 container is attached the plain way (eth0, …): there is no namespace yet"
+        == f"network {engine_id('n1')[:12]}: 1 container is attached in mode plain (eth0, …): there is no namespace yet"
     )
     await rig.driver.endpoints.delete(engine_id("n1"), E1)
     assert plain_against_wish(network, await rig.driver.endpoints.all()) == ""
@@ -150,7 +151,7 @@ async def test_a_link_loses_its_addresses_at_once_and_goes_in_a_moment() -> None
     async with _running(rig):
         await _join(rig)
         await rig.driver.endpoints.leave(engine_id("n1"), E1)
-        assert rig.kernel.legs[link_name(E1)].addresses == ()
+        assert rig.kernel.configs[link_name(E1)].addresses == ()
         assert _inside(rig) == ["mv0"]
         await rig.driver.endpoints.delete(engine_id("n1"), E1)
         assert await rig.driver.endpoints.all() == []
@@ -226,7 +227,7 @@ async def test_a_link_that_the_engine_set_down_is_up_again() -> None:
     await rig.driver.endpoints.leave(engine_id("n1"), E1)
     await rig.driver.endpoints.delete(engine_id("n1"), E1)
     assert rig.kernel.sandboxed[BOX]["back0"].up
-    assert [str(each) for each in rig.kernel.legs[link_name(E2)].gateways] == ["192.168.2.1"]
+    assert [str(each) for each in rig.kernel.configs[link_name(E2)].gateways] == ["192.168.2.1"]
 
 
 @pytest.fixture
@@ -240,7 +241,7 @@ async def test_a_link_that_is_made_inside_is_announced(quick: dict[str, str]) ->
     rig = await _rig(attach="direct", **quick)
     async with _running(rig):
         await _join(rig)
-        await _until(["mv0", "mv0"], lambda: rig.kernel.announced)
+        await _until(["mv0", "mv0"], lambda: rig.kernel.advertised)
 
 
 async def test_a_link_that_the_engine_moves_is_announced_once_it_is_there(quick: dict[str, str]) -> None:
@@ -249,7 +250,7 @@ async def test_a_link_that_the_engine_moves_is_announced_once_it_is_there(quick:
     async with _running(rig):
         joined = await _join(rig)
         rig.kernel.move(joined.link, BOX)
-        await _until(["eth0", "eth0"], lambda: rig.kernel.announced)
+        await _until(["eth0", "eth0"], lambda: rig.kernel.advertised)
 
 
 async def test_nothing_is_announced_that_the_network_does_not_want_told() -> None:
@@ -259,4 +260,43 @@ async def test_nothing_is_announced_that_the_network_does_not_want_told() -> Non
         await _join(rig)
         await rig.driver.endpoints.leave(engine_id("n1"), E1)
         await _until([], lambda: _inside(rig))
-    assert rig.kernel.announced == []
+    assert rig.kernel.advertised == []
+
+
+FOREIGN = OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_a_foreign_error_in_one_deferred_deletion_leaves_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its trace, and the driver runs on; the next repair deletes that link too."""
+    rig = await _rig(attach="direct")
+    rig.kernel.namespaces.add("/netns/other")
+    async with _running(rig):
+        await _join(rig)
+        await _join(rig, E2, 10, sandbox="/netns/other")
+        for endpoint in (E1, E2):
+            await rig.driver.endpoints.leave(engine_id("n1"), endpoint)
+        await rig.driver.endpoints.delete(engine_id("n1"), E1)
+        await rig.driver.endpoints.delete(engine_id("n1"), E2)
+        rig.kernel.failing["delete_in_sandbox"] = FOREIGN
+        await _until([], lambda: _inside(rig, "/netns/other"))
+        assert _inside(rig) == ["mv0"]
+        assert [each.exc_info[1] for each in caplog.records if each.exc_info] == [FOREIGN]
+        await rig.mend(engine=False)
+        assert _inside(rig) == []
+        # it runs still
+        await _join(rig)
+        await rig.driver.endpoints.leave(engine_id("n1"), E1)
+        await _until([], lambda: _inside(rig))
+
+
+async def test_a_foreign_error_in_one_advertisement_leaves_the_next(
+    quick: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged with its trace, and the driver runs on."""
+    rig = await _rig(attach="direct", **quick)
+    rig.kernel.failing["advertise"] = FOREIGN
+    async with _running(rig):
+        await _join(rig)
+        await _until([FOREIGN], lambda: [each.exc_info[1] for each in caplog.records if each.exc_info])
+        await _join(rig, E2, 10)
+        await _until(["mv1", "mv1"], lambda: rig.kernel.advertised)

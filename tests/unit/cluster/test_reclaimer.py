@@ -41,11 +41,11 @@ class SlowKernel(FakeKernel):
 
     meanwhile: Callable[[], Awaitable[None]] | None = None
 
-    async def who_has(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
-        """See `Kernel.who_has`."""
+    async def probe(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
+        """See `Kernel.probe`."""
         if self.meanwhile:
             await self.meanwhile()
-        return await super().who_has(parent, address, tries=tries, wait=wait)
+        return await super().probe(parent, address, tries=tries, wait=wait)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -131,10 +131,10 @@ async def test_nothing_is_taken_before_the_grace_period(site: Site) -> None:
     await site.hold("10.8.0.2")
     site.clock.advance(GRACE - 1)
     await site.reclaimer.look()
-    assert (await site.held(), site.kernel.asked) == (["10.8.0.2"], [])
+    assert (await site.held(), site.kernel.probed) == (["10.8.0.2"], [])
     site.clock.advance(1)
     await site.reclaimer.look()
-    assert (await site.held(), site.kernel.asked) == ([], [("eth1", "10.8.0.2")])
+    assert (await site.held(), site.kernel.probed) == ([], [("eth1", "10.8.0.2")])
 
 
 async def test_who_answers_keeps_his_address_and_his_name(site: Site) -> None:
@@ -220,7 +220,7 @@ async def test_what_cannot_be_asked_is_not_given_back(site: Site) -> None:
     site.clock.advance(GRACE)
     outcome = await site.reclaimer.look()
     assert {each.record.address: each.reason for each in outcome.kept} == {
-        "10.8.0.2": "nobody can be asked on eth1: it is down (ip link set eth1 up)",
+        "10.8.0.2": "interface eth1 cannot be probed for addresses: it is down; set it up (ip link set eth1 up)",
         "10.8.0.3": "network elsewhere has no parent on this host to ask on",
         "10.8.0.4": "a container of this host has it",
     }
@@ -267,7 +267,7 @@ async def test_a_store_that_goes_away_costs_nothing(site: Site) -> None:
     """What could not be given back is kept, with the reason, and tried again later."""
     await site.hold("10.8.0.2")
     site.clock.advance(GRACE)
-    site.kernel.failing["who_has"] = Unavailable("on purpose")
+    site.kernel.failing["probe"] = Unavailable("on purpose")
     outcome = await site.reclaimer.look()
     assert [each.reason for each in outcome.kept] == ["on purpose"]
     assert await site.held() == ["10.8.0.2"]
@@ -307,7 +307,7 @@ async def test_an_operator_removes_a_host_at_once(site: Site) -> None:
     await site.name("e1", "10.8.0.2")
     removal = await site.reclaimer.remove("bert")
     assert (removal.forgotten, [each.address for each in removal.outcome.given]) == (True, ["10.8.0.2"])
-    assert (removal.outcome.names, site.kernel.asked) == (1, [("eth1", "10.8.0.2")])
+    assert (removal.outcome.names, site.kernel.probed) == (1, [("eth1", "10.8.0.2")])
     assert [line.record.name for line in await site.reclaimer.roster()] == ["anna"]
     with pytest.raises(NotFound, match="there is no host 'bert' in the cluster; there is: anna"):
         await site.reclaimer.remove("bert")
@@ -321,7 +321,7 @@ async def test_an_operator_does_not_take_what_answers_unless_he_forces_it(site: 
     assert (removal.forgotten, await site.held()) == (False, ["10.8.0.2"])
     assert [each.reason for each in removal.outcome.kept] == ["somebody answers for 10.8.0.2 on eth1"]
     assert (await site.reclaimer.remove("bert", force=True)).forgotten
-    assert (await site.held(), len(site.kernel.asked)) == ([], 1)
+    assert (await site.held(), len(site.kernel.probed)) == ([], 1)
 
 
 async def test_a_living_host_is_not_removed(site: Site) -> None:

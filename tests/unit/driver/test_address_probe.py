@@ -36,7 +36,7 @@ async def test_by_default_nobody_is_asked_and_it_costs_nothing() -> None:
     rig.faults.arm(0)
     (pool,) = await rig.driver.pools.pools()
     assert await rig.driver.on_wire.in_use(pool, "192.168.1.21") == ""
-    assert (rig.kernel.asked, rig.faults.taken[1:]) == ([], [])
+    assert (rig.kernel.probed, rig.faults.taken[1:]) == ([], [])
 
 
 async def test_an_address_that_a_device_has_is_refused_to_a_container() -> None:
@@ -62,7 +62,7 @@ async def test_a_network_with_devices_outside_as_gateway_and_aux_is_made() -> No
     rig = await Rig.build("eth0")
     rig.kernel.neighbours["eth0"] = {"192.168.1.254", "192.168.1.7"}
     await rig.engine.create_network("lan", LAN, options=ASKED)
-    assert rig.kernel.asked == []
+    assert rig.kernel.probed == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_what_a_network_says_counts_more_than_the_host(default: bool, said
     rig = await _with_lan({"parent": "eth0", **said}, default=default)
     for name in ("one", "two"):
         await rig.engine.run(name, "lan")
-    assert bool(rig.kernel.asked) is asked
+    assert bool(rig.kernel.probed) is asked
 
 
 async def test_a_restart_of_our_own_container_is_not_refused() -> None:
@@ -84,7 +84,7 @@ async def test_a_restart_of_our_own_container_is_not_refused() -> None:
     await rig.engine.run("web", "lan", ip="192.168.1.21")
     await rig.engine.stop("web")
     assert (await rig.engine.run("web", "lan", ip="192.168.1.21")).address == "192.168.1.21/24"
-    assert rig.kernel.asked.count(("eth0", "192.168.1.21")) == 2
+    assert rig.kernel.probed.count(("eth0", "192.168.1.21")) == 2
 
 
 async def test_what_this_host_has_itself_is_named_by_its_link() -> None:
@@ -105,7 +105,7 @@ async def test_a_wire_that_cannot_be_asked_is_no_obstacle(caplog: pytest.LogCapt
     await rig.driver.networks.name(network.id, "lan")
     with caplog.at_level(logging.WARNING):
         for number in range(3):
-            rig.kernel.failing["who_has"] = Unavailable("CAP_NET_RAW is missing; write the unit anew")
+            rig.kernel.failing["probe"] = Unavailable("CAP_NET_RAW is missing; write the unit anew")
             await rig.engine.run(f"web{number}", "lan", ip=f"192.168.1.{20 + number}")
     words = "addresses of network lan are given without asking the wire: CAP_NET_RAW is missing; write the unit anew"
     assert [each.getMessage() for each in caplog.records] == [words]
@@ -156,7 +156,7 @@ async def test_what_was_found_goes_with_its_network() -> None:
     rig = await _with_lan()
     with pytest.raises(Conflict):
         await rig.engine.run("web", "lan", ip="192.168.1.20")
-    rig.kernel.failing["who_has"] = Unavailable("it has no carrier; plug it in")
+    rig.kernel.failing["probe"] = Unavailable("it has no carrier; plug it in")
     await rig.engine.run("web", "lan")
     await rig.engine.stop("web")
     assert len(await rig.driver.on_wire.problems()) == 2
@@ -187,7 +187,7 @@ async def test_a_network_of_another_host_is_asked_on_the_parent_of_this_one() ->
     other.kernel.neighbours["eth0"] = {"10.9.0.1", "10.9.0.20"}
     with pytest.raises(Conflict, match=r"10\.9\.0\.20 is in use on the wire"):
         await other.engine.run("db", "lan", ip="10.9.0.20")
-    assert other.kernel.asked == [("eth0", "10.9.0.20")]
+    assert other.kernel.probed == [("eth0", "10.9.0.20")]
     assert (await one.engine.run("web", "lan", ip="10.9.0.20")).address == "10.9.0.20/24"
     with pytest.raises(Conflict, match="on host a"):
         await other.engine.run("db", "lan", ip="10.9.0.20")

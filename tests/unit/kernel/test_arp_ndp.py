@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from macvlan_global.kernel.arp_ndp import answered_by, solicitation
+from macvlan_global.kernel.arp_ndp import answered_by, probe
 
 MAC = bytes.fromhex("020000000001")
 FOUR, SIX = ip_address("192.0.2.9"), ip_address("2001:db8::a1b2:c3d4")
@@ -24,7 +24,7 @@ def _advertisement(target: str, *, hops: int = 255, kind: int = 136, code: int =
 
 def test_an_arp_probe_is_that_of_rfc_5227() -> None:
     """To all, from 0.0.0.0, with no target MAC: nobody's cache changes by it."""
-    assert solicitation(FOUR, MAC).hex(" ") == (
+    assert probe(FOUR, MAC).hex(" ") == (
         "ff ff ff ff ff ff 02 00 00 00 00 01 08 06 "
         "00 01 08 00 06 04 00 01 02 00 00 00 00 01 00 00 00 00 00 00 00 00 00 00 c0 00 02 09"
     )
@@ -32,7 +32,7 @@ def test_an_arp_probe_is_that_of_rfc_5227() -> None:
 
 def test_a_solicitation_is_that_of_rfc_4862() -> None:
     """To the group of the address, from ::, hop limit 255, without an option, with the right checksum."""
-    frame = solicitation(SIX, MAC)
+    frame = probe(SIX, MAC)
     assert frame[:14].hex() == "3333ffb2c3d4" + MAC.hex() + "86dd"
     assert frame[14:54].hex() == "60000000" + "0018" + "3a" + "ff" + "00" * 16 + "ff0200000000000000000001ffb2c3d4"
     assert frame[54:56].hex() == "8700"
@@ -50,8 +50,8 @@ def test_whoever_speaks_arp_with_the_address_has_it(operation: int) -> None:
 
 def test_who_only_asks_for_the_address_does_not_have_it() -> None:
     """Another host may be probing for it at the same time; another neighbour may speak."""
-    assert not answered_by(solicitation(FOUR, MAC), FOUR)
-    assert not answered_by(solicitation(SIX, MAC), SIX)
+    assert not answered_by(probe(FOUR, MAC), FOUR)
+    assert not answered_by(probe(SIX, MAC), SIX)
     assert not answered_by(_arp("192.0.2.8", "192.0.2.9"), FOUR)
 
 

@@ -9,13 +9,15 @@ import pytest
 
 from macvlan_global.errors import Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
-from macvlan_global.kernel.ports import InterfaceConfig, Kernel, MacvlanSpec
+from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, Kernel, MacvlanSpec
 from testkit.played_netlink import PlayedNetlink, every_oserror
 
 BOX = "/netns/box"
 MAC = "02:00:00:00:00:aa"
 SPEC = MacvlanSpec("mg-a", "lan0", "bridge", MAC)
+LINK = ContainerLink(BOX, MAC, "mg-a")
 NEW = MacvlanSpec("mg-b", "lan0", "bridge", "02:00:00:00:00:bb", 1400)
+NEW_LINK = ContainerLink(BOX, NEW.mac, NEW.name)
 
 CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "link": lambda kernel: kernel.link("lan0"),
@@ -27,15 +29,15 @@ CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "set_up": lambda kernel: kernel.set_up("lan0"),
     "set_down": lambda kernel: kernel.set_down("lan0"),
     "delete": lambda kernel: kernel.delete("lan0"),
-    "add_in_sandbox": lambda kernel: kernel.add_in_sandbox(NEW, NEW.mac, BOX, InterfaceConfig("lan", numbered=True)),
-    "delete_in_sandbox": lambda kernel: kernel.delete_in_sandbox(BOX, MAC, "mg-a"),
-    "find_in_sandbox": lambda kernel: kernel.find_in_sandbox(BOX, MAC, "mg-a"),
-    "silence_in_sandbox": lambda kernel: kernel.silence_in_sandbox(BOX, "mg-a"),
-    "revive_in_sandbox": lambda kernel: kernel.revive_in_sandbox(BOX, "mg-a", InterfaceConfig("lan")),
-    "announce": lambda kernel: kernel.announce(BOX, MAC, "mg-a"),
-    "who_has": lambda kernel: kernel.who_has("lan0", "192.0.2.8", tries=1, wait=0.01),
+    "add_in_sandbox": lambda kernel: kernel.add_in_sandbox(NEW, NEW_LINK, InterfaceConfig("lan", numbered=True)),
+    "delete_in_sandbox": lambda kernel: kernel.delete_in_sandbox(LINK),
+    "find_in_sandbox": lambda kernel: kernel.find_in_sandbox(LINK),
+    "flush_addresses": lambda kernel: kernel.flush_addresses(LINK),
+    "restore": lambda kernel: kernel.restore(LINK, InterfaceConfig("lan")),
+    "advertise": lambda kernel: kernel.advertise(LINK),
+    "probe": lambda kernel: kernel.probe("lan0", "192.0.2.8", tries=1, wait=0.01),
 }
-IN_A_NAMESPACE = ("add_in_sandbox", "delete_in_sandbox", "find_in_sandbox", "silence_in_sandbox", "revive_in_sandbox")
+IN_A_NAMESPACE = ("add_in_sandbox", "delete_in_sandbox", "find_in_sandbox", "flush_addresses", "restore")
 
 FOREIGN: tuple[Exception, ...] = (
     *every_oserror(),
@@ -129,7 +131,7 @@ async def test_at_each_later_request_too(doors: Doors, method: str) -> None:
         doors.route.fail(None, "")
 
 
-@pytest.mark.parametrize("method", [*IN_A_NAMESPACE, "announce"])
+@pytest.mark.parametrize("method", [*IN_A_NAMESPACE, "advertise"])
 async def test_whatever_entering_a_namespace_raises_is_translated(doors: Doors, method: str) -> None:
     """Or it says that there is no such namespace, which is an answer."""
     for foreign in FOREIGN:
@@ -142,7 +144,7 @@ async def test_whatever_a_packet_socket_raises_is_translated(doors: Doors) -> No
     """Opening it, and one that is of another kind."""
     for foreign in (*FOREIGN, None):
         doors.packet = foreign
-        error = await _is_ours(CALLS["who_has"](doors.kernel), foreign)
+        error = await _is_ours(CALLS["probe"](doors.kernel), foreign)
         assert error is not None
     assert doors.failed == len(FOREIGN)
 
@@ -165,6 +167,6 @@ async def test_values_that_no_message_can_hold_are_translated(doors: Doors) -> N
         (Invalid, kernel.delete("\ud800")),
         (NotFound, kernel.add_vlan("x", "\ud800", 1)),
         (Internal, kernel.add_vlan("x", "lan0", 70000)),
-        (Invalid, kernel.who_has("lan0", "pear")),
+        (Invalid, kernel.probe("lan0", "pear")),
     ):
         assert isinstance(await _is_ours(work, None), kind)

@@ -110,7 +110,6 @@ COMPARE_AND_SWAP = {
     "store.table": 3,
     # these still have to become an `update`; the list only shrinks
     "attach.engine_quirks": 1,
-    "attach.deferred_delete": 1,
     "driver.endpoints": 2,
     "driver.networks": 2,
     "replication.apply": 1,
