@@ -1,4 +1,4 @@
-"""What every kernel promises, as checks that run against the real one and the fake alike.
+"""Contract of the kernel port, as checks that run against the real one and the fake alike.
 
 Each takes a `KernelRig`: a host with one plain device, up, and a container's namespace.
 """
@@ -45,7 +45,7 @@ async def need(rig: KernelRig, name: str) -> LinkFact:
 
 
 async def refused(kind: type[MacvlanGlobalError], work: Awaitable[object]) -> str:
-    """What an error of this kind says, which must come of it."""
+    """The text of the error of this kind that must come of it."""
     try:
         await work
     except kind as error:

@@ -1,4 +1,4 @@
-"""What every kernel must do about links inside containers, beside `kernel_contract`."""
+"""Contract of the kernel port for links inside containers, beside `kernel_contract`."""
 
 from macvlan_global.errors import Conflict, NotFound
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec

@@ -117,14 +117,14 @@ async def test_real_kernel(check: Check, real: KernelRig) -> None:
 @pytest.mark.needs("8021q")
 @pytest.mark.parametrize("check", VLAN_CONTRACT, ids=_named)
 async def test_real_kernel_with_vlans(check: Check, real: KernelRig) -> None:
-    """What needs 802.1Q."""
+    """Checks that need 802.1Q."""
     await check(real)
 
 
 @pytest.mark.needs("dummy")
 @pytest.mark.parametrize("check", DUMMY_CONTRACT, ids=_named)
 async def test_real_kernel_with_dummies(check: Check, real: KernelRig) -> None:
-    """What needs dummy links."""
+    """Checks that need dummy links."""
     await check(real)
 
 
@@ -216,7 +216,7 @@ def _link(rig: KernelRig) -> ContainerLink:
 
 @pytest.fixture
 def inside(hosts: tuple[Host, Host], real: KernelRig) -> Iterator[Callable[[str], str]]:
-    """What a command prints in the container's namespace, in which nothing stays."""
+    """Runs a command in the container's namespace and returns its output; nothing is left there."""
     box = hosts[1]
     assert real.kernel
     yield lambda command: box.run(command.split()).stdout.strip()

@@ -128,7 +128,7 @@ async def test_a_wire_without_a_carrier_is_not_silent(kernel: NetlinkKernel, nea
 
 
 async def test_a_carrier_lost_while_waiting_is_not_silence(kernel: NetlinkKernel, near: Host, wire: Wire) -> None:
-    """What was not heard while the plug was out says nothing."""
+    """Silence while the plug was out says nothing."""
     asking = asyncio.gather(kernel.probe("eth1", "192.0.2.10", tries=1, wait=1), return_exceptions=True)
     await asyncio.sleep(0)  # the question is out
     wire.cut(near)

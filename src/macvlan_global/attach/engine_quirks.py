@@ -1,4 +1,4 @@
-"""What the engine is like that calls us, as far as a driver must heed it."""
+"""Quirks of the calling engine (version, live-restore) that decide how interfaces may be attached."""
 
 import re
 
@@ -9,11 +9,12 @@ from macvlan_global.store.records import IdentityRecord
 from macvlan_global.store.table import Table
 
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
-_CRASHES, _MENDED = (28, 0), (29, 7)
+_CRASHES, _FIXED = (28, 0), (29, 7)
 
 
 class EngineQuirks:
-    """Learnt whenever the engine comes, and remembered: while it starts, it asks for links and cannot be asked."""
+    """The engine's version and live-restore setting, read when it connects and stored: while an engine starts, it
+    requests links and answers no questions."""
 
     def __init__(self, table: Table[IdentityRecord]) -> None:
         """`table` holds this host's identity."""
@@ -22,12 +23,12 @@ class EngineQuirks:
         self._live_restore = False
 
     async def load(self) -> None:
-        """Take what an earlier run of the driver learnt."""
+        """Load what an earlier run of the driver stored."""
         if row := await self._table.get("this"):
             self._version, self._live_restore = row.record.engine_version, row.record.live_restore
 
     async def learn(self, info: EngineInfo) -> None:
-        """Remember what the engine says of itself."""
+        """Store the engine's version and setting."""
         self._version, self._live_restore = info.version, info.live_restore
         row = await self._table.get("this")
         known = row and (row.record.engine_version, row.record.live_restore)
@@ -36,15 +37,15 @@ class EngineQuirks:
             await self._table.replace(row, fresh)
 
     def why_not_inside(self) -> str:
-        """Why no link may be made inside a container, "" if one may.
+        """The reason for which links must not be made inside containers, "" if they may.
 
         An engine that is restarted under running containers takes links that it did not move for one and the same. From
         28.0 to 29.6 it ends in a panic ("close of closed channel") when the second of them goes, or the same one again
-        (mended by moby's fb0f15c89a).
+        (fixed by moby's fb0f15c89a).
         """
         found = _VERSION.match(self._version)
-        version = (int(found[1]), int(found[2])) if found else _MENDED
-        if not (self._live_restore and _CRASHES <= version < _MENDED):
+        version = (int(found[1]), int(found[2])) if found else _FIXED
+        if not (self._live_restore and _CRASHES <= version < _FIXED):
             return ""
         return (
             f"engine {self._version} has live-restore, and after its next restart would crash when such a container "

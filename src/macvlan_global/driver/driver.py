@@ -15,8 +15,8 @@ from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.parents.choose import HostParents
-from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.parents.choose import ParentChooser
+from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.store.records import AddressRecord, NetworkRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet
@@ -85,7 +85,7 @@ class Driver:
     identity: Identity
     tables: Tables
     kernel: Kernel
-    owned: ParentLinks
+    owned: OwnedParents
     pools: Pools
     networks: Networks
     endpoints: Endpoints
@@ -132,8 +132,8 @@ class Driver:
         )
         if outbox:
             outbox.attach(pools)
-        owned = ParentLinks(kernel, tables.links, identity.boot, now=now)
-        parents = HostParents(kernel, owned, settings.aliases, settings.scope)
+        owned = OwnedParents(kernel, tables.links, identity.boot, now=now)
+        parents = ParentChooser(kernel, owned, settings.aliases, settings.scope)
         networks = Networks(
             tables, pools, kernel, owned, parents, outbox=outbox, swarm=settings.scope == "swarm", now=now
         )

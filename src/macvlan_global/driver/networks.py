@@ -25,8 +25,8 @@ from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.parents.choose import HostParents
-from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.parents.choose import ParentChooser
+from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Choice, Parent, no_usable_parent
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.table import Tables
@@ -43,8 +43,8 @@ class Networks:
         tables: Tables,
         pools: Pools,
         kernel: Kernel,
-        owned: ParentLinks,
-        parents: HostParents,
+        owned: OwnedParents,
+        parents: ParentChooser,
         *,
         outbox: Outbox | None = None,
         swarm: bool = False,

@@ -1,1 +1,1 @@
-"""The only rooms that know netlink and network namespaces."""
+"""The kernel: links by rtnetlink, network namespaces of containers, and probing a segment for addresses (ARP, NDP)."""

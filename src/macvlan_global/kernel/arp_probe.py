@@ -135,7 +135,7 @@ def _ignores_others(link: str) -> bool:
     """Whether arp_ignore holds for a link: its own, or that of all links (Documentation/networking/ip-sysctl)."""
     try:
         return any(int((_ARP_SETTINGS / each / "arp_ignore").read_text()) > 0 for each in ("all", link))
-    except (OSError, ValueError):  # no such setting: then it is as if nobody had set it
+    except (OSError, ValueError):  # no such setting: it is as if it were not set
         return False
 
 

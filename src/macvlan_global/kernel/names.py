@@ -10,8 +10,8 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def link_name(endpoint_id: str) -> str:
-    """The name a container's link has in the host's namespace: derived from the endpoint, so that a repeated Join
-    finds what the first one made. 15 characters, the most that the kernel takes."""
+    """The name of a container's link in the host's namespace, derived from the endpoint's id: a repeated Join finds
+    the link that the first one made. 15 characters, the longest name of the kernel (IFNAMSIZ)."""
     return f"mg-{endpoint_id[:12]}"
 
 
@@ -19,7 +19,7 @@ def parse_mac(text: str) -> str:
     """A unicast MAC in lower case with colons.
 
     Raises:
-        Invalid: it is none.
+        Invalid: not a MAC, multicast, or all zeros.
     """
     mac = text.strip().lower().replace("-", ":")
     if not _MAC.fullmatch(mac):
@@ -27,7 +27,7 @@ def parse_mac(text: str) -> str:
     if int(mac[:2], 16) & 1:
         raise Invalid(f"--mac-address {text!r} is a multicast address; the first byte must be even")
     if mac == "00:00:00:00:00:00":
-        raise Invalid(f"--mac-address {text!r} is not an address that a link can have")
+        raise Invalid(f"--mac-address {text!r} is no MAC of an interface; use for example 02:42:c0:a8:01:0a")
     return mac
 
 

@@ -1,8 +1,8 @@
 """The kernel port over rtnetlink(7).
 
-What the kernel does in well under a millisecond is asked on the event loop: looking at a link, making one, setting it
-up. What takes it longer has threads: deleting and setting down (about twenty milliseconds each, while which the kernel
-waits for its other CPUs), dumps (as long as there are links), and all work inside containers. So the loop stays free.
+Requests that take the kernel well under a millisecond are made on the event loop: looking at a link, making one,
+setting it up. The others have threads: deleting and setting down (about twenty milliseconds each, in which the kernel
+waits for its other CPUs), dumps (the longer, the more links there are), and all work inside containers.
 
 Every method raises one of the six classes of `errors.py` and nothing else: `kernel_errors` is around each request.
 """

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 
-# the namespace went with its container, or what is there is none
+# the namespace ended with its container, or the path is not that of a namespace
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENXIO, errno.ENAMETOOLONG}
 
 # os.setns() came with Python 3.12
@@ -32,7 +32,7 @@ def entered(path: str) -> Iterator[None]:
 
     Raises:
         OSError, ValueError: it cannot be entered, or there is none.
-        Unavailable: the thread's own namespace cannot be told, so it would not find back.
+        Unavailable: the thread's own namespace cannot be opened, so there would be no way back.
     """
     try:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -98,7 +98,7 @@ class NamespacePool:
             except ValueError:  # no path at all
                 return None
             except OSError as error:
-                if error.errno not in _GONE:  # no right, say: whoever took that for dead would take what lives
+                if error.errno not in _GONE:  # no right, say: a container that lives must not be taken for dead
                     raise cannot_enter(path, error) from error
                 return None
             return work(stack.enter_context(contextlib.closing(self._route())))

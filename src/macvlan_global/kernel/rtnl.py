@@ -5,7 +5,7 @@ answer, which is there already. Most requests take it less than a millisecond. D
 about twenty, since the kernel waits for its other CPUs there: see `netlink.NetlinkKernel` for the thread that does it.
 
 A dump is read to its end before anything of it is used. If the kernel says that what it lists changed meanwhile
-(NLM_F_DUMP_INTR), entries may be missing, and the dump is asked for again. Messages that do not parse raise ValueError,
+(NLM_F_DUMP_INTR), entries may be missing, and the dump is requested again. Messages that do not parse raise ValueError,
 `struct.error` or LookupError here; `netlink.kernel_errors` translates them.
 """
 
@@ -55,8 +55,8 @@ _MESSAGE_BYTES = 1 << 18
 ANSWER_SECONDS = 5.0
 """The longest wait for each part of an answer. It is there when sending returns; this is for a kernel that lost it."""
 MOST_DUMPS = 20
-"""How often a dump is asked for that comes back interrupted. With a thousand links and one of them made and deleted in
-a loop nearly each one does; a burst of containers is over sooner."""
+"""Attempts at a dump that comes back interrupted. With a thousand links and one of them made and deleted in a loop
+nearly each one does; a burst of containers is over sooner."""
 
 
 class MessageSocket(Protocol):
@@ -84,7 +84,7 @@ def open_netlink() -> MessageSocket:
 
 @dataclass(frozen=True, slots=True)
 class RawLink:
-    """A link, the index of the bridge or bond that it is a port of (0 if none), and its alias ("" if none)."""
+    """RTM_NEWLINK: a link, the index of the bridge or bond that it is a port of (0 if none), its alias ("" if none)."""
 
     fact: LinkFact
     master: int
@@ -93,7 +93,7 @@ class RawLink:
 
 @dataclass(frozen=True, slots=True)
 class RawAddress:
-    """An address, the index of the link that has it, and the scope that the kernel gives it."""
+    """RTM_NEWADDR: an address, the index of the link that has it, and its scope (rtnetlink(7), RT_SCOPE_*)."""
 
     link: int
     interface: IPv4Interface | IPv6Interface
@@ -102,8 +102,8 @@ class RawAddress:
 
 @dataclass(frozen=True, slots=True)
 class RawRoute:
-    """A unicast route of any table but the local one. `destination` is None for a default one, which is
-    of the main table, ordered by `metric`."""
+    """RTM_NEWROUTE: a unicast route of any table but the local one. `destination` is None for a default route, which is
+    of the main table; the one with the lowest `metric` counts."""
 
     family: int
     link: int
@@ -169,7 +169,7 @@ class RouteSocket:
         self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP) + _named(name))
 
     def set_alias(self, index: int, alias: str) -> None:
-        """Give a link a text of ours, which `ip link` shows."""
+        """Set a link's alias (IFLA_IFALIAS), which `ip link` shows."""
         self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _attribute(IFLA_IFALIAS, alias.encode()))
 
     def add_address(self, index: int, interface: IPv4Interface | IPv6Interface) -> None:
@@ -186,13 +186,13 @@ class RouteSocket:
         self._do(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, message + wanted)
 
     def delete_address(self, address: RawAddress) -> None:
-        """Take an address from its link."""
+        """Remove an address from its link."""
         interface = address.interface
         message = _ADDRESS.pack(_family(interface), interface.network.prefixlen, 0, address.scope, address.link)
         self._do(RTM_DELADDR, 0, message + _attribute(IFA_LOCAL, interface.ip.packed))
 
     def add_default_route(self, index: int, gateway: Address) -> None:
-        """Send everything else to a gateway that is reached by this link."""
+        """Add a default route by a gateway that is reached through this link."""
         kind = (_family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
         wanted = _attribute(RTA_GATEWAY, gateway.packed) + _attribute(RTA_OIF, _U32.pack(index))
         self._do(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _ROUTE.pack(*kind) + wanted)
@@ -203,9 +203,9 @@ class RouteSocket:
         return [_parse_address(payload) for payload in found if payload[0] in {socket.AF_INET, socket.AF_INET6}]
 
     def routes(self) -> list[RawRoute]:
-        """Where packets go, but for addresses of this host and what is thrown away."""
-        asked = _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
-        found = (_parse_route(payload) for payload in self._dump(RTM_GETROUTE, asked))
+        """Unicast routes, without local ones, blackholes, and default routes of policy routing."""
+        request = _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
+        found = (_parse_route(payload) for payload in self._dump(RTM_GETROUTE, request))
         return [route for route in found if route]
 
     def delete(self, name: str = "", *, index: int = 0) -> None:
@@ -342,7 +342,7 @@ def _parse_route(payload: bytes) -> RawRoute | None:
 
 
 def _first_link(route: dict[int, bytes]) -> int:
-    """The link that a route leads to; of several at once, the first."""
+    """The outgoing link of a route; of a multipath route, the first next hop's."""
     if RTA_MULTIPATH in route:
         return int(_NEXT_HOP.unpack_from(route[RTA_MULTIPATH])[3])
     return _number(route.get(RTA_OIF, b""))
@@ -375,7 +375,7 @@ def _named(name: str) -> bytes:
 
 
 def _sought(name: str) -> bytes:
-    """As `_named`, but for an alternative name, which may be longer and has an attribute of its own."""
+    """The attribute to find a link by its name or, if it is longer, by its alternative name."""
     if len(name.encode()) < IFNAMSIZ:
         return _named(name)
     return _attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")

@@ -1,1 +1,1 @@
-"""Parents: choosing a network's parent interface, and the VLAN sub-interfaces and dummy links that we make for it."""
+"""Parents: choosing a network's parent interface, and the VLAN sub-interfaces and dummies that the driver owns."""

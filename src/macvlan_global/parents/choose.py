@@ -1,11 +1,11 @@
-"""The parents of this host: gathers the facts that a choice rests on, and chooses."""
+"""Choose a network's parent on this host: gather the facts (links, routes, parent file) and apply `parents.rules`."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.ports import Kernel, RouteFacts
-from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.parent_file import read_parent_file
 from macvlan_global.parents.rules import (
     Choice,
@@ -23,10 +23,10 @@ from macvlan_global.subnets import Subnet
 FILE_SECONDS = 5.0
 
 
-class HostParents:
-    """Answers which parent a network has on this host, and why."""
+class ParentChooser:
+    """Chooses the parent of a network on this host, with the reason for each entry of its list."""
 
-    def __init__(self, kernel: Kernel, owned: ParentLinks, aliases: Mapping[str, str], scope: str = "local") -> None:
+    def __init__(self, kernel: Kernel, owned: OwnedParents, aliases: Mapping[str, str], scope: str = "local") -> None:
         """`aliases` come from the host's configuration, `[parents]`."""
         self._kernel = kernel
         self._owned = owned
@@ -57,7 +57,12 @@ class HostParents:
 
 
 async def _read(path: str) -> str:
-    """The list in a parent file. On a mount that hangs the thread stays behind; the engine must not wait for it."""
+    """The list in a parent file. On a mount that hangs the thread is left behind: the engine must not wait for it.
+
+    Raises:
+        Invalid: see `read_parent_file`.
+        Unavailable: it takes longer than FILE_SECONDS.
+    """
     try:
         async with asyncio.timeout(FILE_SECONDS):
             return await asyncio.to_thread(read_parent_file, path)

@@ -1,7 +1,8 @@
-"""Parent links that we make: sub-interfaces and dummies, owned by this host and taken away when unused.
+"""Parents that the driver makes and deletes: VLAN sub-interfaces and dummies, each with a record of ownership.
 
-Ownership is written down before a link is made and struck out after it is deleted, so a crash between the two leaves
-a record that the next start settles, never a link without an owner.
+The record is written before a link is made and dropped after it is deleted, so a crash between the two leaves a record
+that the next start settles, never a link without an owner. An interface without a record is the operator's: it is
+neither changed nor deleted.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ from macvlan_global.store.table import Table
 log = logging.getLogger(__name__)
 
 
-class ParentLinks:
-    """Makes, remakes and removes parents. Links that existed before are never touched."""
+class OwnedParents:
+    """Makes, restores and removes parents. Interfaces that existed before are never changed."""
 
     def __init__(
         self, kernel: Kernel, table: Table[LinkRecord], boot: str = "", now: Callable[[], float] = time.time
     ) -> None:
-        """`table` holds the links of this host only; `boot` names this boot of it, which no link outlives."""
+        """`table` holds the links of this host only; `boot` is the kernel's boot id: no link outlives its boot."""
         self._kernel = kernel
         self._table = table
         self._boot = boot
@@ -34,11 +35,11 @@ class ParentLinks:
         self._one_at_a_time = asyncio.Lock()
 
     async def owned(self) -> dict[str, LinkRecord]:
-        """The links that we made, by name."""
+        """Records of the links that the driver made, by name."""
         return {row.record.name: row.record for row in await self._table.scan()}
 
     async def ensure(self, parent: Parent) -> bool:
-        """Have the parent there and up; whether it had to be made. Idempotent.
+        """Make the parent unless it exists, and set it up if it is ours; whether it was made. Idempotent.
 
         Raises:
             NotFound, Unavailable, Conflict: the kernel could not make it; nothing of it is left.
@@ -48,7 +49,7 @@ class ParentLinks:
             if found:
                 return await self._ensure_up(found)
             if parent.kind == "existing":
-                raise NotFound(f"the parent {parent.name} has just gone")
+                raise NotFound(f"parent {parent.name} was deleted while it was being used; try again")
             record = LinkRecord(
                 name=parent.name,
                 kind=parent.kind,
@@ -69,7 +70,7 @@ class ParentLinks:
             return True
 
     async def restore(self, record: LinkRecord) -> bool:
-        """Have a link of ours there again after a reboot or a deletion behind our back; whether it was made.
+        """Make a link of ours again that a reboot or somebody deleted; whether it was made.
 
         Raises:
             NotFound, Unavailable, Conflict: not now (its master is not there yet, say).
@@ -81,13 +82,16 @@ class ParentLinks:
             again = msgspec.structs.replace(record, boot=self._boot, index=0)
             await self._table.put(again, record.name)
             await self._make(again)
-            log.info("made %s again: it was gone", describe(record))
+            log.info("made %s again: it had been deleted", describe(record))
             return True
 
     async def remove(self, name: str) -> bool:
-        """Take away a link of ours; False (and nothing done) if it is not ours, or another link stands on it.
+        """Delete a link of ours; False (and nothing done) if it is not ours, or another link stands on it.
 
-        The kernel would delete what stands on it too: a sub-interface of a sub-interface, or somebody else's link.
+        The kernel would delete links that stand on it too: a sub-interface of it, or an operator's macvlan.
+
+        Raises:
+            Unavailable: the links of this host cannot be listed, so it is not known whether one stands on it.
         """
         async with self._one_at_a_time:
             row = await self._table.get(name)
@@ -96,11 +100,11 @@ class ParentLinks:
             link = await self._kernel.link(name)
             above = [each.name for each in await self._kernel.links() if link and each.lower == link.index]
             if above and link and self._is_ours(link, row.record):
-                log.info("%s stays: %s stands on it", describe(row.record), above[0])
+                log.info("%s is kept: %s stands on it", describe(row.record), above[0])
                 return False
             if link and self._is_ours(link, row.record):
                 await self._kernel.delete(name)
-                log.info("removed %s: no network uses it any more", describe(row.record))
+                log.info("deleted %s: no network uses it any more", describe(row.record))
             await self._table.drop(name)
             return True
 
@@ -126,28 +130,31 @@ class ParentLinks:
         if row is None:
             return False
         if not is_what_we_made(link, row.record):
-            raise Conflict(f"{link.name} is not the link that we made ({describe(row.record)}); rename or delete it")
+            raise Conflict(
+                f"interface {link.name} is not the one that macvlan-global made ({describe(row.record)}), but has its "
+                "name; rename or delete it"
+            )
         if not self._is_ours(link, row.record):
-            log.info("%s was made anew by somebody else, and is left to them", link.name)
+            log.info("%s was made again by somebody else, and is theirs from now on", link.name)
             await self._table.drop(link.name)
         elif not link.up:
             await self._kernel.set_up(link.name)
         return False
 
     def _is_ours(self, link: LinkFact, record: LinkRecord) -> bool:
-        """Whether this is the very link that we made. Without an index in the record the driver died while it made it;
-        records of earlier versions have no boot."""
+        """Whether a link is the very one that the record is about, not one made again under its name and of its kind.
+        Without an index in the record the driver died while it made the link; records of 0.1.0 have no boot."""
         same_boot = record.boot in {"", self._boot}
         return same_boot and record.index in {0, link.index} and is_what_we_made(link, record)
 
 
 def is_what_we_made(link: LinkFact, record: LinkRecord) -> bool:
-    """Whether a link still is what the record says: somebody may have put another one of that name in its place."""
+    """Whether a link is of the kind, and has the VLAN id, of the record: another one may have taken its name."""
     return link.kind == record.kind and (record.kind == "dummy" or link.vlan_id == record.vlan_id)
 
 
 def describe(record: LinkRecord) -> str:
-    """A link of ours in words."""
+    """A link of ours in words, for errors and logs."""
     if record.kind == "dummy":
         return f"dummy {record.name}"
     return f"sub-interface {record.name} (VLAN {record.vlan_id} on {record.master})"

@@ -22,7 +22,7 @@ NO_PARENT_GLOBAL = "no parent interface was passed, use for example '-o parent=\
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The link that will carry a network: one that exists, or one that must be made first.
+    """The parent interface of a network: one that exists, or one that must be made first.
 
     `name` is the interface's name; `master` and `vlan_id` belong to a sub-interface; `mtu` and `mac` are those of the
     link, or of the master it will be made on (0 and "" for a dummy).
@@ -38,7 +38,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one entry, in words for the operator."""
+    """The result for one entry of the list, with the reason in words for the operator."""
 
     entry: str
     usable: bool
@@ -53,13 +53,13 @@ class Choice:
     verdicts: tuple[Verdict, ...]
 
     def explain(self) -> str:
-        """The verdicts in one line."""
+        """The verdicts in one line, for an error."""
         return "; ".join(f"{verdict.entry}: {verdict.reason}" for verdict in self.verdicts)
 
 
 @dataclass(frozen=True, slots=True)
 class ParentFacts:
-    """What a choice rests on. `links` by every name an entry may use; `ours` are links that we made."""
+    """Facts for a choice: `links` by every name that an entry may use; `ours` are the names of links that we made."""
 
     links: Mapping[str, LinkFact]
     routes: RouteFacts = field(default_factory=RouteFacts)
@@ -85,7 +85,7 @@ def names_to_look_up(text: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
         names[entry] = None
         if sub := split_sub_interface(entry):
             names[sub[0]] = None
-    return tuple(name for name in names if name and not _no_name(name))
+    return tuple(name for name in names if name and not _invalid_name(name))
 
 
 def names_behind_auto(text: str, aliases: Mapping[str, str], default_link: str) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def _expand(entries: Iterable[str], aliases: Mapping[str, str]) -> tuple[str, ..
 def _judge(entry: str, facts: ParentFacts, subnets: tuple[Subnet, ...]) -> tuple[Parent | None, str]:
     if entry == AUTO:
         return _judge_auto(facts, subnets)
-    if bad := _no_name(entry):
+    if bad := _invalid_name(entry):
         return None, bad
     link = facts.links.get(entry)
     if link:  # an alternative name may be longer than a name that we could give
@@ -181,7 +181,7 @@ def _auto(facts: ParentFacts, subnets: tuple[Subnet, ...]) -> tuple[str, str]:
     carrying = [
         (address.network.prefixlen, name, address.network)
         for name, address in facts.routes.addresses
-        if any(is_within(subnet, address.network) for subnet in subnets) and _can_carry(facts.links.get(name))
+        if any(is_within(subnet, address.network) for subnet in subnets) and _is_usable(facts.links.get(name))
     ]
     if carrying:  # the narrowest, as a route would be chosen
         _, name, network = max(carrying, key=lambda each: each[0])
@@ -189,12 +189,12 @@ def _auto(facts: ParentFacts, subnets: tuple[Subnet, ...]) -> tuple[str, str]:
     return facts.routes.default_link, "has the default route"
 
 
-def _can_carry(link: LinkFact | None) -> bool:
+def _is_usable(link: LinkFact | None) -> bool:
     return link is not None and link.up and not link.loopback
 
 
-def _no_name(entry: str) -> str:
-    """Why nothing can have this name (dev_valid_name() in net/core/dev.c), "" if something can."""
+def _invalid_name(entry: str) -> str:
+    """The reason for which no interface can have this name (dev_valid_name() in net/core/dev.c), "" if one can."""
     strange = any(character.isspace() or character in "/:" or not character.isprintable() for character in entry)
     return "not an interface name" if entry in {".", ".."} or strange else ""
 
@@ -250,7 +250,8 @@ def _auto_link(facts: ParentFacts) -> LinkFact | None:
 
 
 def refuse_without_parent(scope: str) -> None:
-    """A network without a parent is isolated on its host, so it makes no sense where others have it too.
+    """Refuse a network without a parent outside of local scope: it is isolated on its host, and the other hosts have it
+    too.
 
     Raises:
         Invalid: the scope is not local.

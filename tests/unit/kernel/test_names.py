@@ -27,7 +27,7 @@ def test_a_mac_has_one_spelling(text: str) -> None:
         ("02:42:c0:a8:01:0g", "not a MAC"),
         ("01:00:5e:00:00:01", "multicast"),
         ("ff:ff:ff:ff:ff:ff", "multicast"),
-        ("00:00:00:00:00:00", "a link can have"),
+        ("00:00:00:00:00:00", "is no MAC of an interface"),
     ],
 )
 def test_what_no_link_can_have_is_refused(text: str, why: str) -> None:

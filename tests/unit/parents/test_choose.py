@@ -7,8 +7,8 @@ import pytest
 
 from macvlan_global.errors import Invalid
 from macvlan_global.kernel.ports import RouteFacts
-from macvlan_global.parents.choose import HostParents
-from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.parents.choose import ParentChooser
+from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
 from testkit.fake_kernel import FakeKernel
@@ -16,11 +16,11 @@ from testkit.fake_kernel import FakeKernel
 NETWORK = "0123456789abcdef"
 
 
-def _parents(kernel: FakeKernel, scope: str = "local", **aliases: str) -> HostParents:
-    return HostParents(kernel, ParentLinks(kernel, Tables(MemoryStore(), MemoryStore()).links), aliases, scope)
+def _parents(kernel: FakeKernel, scope: str = "local", **aliases: str) -> ParentChooser:
+    return ParentChooser(kernel, OwnedParents(kernel, Tables(MemoryStore(), MemoryStore()).links), aliases, scope)
 
 
-async def _choose(parents: HostParents, parent: str = "", file: str = "") -> str:
+async def _choose(parents: ParentChooser, parent: str = "", file: str = "") -> str:
     choice = await parents.choose(NETWORK, parent, file, [ip_network("10.0.0.0/24")])
     return choice.parent.name if choice.parent else ""
 

@@ -3,7 +3,7 @@
 import pytest
 
 from macvlan_global.errors import Conflict, NotFound, Unavailable
-from macvlan_global.parents.owned import ParentLinks
+from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Parent
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import LinkRecord
@@ -22,14 +22,14 @@ def kernel() -> FakeKernel:
 
 
 @pytest.fixture
-def owned(kernel: FakeKernel) -> ParentLinks:
+def owned(kernel: FakeKernel) -> OwnedParents:
     """Nothing made yet."""
-    return ParentLinks(kernel, Tables(MemoryStore(), MemoryStore()).links)
+    return OwnedParents(kernel, Tables(MemoryStore(), MemoryStore()).links)
 
 
 @pytest.mark.parametrize("parent", [VLAN, DUMMY])
 async def test_a_parent_is_made_up_and_owned_then_removed(
-    kernel: FakeKernel, owned: ParentLinks, parent: Parent
+    kernel: FakeKernel, owned: OwnedParents, parent: Parent
 ) -> None:
     """And removing it again is nothing."""
     assert await owned.ensure(parent)
@@ -41,13 +41,13 @@ async def test_a_parent_is_made_up_and_owned_then_removed(
     assert await owned.owned() == {}
 
 
-async def test_ensuring_twice_makes_one(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_ensuring_twice_makes_one(kernel: FakeKernel, owned: OwnedParents) -> None:
     """The second time nothing is made."""
     assert await owned.ensure(VLAN)
     assert not await owned.ensure(VLAN)
 
 
-async def test_what_was_there_before_is_not_ours_and_never_removed(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_what_was_there_before_is_not_ours_and_never_removed(kernel: FakeKernel, owned: OwnedParents) -> None:
     """Nor set up."""
     await kernel.add_vlan("eth0.10", "eth0", 10)
     assert not await owned.ensure(VLAN)
@@ -58,7 +58,7 @@ async def test_what_was_there_before_is_not_ours_and_never_removed(kernel: FakeK
     assert not kernel.hosted["eth0.10"].up
 
 
-async def test_a_parent_of_ours_that_is_down_is_set_up(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_a_parent_of_ours_that_is_down_is_set_up(kernel: FakeKernel, owned: OwnedParents) -> None:
     """By ensuring it."""
     await owned.ensure(VLAN)
     await kernel.set_down("eth0.10")
@@ -66,18 +66,18 @@ async def test_a_parent_of_ours_that_is_down_is_set_up(kernel: FakeKernel, owned
     assert kernel.hosted["eth0.10"].up
 
 
-async def test_a_parent_that_has_just_gone_is_not_found(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_a_parent_that_has_just_gone_is_not_found(kernel: FakeKernel, owned: OwnedParents) -> None:
     """Between the choice and its use."""
-    with pytest.raises(NotFound, match="has just gone"):
+    with pytest.raises(NotFound, match="was deleted while it was being used"):
         await owned.ensure(Parent("existing", "eth7"))
 
 
-async def test_another_link_of_the_same_name_is_left_alone(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_another_link_of_the_same_name_is_left_alone(kernel: FakeKernel, owned: OwnedParents) -> None:
     """Somebody put it in our link's place: it is neither used, nor set up, nor deleted."""
     await owned.ensure(VLAN)
     await kernel.delete("eth0.10")
     await kernel.add_vlan("eth0.10", "eth0", 20)
-    with pytest.raises(Conflict, match="not the link that we made"):
+    with pytest.raises(Conflict, match="not the one that macvlan-global made"):
         await owned.ensure(VLAN)
     assert not kernel.hosted["eth0.10"].up
     assert await owned.remove("eth0.10")
@@ -86,7 +86,7 @@ async def test_another_link_of_the_same_name_is_left_alone(kernel: FakeKernel, o
 
 
 @pytest.mark.parametrize("method", ["add_vlan", "set_up"])
-async def test_a_failed_making_leaves_nothing(kernel: FakeKernel, owned: ParentLinks, method: str) -> None:
+async def test_a_failed_making_leaves_nothing(kernel: FakeKernel, owned: OwnedParents, method: str) -> None:
     """No link, no record."""
     kernel.failing[method] = Unavailable("no")
     with pytest.raises(Unavailable):
@@ -95,7 +95,7 @@ async def test_a_failed_making_leaves_nothing(kernel: FakeKernel, owned: ParentL
     assert await owned.owned() == {}
 
 
-async def test_a_failed_remaking_keeps_the_ownership(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_a_failed_remaking_keeps_the_ownership(kernel: FakeKernel, owned: OwnedParents) -> None:
     """The network that uses it still does; the next try may succeed."""
     await owned.ensure(VLAN)
     await kernel.delete("eth0.10")
@@ -105,7 +105,7 @@ async def test_a_failed_remaking_keeps_the_ownership(kernel: FakeKernel, owned: 
     assert list(await owned.owned()) == ["eth0.10"]
 
 
-async def test_a_lost_link_is_restored_from_its_record(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_a_lost_link_is_restored_from_its_record(kernel: FakeKernel, owned: OwnedParents) -> None:
     """After a reboot, or a deletion behind our back; a second time there is nothing to do."""
     await owned.ensure(VLAN)
     record = (await owned.owned())["eth0.10"]
@@ -115,14 +115,14 @@ async def test_a_lost_link_is_restored_from_its_record(kernel: FakeKernel, owned
     assert not await owned.restore(record)
 
 
-async def test_a_link_whose_master_is_away_cannot_be_restored_now(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_a_link_whose_master_is_away_cannot_be_restored_now(kernel: FakeKernel, owned: OwnedParents) -> None:
     """The parent appears late: not found, and nothing changes."""
     with pytest.raises(NotFound):
         await owned.restore(LinkRecord(name="eth9.5", kind="vlan", master="eth9", vlan_id=5, at=0))
     assert "eth9.5" not in kernel.hosted
 
 
-async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, owned: OwnedParents) -> None:
     """The kernel would delete that one too; it goes once nothing is on it."""
     await owned.ensure(VLAN)
     await kernel.add_vlan("eth0.10.20", "eth0.10", 20)
@@ -133,7 +133,7 @@ async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, ow
     assert "eth0.10" not in kernel.hosted
 
 
-async def test_without_a_complete_list_nothing_is_removed(kernel: FakeKernel, owned: ParentLinks) -> None:
+async def test_without_a_complete_list_nothing_is_removed(kernel: FakeKernel, owned: OwnedParents) -> None:
     """Links kept changing while they were listed, so whether another one stands on the parent is not known."""
     await owned.ensure(VLAN)
     kernel.failing["links"] = Unavailable("listing links: the list changed while it was read, each time")
