@@ -24,8 +24,11 @@ class _Nobody:
     async def network_name(self, network: str) -> str:
         return network
 
-    async def endpoint_name(self, network: str, endpoint: str) -> str:
-        return endpoint
+    async def endpoint_name(self, address: AddressRecord) -> str:
+        return address.endpoint
+
+    def host_name(self, host: str) -> str:
+        return host
 
 
 async def _no_routes() -> list[Subnet]:

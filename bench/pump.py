@@ -48,10 +48,10 @@ def pump(connections: list[socket.socket], request: Callable[[int], bytes], coun
                     continue
                 received[connection] = b""
                 bodies.append(body)
-                if (number := next(numbers, None)) is None:
+                if (following := next(numbers, None)) is None:
                     selector.unregister(connection)
                 else:
-                    connection.sendall(request(number))
+                    connection.sendall(request(following))
     return Pumped(begun, time.monotonic(), bodies)
 
 

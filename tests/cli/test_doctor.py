@@ -305,7 +305,7 @@ def test_modules_are_found_wherever_a_kernel_tells(
     tmp_path: Path, files: dict[str, str | bytes], states: tuple[str, ...]
 ) -> None:
     """Loaded, built in, loadable or missing; a kernel that tells nothing is not taken for one without."""
-    root = write(tmp_path, {"proc/sys/kernel/osrelease": "6.1-x\n"} | files)
+    root = write(tmp_path, files | {"proc/sys/kernel/osrelease": "6.1-x\n"})
     found = kernel.read_kernel(root).modules
     assert tuple(found[name] for name in ("macvlan", "8021q", "dummy")) == states
 

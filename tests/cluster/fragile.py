@@ -3,6 +3,7 @@
 import re
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 
 from lab import Host
@@ -100,11 +101,14 @@ class FragileCluster(ClusterSite):
         """The names of the hosts that live, as one of them sees it."""
         return set(site.driver.admin.status().hosts)
 
+    def _sees(self, site: Site, wanted: set[str]) -> bool:
+        return wanted <= self.up(site)
+
     def wait_up(self, *sites: Site) -> None:
         """Return when every host sees these (all, if none is named) living."""
         wanted = {site.host.name for site in sites or self.sites}
         for site in self.sites:
-            settle(site, lambda site=site: wanted <= self.up(site), f"sight of {', '.join(sorted(wanted))}", seconds=40)
+            settle(site, partial(self._sees, site, wanted), f"sight of {', '.join(sorted(wanted))}", seconds=40)
 
 
 def _end_session(store: ConsulCluster, member: Member, host: str) -> None:

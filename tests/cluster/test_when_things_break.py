@@ -368,11 +368,12 @@ def test_the_same_request_twice(cluster: FragileCluster) -> None:
     cluster.wait_for("mac")
     pool = "macvlan-global/10.91.0.0/24"
     asked = partial(plugin, two, "IpamDriver.RequestAddress", PoolID=pool, Address="10.91.0.10")
-    assert asked() == asked() == {"Address": "10.91.0.10/24", "Data": None} | asked()
+    first = asked()
+    assert asked() == first == {**first, "Address": "10.91.0.10/24", "Data": None}
     endpoint = {"NetworkID": networks(two)["mac"], "EndpointID": "e" * 64, "Interface": {"Address": "10.91.0.10/24"}}
     made = partial(plugin, two, "NetworkDriver.CreateEndpoint", **endpoint)
-    first = at_once([made, made])
-    assert first[0] == first[1] == made()
+    both = at_once([made, made])
+    assert both[0] == both[1] == made()
     assert "in use" in one_more(three, "--ip=10.91.0.10")
     plugin(two, "IpamDriver.RequestAddress", PoolID=pool, Address="")
     assert len(holders(one)) == 3
@@ -380,12 +381,17 @@ def test_the_same_request_twice(cluster: FragileCluster) -> None:
     assert holders(one).keys() == {"10.91.0.254"}
 
 
-def plugin(site: Site, call: str, **request: object) -> object:
+def plugin(site: Site, call: str, **request: object) -> dict[str, object]:
     """What the driver answers to a call of the engine's."""
     with soon():
         status, reply = ask(site.host.run_folder / SOCKET, "POST", f"/{call}", json.dumps(request).encode())
     assert status == 200
-    return reply
+    answer: dict[str, object] = reply
+    return answer
+
+
+def _still_holds(site: Site, before: dict[str, str]) -> bool:
+    return before.items() <= holders(site).items()
 
 
 # ---------------------------------------------------------------- the past
@@ -409,7 +415,7 @@ def test_the_store_is_restored_from_an_older_snapshot(cluster: FragileCluster, t
     assert "10.91.0.9" not in before
     cluster.store.restore(tmp_path / "snapshot")
     for site in cluster.sites:
-        settle(site, lambda site=site: before.items() <= holders(site).items(), "all that was held")
+        settle(site, partial(_still_holds, site, before), "all that was held")
     # what ended after the snapshot is given back when it is no longer young, or when an operator says that it is not
     two.driver.admin.repair(dry_run=False, grace=0)
     assert holders(one) == before

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -153,5 +153,5 @@ def test_what_is_not_the_demos_is_not_touched(machine: Machine) -> None:
 def test_choice_of_a_subnet() -> None:
     """The seed's subnet unless the machine goes there, by however wide a route."""
     assert choose_subnet([]) == SUBNETS[0]
-    assert choose_subnet([ip_network("192.168.0.0/16")]) == SUBNETS[2]
-    assert choose_subnet([ip_network("192.168.1.128/25"), ip_network("10.0.0.0/8")]) == SUBNETS[1]
+    assert choose_subnet([IPv4Network("192.168.0.0/16")]) == SUBNETS[2]
+    assert choose_subnet([IPv4Network("192.168.1.128/25"), IPv4Network("10.0.0.0/8")]) == SUBNETS[1]

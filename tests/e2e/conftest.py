@@ -12,7 +12,7 @@ from lab.process import wait_until
 from lab.site import Site, links
 
 
-def _scope(*, fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+def _scope(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
     """In the slow guest kernel all modules share a host; elsewhere each has its own."""
     del fixture_name, config
     return "session" if os.environ.get("MACVLAN_GLOBAL_TESTS_GUEST") == "1" else "module"

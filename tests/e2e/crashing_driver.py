@@ -61,7 +61,7 @@ class DiesAt:
 def main() -> None:
     """Serve."""
     allowance = Path(sys.argv[1])
-    flags: dict[str, str | None] = dict(each.split("=", 1) for each in sys.argv[2:])  # type: ignore[misc]
+    flags = {key: value for key, _, value in (each.partition("=") for each in sys.argv[2:])}
     config = load_config(None, {}, flags)
     set_up_logging("debug", "text")
     kernel: Any = DiesAt(NetlinkKernel(), allowance)

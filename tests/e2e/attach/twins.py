@@ -4,6 +4,9 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import methodcaller
+from typing import TypeVar
 
 from lab import ENGINES, DockerError, Host, Wire
 from lab.driver import Driver
@@ -30,6 +33,9 @@ DRIVERS = {"built": "macvlan", "nat": "bridge"}
 """All other networks are ours."""
 
 
+T = TypeVar("T")
+
+
 class Twins:
     """Both hosts, and the story of what was done to them."""
 
@@ -48,11 +54,11 @@ class Twins:
             arguments = [each for each in options if internal or each != "--internal"]
             if driver := DRIVERS.get(name):
                 made = ("network", "create", f"--driver={driver}", *arguments, name)
-                self.both(lambda site, command=made: site.docker(*command))
+                self.both(methodcaller("docker", *made))
             else:
-                self.both(lambda site, n=name, a=arguments: site.create(n, *a))
+                self.both(methodcaller("create", name, *arguments))
 
-    def both(self, what: Callable[[Site], object]) -> list[object]:
+    def both(self, what: Callable[[Site], T]) -> list[T]:
         """Do it on both hosts at once; what came of it."""
         return list(self._threads.map(what, self.sites))
 
@@ -62,7 +68,7 @@ class Twins:
         there, running, networks = self._state(name)
         choices: list[tuple[str, ...]] = []
         if not there:
-            choices = [("run", network) for network in NETWORKS] * 2
+            choices += [("run", network) for network in NETWORKS] * 2
         else:
             others = [each for each in NETWORKS if each not in networks]
             choices += [("connect", each) for each in others] * 2 + [("disconnect", each) for each in networks]
@@ -104,7 +110,7 @@ class Twins:
 
     def _tell(self) -> str:
         plain, direct = self._last
-        only = [f"- {x}" for x in plain if x not in direct] + [f"+ {x}" for x in direct if x not in plain]  # type: ignore[attr-defined]
+        only = [f"- {x}" for x in plain if x not in direct] + [f"+ {x}" for x in direct if x not in plain]
         return "\n".join(["", *self.story, "plain has (-), direct has (+):", *only[:30]])
 
     def _state(self, name: str, site: Site | None = None) -> tuple[bool, bool, list[str]]:
@@ -132,15 +138,15 @@ class Twins:
             self.both(lambda site: site.driver.wait_for_engine())
         else:
             for command in _commands(name, what, network, *asked):
-                said = self.both(lambda site, c=command: _tried(site, c))
+                said = self.both(partial(_tried, command))
                 self.story[-1] += " (refused)" if said[0] else ""
                 assert bool(said[0]) == bool(said[1]), self._refused(said)
 
-    def _refused(self, said: list[object]) -> str:
+    def _refused(self, said: list[str]) -> str:
         return "\n".join([*self.story, f"refused plain: {said[0] or 'no'}, refused direct: {said[1] or 'no'}"])
 
 
-def _tried(site: Site, command: tuple[str, ...]) -> str:
+def _tried(command: tuple[str, ...], site: Site) -> str:
     """How a command is refused; "" if it is not."""
     try:
         site.docker(*command)
@@ -161,7 +167,7 @@ def _commands(name: str, what: str, network: str, *asked: str) -> list[tuple[str
         if what == "connect":
             return [("network", "connect", *ips, *asked, network, name)]
         return [("run", "-d", "--init", f"--name={name}", f"--network={network}", *ips, "alpine", "sleep", "600")]
-    return {
+    commands: dict[str, list[tuple[str, ...]]] = {
         "disconnect": [("network", "disconnect", network, name)],
         "rm": [("rm", "-f", name)],
         "restart": [("restart", "-t1", name)],
@@ -169,7 +175,8 @@ def _commands(name: str, what: str, network: str, *asked: str) -> list[tuple[str
         "start": [("start", name)],
         "kill": [("kill", name)],
         "pause": [("pause", name), ("unpause", name)],
-    }[what]
+    }
+    return commands[what]
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import contextlib
 import errno
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -164,10 +165,10 @@ async def test_a_link_loses_its_addresses_at_once_and_goes_in_a_moment() -> None
 
 
 @pytest.mark.parametrize("options", [{"mac": "address"}, {"mode": "passthru"}, {}])
-async def test_a_mac_that_may_be_wanted_again_is_free_at_once(options: dict[str, str]) -> None:
+async def test_a_mac_that_may_be_wanted_again_is_free_at_once(options: dict[str, Any]) -> None:
     """Of an address, of the parent, or asked for: the next link with it is made right afterwards."""
     rig = await _rig(attach="direct", **options)
-    mac = {} if options else {"mac": "02:00:00:00:00:aa"}
+    mac: dict[str, Any] = {} if options else {"mac": "02:00:00:00:00:aa"}
     async with _running(rig):
         await _join(rig, **mac)
         await rig.driver.endpoints.leave(engine_id("n1"), E1)
@@ -231,12 +232,12 @@ async def test_a_link_that_the_engine_set_down_is_up_again() -> None:
 
 
 @pytest.fixture
-def quick() -> Iterator[dict[str, str]]:
+def quick() -> Iterator[dict[str, Any]]:
     """Options of a network that announces as fast as it can be."""
     yield {"com.docker.network.advertise_addr_nmsgs": "2", "com.docker.network.advertise_addr_ms": "100"}
 
 
-async def test_a_link_that_is_made_inside_is_announced(quick: dict[str, str]) -> None:
+async def test_a_link_that_is_made_inside_is_announced(quick: dict[str, Any]) -> None:
     """As often as the network says."""
     rig = await _rig(attach="direct", **quick)
     async with _running(rig):
@@ -244,7 +245,7 @@ async def test_a_link_that_is_made_inside_is_announced(quick: dict[str, str]) ->
         await _until(["mv0", "mv0"], lambda: rig.kernel.advertised)
 
 
-async def test_a_link_that_the_engine_moves_is_announced_once_it_is_there(quick: dict[str, str]) -> None:
+async def test_a_link_that_the_engine_moves_is_announced_once_it_is_there(quick: dict[str, Any]) -> None:
     """No engine does that right for a plugin's addresses."""
     rig = await _rig(**quick)
     async with _running(rig):
@@ -255,7 +256,8 @@ async def test_a_link_that_the_engine_moves_is_announced_once_it_is_there(quick:
 
 async def test_nothing_is_announced_that_the_network_does_not_want_told() -> None:
     """0 is a number of announcements."""
-    rig = await _rig(attach="direct", **{"com.docker.network.advertise_addr_nmsgs": "0"})
+    silent: dict[str, Any] = {"com.docker.network.advertise_addr_nmsgs": "0"}
+    rig = await _rig(attach="direct", **silent)
     async with _running(rig):
         await _join(rig)
         await rig.driver.endpoints.leave(engine_id("n1"), E1)
@@ -284,7 +286,7 @@ async def test_a_foreign_error_in_one_deferred_deletion_leaves_the_next(caplog: 
 
 
 async def test_a_foreign_error_in_one_advertisement_leaves_the_next(
-    quick: dict[str, str], caplog: pytest.LogCaptureFixture
+    quick: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged with its trace, and the driver runs on."""
     rig = await _rig(attach="direct", **quick)

@@ -1,6 +1,7 @@
 """From a query to its reply."""
 
 import struct
+from typing import Any
 
 import dns.edns
 import dns.flags
@@ -89,15 +90,15 @@ def test_edns_is_answered_with_edns() -> None:
     assert (reply.edns, reply.payload, bool(reply.ednsflags & dns.flags.DO)) == (0, PAYLOAD, True)
     assert ask(answers, "web").edns == -1
     assert ask(answers, "web", use_edns=1).rcode() == dns.rcode.BADVERS
-    assert texts(ask(answers, "web", use_edns=0, options=[dns.edns.GenericOption(10, b"12345678")]))[1:] == [
-        "10.65.0.9"
-    ]
+    assert texts(
+        ask(answers, "web", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")])
+    )[1:] == ["10.65.0.9"]
 
 
 @pytest.mark.parametrize(
     ("edns", "room"), [({}, 512), ({"use_edns": 0, "payload": 300}, 512), ({"use_edns": 0}, PAYLOAD)]
 )
-def test_what_does_not_fit_is_cut_over_udp_and_whole_over_tcp(edns: dict[str, int], room: int) -> None:
+def test_what_does_not_fit_is_cut_over_udp_and_whole_over_tcp(edns: dict[str, Any], room: int) -> None:
     """The asker is told, and comes again over TCP."""
     answers = knowing(*(record(number, "web") for number in range(1, 101)))
     cut = answers.respond(question("web", **edns), udp=True)

@@ -50,6 +50,6 @@ def test_how_much_is_kept_is_bounded_and_foreign_names_do_not_drive_out_ours() -
 def test_what_differs_each_time_is_not_kept() -> None:
     """A cookie makes every asker's query another one."""
     cache = knowing(record(1, "web"))
-    ask(cache, "web", use_edns=0, options=[dns.edns.GenericOption(10, b"12345678")])
+    ask(cache, "web", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")])
     cache.respond(question("web"), udp=False)
     assert cache.templates == {}

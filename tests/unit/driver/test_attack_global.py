@@ -61,7 +61,7 @@ async def test_what_is_under_another_key_is_not_believed() -> None:
     await tables.removed.put(RemovedRecord(id="2", name="b", host="h", at=0), "1")
     await tables.alive.put(AliveRecord(id="h2", name="n", boot="b", incarnation="i", at=0), "h1")
     for table in (tables.pools, tables.addresses, tables.definitions, tables.removed, tables.alive):
-        assert await table.scan() == []  # type: ignore[attr-defined]  # tables of several kinds
+        assert await table.scan() == []
     assert len(await tables.foreign()) == 5
     with pytest.raises(Internal, match="belongs under another key"):
         await tables.alive.get("h1")

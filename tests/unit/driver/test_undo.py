@@ -1,6 +1,7 @@
 """The undo stack."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -25,7 +26,7 @@ class Steps:
 async def _fail_with(steps: Steps, error: BaseException, *bad: Exception | None) -> None:
     async with Undo("the test") as undo:
         for number, problem in enumerate(bad):
-            undo.push(f"{number}", lambda number=number, problem=problem: steps.undo(f"{number}", problem))
+            undo.push(f"{number}", partial(steps.undo, f"{number}", problem))
         raise error
 
 

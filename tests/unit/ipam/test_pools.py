@@ -7,10 +7,11 @@ from ipaddress import ip_network
 import pytest
 
 from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
+from macvlan_global.ipam.addresses import CREATE_WINDOW_SECONDS
 from macvlan_global.ipam.allocator import COOLING_SECONDS
-from macvlan_global.ipam.auto_pool import AutoPool
+from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.ipam.owners import Holder, Identity
-from macvlan_global.ipam.pools import CREATE_WINDOW_SECONDS, Pools
+from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import PoolRecord
 from macvlan_global.store.table import Tables
@@ -39,8 +40,8 @@ class Book:
             return self.routes
 
         tables = Tables(FaultyStore(self.store, self.faults), self.store)
-        extra = {"auto_pools": auto} if auto else {}
-        return Pools(tables, Identity(host, "run"), routes=routes, peers=self.peers, now=self.clock, **extra)
+        pools = auto or DEFAULT_AUTO_POOLS
+        return Pools(tables, Identity(host, "run"), auto_pools=pools, routes=routes, peers=self.peers, now=self.clock)
 
     async def claimed(self, pools: Pools, subnet: str = SUBNET, part: str = "", network: str = "n1") -> PoolRecord:
         """A pool that a network has."""

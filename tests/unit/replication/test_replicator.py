@@ -34,7 +34,7 @@ class Site:
     replicator: Replicator
 
     @classmethod
-    async def build(cls, name: str, store: MemoryStore, clock: FakeClock) -> Self:
+    async def build(cls, name: str, store: MemoryStore | FaultyStore, clock: FakeClock) -> Self:
         """Nothing runs yet."""
         docker = FakeDocker(name, store, MemoryStore(), clock)
         await docker.install()

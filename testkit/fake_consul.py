@@ -1,0 +1,156 @@
+"""A Consul of one member in memory: its key-value pairs, transactions, sessions and blocking queries.
+
+Held to the contracts of stores like the real one (tests/contract). Sessions end by the loop's clock.
+"""
+
+import asyncio
+import base64
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from testkit.fake_http import HttpCall, HttpReply
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    value: bytes
+    index: int
+    session: str = ""
+
+
+class _Refused(Exception):
+    """An operation of a transaction cannot be done."""
+
+
+class FakeConsul:
+    """Give `answer` to an `HttpServer`. `failing` is a status with which the next requests are answered, 0 for none."""
+
+    def __init__(self) -> None:
+        """Nothing is stored."""
+        self.failing = 0
+        self._pairs: dict[str, _Pair] = {}
+        self._touched: dict[str, int] = {}
+        self._sessions: dict[str, tuple[float, float]] = {}
+        self._index = 1
+        self._made = 0
+        self._changed = asyncio.Event()
+
+    async def answer(self, call: HttpCall) -> HttpReply:
+        """One request."""
+        self._lapse()
+        if self.failing:
+            return HttpReply(self.failing, b"No cluster leader")
+        if call.path == "/v1/status/leader":
+            return _reply("127.0.0.1:8300")
+        if call.path.startswith("/v1/kv/"):
+            return await self._read(call.path.removeprefix("/v1/kv/"), call)
+        if call.path == "/v1/txn":
+            return self._transact([each["KV"] for each in json.loads(call.body)])
+        if call.path == "/v1/session/create":
+            return self._create_session(float(json.loads(call.body)["TTL"].removesuffix("s")))
+        action, _, session = call.path.removeprefix("/v1/session/").partition("/")
+        return self._renew(session) if action == "renew" else self._destroy(session)
+
+    async def _read(self, name: str, call: HttpCall) -> HttpReply:
+        below = "recurse" in call.query
+        if "index" in call.query:
+            await self._wait(name, int(call.query["index"]), float(call.query["wait"].removesuffix("s")))
+        pairs = {key: pair for key, pair in self._pairs.items() if key == name or (below and key.startswith(name))}
+        found = [_shown(key, pair) for key, pair in sorted(pairs.items())]
+        headers = {"X-Consul-Index": str(self._index_below(name))}
+        return replace(_reply(found), headers=headers) if found else HttpReply(404, b"", headers)
+
+    async def _wait(self, name: str, index: int, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self._index_below(name) <= index and (left := until - loop.time()) > 0:
+            self._changed.clear()
+            sessions = [end - loop.time() for _, end in self._sessions.values()]
+            try:
+                async with asyncio.timeout(max(0.01, min([left, *sessions]))):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._lapse()
+
+    def _index_below(self, name: str) -> int:
+        """The index of the last change below a prefix; of the whole store if nothing was ever there."""
+        return max((index for key, index in self._touched.items() if key.startswith(name)), default=self._index)
+
+    def _transact(self, operations: list[dict[str, Any]]) -> HttpReply:
+        pairs, index = dict(self._pairs), self._index + 1
+        results = []
+        for number, each in enumerate(operations):
+            try:
+                pair = self._operate(pairs, each, index)
+            except _Refused as error:
+                return _reply({"Results": None, "Errors": [{"OpIndex": number, "What": str(error)}]}, 409)
+            if pair:
+                results.append({"KV": _shown(each["Key"], pair)})
+        for key in pairs.keys() | self._pairs.keys():
+            if pairs.get(key) != self._pairs.get(key):
+                self._touched[key] = index
+        self._pairs, self._index = pairs, index
+        self._tell()
+        return _reply({"Results": results, "Errors": None})
+
+    def _operate(self, pairs: dict[str, _Pair], operation: dict[str, Any], index: int) -> _Pair | None:
+        key, verb, before = operation["Key"], operation["Verb"], pairs.get(operation["Key"])
+        if verb == "lock":
+            if operation["Session"] not in self._sessions:
+                raise _Refused(f"invalid session {operation['Session']!r}")
+            pairs[key] = _Pair(base64.b64decode(operation["Value"]), index, operation["Session"])
+            return pairs[key]
+        if (before.index if before else 0) != operation["Index"]:
+            raise _Refused(f"key {key!r}: current modify index differs, index is stale")
+        if verb == "cas":
+            session = before.session if before else ""
+            pairs[key] = _Pair(base64.b64decode(operation["Value"] or ""), index, session)
+            return pairs[key]
+        if verb == "delete-cas":
+            pairs.pop(key, None)
+            return None
+        return before
+
+    def _create_session(self, seconds: float) -> HttpReply:
+        self._made += 1
+        name = f"session-{self._made}"
+        self._sessions[name] = seconds, asyncio.get_running_loop().time() + seconds
+        self._tell()  # whoever waits looks when this one ends
+        return _reply({"ID": name})
+
+    def _renew(self, session: str) -> HttpReply:
+        if session not in self._sessions:
+            return HttpReply(404, b"Session id not found")
+        seconds, _ = self._sessions[session]
+        self._sessions[session] = seconds, asyncio.get_running_loop().time() + seconds
+        return _reply([{"ID": session}])
+
+    def _destroy(self, session: str) -> HttpReply:
+        self._sessions.pop(session, None)
+        held = [key for key, pair in self._pairs.items() if pair.session == session]
+        if held:
+            self._index += 1
+        for key in held:
+            del self._pairs[key]
+            self._touched[key] = self._index
+        self._tell()
+        return _reply(True)
+
+    def _lapse(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for session in [name for name, (_, end) in self._sessions.items() if end <= now]:
+            self._destroy(session)
+
+    def _tell(self) -> None:
+        self._changed.set()
+
+
+def _shown(key: str, pair: _Pair) -> dict[str, Any]:
+    value = base64.b64encode(pair.value).decode() if pair.value else None
+    held = {"Session": pair.session} if pair.session else {}
+    return {"Key": key, "Value": value, "ModifyIndex": pair.index, "Flags": 0, **held}
+
+
+def _reply(answer: object, status: int = 200) -> HttpReply:
+    return HttpReply(status, json.dumps(answer).encode())

@@ -1,0 +1,122 @@
+"""Consul's and etcd's clients on doubles in this process: the contracts of stores, and failures of a member."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.access import StoreAccess
+from macvlan_global.store.open import open_cluster_store
+from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.remote.members import REFUSAL
+from testkit import cluster_contract, store_contract
+from testkit.fake_consul import FakeConsul
+from testkit.fake_etcd import FakeEtcd
+from testkit.fake_http import HttpCall, HttpReply, HttpServer
+
+pytestmark = pytest.mark.virtual_time
+
+Clients = tuple[ClusterStore, ClusterStore]
+RIGHT, WRONG = "secret", "guessed"
+
+
+@pytest.fixture(params=["consul", "etcd"])
+async def clients(request: pytest.FixtureRequest) -> AsyncIterator[Clients]:
+    """Two clients of an empty store of each kind."""
+    double = FakeConsul() if request.param == "consul" else FakeEtcd()
+    async with HttpServer(double.answer) as server:
+        url = f"{request.param}://{server.address}/test"
+        one, two = open_cluster_store(url, StoreAccess()), open_cluster_store(url, StoreAccess())
+        yield one, two
+        for client in (one, two):
+            await client.close()
+
+
+@pytest.mark.parametrize("check", store_contract.STORE_CONTRACT, ids=lambda check: check.__name__)
+async def test_contract(check: store_contract.Check, clients: Clients) -> None:
+    """One promise of every store; each says in its docstring what it is."""
+    await check(clients[0])
+
+
+@pytest.mark.parametrize(
+    "check",
+    [*cluster_contract.CLUSTER_CONTRACT, *cluster_contract.LAPSE_CONTRACT],
+    ids=lambda check: check.__name__,
+)
+async def test_cluster_contract(check: cluster_contract.Check, clients: Clients) -> None:
+    """One promise of every cluster store; each says in its docstring what it is."""
+    await check(*clients)
+
+
+async def test_a_consul_without_a_leader_is_away_and_comes_back() -> None:
+    """Its 500 is told in the error; a watch goes on once it has a leader again."""
+    consul = FakeConsul()
+    async with HttpServer(consul.answer) as server:
+        store = open_cluster_store(f"consul://{server.address}/test", StoreAccess())
+        async with cluster_contract.Mirror(store, "", persistent=True) as mirror:
+            consul.failing = 500
+            with pytest.raises(Unavailable, match="No cluster leader"):
+                await store.create("a", b"1")
+            consul.failing = 0
+            await asyncio.sleep(REFUSAL)
+            assert await store.get("a") is None
+            assert await store.create("a", b"2") is not None
+            await mirror.until(lambda: mirror.known == {"a": b"2"})
+        await store.close()
+
+
+async def test_a_consul_that_refuses_says_why() -> None:
+    """Permission denied is an error with Consul's words, at once."""
+    consul = FakeConsul()
+    async with HttpServer(consul.answer) as server:
+        store = open_cluster_store(f"consul://{server.address}/test", StoreAccess(token=WRONG))
+        consul.failing = 403
+        with pytest.raises(Unavailable, match=r"Consul refuses \(403\)"):
+            await store.scan("")
+        await store.close()
+
+
+async def test_etcd_is_asked_with_a_token_that_is_renewed() -> None:
+    """One that became too old is replaced by a new one, without an error."""
+    etcd = FakeEtcd("driver", RIGHT)
+    async with HttpServer(etcd.answer) as server:
+        store = open_cluster_store(f"etcd://{server.address}/test", StoreAccess(user="driver", password=RIGHT))
+        entry = await store.create("a", b"1")
+        etcd.forget_tokens()
+        assert await store.get("a") == entry
+        await store.close()
+
+
+async def test_a_wrong_password_is_told_without_the_password() -> None:
+    """The user's name is in the text."""
+    etcd = FakeEtcd("driver", RIGHT)
+    async with HttpServer(etcd.answer) as server:
+        store = open_cluster_store(f"etcd://{server.address}/test", StoreAccess(user="driver", password=WRONG))
+        with pytest.raises(Unavailable, match="does not accept user 'driver' and its password") as told:
+            await store.get("a")
+        assert WRONG not in str(told.value)
+        await store.close()
+
+
+@pytest.mark.parametrize("kind", ["consul", "etcd"])
+async def test_another_server_is_not_taken_for_a_store(kind: str) -> None:
+    """An answer that is no message of the store's is an error that names the store."""
+
+    async def answer(_call: HttpCall) -> HttpReply:
+        return HttpReply(200, b"<html>")
+
+    async with HttpServer(answer) as server:
+        store = open_cluster_store(f"{kind}://{server.address}/test", StoreAccess())
+        with pytest.raises(Unavailable, match=f"(?i){kind} answers what cannot be understood"):
+            await store.get("a")
+        await store.close()
+
+
+@pytest.mark.parametrize("kind", ["consul", "etcd"])
+async def test_nobody_who_listens_is_a_store_that_is_away(kind: str) -> None:
+    """After the deadline, with the reason of the last attempt."""
+    store = open_cluster_store(f"{kind}://127.0.0.1:1/test", StoreAccess())
+    with pytest.raises(Unavailable, match="no connection: Connection refused"):
+        await store.get("a")
+    await store.close()
