@@ -111,8 +111,8 @@ class Daemon:
             driver, scope = join_cluster(
                 config, settings, Tables(shared, local), shared, self._kernel, self._engine, identity
             )
-            await scope.hosts.announce()
-            stack.push_async_callback(scope.hosts.leave)
+            await scope.heartbeat.announce()
+            stack.push_async_callback(scope.heartbeat.leave)
         else:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
         await driver.attacher.quirks.load()

@@ -39,7 +39,7 @@ ENGINE_SECONDS = 2.0
 class GlobalScope:
     """The parts. `resolver` is None if none is wanted."""
 
-    hosts: Heartbeat
+    heartbeat: Heartbeat
     replicator: Replicator
     names: NameWatcher
     feed: Feed
@@ -48,7 +48,7 @@ class GlobalScope:
     reclaimer: Reclaimer
 
     @classmethod
-    def build(cls, config: Config, store: ClusterStore, driver: Driver, engine: Engine, hosts: Heartbeat) -> Self:
+    def build(cls, config: Config, store: ClusterStore, driver: Driver, engine: Engine, heartbeat: Heartbeat) -> Self:
         """Wire the parts to each other and to the driver.
 
         Raises:
@@ -59,9 +59,9 @@ class GlobalScope:
         names = NameWatcher(engine, lambda: shared_ids(driver), Publisher(driver.tables.names, host), host)
         cache = ResponseCache(config.dns_ttl)
         resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
-        reclaimer = Reclaimer(hosts, driver.tables, driver.pools, driver.kernel, grace=config.host_grace)
+        reclaimer = Reclaimer(heartbeat, driver.tables, driver.pools, driver.kernel, grace=config.host_grace)
         feed = Feed(store, driver.tables.names, cache)
-        scope = cls(hosts, replicator, names, feed, resolver, driver, reclaimer)
+        scope = cls(heartbeat, replicator, names, feed, resolver, driver, reclaimer)
         driver.networks.objection = scope.objection
         driver.endpoints.on_deleted = scope.endpoint_gone
         return scope
@@ -73,7 +73,7 @@ class GlobalScope:
             Conflict: a living host has this one's name or identity.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.hosts.run())
+            tasks.create_task(self.heartbeat.run())
             tasks.create_task(self.replicator.run())
             tasks.create_task(self.names.run())
             tasks.create_task(self.feed.run())
@@ -90,7 +90,7 @@ class GlobalScope:
         elif not isinstance(event, ContainerEvent):
             self.replicator.on_network_event(event)
         if not isinstance(event, ContainerEvent):  # the engine's version, the number of networks
-            self.hosts.look_again()
+            self.heartbeat.on_change()
         await self.names.on_event(event)
 
     def on_store_read(self, tell: Callable[[], None]) -> None:
@@ -130,9 +130,9 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         Invalid: `dns` in the configuration is no address.
     """
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
-    hosts = Heartbeat(shared, tables, member, lambda: host_facts(driver, engine))
-    driver = Driver.build(tables, kernel, identity, settings, host_name=hosts.name_of, steady=time.monotonic)
-    return driver, GlobalScope.build(config, shared, driver, engine, hosts)
+    heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(driver, engine))
+    driver = Driver.build(tables, kernel, identity, settings, host_name=heartbeat.name_of, steady=time.monotonic)
+    return driver, GlobalScope.build(config, shared, driver, engine, heartbeat)
 
 
 async def shared_ids(driver: Driver) -> dict[str, str]:

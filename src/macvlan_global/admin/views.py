@@ -88,7 +88,7 @@ class Views:
                 *await self._driver.on_wire.problems(),
             ],
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
-            hosts=sorted(each.name for each in self._scope.hosts.live().values()) if self._scope else [],
+            hosts=sorted(each.name for each in self._scope.heartbeat.live().values()) if self._scope else [],
             resolver=self._resolver(),
             **counts,
         )
@@ -203,7 +203,7 @@ class Views:
         """What the host with this id is called."""
         if host == self._driver.identity.host:
             return self._driver.identity.name
-        return self._scope.hosts.name_of(host) if self._scope else host
+        return self._scope.heartbeat.name_of(host) if self._scope else host
 
     async def parents(self, network: str) -> a.ChoiceView:
         """How the parent of a network would be chosen now.
@@ -256,7 +256,7 @@ class Views:
             Invalid: this driver runs in local scope.
             Unavailable: the store cannot be reached.
         """
-        return [_host_view(line, self._driver.identity.host) for line in await self._reclaimer().roster()]
+        return [_host_view(line, self._driver.identity.host) for line in await self._reclaimer().host_list()]
 
     async def remove_host(self, name: str, *, force: bool) -> a.HostRemovalView:
         """Give back the addresses, names and pools of a host that is gone for good; see `Reclaimer.remove`.

@@ -20,7 +20,7 @@ class HostLine:
     addresses: int
 
 
-async def read_roster(tables: Tables) -> list[HostLine]:
+async def read_host_list(tables: Tables) -> list[HostLine]:
     """Every host, by name.
 
     Raises:
@@ -39,18 +39,18 @@ async def read_roster(tables: Tables) -> list[HostLine]:
     return sorted(lines, key=lambda line: (line.record.name, line.record.id))
 
 
-def find_dead(roster: list[HostLine], name: str) -> HostRecord:
+def find_dead(hosts: list[HostLine], name: str) -> HostRecord:
     """The host that an operator names, by name, id, or the beginning of an id. It must be down.
 
     Raises:
         NotFound: there is none of that name.
         Conflict: it is alive, or several are meant.
     """
-    meant = [line for line in roster if name in {line.record.name, line.record.id}]
+    meant = [line for line in hosts if name in {line.record.name, line.record.id}]
     if not meant and len(name) >= 4:
-        meant = [line for line in roster if line.record.id.startswith(name)]
+        meant = [line for line in hosts if line.record.id.startswith(name)]
     if not meant:
-        known = ", ".join(line.record.name for line in roster) or "none"
+        known = ", ".join(line.record.name for line in hosts) or "none"
         raise NotFound(f"there is no host {name!r} in the cluster; there is: {known}")
     down = [line.record for line in meant if not line.live]
     if not down:

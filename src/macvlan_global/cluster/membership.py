@@ -1,4 +1,8 @@
-"""Who lives, as far as this process has seen. Pure: it is told what happened, and when by a clock that never jumps."""
+"""Membership of the cluster as this process has seen it: the living hosts, and since when others are gone. Pure.
+
+It is told what happened, and when by a monotonic clock. Not knowing is not death: while nothing is seen, every host
+counts as living, and a time in which nothing was seen is no time in which a host was gone.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +12,7 @@ from macvlan_global.store.records import AliveRecord
 
 @dataclass(frozen=True, slots=True)
 class MembershipChange:
-    """Names of the hosts that came and went."""
+    """Names of the hosts that joined and left."""
 
     joined: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -22,7 +26,7 @@ class Membership:
     """The hosts that live. Times are in seconds of a monotonic clock.
 
     How long a host has been gone counts from when this process saw it gone, without a gap: after a time in which
-    nothing was seen (`lose_sight`) it counts anew, since the host may have been back meanwhile.
+    nothing was seen (`on_lost`) it counts anew, since the host may have been back meanwhile.
     """
 
     def __init__(self, own: str) -> None:
@@ -39,16 +43,16 @@ class Membership:
         return self._alive
 
     @property
-    def named(self) -> Mapping[str, str]:
+    def names(self) -> Mapping[str, str]:
         """Names of the hosts that are known, living or not, by id."""
         return self._names
 
-    def learn_names(self, names: Mapping[str, str]) -> None:
-        """What hosts are called; what a living one says of itself counts more."""
+    def add_names(self, names: Mapping[str, str]) -> None:
+        """Replace the names that are known by these; the name that a living host gives itself counts more."""
         self._names = {**names, **{host: record.name for host, record in self._alive.items()}}
 
-    def see_all(self, alive: Iterable[AliveRecord], now: float) -> MembershipChange:
-        """These live, and no others."""
+    def replace_all(self, alive: Iterable[AliveRecord], now: float) -> MembershipChange:
+        """Take these for the living hosts, and no others."""
         before = self._alive
         self._alive = {record.id: record for record in alive}
         self._names |= {record.id: record.name for record in self._alive.values()}
@@ -59,8 +63,8 @@ class Membership:
             tuple(record.name for host, record in before.items() if host not in self._alive),
         )
 
-    def see(self, came: Iterable[AliveRecord], gone: Iterable[str], now: float) -> MembershipChange:
-        """These came or changed, and the hosts with these ids went."""
+    def update(self, came: Iterable[AliveRecord], gone: Iterable[str], now: float) -> MembershipChange:
+        """Note that these came or changed, and that the hosts with these ids went."""
         left = []
         for host in gone:
             if record := self._alive.pop(host, None):
@@ -75,8 +79,8 @@ class Membership:
             self._gone_since.pop(record.id, None)
         return MembershipChange(tuple(joined), tuple(left))
 
-    def lose_sight(self) -> None:
-        """From now on nothing is seen."""
+    def on_lost(self) -> None:
+        """Note that nothing is seen from now on."""
         self._since = None
 
     def is_live(self, host: str) -> bool:

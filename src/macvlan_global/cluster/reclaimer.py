@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from macvlan_global.cluster.heartbeat import Heartbeat
-from macvlan_global.cluster.host_list import HostLine, find_dead, read_roster
+from macvlan_global.cluster.host_list import HostLine, find_dead, read_host_list
 from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools, stranded
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.store.records import AddressRecord, HostRecord
 from macvlan_global.store.table import Tables
+from macvlan_global.tasks import forever
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Reclaimer:
 
     def __init__(
         self,
-        hosts: Heartbeat,
+        heartbeat: Heartbeat,
         tables: Tables,
         pools: Pools,
         kernel: Kernel,
@@ -64,7 +65,7 @@ class Reclaimer:
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         """`grace` in seconds is how long a host must be gone; `steady` is a clock that is never set."""
-        self._hosts = hosts
+        self._heartbeat = heartbeat
         self._tables = tables
         self._pools = pools
         self._kernel = kernel
@@ -75,14 +76,13 @@ class Reclaimer:
 
     async def run(self) -> NoReturn:
         """Look for dead hosts from time to time, until cancelled."""
-        while True:
-            await asyncio.sleep(max(1.0, min(30.0, self._grace / 20)))
-            try:
-                await self.look()
-            except MacvlanGlobalError as error:
-                log.warning("what dead hosts held could not be given back now: %s", error)
-            except Exception:  # a bug on this side task must not stop the driver that containers rely on
-                log.exception("giving back what dead hosts held failed; it is tried again")
+        every = max(1.0, min(30.0, self._grace / 20))
+
+        async def look() -> None:
+            await asyncio.sleep(every)
+            await self.look()
+
+        await forever("giving back what dead hosts held", look, first=1.0, last=every)
 
     async def look(self) -> ReclaimResult:
         """Give back what may be given back now. Costs nothing while no host is dead.
@@ -90,12 +90,12 @@ class Reclaimer:
         Raises:
             Unavailable: the store cannot be reached.
         """
-        gone = {host: self._hosts.gone_for(host) for host in self._hosts.known()}
+        gone = {host: self._heartbeat.gone_for(host) for host in self._heartbeat.known()}
         long_gone = {host: seconds for host, seconds in gone.items() if seconds is not None}
         self._next = {host: when for host, when in self._next.items() if host in long_gone}
         if not long_gone:
             self._said.clear()
-        dead = due(long_gone, self._grace, self._hosts.member.id, self._hosts.live())
+        dead = due(long_gone, self._grace, self._heartbeat.member.id, self._heartbeat.live())
         dead = {host for host in dead if self._is_due(host)}
         if not dead:
             return ReclaimResult()
@@ -105,13 +105,13 @@ class Reclaimer:
         self._next |= {host: again if host in left else None for host in dead}
         return outcome
 
-    async def roster(self) -> list[HostLine]:
+    async def host_list(self) -> list[HostLine]:
         """Every host of the cluster, by name.
 
         Raises:
             Unavailable: the store cannot be reached.
         """
-        return await read_roster(self._tables)
+        return await read_host_list(self._tables)
 
     async def remove(self, name: str, *, force: bool = False) -> Removal:
         """Give back at once what a host held that is gone for good, and forget it if nothing is left.
@@ -123,7 +123,7 @@ class Reclaimer:
             Conflict: it is alive, or several are meant.
             Unavailable: the store cannot be reached.
         """
-        host = find_dead(await self.roster(), name)
+        host = find_dead(await self.host_list(), name)
         outcome = await self._give_back({host.id}, ask=not force)
         forgotten = not outcome.kept and await self._still_dead(host.id)
         if forgotten:
@@ -247,4 +247,4 @@ class Reclaimer:
         return await self._tables.alive.get(host) is None
 
     def _name(self, host: str) -> str:
-        return self._hosts.name_of(host)
+        return self._heartbeat.name_of(host)

@@ -14,13 +14,13 @@ async def _facts() -> HostSummary:
 
 
 @pytest.mark.parametrize("value", [b"", b"junk", b'{"id":"x"}'])
-async def test_junk_at_our_own_sign_of_life_goes(value: bytes) -> None:
+async def test_junk_at_our_own_key_goes(value: bytes) -> None:
     """It has no lease: left there it would keep this host out, and show it alive for ever."""
     store = MemoryStore()
     tables = Tables(store, store)
     await store.create(f"alive/{OWN}", value)
-    hosts = Heartbeat(store, tables, Member(OWN, "anna", "boot1", "run1"), _facts)
-    await hosts.announce()
+    heartbeat = Heartbeat(store, tables, Member(OWN, "anna", "boot1", "run1"), _facts)
+    await heartbeat.announce()
     assert [row.record.incarnation for row in await tables.alive.scan()] == ["run1"]
-    await hosts.leave()
+    await heartbeat.leave()
     assert await tables.alive.entries() == []

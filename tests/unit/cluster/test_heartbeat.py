@@ -63,15 +63,15 @@ class Site:
 
     async def start(self, member: Member) -> Heartbeat:
         """A host that lives, and sees itself."""
-        hosts = self.make(member)
-        await hosts.announce()
-        self.run(hosts)
-        return hosts
+        heartbeat = self.make(member)
+        await heartbeat.announce()
+        self.run(heartbeat)
+        return heartbeat
 
-    def run(self, hosts: Heartbeat) -> "asyncio.Task[None]":
+    def run(self, heartbeat: Heartbeat) -> "asyncio.Task[None]":
         """Let it run."""
-        task: asyncio.Task[None] = asyncio.ensure_future(hosts.run())
-        self.running[hosts.member.id + hosts.member.incarnation] = task
+        task: asyncio.Task[None] = asyncio.ensure_future(heartbeat.run())
+        self.running[heartbeat.member.id + heartbeat.member.incarnation] = task
         return task
 
     async def pass_leases(self) -> None:
@@ -81,9 +81,9 @@ class Site:
             await until(lambda before=before: self.outage.taken.count("renew") > before)  # type: ignore[misc]
             self.lease_clock.advance(0.7 * TTL)
 
-    async def crash(self, hosts: Heartbeat) -> None:
+    async def crash(self, heartbeat: Heartbeat) -> None:
         """Its process ends without a word."""
-        task = self.running.pop(hosts.member.id + hosts.member.incarnation)
+        task = self.running.pop(heartbeat.member.id + heartbeat.member.incarnation)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -122,11 +122,11 @@ async def test_hosts_see_each_other_come(site: Site, caplog: pytest.LogCaptureFi
     anna = await site.start(A)
     await until(lambda: A.id in anna.live())
     bert = await site.start(B)
-    for hosts in (anna, bert):
-        await until(lambda hosts=hosts: set(hosts.live()) == {A.id, B.id})  # type: ignore[misc]
-        assert (hosts.name_of(A.id), hosts.name_of(B.id)) == ("anna", "bert")
-        assert hosts.is_live(A.id)
-        assert hosts.is_live(B.id)
+    for heartbeat in (anna, bert):
+        await until(lambda heartbeat=heartbeat: set(heartbeat.live()) == {A.id, B.id})  # type: ignore[misc]
+        assert (heartbeat.name_of(A.id), heartbeat.name_of(B.id)) == ("anna", "bert")
+        assert heartbeat.is_live(A.id)
+        assert heartbeat.is_live(B.id)
     assert {"host bert joined", "watch triggered with 2 hosts"} <= {each.getMessage() for each in caplog.records}
     assert anna.name_of("c" * 32) == "c" * 12
 
@@ -260,7 +260,7 @@ async def test_a_store_that_is_away_at_the_start_is_waited_for(site: Site, caplo
     assert anna.gone_for(B.id) is None
     site.outage.away = False
     await until(lambda: A.id in anna.live())
-    said = [each for each in caplog.records if "cannot be announced" in each.getMessage()]
+    said = [each for each in caplog.records if "announcing this host" in each.getMessage()]
     assert len(said) == 1
 
 
@@ -315,7 +315,7 @@ async def test_the_row_tells_what_is_on_the_host(site: Site) -> None:
     assert (row.record.name, row.record.version, row.record.engine) == ("anna", "9.9", "28.5.2")
     assert (row.record.networks, row.record.endpoints, row.record.seen) == (1, 2, 1_000_000.0)
     site.facts = HostSummary("28.5.2", 1, 3)
-    anna.look_again()
+    anna.on_change()
 
     async def three_endpoints() -> bool:
         found = await site.tables.hosts.get(A.id)

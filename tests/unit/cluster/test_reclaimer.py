@@ -63,7 +63,7 @@ class Site:
 
     tables: Tables
     kernel: SlowKernel
-    hosts: Heartbeat
+    heartbeat: Heartbeat
     reclaimer: Reclaimer
     clock: FakeClock
     running: "asyncio.Task[None]"
@@ -101,18 +101,18 @@ async def site() -> AsyncIterator[Site]:
     async def facts() -> HostSummary:
         return HostSummary()
 
-    hosts = Heartbeat(shared, tables, Member(OWN, "anna", "boot1", "run1"), facts, clocks=Clocks(steady=clock))
+    heartbeat = Heartbeat(shared, tables, Member(OWN, "anna", "boot1", "run1"), facts, clocks=Clocks(steady=clock))
     await tables.hosts.put(HostRecord(id=DEAD, name="bert", version="1", seen=5), DEAD)
     await tables.pools.put(PoolRecord(space=SPACE, subnet=SUBNET, network="lan", at=0), SPACE, SUBNET)
     subnet = SubnetRecord(space=SPACE, subnet=SUBNET)
     await tables.networks.put(
         NetworkRecord(id="own", cluster="lan", options={}, subnets=[subnet], parent="eth1", at=0), "own"
     )
-    await hosts.announce()
-    running: asyncio.Task[None] = asyncio.ensure_future(hosts.run())
-    await until(lambda: OWN in hosts.live())
-    reclaimer = Reclaimer(hosts, tables, driver.pools, kernel, grace=GRACE, steady=clock)
-    yield Site(tables, kernel, hosts, reclaimer, clock, running)
+    await heartbeat.announce()
+    running: asyncio.Task[None] = asyncio.ensure_future(heartbeat.run())
+    await until(lambda: OWN in heartbeat.live())
+    reclaimer = Reclaimer(heartbeat, tables, driver.pools, kernel, grace=GRACE, steady=clock)
+    yield Site(tables, kernel, heartbeat, reclaimer, clock, running)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -123,7 +123,7 @@ async def _see(site: Site, *, alive: bool) -> None:
         await site.tables.alive.put(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0), DEAD)
     else:
         await site.tables.alive.drop(DEAD)
-    await until(lambda: (DEAD in site.hosts.live()) == alive)
+    await until(lambda: (DEAD in site.heartbeat.live()) == alive)
 
 
 async def test_nothing_is_taken_before_the_grace_period(site: Site) -> None:
@@ -277,7 +277,7 @@ async def test_two_hosts_at_once_give_back_once(site: Site) -> None:
     """Each deletes exactly the record that it read."""
     for number in range(2, 40):
         await site.hold(f"10.8.0.{number}", f"e{number}")
-    other = Reclaimer(site.hosts, site.tables, site.reclaimer._pools, site.kernel, grace=GRACE, steady=site.clock)
+    other = Reclaimer(site.heartbeat, site.tables, site.reclaimer._pools, site.kernel, grace=GRACE, steady=site.clock)
     site.clock.advance(GRACE)
     one, two = await asyncio.gather(site.reclaimer.look(), other.look())
     assert sorted(each.address for each in one.given + two.given) == sorted(f"10.8.0.{each}" for each in range(2, 40))
@@ -308,7 +308,7 @@ async def test_an_operator_removes_a_host_at_once(site: Site) -> None:
     removal = await site.reclaimer.remove("bert")
     assert (removal.forgotten, [each.address for each in removal.outcome.given]) == (True, ["10.8.0.2"])
     assert (removal.outcome.names, site.kernel.probed) == (1, [("eth1", "10.8.0.2")])
-    assert [line.record.name for line in await site.reclaimer.roster()] == ["anna"]
+    assert [line.record.name for line in await site.reclaimer.host_list()] == ["anna"]
     with pytest.raises(NotFound, match="there is no host 'bert' in the cluster; there is: anna"):
         await site.reclaimer.remove("bert")
 
@@ -335,7 +335,7 @@ async def test_a_living_host_is_not_removed(site: Site) -> None:
     assert (await site.reclaimer.remove("anna")).host.id == THIRD  # the one that is down: the machine was set up anew
 
 
-async def test_the_roster_knows_hosts_by_what_they_left(site: Site) -> None:
+async def test_the_list_knows_hosts_by_what_they_left(site: Site) -> None:
     """Living ones, dead ones, and one of which only addresses are left; one of a newer version lives."""
     await site.hold("10.8.0.2")
     await site.hold("10.8.0.1", "", kind="gateway")
@@ -343,6 +343,6 @@ async def test_the_roster_knows_hosts_by_what_they_left(site: Site) -> None:
     newer = "d" * 32
     await site.tables.hosts.put(HostRecord(id=newer, name="dora", seen=2), newer)
     await site.tables.alive.put(AliveRecord(v=99, id=newer, name="dora", boot="x", incarnation="y", at=0), newer)
-    found = [(line.record.name, line.live, line.addresses) for line in await site.reclaimer.roster()]
+    found = [(line.record.name, line.live, line.addresses) for line in await site.reclaimer.host_list()]
     assert found == [("anna", True, 0), ("bert", False, 1), (THIRD[:12], False, 1), ("dora", True, 0)]
     assert (await site.reclaimer.remove(THIRD)).forgotten
