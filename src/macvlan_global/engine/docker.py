@@ -1,8 +1,7 @@
 """The engine port over the Docker API (version 1.41, which engines 20.10 to 29 all speak), by aiohttp."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from macvlan_global.engine.inspected import container, event, network, network_request
 from macvlan_global.engine.ports import EngineContainer, EngineEvent, EngineInfo, EngineNetwork, NewNetwork
@@ -29,14 +29,27 @@ DEFAULT_SOCKETS = {"/var/run/docker.sock", "/run/docker.sock"}
 PID_FILE = Path("/run/docker.pid")  # /var/run is a link to /run where systemd runs
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 
+_BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError)
+"""Errors of the transport; timeouts are OSErrors."""
+_UNREADABLE = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+"""Errors of taking apart what is no JSON, or other JSON than Docker's."""
+
 
 class DockerEngine:
     """See `macvlan_global.engine.ports.Engine`."""
 
-    def __init__(self, docker_host: str, driver: str = DRIVER, ipam_driver: str = DRIVER) -> None:
+    def __init__(
+        self,
+        docker_host: str,
+        driver: str = DRIVER,
+        ipam_driver: str = DRIVER,
+        *,
+        open_session: "Callable[[str], aiohttp.ClientSession] | None" = None,
+    ) -> None:
         """`docker_host` as Docker's own `-H`: `unix:///path` or `tcp://host:port`. The engine need not run yet.
 
-        Networks are made with `driver` and `ipam_driver`; other ones are for tests.
+        Networks are made with `driver` and `ipam_driver`; other ones are for tests. So is `open_session`, which makes
+        the HTTP client, for the socket at a path or, with "", for TCP.
 
         Raises:
             Invalid: `docker_host` is neither.
@@ -49,33 +62,37 @@ class DockerEngine:
         self._ipam_driver = ipam_driver
         self._socket = where if kind == "unix" else ""
         self._root = f"http://{'docker' if kind == 'unix' else where}"
+        self._open_session = open_session or _open_session
         self._session: aiohttp.ClientSession | None = None
 
     async def info(self) -> EngineInfo:
         """See `Engine.info`."""
         found = await self._get("/info")
         none = await self._get("/networks/none") or {}
-        return EngineInfo(
-            version=found.get("ServerVersion", ""),
-            plugins=tuple((found.get("Plugins") or {}).get("Network") or ()),
-            swarm=(found.get("Swarm") or {}).get("LocalNodeState") == "active",
-            live_restore=bool(found.get("LiveRestoreEnabled")),
-            labels=tuple(found.get("Labels") or ()),
-            # this network is made with the engine's data, and has its id as long as they last
-            id=none.get("Id", ""),
-        )
+        with self._reading():
+            return EngineInfo(
+                version=found.get("ServerVersion", ""),
+                plugins=tuple((found.get("Plugins") or {}).get("Network") or ()),
+                swarm=(found.get("Swarm") or {}).get("LocalNodeState") == "active",
+                live_restore=bool(found.get("LiveRestoreEnabled")),
+                labels=tuple(found.get("Labels") or ()),
+                # this network is made with the engine's data, and has its id as long as they last
+                id=none.get("Id", ""),
+            )
 
     async def networks(self) -> list[EngineNetwork]:
         """See `Engine.networks`."""
         listed = await self._get("/networks")
-        ours = [each["Id"] for each in listed if each["Driver"] == self._driver]
-        # one that went while we asked is None
-        found = [await self._get(f"/networks/{network_id}") for network_id in ours]
-        return [network(each) for each in found if each]
+        with self._reading():
+            ours = [each["Id"] for each in listed if each["Driver"] == self._driver]
+            # one that went while we asked is None
+            found = [await self._get(f"/networks/{network_id}") for network_id in ours]
+            return [network(each) for each in found if each]
 
     async def every_network(self) -> list[EngineNetwork]:
         """See `Engine.every_network`."""
-        return [replace(network(each), endpoints=()) for each in await self._get("/networks")]
+        with self._reading():
+            return [replace(network(each), endpoints=()) for each in await self._get("/networks")]
 
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
@@ -85,14 +102,16 @@ class DockerEngine:
             if isinstance(error.__cause__, aiohttp.ClientResponseError):
                 return await self._one_of(name)  # engines before 25 refuse to choose between two of a name
             raise
-        # without a network of the name, the engine takes it for the beginning of an id
-        return network(found) if found and found["Name"] == name else None
+        with self._reading():
+            # without a network of the name, the engine takes it for the beginning of an id
+            return network(found) if found and found["Name"] == name else None
 
     async def add_network(self, wanted: NewNetwork) -> str:
         """See `Engine.add_network`."""
         body = network_request(wanted, self._driver, self._ipam_driver)
         reply = await self._ask("POST", "/networks/create", body, API if wanted.ipv4 else await self._without_ipv4())
-        return str(reply["Id"])
+        with self._reading():
+            return str(reply["Id"])
 
     async def delete_network(self, network_id: str) -> None:
         """See `Engine.delete_network`."""
@@ -101,16 +120,19 @@ class DockerEngine:
     async def container(self, container_id: str) -> EngineContainer | None:
         """See `Engine.container`."""
         found = await self._get(f"/containers/{container_id}/json")
-        return container(found) if found else None
+        with self._reading():
+            return container(found) if found else None
 
     async def sandbox(self, container_id: str) -> str:
         """See `Engine.sandbox`."""
         found = await self._get(f"/containers/{container_id}/json") or {}
-        return str((found.get("NetworkSettings") or {}).get("SandboxKey", ""))
+        with self._reading():
+            return str((found.get("NetworkSettings") or {}).get("SandboxKey", ""))
 
     async def sandboxes(self) -> set[str]:
         """See `Engine.sandboxes`."""
-        running = [str(each["Id"]) for each in await self._get("/containers/json")]
+        with self._reading():
+            running = [str(each["Id"]) for each in await self._get("/containers/json")]
         return {await self.sandbox(each) for each in running} - {""}
 
     async def events(self) -> AsyncGenerator[EngineEvent | None]:
@@ -132,8 +154,7 @@ class DockerEngine:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.UnixConnector(self._socket) if self._socket else aiohttp.TCPConnector()
-            self._session = aiohttp.ClientSession(connector=connector)
+            self._session = self._open_session(self._socket)
         return self._session
 
     async def _get(self, path: str) -> Any:
@@ -147,8 +168,9 @@ class DockerEngine:
 
     async def _one_of(self, name: str) -> EngineNetwork | None:
         """Of several networks of one name, ours if there is one, with the others as its twins."""
-        same = [each["Id"] for each in await self._get("/networks") if each["Name"] == name]
-        found = [network(each) for each in [await self._get(f"/networks/{one}") for one in same] if each]
+        with self._reading():
+            same = [each["Id"] for each in await self._get("/networks") if each["Name"] == name]
+            found = [network(each) for each in [await self._get(f"/networks/{one}") for one in same] if each]
         found.sort(key=lambda each: each.driver != self._driver)
         return replace(found[0], twins=tuple(found[1:])) if found else None
 
@@ -162,13 +184,15 @@ class DockerEngine:
                 if response.status == NOT_FOUND and method == "DELETE":
                     return None
                 said = await response.json(content_type=None)
-        text = " ".join(str(said.get("message", "")).split())
+                text = " ".join(str(said.get("message", "")).split())
         raise (Conflict if response.status in IN_THE_WAY else Invalid)(f"the Docker Engine refuses: {text}")
 
     async def _without_ipv4(self) -> str:
         """The version of the API for a network that has no IPv4."""
-        version = (await self._get("/version")).get("ApiVersion", "")
-        if _numbers(version) < _numbers(NO_IPV4_API):
+        found = await self._get("/version")
+        with self._reading():
+            version = _numbers(found.get("ApiVersion", ""))
+        if version < _numbers(NO_IPV4_API):
             raise Invalid("a network without IPv4 needs Docker Engine 28 or newer")
         return NO_IPV4_API
 
@@ -181,12 +205,27 @@ class DockerEngine:
     @contextmanager
     def _asking(self) -> Iterator[None]:
         self._refuse_to_wake()
+        with self._reading():
+            try:
+                yield
+            except _BROKEN as error:
+                # aiohttp's own text of a refused connection speaks of TLS, where there is none
+                text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                raise Unavailable(f"the Docker Engine at {self._docker_host} does not answer: {text}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, json.JSONDecodeError) as error:  # noqa: UP041
-            # aiohttp's own text of a refused connection speaks of TLS, where there is none
-            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Unavailable(f"the Docker Engine at {self._docker_host} does not answer: {text}") from error
+        except _UNREADABLE as error:
+            raise Unavailable(
+                f"the Docker Engine at {self._docker_host} answers what cannot be understood "
+                f"({type(error).__name__}: {error}); is it Docker 20.10 or later?"
+            ) from error
+
+
+def _open_session(socket: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket) if socket else aiohttp.TCPConnector())
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -221,7 +221,10 @@ class Engine(Protocol):
         ...
 
     def events(self) -> AsyncGenerator[EngineEvent | None]:
-        """Events of our networks and of containers from now on; the first item is None: the stream is open."""
+        """Events of our networks and of containers from now on; the first item is None: the stream is open.
+
+        It ends when the engine closes it. Whoever reads it closes it (`contextlib.aclosing`).
+        """
         ...
 
     async def close(self) -> None:

@@ -34,6 +34,9 @@ MIGRATIONS: tuple[str, ...] = (
 )
 """Each brings the file from one version to the next; `PRAGMA user_version` says which were run. Append only."""
 
+_FOREIGN = (sqlite3.Error, sqlite3.Warning, OSError, ValueError)
+"""Errors of SQLite and the files below it. A key that is no UTF-8 is a ValueError."""
+
 _Operation = Callable[[sqlite3.Connection], object]
 
 
@@ -59,7 +62,7 @@ class SqliteStore:
         self._refuse_if_closed()
         try:
             return _read(self._reader, key)
-        except sqlite3.Error as error:
+        except _FOREIGN as error:
             raise Unavailable(f"the state file cannot be read: {error}") from error
 
     async def scan(self, prefix: str) -> list[Entry]:
@@ -85,7 +88,8 @@ class SqliteStore:
             self._asked.put(None)
             await asyncio.to_thread(self._thread.join)
             if self._reader is not None:
-                self._reader.close()
+                with contextlib.suppress(*_FOREIGN):
+                    self._reader.close()
 
     async def _ask(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         self._refuse_if_closed()
@@ -115,7 +119,8 @@ class SqliteStore:
                 running = False
             if batch:
                 self._commit(batch)
-        self._connection.close()
+        with contextlib.suppress(*_FOREIGN):
+            self._connection.close()
 
     def _commit(self, batch: Sequence["_Asked"]) -> None:
         results: list[object]
@@ -124,9 +129,9 @@ class SqliteStore:
             results = [asked.operation(self._connection) for asked in batch]
             self._connection.execute("COMMIT")
         except Exception as error:  # whatever it is, those who wait are answered and the thread lives on
-            if not isinstance(error, sqlite3.Error):
+            if not isinstance(error, _FOREIGN):
                 log.exception("a bug in an operation on the state file")
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*_FOREIGN):
                 self._connection.execute("ROLLBACK")
             results = [Unavailable(f"the state file cannot be written: {error}")] * len(batch)
         loops = {asked.loop for asked in batch}
@@ -208,7 +213,7 @@ def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteSto
         if not path.exists():
             path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as error:
+    except _FOREIGN as error:
         raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
     try:
         _prepare(connection, path, migrations)
@@ -229,13 +234,13 @@ def read_sqlite(path: Path) -> list[Entry]:
     Raises:
         Unavailable: it cannot be used; the message says why and what to do.
     """
-    # no log beside it: the file is whole, and SQLite need not make the log's files to read it
-    whole = not Path(f"{path}-wal").exists()
-    url = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if whole else ''}"
     try:
+        # no log beside it: the file is whole, and SQLite need not make the log's files to read it
+        whole = not Path(f"{path}-wal").exists()
+        url = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if whole else ''}"
         with contextlib.closing(sqlite3.connect(url, uri=True)) as connection:
             return _list(connection, "") if _check(connection, path, len(MIGRATIONS)) else []
-    except sqlite3.OperationalError as error:
+    except (sqlite3.OperationalError, OSError, ValueError) as error:
         raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
     except sqlite3.Error as error:
         raise _damaged(path, error) from error

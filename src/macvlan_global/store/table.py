@@ -29,7 +29,7 @@ from macvlan_global.store.records import (
     RemovedRecord,
     decode_endpoint,
 )
-from macvlan_global.store.validate import VERSION, place_of, place_of_address, place_of_pool, version_of
+from macvlan_global.store.validate import VERSION, address_key, id_key, pool_key, version_of
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +74,19 @@ class Table(Generic[R]):
         store: Store,
         prefix: str,
         kind: type[R],
-        place: Callable[[R], tuple[str, ...]] | None = None,
+        key_of: Callable[[R], tuple[str, ...]] | None = None,
         *,
         decode: Callable[[bytes], R] | None = None,
     ) -> None:
         """Keep records of `kind` under `prefix` (no slash at the end).
 
-        `place` tells the parts of the key that a record belongs under, or raises ValueError if it makes no sense. What
-        is under another key cannot be read. Without `place` any key will do.
+        `key_of` gives the parts of the key that a record belongs under, or raises ValueError if it makes no sense. What
+        is under another key cannot be read. Without `key_of` any key will do.
         `decode` is for kinds that older releases wrote in another form.
         """
         self._store = store
         self._prefix = prefix
-        self._place = place
+        self._key_of = key_of
         self._left_alone = UnreadableLog(self.prefix)
         self._decode = decode or msgspec.json.Decoder(kind).decode
         self._encoder = msgspec.json.Encoder()
@@ -185,7 +185,7 @@ class Table(Generic[R]):
             raise Internal(f"{entry.key} was written by a newer macvlan-global; this one leaves it alone")
         try:
             record = self._decode(entry.value)
-            if self._place and self._key(self._place(record)) != entry.key:
+            if self._key_of and self._key(self._key_of(record)) != entry.key:
                 raise ValueError("it belongs under another key")
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise Internal(f"{entry.key} in the store cannot be read: {error}") from error
@@ -197,15 +197,13 @@ class Tables:
 
     def __init__(self, shared: Store, local: Store) -> None:
         """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
-        self.pools = Table(shared, "pools", PoolRecord, lambda r: place_of_pool(r.space, r.subnet, r.range))
-        self.addresses = Table(
-            shared, "addresses", AddressRecord, lambda r: place_of_address(r.space, r.subnet, r.address)
-        )
-        self.definitions = Table(shared, "definitions", DefinitionRecord, lambda r: place_of(r.id) and (r.name,))
-        self.removed = Table(shared, "removed", RemovedRecord, lambda r: place_of(r.id))
+        self.pools = Table(shared, "pools", PoolRecord, lambda r: pool_key(r.space, r.subnet, r.range))
+        self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
+        self.definitions = Table(shared, "definitions", DefinitionRecord, lambda r: id_key(r.id) and (r.name,))
+        self.removed = Table(shared, "removed", RemovedRecord, lambda r: id_key(r.id))
         self.names = Table(shared, "names", NameRecord)  # by host and endpoint
-        self.hosts = Table(shared, "hosts", HostRecord, lambda r: place_of(r.id))
-        self.alive = Table(shared, "alive", AliveRecord, lambda r: place_of(r.id))
+        self.hosts = Table(shared, "hosts", HostRecord, lambda r: id_key(r.id))
+        self.alive = Table(shared, "alive", AliveRecord, lambda r: id_key(r.id))
         self.networks = Table(local, "networks", NetworkRecord)
         self.endpoints = Table(local, "endpoints", EndpointRecord, decode=decode_endpoint)
         self.links = Table(local, "links", LinkRecord)

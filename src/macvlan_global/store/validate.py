@@ -1,13 +1,16 @@
-"""What makes a value in the store one to work with: anybody may have written it. Pure.
+"""Validation of stored values: a shared store can be written by anyone. Pure.
 
-Where a record belongs is told by its own contents. One that is under another key was copied or mistyped, and believing
-it would mean to see an address taken, or a host alive, that is not.
+The contents of a record give the key that it belongs under. A record under another key was copied or mistyped, and
+believing it would mean to see an address taken, or a host alive, that is not. Subnets and addresses are read here by
+the functions that read them later, so that no record passes which its users stumble over.
 """
 
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
+
+from macvlan_global.errors import Invalid
+from macvlan_global.subnets import Subnet, is_within, parse_address, parse_subnet
 
 VERSION = 1
 
@@ -20,15 +23,15 @@ _decoder = msgspec.json.Decoder(_Versioned)
 
 
 def version_of(value: bytes) -> int:
-    """The version of the schema that a value is of; this one's if it does not say so."""
+    """The version of the schema of a value; this version's if the value does not say so."""
     try:
         return _decoder.decode(value).v
     except (msgspec.DecodeError, ValueError, RecursionError):
         return VERSION
 
 
-def place_of_pool(space: str, subnet: str, part: str) -> tuple[str, ...]:
-    """The key of a pool with this range ("" for all of it), in parts.
+def pool_key(space: str, subnet: str, part: str) -> tuple[str, ...]:
+    """The parts of the key of a pool. `part` is its range in CIDR, "" for the whole subnet.
 
     Raises:
         ValueError: these are no subnet and a range of it.
@@ -36,25 +39,29 @@ def place_of_pool(space: str, subnet: str, part: str) -> tuple[str, ...]:
     whole = _subnet(subnet)
     if not part:
         return space, subnet
-    inside = _subnet(part)
-    if not (inside.version == whole.version and inside.prefixlen >= whole.prefixlen and inside[0] in whole):
+    if not is_within(_subnet(part), whole):
         raise ValueError(f"{part} is not inside {subnet}")
     return space, f"{subnet}~{part}"
 
 
-def place_of_address(space: str, subnet: str, address: str) -> tuple[str, ...]:
-    """The key of an address, in parts.
+def address_key(space: str, subnet: str, address: str) -> tuple[str, ...]:
+    """The parts of the key of an address, which is bare.
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: it is no address, or its subnet is none.
     """
     _subnet(subnet)
-    ip_address(address)
+    try:
+        found = parse_address(address, "address")
+    except Invalid as error:
+        raise ValueError(str(error)) from error
+    if "/" in address:
+        raise ValueError(f"address {address} has a prefix length; the address is {found}")
     return space, address
 
 
-def place_of(name: str) -> tuple[str, ...]:
-    """The key of what goes by an id or a name.
+def id_key(name: str) -> tuple[str, ...]:
+    """The key of a record that goes by an id or a name.
 
     Raises:
         ValueError: there is none.
@@ -65,5 +72,8 @@ def place_of(name: str) -> tuple[str, ...]:
 
 
 @lru_cache(1024)
-def _subnet(text: str) -> IPv4Network | IPv6Network:
-    return ip_network(text)
+def _subnet(text: str) -> Subnet:
+    try:
+        return parse_subnet(text, "subnet")
+    except Invalid as error:
+        raise ValueError(str(error)) from error

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.store.remote.members import Answer, AnswerLost, Members, NotAsked, Request
+from macvlan_global.store.remote.members import Answer, AnswerLost, HealthCheck, Members, NotAsked, Request
 
 pytestmark = pytest.mark.virtual_time
 
@@ -29,7 +29,7 @@ class _Write:
         return self._found.pop(0)
 
     async def run(self) -> str | None:
-        endpoints = Members(["127.0.0.1:1"], None, Request("GET", "/"), lambda _: True)
+        endpoints = Members(["127.0.0.1:1"], None, HealthCheck(Request("GET", "/"), lambda _: True))
         done = await endpoints.write(self.ask, self.settle, asyncio.get_running_loop().time() + 3)
         assert (self._attempts, self._found) == ([], [])
         return done
@@ -74,7 +74,7 @@ async def endpoints() -> AsyncIterator[Members]:
     """A store of one member, which answers some requests."""
     server = await asyncio.start_server(_serve, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
-    made = Members([f"127.0.0.1:{port}"], None, Request("GET", "/quick"), lambda _: True)
+    made = Members([f"127.0.0.1:{port}"], None, HealthCheck(Request("GET", "/quick"), lambda _: True))
     yield made
     await made.close()
     server.close()

@@ -43,8 +43,10 @@ from macvlan_global.store.remote.members import (
     BULK,
     Answer,
     AnswerLost,
+    HealthCheck,
     Members,
     NotAsked,
+    OpenSession,
     Request,
     deleted_by_somebody,
 )
@@ -80,24 +82,24 @@ _Operations = list[dict[str, Any]]
 class ConsulStore:
     """See `macvlan_global.store.ports.ClusterStore`. Made by `open_cluster_store`."""
 
-    def __init__(self, url: StoreUrl, access: StoreAccess) -> None:
-        """Know where the members are; nothing is asked yet.
+    def __init__(self, url: StoreUrl, access: StoreAccess, *, open_session: OpenSession | None = None) -> None:
+        """Know where the members are; nothing is asked yet. Another HTTP client is for tests.
 
         Raises:
             Invalid: a file of certificates cannot be used.
         """
         self._root = f"{url.prefix}/"
         self._headers = {"X-Consul-Token": access.token} if access.token else None
-        pulse = Request("GET", "/v1/status/leader")
-        self._endpoints = Members(url.endpoints, tls_context(access) if url.tls else None, pulse, has_leader)
+        health = HealthCheck(Request("GET", "/v1/status/leader"), has_leader)
+        self._members = Members(url.endpoints, tls_context(access) if url.tls else None, health, open_session)
         self._writes = Batcher[_Operations, _Done](self._transact)
 
     # --- keys
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
-        async with self._endpoints.operation() as until:
-            pair = await self._endpoints.read(lambda until: self._pair(key, until), until)
+        async with self._members.operation() as until:
+            pair = await self._members.read(lambda until: self._pair(key, until), until)
             return self._entry(pair) if pair else None
 
     async def scan(self, prefix: str) -> list[Entry]:
@@ -133,8 +135,8 @@ class ConsulStore:
             ours = pair and (pair.value or b"", pair.session) == (value, session)
             return (self._entry(pair) if pair and ours else None,) if pair else None
 
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.write(ask, settle, until)
+        async with self._members.operation() as until:
+            return await self._members.write(ask, settle, until)
 
     async def replace(self, entry: Entry, value: bytes) -> Entry | None:
         """See `Store.replace`."""
@@ -154,8 +156,8 @@ class ConsulStore:
                 return None
             return (self._entry(pair) if pair and (pair.value or b"") == value else None,)
 
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.write(ask, settle, until)
+        async with self._members.operation() as until:
+            return await self._members.write(ask, settle, until)
 
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
@@ -176,8 +178,8 @@ class ConsulStore:
                 return None
             raise deleted_by_somebody(entry)
 
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.write(ask, settle, until)
+        async with self._members.operation() as until:
+            return await self._members.write(ask, settle, until)
 
     async def _check_changed(self, entry: Entry, answer: Answer, until: float) -> None:
         """A refused transaction says why only in words: see whether it is what we expect.
@@ -190,15 +192,15 @@ class ConsulStore:
             raise refused(answer)
 
     async def _pair(self, key: str, until: float) -> ConsulPair | None:
-        answer = await self._endpoints.ask(self._read_request(key, "consistent"), until)
+        answer = await self._members.ask(self._read_request(key, "consistent"), until)
         if answer.status == NOT_FOUND:
             return None
-        return decode(checked(answer).body, list[ConsulPair])[0]
+        return next(iter(decode(checked(answer).body, list[ConsulPair])), None)
 
     async def _transact(self, writes: Sequence[_Operations], until: float) -> Sequence[_Done] | None:
         """Do several writes in one transaction: all of them, or none if one is in the way."""
         body = msgspec.json.encode([{"KV": operation} for operations in writes for operation in operations])
-        answer = await self._endpoints.ask(Request(_PUT, "/v1/txn", body, self._headers), until)
+        answer = await self._members.ask(Request(_PUT, "/v1/txn", body, self._headers), until)
         if answer.status != OK and len(writes) > 1:
             return None
         if answer.status == CONFLICT:
@@ -216,14 +218,16 @@ class ConsulStore:
     # --- names
 
     def _name(self, key: str) -> str:
-        """What a key is called in Consul. What a path cannot hold is escaped; prefixes stay prefixes."""
+        """The name of a key in Consul: what a path cannot hold is escaped; prefixes stay prefixes."""
         name = self._root + key
-        if "%" in name or "//" in name or "/." in name:
-            return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name)
-        return name
+        return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name) if _is_special(name) else name
 
     def _key(self, name: str) -> str:
-        return unquote(name, errors="strict")[len(self._root) :]
+        """The key of a name in Consul. A name that we would not give stays as it is: anybody may write there."""
+        if not _is_special(name):
+            return name[len(self._root) :]
+        key = unquote(name, errors="replace")[len(self._root) :]
+        return key if self._name(key) == name else name[len(self._root) :]
 
     def _read_request(self, key: str, options: str, *, bulk: bool = False) -> Request:
         path = f"/v1/kv/{quote(self._name(key), safe='/')}?{options}"
@@ -254,12 +258,12 @@ class ConsulStore:
         request = Request(_PUT, "/v1/session/create", msgspec.json.encode(session), self._headers)
 
         async def ask(until: float) -> Lease:
-            answer = checked(await self._endpoints.ask(request, until))
+            answer = checked(await self._members.ask(request, until))
             return StoreLease(self, decode(answer.body, Session).id)
 
-        async with self._endpoints.operation() as until:
+        async with self._members.operation() as until:
             # one that was made without our knowledge lapses
-            return await self._endpoints.read(ask, until)
+            return await self._members.read(ask, until)
 
     async def renew(self, lease: str) -> bool:
         """See `Leasing`."""
@@ -274,8 +278,8 @@ class ConsulStore:
 
     async def _of_session(self, action: str, lease: str) -> Answer:
         request = Request(_PUT, f"/v1/session/{action}/{lease}", headers=self._headers)
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.read(lambda until: self._endpoints.ask(request, until), until)
+        async with self._members.operation() as until:
+            return await self._members.read(lambda until: self._members.ask(request, until), until)
 
     # --- watches
 
@@ -306,13 +310,13 @@ class ConsulStore:
         if name.endswith("/"):
             operation = {"Verb": "cas", "Key": name, "Value": b"", "Index": 0}
             with contextlib.suppress(Unavailable, NotAsked, AnswerLost):  # it spares work, and no more
-                async with self._endpoints.operation() as until:
+                async with self._members.operation() as until:
                     await self._writes.ask(name, [operation], until)
 
     async def _whole(self, prefix: str) -> Answer:
         request = self._read_request(prefix, "recurse&consistent", bulk=True)
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.read(lambda until: self._endpoints.ask(request, until), until)
+        async with self._members.operation() as until:
+            return await self._members.read(lambda until: self._members.ask(request, until), until)
 
     async def _next(self, prefix: str, index: int) -> Answer:
         """The prefix as it is after something changed in it, or after a long time.
@@ -330,19 +334,24 @@ class ConsulStore:
             try:
                 if not lost_since:
                     # Consul adds up to a sixteenth to the time
-                    answer = found(await self._endpoints.long(request, WAIT * 1.2))
+                    answer = found(await self._members.long(request, WAIT * 1.2))
                     if index_of(answer) != index or loop.time() - begun >= WAIT:
                         return answer
-                return found(await self._endpoints.long(at_once, BULK))
+                return found(await self._members.long(at_once, BULK))
             except (NotAsked, AnswerLost):
                 lost_since = lost_since or loop.time()
-                await self._endpoints.regain(lost_since)
+                await self._members.reconnect_delay(lost_since)
 
     # --- the end
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._endpoints.close()
+        await self._members.close()
+
+
+def _is_special(name: str) -> bool:
+    """Whether something in a name is or must be escaped."""
+    return "%" in name or "//" in name or "/." in name
 
 
 def _difference(known: dict[str, Entry], new: dict[str, Entry]) -> Batch:

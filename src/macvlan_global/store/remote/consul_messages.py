@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.store.remote.members import Answer
+from macvlan_global.store.remote.members import UNREADABLE, Answer
 
 T = TypeVar("T")
 
@@ -90,5 +90,5 @@ def decode(body: bytes, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Unavailable(f"Consul answers what cannot be understood ({error}); is it Consul 1.8 or later?") from error

@@ -33,7 +33,7 @@ from macvlan_global.store.remote.etcd_messages import (
     decode,
 )
 from macvlan_global.store.remote.lease import StoreLease, id_of
-from macvlan_global.store.remote.members import BULK, AnswerLost, NotAsked, Refused, deleted_by_somebody
+from macvlan_global.store.remote.members import BULK, AnswerLost, NotAsked, OpenSession, Refused, deleted_by_somebody
 
 PAGE = 10_000
 """Keys of one answer of a scan. All pages are read at the revision of the first."""
@@ -44,23 +44,23 @@ _Transaction = dict[str, Any]
 class EtcdStore:
     """See `macvlan_global.store.ports.ClusterStore`. Made by `open_cluster_store`."""
 
-    def __init__(self, url: StoreUrl, access: StoreAccess) -> None:
-        """Know where the members are; nothing is asked yet.
+    def __init__(self, url: StoreUrl, access: StoreAccess, *, open_session: OpenSession | None = None) -> None:
+        """Know where the members are; nothing is asked yet. Another HTTP client is for tests.
 
         Raises:
             Invalid: a file of certificates cannot be used.
         """
         self._root = f"{url.prefix}/".encode()
-        self._gateway = Gateway(url, access)
-        self._endpoints = self._gateway.endpoints
+        self._gateway = Gateway(url, access, open_session)
+        self._members = self._gateway.members
         self._writes = Batcher[_Transaction, EtcdTxn](self._transact)
 
     # --- keys
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
-        async with self._endpoints.operation() as until:
-            pair = await self._endpoints.read(lambda until: self._pair(key, until), until)
+        async with self._members.operation() as until:
+            pair = await self._members.read(lambda until: self._pair(key, until), until)
             return self._entry(pair) if pair else None
 
     async def scan(self, prefix: str) -> list[Entry]:
@@ -92,8 +92,8 @@ class EtcdStore:
             ours = pair and (pair.value, pair.lease) == (value, lease)
             return (self._entry(pair) if pair and ours else None,) if pair else None
 
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.write(ask, settle, until)
+        async with self._members.operation() as until:
+            return await self._members.write(ask, settle, until)
 
     async def replace(self, entry: Entry, value: bytes) -> Entry | None:
         """See `Store.replace`."""
@@ -110,8 +110,8 @@ class EtcdStore:
                 return None
             return (self._entry(pair) if pair and pair.value == value else None,)
 
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.write(ask, settle, until)
+        async with self._members.operation() as until:
+            return await self._members.write(ask, settle, until)
 
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
@@ -127,8 +127,8 @@ class EtcdStore:
                 return None
             raise deleted_by_somebody(entry)
 
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.write(ask, settle, until)
+        async with self._members.operation() as until:
+            return await self._members.write(ask, settle, until)
 
     def _if_current(self, entry: Entry, operation: dict[str, Any]) -> dict[str, Any]:
         name = self._name(entry.key)
@@ -167,7 +167,7 @@ class EtcdStore:
             page = decode(checked(answer).body, Range)
             header = header or page.header
             entries += [self._entry(pair) for pair in page.kvs]
-            if not page.more:
+            if not page.more or not page.kvs:
                 return entries, header
             start = page.kvs[-1].key + b"\0"
 
@@ -194,9 +194,9 @@ class EtcdStore:
             granted = await self._gateway.post("/v3/lease/grant", {"TTL": max(1, round(seconds))}, Granted, until)
             return StoreLease(self, granted.id)
 
-        async with self._endpoints.operation() as until:
+        async with self._members.operation() as until:
             # one that was granted without our knowledge lapses
-            return await self._endpoints.read(ask, until)
+            return await self._members.read(ask, until)
 
     async def renew(self, lease: int) -> bool:
         """See `Leasing`."""
@@ -207,8 +207,8 @@ class EtcdStore:
                 raise AnswerLost("etcd could not renew a lease")
             return kept.result.ttl > 0
 
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.read(ask, until)
+        async with self._members.operation() as until:
+            return await self._members.read(ask, until)
 
     async def end(self, lease: int) -> None:
         """See `Leasing`."""
@@ -218,8 +218,8 @@ class EtcdStore:
             if answer.status != NOT_FOUND:
                 checked(answer)
 
-        async with self._endpoints.operation() as until:
-            await self._endpoints.read(ask, until)
+        async with self._members.operation() as until:
+            await self._members.read(ask, until)
 
     # --- watches
 
@@ -248,11 +248,11 @@ class EtcdStore:
                 self._gateway.forget_token()
             except (NotAsked, AnswerLost):
                 lost_since = lost_since or loop.time()
-                await self._endpoints.regain(lost_since)
+                await self._members.reconnect_delay(lost_since)
 
     async def _whole(self, prefix: str) -> tuple[list[Entry], Header]:
-        async with self._endpoints.operation() as until:
-            return await self._endpoints.read(lambda until: self._scan(prefix, until), until)
+        async with self._members.operation() as until:
+            return await self._members.read(lambda until: self._scan(prefix, until), until)
 
     async def _is_another_past(self, seen: Header) -> bool:
         """Whether the store was restored from an older copy since: its history is not the one that we saw."""
@@ -298,4 +298,4 @@ class EtcdStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._endpoints.close()
+        await self._members.close()

@@ -18,7 +18,7 @@ from macvlan_global.store.remote.etcd_messages import (
     has_leader,
     words,
 )
-from macvlan_global.store.remote.members import DEADLINE, Answer, Members, Request
+from macvlan_global.store.remote.members import DEADLINE, Answer, HealthCheck, Members, OpenSession, Request
 
 T = TypeVar("T")
 
@@ -26,14 +26,14 @@ T = TypeVar("T")
 class Gateway:
     """The members of one etcd. Without a user nothing is said of who asks, but in the certificate."""
 
-    def __init__(self, url: StoreUrl, access: StoreAccess) -> None:
+    def __init__(self, url: StoreUrl, access: StoreAccess, open_session: OpenSession | None = None) -> None:
         """Know where the members are; nothing is asked yet.
 
         Raises:
             Invalid: a file of certificates cannot be used.
         """
-        pulse = Request("POST", "/v3/maintenance/status", b"{}")
-        self.endpoints = Members(url.endpoints, tls_context(access) if url.tls else None, pulse, has_leader)
+        health = HealthCheck(Request("POST", "/v3/maintenance/status", b"{}"), has_leader)
+        self.members = Members(url.endpoints, tls_context(access) if url.tls else None, health, open_session)
         self._user, self._password = access.user, access.password
         self._token = ""
         self._renewing = asyncio.Lock()
@@ -55,11 +55,11 @@ class Gateway:
             Unavailable: the user is refused.
         """
         token = self._token
-        answer = await self.endpoints.ask(await self._request(path, body, until), until)
+        answer = await self.members.ask(await self._request(path, body, until), until)
         # 401 is a token that a member does not know (any more), 400 may be one from before users were changed
         if self._user and answer.status in {BAD_REQUEST, UNAUTHORIZED}:
             await self._renew_token(token or self._token, until)
-            answer = await self.endpoints.ask(await self._request(path, body, until), until)
+            answer = await self.members.ask(await self._request(path, body, until), until)
         return answer
 
     async def stream(self, path: str, body: object) -> AsyncGenerator[bytes, None]:
@@ -70,7 +70,7 @@ class Gateway:
             Unavailable: the user is refused.
         """
         until = asyncio.get_running_loop().time() + DEADLINE
-        return self.endpoints.stream(await self._request(path, body, until))
+        return self.members.stream(await self._request(path, body, until))
 
     def forget_token(self) -> None:
         """Ask for a new one next time: it may be too old for what does not say so."""
@@ -87,7 +87,7 @@ class Gateway:
             if self._token != refused:
                 return  # somebody else has renewed it
             body = msgspec.json.encode({"name": self._user, "password": self._password})
-            answer = await self.endpoints.ask(Request("POST", "/v3/auth/authenticate", body), until)
+            answer = await self.members.ask(Request("POST", "/v3/auth/authenticate", body), until)
             if answer.status == OK:
                 self._token = decode(answer.body, Token).token
             elif answer.status == BAD_REQUEST:

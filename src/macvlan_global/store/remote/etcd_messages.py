@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.store.remote.members import Answer
+from macvlan_global.store.remote.members import UNREADABLE, Answer
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ def words(answer: Answer) -> str:
     """Why etcd refuses."""
     try:
         return msgspec.json.decode(answer.body, type=Refusal).message or answer.text
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return answer.text
 
 
@@ -142,5 +142,5 @@ def decode(body: bytes, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Unavailable(f"etcd answers what cannot be understood ({error}); is it etcd 3.4 or later?") from error

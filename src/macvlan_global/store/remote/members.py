@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from macvlan_global.errors import Unavailable
@@ -35,7 +36,7 @@ LOST = 5.0
 """Seconds without any member after which a watch is given up: longer than an election takes where all is well."""
 
 QUIET = 2.0
-"""Seconds without a word from a member after which a watch asks whether it still lives."""
+"""Seconds without an answer of a member after which a watch checks its health."""
 
 BULK = 30.0
 """Seconds that a read of many keys may take, as long as bytes come."""
@@ -44,6 +45,16 @@ PAUSE = 0.05
 """Seconds between two rounds over members that all failed."""
 
 OK, SERVER_ERROR = 200, 500
+
+_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""No connection: nothing was asked."""
+
+_BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, EOFError)
+"""Whatever else the transport raises. Timeouts and TLS are OSErrors; unreadable names and numbers are ValueErrors."""
+
+
+UNREADABLE = (ValueError, RecursionError)
+"""Errors of msgspec about a body: its own are ValueErrors, and so is that of Python for text that is not UTF-8."""
 
 
 def deleted_by_somebody(entry: Entry) -> Unavailable:
@@ -88,6 +99,18 @@ class Request:
     bulk: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A cheap request, and whether its answer says that the member is part of a cluster with a leader."""
+
+    request: Request
+    passed: Callable[[Answer], bool]
+
+
+OpenSession = Callable[[ssl.SSLContext | None], aiohttp.ClientSession]
+"""Makes the HTTP client for members that speak this TLS, or plain HTTP."""
+
+
 class Members:
     """The members of one store, as one client of it sees them."""
 
@@ -95,22 +118,22 @@ class Members:
         self,
         endpoints: Sequence[str],
         tls: ssl.SSLContext | None,
-        pulse: Request,
-        healthy: Callable[[Answer], bool],
+        health: HealthCheck,
+        open_session: "OpenSession | None" = None,
     ) -> None:
         """Know the members; nothing is asked yet.
 
         Args:
             endpoints: `HOST:PORT` each, the preferred one first.
             tls: how to speak TLS with them; None for plain HTTP.
-            pulse: a cheap request, by which a member shows that it lives.
-            healthy: whether the answer to it says that the member is part of a cluster with a leader.
+            health: the health check of a member.
+            open_session: makes the HTTP client, on first use; another one is for tests.
         """
         self._roots = [f"{'https' if tls else 'http'}://{each}" for each in endpoints]
         self._names = list(endpoints)
         self._tls = tls
-        self._pulse = pulse
-        self._healthy = healthy
+        self._health = health
+        self._open_session = open_session or _open_session
         self._current = 0
         self._why: dict[int, str] = {}
         self._heard: dict[int, float] = {}
@@ -223,16 +246,16 @@ class Members:
         try:
             async with self._send(index, request, times) as response:
                 answer = Answer(response.status, await response.read(), response.headers)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotAsked(self._blame(index, error)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AnswerLost(self._blame(index, error)) from error
+        except _UNREACHABLE as error:
+            raise NotAsked(self._mark_failed(index, error)) from error
+        except _BROKEN as error:
+            raise AnswerLost(self._mark_failed(index, error)) from error
         if answer.status >= SERVER_ERROR:
             # no leader, a leader that changed, a disk that is full: another member may do better
             self._why[index] = f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
             raise AnswerLost(self._why[index])
-        self._praise(index)
+        self._mark_ok(index)
         return answer
 
     def _send(
@@ -240,9 +263,7 @@ class Members:
     ) -> "aiohttp.client._RequestContextManager":
         self.refuse_if_closed_for_good()
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls or True, socket_factory=_kept_alive)
-            # packing costs a member of the store more time than it saves on the wire between machines that are near
-            self._session = aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
+            self._session = self._open_session(self._tls)
         return self._session.request(
             request.method,
             URL(self._roots[index] + request.path, encoded=True),
@@ -252,7 +273,7 @@ class Members:
             allow_redirects=False,
         )
 
-    def _blame(self, index: int, error: BaseException) -> str:
+    def _mark_failed(self, index: int, error: BaseException) -> str:
         self._why[index] = _reason(error)
         self._pass_over(index)
         return self._why[index]
@@ -262,7 +283,7 @@ class Members:
         if self._current == index:  # many requests may fail at once, and one step is enough
             self._current = (index + 1) % len(self._roots)
 
-    def _praise(self, index: int) -> None:
+    def _mark_ok(self, index: int) -> None:
         self._why.clear()
         self._answered = self._heard[index] = asyncio.get_running_loop().time()
         self._refuse_until = 0.0
@@ -273,35 +294,35 @@ class Members:
         """A request that the member answers when there is something to tell, `patience` seconds later at most.
 
         Raises:
-            NotAsked, AnswerLost: see there; also if the member shows no sign of life meanwhile.
+            NotAsked, AnswerLost: see there; also if the member fails a health check meanwhile.
             Unavailable: the store was closed meanwhile.
         """
         index = self._current
         times = aiohttp.ClientTimeout(total=patience, sock_connect=1.0)
-        return await self._beside_pulse(index, self._ask(index, request, times))
+        return await self._with_health_checks(index, self._ask(index, request, times))
 
     async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         """Pieces of an answer that has no end, as they come.
 
         Raises:
-            NotAsked, AnswerLost: see there; also when it ends, and if the member shows no sign of life.
+            NotAsked, AnswerLost: see there; also when it ends, and if the member fails a health check.
             Refused: the member answered with an error.
             Unavailable: the store was closed meanwhile.
         """
         index = self._current
         times = aiohttp.ClientTimeout(total=None, sock_connect=1.0)
         try:
-            response = await self._beside_pulse(index, self._response(index, request, times))
+            response = await self._with_health_checks(index, self._response(index, request, times))
             try:
-                while piece := await self._beside_pulse(index, response.content.readany()):
+                while piece := await self._with_health_checks(index, response.content.readany()):
                     self._heard[index] = asyncio.get_running_loop().time()
                     yield piece
             finally:
                 response.close()
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotAsked(self._blame(index, error)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AnswerLost(self._blame(index, error)) from error
+        except _UNREACHABLE as error:
+            raise NotAsked(self._mark_failed(index, error)) from error
+        except _BROKEN as error:
+            raise AnswerLost(self._mark_failed(index, error)) from error
         self._pass_over(index)
         raise AnswerLost("the answer ended")
 
@@ -316,8 +337,8 @@ class Members:
         self._pass_over(index)
         raise AnswerLost(self._why[index])
 
-    async def _beside_pulse(self, index: int, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work`, and see to it that the member lives as long as nothing comes."""
+    async def _with_health_checks(self, index: int, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for `work`, and check the health of the member for as long as nothing comes."""
         task = asyncio.ensure_future(work)
         closed = asyncio.ensure_future(self._closed.wait())
         try:
@@ -326,24 +347,24 @@ class Members:
                 self.refuse_if_closed()
                 if task.done():
                     return task.result()
-                await self._feel_pulse(index)
+                await self._check_health(index)
         finally:
             for each in (task, closed):
                 each.cancel()
             await asyncio.gather(task, closed, return_exceptions=True)
 
-    async def _feel_pulse(self, index: int) -> None:
+    async def _check_health(self, index: int) -> None:
         if asyncio.get_running_loop().time() - self._heard.get(index, 0.0) < QUIET:
             return  # it has just answered somebody else here
         times = aiohttp.ClientTimeout(total=DEADLINE / 2, sock_connect=1.0)
-        answer = await self._ask(index, self._pulse, times)
-        if not self._healthy(answer):
+        answer = await self._ask(index, self._health.request, times)
+        if not self._health.passed(answer):
             self._why[index] = "it has no leader"
             self._pass_over(index)
             raise AnswerLost(self._why[index])
 
-    async def regain(self, lost_since: float) -> None:
-        """Wait a little before a watch is begun again.
+    async def reconnect_delay(self, lost_since: float) -> None:
+        """Wait for a moment before a watch is begun again.
 
         Raises:
             Unavailable: it is lost for too long.
@@ -372,6 +393,12 @@ class Members:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def _open_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls or True, socket_factory=_kept_alive)
+    # packing costs a member of the store more time than it saves on the wire between machines that are near
+    return aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
 
 
 def _kept_alive(address: Any) -> socket.socket:
