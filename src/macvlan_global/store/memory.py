@@ -18,15 +18,6 @@ class _Watcher:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(slots=True)
-class _Term:
-    """One lease: until when it lasts, and what goes with it."""
-
-    seconds: float
-    until: float
-    keys: set[str] = field(default_factory=set)
-
-
 @dataclass(frozen=True, slots=True)
 class Saved:
     """The contents of a store at one time, to be put back with `restore`."""
@@ -42,7 +33,7 @@ class _Contents:
     def __init__(self, now: Callable[[], float] | None) -> None:
         self.entries: dict[str, Entry] = {}
         self.leased: dict[str, MemoryLease] = {}
-        self.terms: dict[MemoryLease, _Term] = {}
+        self.leases: dict[MemoryLease, None] = {}
         self.revision = 0
         self.watchers: list[_Watcher] = []
         self._now = now
@@ -60,8 +51,8 @@ class _Contents:
         del self.entries[key]
         self.revision += 1
         lease = self.leased.pop(key, None)
-        if lease is not None and (term := self.terms.get(lease)):
-            term.keys.discard(key)
+        if lease is not None:
+            lease.keys.discard(key)
         self._tell(key, None)
 
     def _tell(self, key: str, entry: Entry | None) -> None:
@@ -76,36 +67,25 @@ class _Contents:
 
     # --- leases
 
-    def begin(self, lease: "MemoryLease", seconds: float) -> None:
-        self.terms[lease] = _Term(seconds, self.now() + seconds)
-        self._wake_at_end(lease)
-
-    def renew(self, lease: "MemoryLease") -> bool:
-        term = self.terms.get(lease)
-        if term is not None:
-            term.until = self.now() + term.seconds
-        return term is not None
-
     def end(self, lease: "MemoryLease") -> None:
-        term = self.terms.pop(lease, None)
-        for key in sorted(term.keys) if term else ():
+        self.leases.pop(lease, None)
+        for key in sorted(lease.keys):
             self.remove(key)
 
-    def lapse(self) -> None:
+    def expire(self) -> None:
         now = self.now()
-        for lease in [lease for lease, term in self.terms.items() if term.until <= now]:
+        for lease in [lease for lease in self.leases if lease.until <= now]:
             self.end(lease)
 
-    def _wake_at_end(self, lease: "MemoryLease") -> None:
+    def wake_at_end(self, lease: "MemoryLease") -> None:
         """On the loop's own clock leases end by themselves; somebody else's clock cannot be waited for."""
-        term = self.terms.get(lease)
-        if self._now is not None or term is None:
+        if self._now is not None or lease not in self.leases:
             return
         loop = asyncio.get_running_loop()
-        if term.until <= loop.time():
+        if lease.until <= loop.time():
             self.end(lease)
         else:
-            loop.call_at(term.until, self._wake_at_end, lease)
+            loop.call_at(lease.until, self.wake_at_end, lease)
 
 
 class MemoryStore:
@@ -130,7 +110,7 @@ class MemoryStore:
 
     def lapse(self) -> None:
         """End the leases whose time is over."""
-        self._contents.lapse()
+        self._contents.expire()
 
     def save(self) -> Saved:
         """A snapshot, as an operator takes one."""
@@ -141,14 +121,14 @@ class MemoryStore:
         """Put a snapshot back: what was written since is lost, and revisions begin again where they were then."""
         contents = self._contents
         contents.entries, contents.revision, contents.leased = dict(saved.entries), saved.revision, {}
-        for term in contents.terms.values():
-            term.keys.clear()
+        for lease in contents.leases:
+            lease.keys.clear()
         for key, lease in saved.leased.items():
-            if (known := contents.terms.get(lease)) is None:
-                del contents.entries[key]  # its lease ended meanwhile; a real store ends it a little later
-            else:
+            if lease in contents.leases:
                 contents.leased[key] = lease
-                known.keys.add(key)
+                lease.keys.add(key)
+            else:
+                del contents.entries[key]  # its lease ended meanwhile; a real store ends it a little later
         for watcher in contents.watchers:
             watcher.whole = True
             watcher.news.set()
@@ -184,8 +164,9 @@ class MemoryStore:
     async def lease(self, seconds: float) -> Lease:
         """See `ClusterStore.lease`."""
         self._begin()
-        lease = MemoryLease(self)
-        self._contents.begin(lease, seconds)
+        lease = MemoryLease(self._contents, seconds, self._begin)
+        self._contents.leases[lease] = None
+        self._contents.wake_at_end(lease)
         return lease
 
     async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
@@ -193,10 +174,10 @@ class MemoryStore:
         self._begin()
         if key in self._contents.entries:
             return None
-        if not isinstance(lease, MemoryLease) or lease not in self._contents.terms:
+        if not isinstance(lease, MemoryLease) or lease not in self._contents.leases:
             raise Unavailable("the lease has ended")
         self._contents.leased[key] = lease
-        self._contents.terms[lease].keys.add(key)
+        lease.keys.add(key)
         return self._contents.write(key, value)
 
     async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
@@ -233,34 +214,33 @@ class MemoryStore:
     def _begin(self) -> None:
         if self._closed:
             raise Unavailable("the store is closed: the driver is stopping")
-        self._contents.lapse()
+        self._contents.expire()
 
     def _is_current(self, entry: Entry) -> bool:
         current = self._contents.entries.get(entry.key)
         return current is not None and current.revision == entry.revision
 
-    async def renew(self, lease: "MemoryLease") -> bool:
-        """For `MemoryLease`."""
-        self._begin()
-        return self._contents.renew(lease)
-
-    async def end(self, lease: "MemoryLease") -> None:
-        """For `MemoryLease`."""
-        self._begin()
-        self._contents.end(lease)
-
 
 class MemoryLease:
-    """See `macvlan_global.store.ports.Lease`."""
+    """See `macvlan_global.store.ports.Lease`: until when it lasts, and the keys that go with it."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        """Made by `MemoryStore.lease`."""
-        self._store = store
+    def __init__(self, contents: _Contents, seconds: float, refuse_if_closed: Callable[[], None]) -> None:
+        """Made by `MemoryStore.lease`, for this many seconds."""
+        self.until = contents.now() + seconds
+        self.keys: set[str] = set()
+        self._contents = contents
+        self._seconds = seconds
+        self._refuse_if_closed = refuse_if_closed
 
     async def renew(self) -> bool:
         """See `Lease.renew`."""
-        return await self._store.renew(self)
+        self._refuse_if_closed()
+        if self not in self._contents.leases:
+            return False
+        self.until = self._contents.now() + self._seconds
+        return True
 
     async def end(self) -> None:
         """See `Lease.end`."""
-        await self._store.end(self)
+        self._refuse_if_closed()
+        self._contents.end(self)

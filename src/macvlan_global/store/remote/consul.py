@@ -10,7 +10,7 @@ Consul tells nobody what changed: whoever waits for a prefix gets all of it agai
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -38,7 +38,6 @@ from macvlan_global.store.remote.consul_messages import (
     is_folder,
     refused,
 )
-from macvlan_global.store.remote.lease import StoreLease, id_of
 from macvlan_global.store.remote.members import (
     BULK,
     Answer,
@@ -112,7 +111,9 @@ class ConsulStore:
 
     async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
         """See `ClusterStore.create_with`."""
-        return await self._create(key, value, id_of(lease, str))
+        if not isinstance(lease, ConsulLease):
+            raise TypeError(f"{lease!r} is a lease of another store")
+        return await self._create(key, value, lease.session)
 
     async def _create(self, key: str, value: bytes, session: str) -> Entry | None:
         name = self._name(key)
@@ -259,27 +260,11 @@ class ConsulStore:
 
         async def ask(until: float) -> Lease:
             answer = checked(await self._members.ask(request, until))
-            return StoreLease(self, decode(answer.body, Session).id)
+            return ConsulLease(self._members, decode(answer.body, Session).id, self._headers)
 
         async with self._members.operation() as until:
-            # one that was made without our knowledge lapses
+            # one that was made without our knowledge expires
             return await self._members.read(ask, until)
-
-    async def renew(self, lease: str) -> bool:
-        """See `Leasing`."""
-        answer = await self._of_session("renew", lease)
-        if answer.status != NOT_FOUND:
-            checked(answer)
-        return answer.status == OK
-
-    async def end(self, lease: str) -> None:
-        """See `Leasing`."""
-        checked(await self._of_session("destroy", lease))
-
-    async def _of_session(self, action: str, lease: str) -> Answer:
-        request = Request(_PUT, f"/v1/session/{action}/{lease}", headers=self._headers)
-        async with self._members.operation() as until:
-            return await self._members.read(lambda until: self._members.ask(request, until), until)
 
     # --- watches
 
@@ -347,6 +332,32 @@ class ConsulStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._members.close()
+
+
+class ConsulLease:
+    """See `macvlan_global.store.ports.Lease`: a session of Consul."""
+
+    def __init__(self, members: Members, session: str, headers: Mapping[str, str] | None) -> None:
+        """Made by `ConsulStore.lease`; `session` is its id."""
+        self.session = session
+        self._members = members
+        self._headers = headers
+
+    async def renew(self) -> bool:
+        """See `Lease.renew`."""
+        answer = await self._ask("renew")
+        if answer.status != NOT_FOUND:
+            checked(answer)
+        return answer.status == OK
+
+    async def end(self) -> None:
+        """See `Lease.end`."""
+        checked(await self._ask("destroy"))
+
+    async def _ask(self, action: str) -> Answer:
+        request = Request(_PUT, f"/v1/session/{action}/{self.session}", headers=self._headers)
+        async with self._members.operation() as until:
+            return await self._members.read(lambda until: self._members.ask(request, until), until)
 
 
 def _is_special(name: str) -> bool:

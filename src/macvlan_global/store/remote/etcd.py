@@ -32,7 +32,6 @@ from macvlan_global.store.remote.etcd_messages import (
     checked,
     decode,
 )
-from macvlan_global.store.remote.lease import StoreLease, id_of
 from macvlan_global.store.remote.members import BULK, AnswerLost, NotAsked, OpenSession, Refused, deleted_by_somebody
 
 PAGE = 10_000
@@ -73,7 +72,9 @@ class EtcdStore:
 
     async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
         """See `ClusterStore.create_with`."""
-        return await self._create(key, value, id_of(lease, int))
+        if not isinstance(lease, EtcdLease):
+            raise TypeError(f"{lease!r} is a lease of another store")
+        return await self._create(key, value, lease.id)
 
     async def _create(self, key: str, value: bytes, lease: int) -> Entry | None:
         name = self._name(key)
@@ -192,34 +193,11 @@ class EtcdStore:
 
         async def ask(until: float) -> Lease:
             granted = await self._gateway.post("/v3/lease/grant", {"TTL": max(1, round(seconds))}, Granted, until)
-            return StoreLease(self, granted.id)
+            return EtcdLease(self._gateway, granted.id)
 
         async with self._members.operation() as until:
-            # one that was granted without our knowledge lapses
+            # one that was granted without our knowledge expires
             return await self._members.read(ask, until)
-
-    async def renew(self, lease: int) -> bool:
-        """See `Leasing`."""
-
-        async def ask(until: float) -> bool:
-            kept = await self._gateway.post("/v3/lease/keepalive", {"ID": lease}, KeptAlive, until)
-            if kept.result is None:  # an error within an answer that had begun
-                raise AnswerLost("etcd could not renew a lease")
-            return kept.result.ttl > 0
-
-        async with self._members.operation() as until:
-            return await self._members.read(ask, until)
-
-    async def end(self, lease: int) -> None:
-        """See `Leasing`."""
-
-        async def ask(until: float) -> None:
-            answer = await self._gateway.ask("/v3/lease/revoke", {"ID": lease}, until)
-            if answer.status != NOT_FOUND:
-                checked(answer)
-
-        async with self._members.operation() as until:
-            await self._members.read(ask, until)
 
     # --- watches
 
@@ -299,3 +277,35 @@ class EtcdStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._members.close()
+
+
+class EtcdLease:
+    """See `macvlan_global.store.ports.Lease`: a lease of etcd."""
+
+    def __init__(self, gateway: Gateway, id: int) -> None:  # noqa: A002 - the name that etcd gives it
+        """Made by `EtcdStore.lease`."""
+        self.id = id
+        self._gateway = gateway
+
+    async def renew(self) -> bool:
+        """See `Lease.renew`."""
+
+        async def ask(until: float) -> bool:
+            kept = await self._gateway.post("/v3/lease/keepalive", {"ID": self.id}, KeptAlive, until)
+            if kept.result is None:  # an error within an answer that had begun
+                raise AnswerLost("etcd could not renew a lease")
+            return kept.result.ttl > 0
+
+        async with self._gateway.members.operation() as until:
+            return await self._gateway.members.read(ask, until)
+
+    async def end(self) -> None:
+        """See `Lease.end`."""
+
+        async def ask(until: float) -> None:
+            answer = await self._gateway.ask("/v3/lease/revoke", {"ID": self.id}, until)
+            if answer.status != NOT_FOUND:
+                checked(answer)
+
+        async with self._gateway.members.operation() as until:
+            await self._gateway.members.read(ask, until)
