@@ -34,6 +34,7 @@ from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.scope_label import ScopeLabel
 from macvlan_global.store.access import StoreAccess, is_cluster
+from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.table import Tables
@@ -88,7 +89,7 @@ class Daemon:
         stack.push_async_callback(local.close)
         alone = Tables(local, local)
         own = await load_identity(alone.identity, await asyncio.to_thread(machine_fingerprint))
-        label = ScopeLabel(alone.identity, self._engine)
+        label = ScopeLabel(KnownEngine(alone), self._engine)
         config = self._config
         if not config.scope:
             config = msgspec.structs.replace(config, scope=await label.ask() or config.effective_scope())

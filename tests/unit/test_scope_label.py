@@ -7,6 +7,7 @@ from macvlan_global.config import scope_of_labels
 from macvlan_global.engine.ports import EngineInfo
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.scope_label import ScopeLabel
+from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
 from testkit.fake_engine import FakeEngine
@@ -32,7 +33,7 @@ async def labelled() -> tuple[ScopeLabel, Labelled, Tables]:
     await load_identity(tables.identity, "machine")
     rig = await Rig.build()
     engine = Labelled(rig.driver, rig.kernel)
-    return ScopeLabel(tables.identity, engine), engine, tables
+    return ScopeLabel(KnownEngine(tables), engine), engine, tables
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ async def test_an_engine_that_answers_is_believed() -> None:
     engine.labels = ("macvlan-global.scope=local",)
     assert await label.ask() == "local"
     engine.labels = None
-    assert await ScopeLabel(tables.identity, engine).ask() == "local"
+    assert await ScopeLabel(KnownEngine(tables), engine).ask() == "local"
 
 
 async def test_a_label_that_came_meanwhile_makes_the_driver_start_anew() -> None:
@@ -72,7 +73,7 @@ async def test_a_label_that_came_meanwhile_makes_the_driver_start_anew() -> None
     with pytest.raises(Conflict, match="label asks for scope local by now"):
         await hear(None)
     engine.labels = None
-    assert await ScopeLabel(tables.identity, engine).ask() == "local"
+    assert await ScopeLabel(KnownEngine(tables), engine).ask() == "local"
 
 
 async def test_a_scope_that_is_configured_is_stronger() -> None:

@@ -19,6 +19,7 @@ from macvlan_global.attach.options import AttachWay, NetworkOptions
 from macvlan_global.errors import Invalid
 from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanSpec
 from macvlan_global.parents.rules import Parent
+from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.records import EndpointRecord, NetworkRecord
 from macvlan_global.store.table import Row, Tables
 
@@ -40,7 +41,7 @@ class Attacher:
     def __init__(self, kernel: Kernel, tables: Tables, *, default: AttachWay = "plain") -> None:
         """`default` is the attach mode of networks that were made without one."""
         self._kernel = kernel
-        self.quirks = EngineQuirks(tables.identity)
+        self.quirks = EngineQuirks(KnownEngine(tables))
         self._advertiser = Advertiser(kernel)
         self.deferred = DeferredDeletion(kernel, tables.endpoints)
         self._default = default

@@ -2,11 +2,8 @@
 
 import re
 
-import msgspec
-
 from macvlan_global.engine.ports import EngineInfo
-from macvlan_global.store.records import IdentityRecord
-from macvlan_global.store.table import Table
+from macvlan_global.store.known_engine import KnownEngine
 
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _CRASHES, _FIXED = (28, 0), (29, 7)
@@ -16,25 +13,21 @@ class EngineQuirks:
     """The engine's version and live-restore setting, read when it connects and stored: while an engine starts, it
     requests links and answers no questions."""
 
-    def __init__(self, table: Table[IdentityRecord]) -> None:
-        """`table` holds this host's identity."""
-        self._table = table
+    def __init__(self, known: KnownEngine) -> None:
+        """`known` remembers the engine beyond this run of the driver."""
+        self._known = known
         self._version = ""
         self._live_restore = False
 
     async def load(self) -> None:
         """Load what an earlier run of the driver stored."""
-        if row := await self._table.get("this"):
-            self._version, self._live_restore = row.record.engine_version, row.record.live_restore
+        known = await self._known.read()
+        self._version, self._live_restore = known.version, known.live_restore
 
     async def learn(self, info: EngineInfo) -> None:
         """Store the engine's version and setting."""
         self._version, self._live_restore = info.version, info.live_restore
-        row = await self._table.get("this")
-        known = row and (row.record.engine_version, row.record.live_restore)
-        if row and known != (info.version, info.live_restore):
-            fresh = msgspec.structs.replace(row.record, engine_version=info.version, live_restore=info.live_restore)
-            await self._table.replace(row, fresh)
+        await self._known.remember_quirks(info.version, live_restore=info.live_restore)
 
     def why_not_inside(self) -> str:
         """The reason for which links must not be made inside containers, "" if they may.

@@ -1,4 +1,4 @@
-"""Who this host is: an id of its own, for good, kept in its state folder."""
+"""The identity of this host: a random id of its own, for good, kept in its state folder."""
 
 import hashlib
 import logging
@@ -18,9 +18,9 @@ ROW = "this"
 
 
 def machine_fingerprint(path: Path = MACHINE_ID) -> str:
-    """What tells this machine from others, "" if nothing does.
+    """A hash that tells this machine from others, "" if nothing does.
 
-    Not the id itself: machine-id(5) wants that kept on the machine.
+    Not the machine's id itself: machine-id(5) wants that kept on the machine.
     """
     try:
         text = path.read_text().strip()

@@ -28,6 +28,7 @@ from macvlan_global.replication.decide import (
 )
 from macvlan_global.replication.definition import to_create
 from macvlan_global.replication.mirror import MirroredTable
+from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.records import DefinitionRecord, RemovedRecord
 from macvlan_global.store.table import Tables
 
@@ -99,9 +100,9 @@ class Executor:
 
     async def is_same_engine(self) -> bool:
         """Whether the engine is the one that this host's records are about, with its data."""
-        row = await self._tables.identity.get("this")
+        known = await KnownEngine(self._tables).read()
         found = (await self._engine.info()).id
-        return bool(row and found and row.record.engine == found)
+        return bool(found) and known.id == found
 
     async def _publish(self, action: Publish) -> Outcome:
         definition = action.definition

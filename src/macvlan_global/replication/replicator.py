@@ -19,8 +19,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import msgspec
-
 from macvlan_global.engine.ports import Engine, NetworkEvent
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
 from macvlan_global.replication.apply import Executor, LocalNetworks, Outcome
@@ -38,6 +36,7 @@ from macvlan_global.replication.decide import (
 )
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.observe import Observer
+from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.table import Tables
 
@@ -151,8 +150,8 @@ class Replicator:
         """
         found = (await self._engine.info()).id
         here = {each.id for each in await self._engine.every_network()}
-        row = await self._tables.identity.get("this")
-        if row and found and row.record.engine != found:
+        known = KnownEngine(self._tables)
+        if found and (await known.read()).id != found:
             for network in (await self._observer.local()).networks.values():
                 if network.published and network.id not in here:
                     log.warning(
@@ -160,7 +159,7 @@ class Replicator:
                         network.name or network.id[:12],
                     )
                     await self._networks.delete(network.id, everywhere=False)
-            await self._tables.identity.replace(row, msgspec.structs.replace(row.record, engine=found))
+            await known.remember_id(found)
         self._engine_known = True
         self._request_resync()
 

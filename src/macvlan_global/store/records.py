@@ -178,12 +178,10 @@ class LinkRecord(Record, frozen=True, kw_only=True):
 
 
 class IdentityRecord(Record, frozen=True, kw_only=True):
-    """Who this host is, for good: a random id that survives restarts and changes of the host's name.
+    """The identity of this host, for good: a random id that survives restarts and changes of the host's name.
 
-    `machine` is what identified the machine when it was written: a copied state folder is then known for a copy.
-    `engine` is the id of the engine whose networks the state is about, "" while it is not known; `label` is the scope
-    that a label of that engine asked for, "" if none did. The engine's version and whether its containers outlive it
-    are as it last said.
+    `machine` is the machine's fingerprint when it was written: a copied state folder is then known for a copy. The
+    other fields are no longer written: they are those of `EngineRecord`, in state files of earlier drivers.
     """
 
     id: str
@@ -191,6 +189,20 @@ class IdentityRecord(Record, frozen=True, kw_only=True):
     engine: str = ""
     label: str = ""
     engine_version: str = ""
+    live_restore: bool = False
+
+
+class EngineRecord(Record, frozen=True, kw_only=True):
+    """The engine of the host `host` as last seen. Empty fields are not known.
+
+    `id` is that of the engine's data, which this host's networks are about. `label` is the scope that its label asks
+    for. `live_restore` says that its containers outlive it.
+    """
+
+    host: str
+    id: str = ""
+    label: str = ""
+    version: str = ""
     live_restore: bool = False
 
 

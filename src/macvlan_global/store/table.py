@@ -18,6 +18,7 @@ from macvlan_global.store.records import (
     AliveRecord,
     DefinitionRecord,
     EndpointRecord,
+    EngineRecord,
     HostRecord,
     IdentityRecord,
     LinkRecord,
@@ -208,6 +209,7 @@ class Tables:
         self.endpoints = Table(local, "endpoints", EndpointRecord, decode=decode_endpoint)
         self.links = Table(local, "links", LinkRecord)
         self.identity = Table(local, "identity", IdentityRecord)  # one row, "this"
+        self.engine = Table(local, "engine", EngineRecord)  # one row, "this"
         self.pending = Table(local, "pending", PendingRecord)
 
     async def foreign(self) -> list[str]:

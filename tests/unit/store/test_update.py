@@ -109,11 +109,9 @@ COMPARE_AND_SWAP = {
     "ipam.pools": 3,
     "store.table": 3,
     # these still have to become an `update`; the list only shrinks
-    "attach.engine_quirks": 1,
     "driver.endpoints": 2,
     "driver.networks": 2,
     "replication.apply": 1,
-    "replication.replicator": 1,
 }
 """Modules that may call `replace` of a table or a store, and how often."""
 
