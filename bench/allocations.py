@@ -34,13 +34,13 @@ def _ours(count: int) -> Figures:
 
 
 async def _allocate(folder: Path, count: int) -> float:
-    async with address_book(folder) as (pools, _):
-        await pools.load()
-        pool, _ = await pools.request_pool("10.0.0.0/8", "", {}, ipv6=False)
+    async with address_book(folder) as book:
+        await book.pools.load()
+        pool = await book.reserve_pool("10.0.0.0/8")
 
         async def caller() -> None:
             for _ in range(count // CALLERS):
-                await pools.request_address(pool, "")
+                await book.take(pool)
 
         begun = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(CALLERS)))

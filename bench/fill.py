@@ -13,12 +13,12 @@ from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
-from bench.address_book import IDENTITY, address_book
+from bench.address_book import IDENTITY, AddressBook, address_book
 from bench.rounds import Figures, Row, take_turns
 from lab.paths import BUILD, scratch_folder
 from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.ipam.cache import ParsedPool
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
-from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.records import AddressRecord
 from macvlan_global.subnets import from_number, usable
 
@@ -51,7 +51,7 @@ class _Book:
         self._runner = runner
         self._stack = contextlib.AsyncExitStack()
         self._now = time.time()
-        self._pools, self._pool = runner.run(self._open(folder, subnet, held))
+        self._book, self._pool = runner.run(self._open(folder, subnet, held))
 
     def turn(self, count: int) -> Figures:
         """Take `count` addresses, then give them back, unmeasured, and let them cool off."""
@@ -62,21 +62,20 @@ class _Book:
     def close(self) -> None:
         self._runner.run(self._stack.aclose())
 
-    async def _open(self, folder: Path, subnet: str, held: int) -> tuple[Pools, str]:
-        pools, tables = await self._stack.enter_async_context(address_book(folder, lambda: self._now))
+    async def _open(self, folder: Path, subnet: str, held: int) -> tuple[AddressBook, ParsedPool]:
+        book = await self._stack.enter_async_context(address_book(folder, lambda: self._now))
         records = _records(subnet, held, self._now)
         while batch := list(itertools.islice(records, _AT_ONCE)):
-            await asyncio.gather(*(tables.addresses.create(each, each.space, each.address) for each in batch))
-        await pools.load()
-        pool, _ = await pools.request_pool(subnet, "", {}, ipv6=":" in subnet)
-        return pools, pool
+            await asyncio.gather(*(book.tables.addresses.create(each, each.space, each.address) for each in batch))
+        await book.pools.load()
+        return book, await book.reserve_pool(subnet)
 
     async def _turn(self, count: int) -> float:
         begun = time.perf_counter()
-        taken = [await self._pools.request_address(self._pool, "") for _ in range(count)]
+        taken = [await self._book.take(self._pool) for _ in range(count)]
         seconds = time.perf_counter() - begun
         for address in taken:
-            await self._pools.release_address(self._pool, address)
+            await self._book.release(self._pool, address)
         return seconds
 
 

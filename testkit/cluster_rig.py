@@ -5,7 +5,7 @@ from typing import Self
 
 import msgspec
 
-from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.driver.driver import ALONE, ClusterHooks, Driver, Settings
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.reconcile.apply import Reconciler
@@ -83,10 +83,10 @@ class ClusterRig:
         """A store, and no hosts yet."""
         return cls()
 
-    async def host(self, name: str) -> ClusterHost:
+    async def host(self, name: str, hooks: ClusterHooks = ALONE) -> ClusterHost:
         """A new host with one device, eth0."""
         kernel = FakeKernel("eth0")
-        made = await self._start(name, kernel, MemoryStore(), None)
+        made = await self._start(name, kernel, MemoryStore(), None, hooks)
         self.hosts[name] = made
         return made
 
@@ -101,12 +101,14 @@ class ClusterRig:
         for each in self.hosts.values():
             each.faults.away = away
 
-    async def _start(self, name: str, kernel: FakeKernel, disk: MemoryStore, old: ClusterHost | None) -> ClusterHost:
+    async def _start(
+        self, name: str, kernel: FakeKernel, disk: MemoryStore, old: ClusterHost | None, hooks: ClusterHooks = ALONE
+    ) -> ClusterHost:
         self._runs += 1
         faults = old.faults if old else Faults()
         tables = Tables(FaultyStore(self.shared.client(), faults), disk)
         identity = Identity(name, f"run{self._runs}", "boot1")
-        driver = Driver.build(tables, kernel, identity, SETTINGS, now=self.clock)
+        driver = Driver.build(tables, kernel, identity, SETTINGS, hooks=hooks, now=self.clock)
         if not faults.away:
             await driver.pools.load()
         engine = old.engine if old else FakeEngine(driver, kernel, host=name)

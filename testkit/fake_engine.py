@@ -126,7 +126,7 @@ class FakeEngine:
             self._kernel.move_back(container.sandbox, "eth0", container.joined.link)
         await self._driver.endpoints.delete(network, container.endpoint)
         for pool, address in zip(container.pools, filter(None, (container.address, container.address6)), strict=True):
-            await self._driver.pools.release_address(pool, address)
+            await self._driver.ipam.release_address(pool, address)
         self._hide(container)
 
     async def remove_network(self, name: str) -> None:
@@ -134,7 +134,7 @@ class FakeEngine:
         network = self._networks.pop(name)
         await self._driver.networks.delete(network.id)
         for pool, _ in self._pools.pop(name):
-            await self._driver.pools.release_pool(pool)
+            await self._driver.ipam.release_pool(pool)
 
     def forget(self, name: str) -> None:
         """The container goes without the driver being told, as when the driver is down."""
@@ -231,24 +231,24 @@ class FakeEngine:
         """As the engine does: an error is logged there, and the rest is given back."""
         for pool, address in addresses:
             with contextlib.suppress(MacvlanGlobalError):
-                await self._driver.pools.release_address(pool, address)
+                await self._driver.ipam.release_address(pool, address)
         for pool in pools:
             with contextlib.suppress(MacvlanGlobalError):
-                await self._driver.pools.release_pool(pool)
+                await self._driver.ipam.release_pool(pool)
 
     async def _take_pool(
         self, subnet: Subnet, taken: list[tuple[str, str]], held: list[tuple[str, str]]
     ) -> SubnetRequest:
         ipv6 = ":" in subnet.subnet
-        pool, cidr = await self._driver.pools.request_pool(subnet.subnet, subnet.range, dict(subnet.options), ipv6=ipv6)
+        pool, cidr = await self._driver.ipam.request_pool(subnet.subnet, subnet.range, dict(subnet.options), ipv6=ipv6)
         taken.append((pool, cidr))
         gateway = ""
         if subnet.gateway:
-            gateway = await self._driver.pools.request_address(pool, subnet.gateway, gateway=True)
+            gateway = await self._driver.ipam.request_address(pool, subnet.gateway, gateway=True)
             held.append((pool, gateway))
         aux = {}
         for label, address in subnet.aux.items():
-            aux[label] = await self._driver.pools.request_address(pool, address)
+            aux[label] = await self._driver.ipam.request_address(pool, address)
             held.append((pool, aux[label]))
         return SubnetRequest(DEFAULT_SPACE, cidr, gateway, aux)
 
@@ -265,7 +265,7 @@ class FakeEngine:
         for version, wish in ((4, ip), (6, ip6)):
             pool = self._pool_for(network, version, wish)
             if pool:
-                got[version] = await self._driver.pools.request_address(pool, wish)
+                got[version] = await self._driver.ipam.request_address(pool, wish)
                 addresses.append((pool, got[version]))
         wanted = EndpointRequest(self.id_of(network), endpoint, got[4], got[6], mac)
         mac = await self._driver.endpoints.create(wanted)

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar, cast
 
-from macvlan_global.errors import MacvlanGlobalError, Unavailable
+from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease, Store
 
 T = TypeVar("T")
@@ -18,11 +18,11 @@ T = TypeVar("T")
 class Faults:
     """Counts steps from 1. Step number `at` fails, before or after it is done; 0 means that none fails."""
 
-    def __init__(self, at: int = 0, *, after: bool = False, error: MacvlanGlobalError | None = None) -> None:
-        """`error` is what the failing step raises."""
+    def __init__(self, at: int = 0, *, after: bool = False, error: Exception | None = None) -> None:
+        """`error` is what the failing step raises; it may be foreign to us, as a bug would be."""
         self.at = at
         self.after = after
-        self.error = error or Unavailable("failed on purpose")
+        self.error: Exception = error or Unavailable("failed on purpose")
         self.taken: list[str] = []
         self.away = False
         """Every step fails before it is done while this is set, as with a store that is away."""

@@ -102,18 +102,18 @@ class End:
         }
         host = self._lot.choice(self._hosts)
         assert host.run is not None
-        pools = host.run.driver.pools
+        pools, addresses = host.run.driver.pools, host.run.driver.addresses
         networks = await host.run.driver.networks.all()
-        for claim in plan(former, await pools.addresses(), await pools.pools(), networks):
+        for claim in plan(former, await addresses.all(), await pools.all(), networks):
             if not answering & {each.address for each in claim.records}:
                 for record in claim.records:
-                    await pools.give_back(record)
-        for pool in reserved_pools(former, await pools.pools()):
-            await pools.give_back_pool(pool)
+                    await addresses.give_back(record)
+        for pool in reserved_pools(former, await pools.all()):
+            await pools.give_back(pool)
         known = {row.record.id for row in await self._tables.definitions.scan()}
         known |= {row.record.id for row in await self._tables.removed.scan()}
         known |= {each.shared_id for each in networks}
-        for network in stranded(former, await pools.addresses(), await pools.pools(), known):
+        for network in stranded(former, await addresses.all(), await pools.all(), known):
             await pools.drop_network(network, if_empty=True)
 
     def _missing(self, definition: DefinitionRecord) -> list[Violation]:
@@ -137,9 +137,9 @@ class End:
         assert host.run is not None
         with contextlib.suppress(Exhausted):
             while True:
-                got.add((await host.run.driver.pools.request_address(pool, "")).partition("/")[0])
+                got.add((await host.run.driver.ipam.request_address(pool, "")).partition("/")[0])
         for address in got:
-            await host.run.driver.pools.release_address(pool, address)
+            await host.run.driver.ipam.release_address(pool, address)
         if got == wanted:
             return []
         text = f"asked on {host.name}: {sorted(wanted - got)} cannot be had, {sorted(got - wanted)} are too many"

@@ -213,7 +213,7 @@ class SimulatedEngine(FakeEngine):
     async def _request(self, endpoint: str, pool: str, asked: str) -> str:
         begun = self._around.now()
         try:
-            address = await self._host.call(lambda driver: driver.pools.request_address(pool, asked))
+            address = await self._host.call(lambda driver: driver.ipam.request_address(pool, asked))
         except MacvlanGlobalError:
             self._note("request", begun, "failed", endpoint, asked, asked=bool(asked))
             raise
@@ -266,7 +266,7 @@ class SimulatedEngine(FakeEngine):
         async def arrive(driver: Driver) -> None:
             begun = self._around.now()
             try:
-                await driver.pools.release_address(pool, address)
+                await driver.ipam.release_address(pool, address)
             finally:
                 self._note("release", begun, "ok", endpoint, address)
 
@@ -279,21 +279,21 @@ class SimulatedEngine(FakeEngine):
 
     async def _release(self, pool: str, address: str) -> None:
         with contextlib.suppress(MacvlanGlobalError):
-            await self._host.call(lambda driver: driver.pools.release_address(pool, address))
+            await self._host.call(lambda driver: driver.ipam.release_address(pool, address))
 
     async def _let_go(self, addresses: Sequence[tuple[str, str]], pools: Sequence[str]) -> None:
         for pool, address in addresses:
             await self._release(pool, address)
         for pool in pools:
             with contextlib.suppress(MacvlanGlobalError):
-                await self._host.call(lambda driver: driver.pools.release_pool(pool))  # noqa: B023 - awaited here
+                await self._host.call(lambda driver: driver.ipam.release_pool(pool))  # noqa: B023 - awaited here
 
     async def _have_pool(
         self, subnet: Subnet, taken: list[tuple[str, str]], held: list[tuple[str, str]]
     ) -> SubnetRequest:
         host, options, ipv6 = self._host, dict(subnet.options), ":" in subnet.subnet
         pool, cidr = await host.call(
-            lambda driver: driver.pools.request_pool(subnet.subnet, subnet.range, options, ipv6=ipv6)
+            lambda driver: driver.ipam.request_pool(subnet.subnet, subnet.range, options, ipv6=ipv6)
         )
         taken.append((pool, cidr))
         own = {}
@@ -304,7 +304,7 @@ class SimulatedEngine(FakeEngine):
         return SubnetRequest(DEFAULT_SPACE, cidr, own.pop("", ""), own)
 
     async def _own_address(self, pool: str, asked: str, *, gateway: bool) -> str:
-        return await self._host.call(lambda driver: driver.pools.request_address(pool, asked, gateway=gateway))
+        return await self._host.call(lambda driver: driver.ipam.request_address(pool, asked, gateway=gateway))
 
     def _note(
         self,

@@ -122,9 +122,8 @@ class Daemon:
         reconciler = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)
         await reconciler.reconcile(None)
         listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
-        follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners)
-        if scope:
-            scope.on_store_read(follower.store_read)
+        store_read = scope.store_read if scope else None
+        follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners, store_read=store_read)
         await self._serve(stack, driver, Views(config, driver, follower, reconciler, self._metrics, scope))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         work = [follower.run(), driver.attacher.run(), *([scope.run()] if scope else [])]

@@ -6,9 +6,7 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 from macvlan_global import __version__
 from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
@@ -20,14 +18,14 @@ from macvlan_global.dns.publish.watch_engine import NameWatcher
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.feed import Feed
 from macvlan_global.dns.resolver.server import Resolver
-from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.driver.driver import ClusterHooks, Driver, Settings
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineEvent
 from macvlan_global.errors import Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Kernel
+from macvlan_global.replication.problems import NetworkProblems
 from macvlan_global.replication.replicator import Replicator
 from macvlan_global.store.ports import ClusterStore
-from macvlan_global.store.records import EndpointRecord, NetworkRecord
 from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,10 @@ ENGINE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class GlobalScope:
-    """The parts. `resolver` is None if none is wanted."""
+    """The parts. `resolver` is None if none is wanted.
+
+    `store_read` is set whenever the store was read anew: it was away, or was restored and is older than this host.
+    """
 
     heartbeat: Heartbeat
     replicator: Replicator
@@ -46,25 +47,7 @@ class GlobalScope:
     resolver: Resolver | None
     driver: Driver
     reclaimer: Reclaimer
-
-    @classmethod
-    def build(cls, config: Config, store: ClusterStore, driver: Driver, engine: Engine, heartbeat: Heartbeat) -> Self:
-        """Wire the parts to each other and to the driver.
-
-        Raises:
-            Invalid: `dns` in the configuration is no address.
-        """
-        host = driver.identity.host
-        replicator = Replicator(store, driver.tables, engine, driver.networks, host)
-        names = NameWatcher(engine, lambda: shared_ids(driver), Publisher(driver.tables.names, host), host)
-        cache = ResponseCache(config.dns_ttl)
-        resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
-        reclaimer = Reclaimer(heartbeat, driver.tables, driver.pools, driver.kernel, grace=config.host_grace)
-        feed = Feed(store, driver.tables.names, cache)
-        scope = cls(heartbeat, replicator, names, feed, resolver, driver, reclaimer)
-        driver.networks.objection = scope.objection
-        driver.endpoints.on_deleted = scope.endpoint_gone
-        return scope
+    store_read: asyncio.Event
 
     async def run(self) -> None:
         """Never returns.
@@ -93,27 +76,6 @@ class GlobalScope:
             self.heartbeat.on_change()
         await self.names.on_event(event)
 
-    def on_store_read(self, tell: Callable[[], None]) -> None:
-        """Have it told whenever the store was read anew: it was away, or was restored and is older than this host.
-
-        Names tell of it too: that Consul went back in time shows only to those who watch what has changed since.
-        """
-
-        def names_read() -> None:
-            self.names.resync()
-            tell()
-
-        self.feed.on_read = names_read
-        self.replicator.on_read = tell
-
-    def endpoint_gone(self, endpoint: EndpointRecord) -> None:
-        """Hear that an endpoint of this host was deleted."""
-        self.names.on_endpoint_deleted(endpoint)
-
-    def objection(self, network: NetworkRecord) -> str:
-        """Why no container may start on a network here, and what to do; "" if it may."""
-        return self.replicator.admission_error(network.id)
-
 
 def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     config: Config,
@@ -130,17 +92,35 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         Invalid: `dns` in the configuration is no address.
     """
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
-    heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(driver, engine))
-    driver = Driver.build(tables, kernel, identity, settings, host_name=heartbeat.name_of, steady=time.monotonic)
-    return driver, GlobalScope.build(config, shared, driver, engine, heartbeat)
+    heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(tables, engine))
+    publisher = Publisher(tables.names, identity.host)
+    names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host)
+    problems, store_read = NetworkProblems(), asyncio.Event()
+    hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, names.on_endpoint_deleted)
+    driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, steady=time.monotonic)
+    replicator = Replicator(
+        shared, tables, engine, driver.networks, identity.host, problems=problems, on_read=store_read.set
+    )
+
+    def names_read() -> None:
+        # that Consul went back in time shows only to those who watch what has changed since
+        names.resync()
+        store_read.set()
+
+    cache = ResponseCache(config.dns_ttl)
+    feed = Feed(shared, tables.names, cache, on_read=names_read)
+    resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
+    reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=config.host_grace)
+    return driver, GlobalScope(heartbeat, replicator, names, feed, resolver, driver, reclaimer, store_read)
 
 
-async def shared_ids(driver: Driver) -> dict[str, str]:
+async def shared_ids(tables: Tables) -> dict[str, str]:
     """The networks of the cluster that this host has: their ids in the cluster by the engine's ids."""
-    return {each.id: each.shared_id for each in await driver.networks.all() if each.cluster}
+    networks = [row.record for row in await tables.networks.scan()]
+    return {each.id: each.shared_id for each in networks if each.cluster}
 
 
-async def host_facts(driver: Driver, engine: Engine) -> HostSummary:
+async def host_facts(tables: Tables, engine: Engine) -> HostSummary:
     """What this host tells the others about itself."""
     version = ""
     try:
@@ -148,4 +128,5 @@ async def host_facts(driver: Driver, engine: Engine) -> HostSummary:
             version = (await engine.info()).version
     except (Unavailable, TimeoutError):
         log.debug("the engine does not say its version now")
-    return HostSummary(version, len(await driver.networks.all()), len(await driver.endpoints.all()))
+    endpoints = [row.record for row in await tables.endpoints.scan() if row.record.is_live]
+    return HostSummary(version, len(await tables.networks.scan()), len(endpoints))

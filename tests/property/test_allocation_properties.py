@@ -1,14 +1,18 @@
 """The address book against a model, as an engine with lost answers, repeats and late releases would use it."""
 
 import asyncio
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from macvlan_global.errors import Conflict, Exhausted
+from macvlan_global.errors import Exhausted
+from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.ipam.cache import PoolCache
+from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
@@ -16,7 +20,6 @@ from macvlan_global.store.records import PoolRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import from_number, parse_subnet, usable
 from testkit.fake_clock import FakeClock
-from testkit.fake_peers import FakePeers
 from tests.property.examples import examples
 
 SUBNETS = {"192.168.1.0/29": 6, "192.168.1.0/31": 2, "fd00::/126": 3, "10.0.0.0/28": 14}
@@ -42,19 +45,18 @@ class AddressBook(RuleBasedStateMachine):
         self.unasked: set[str] = set()
         self.endpoints = 0
         self.restart()
-        self.do(self.book.request_pool(subnet, "", {}, ipv6=":" in subnet))
-        self.record: PoolRecord = self.do(self.book.claim_pool(subnet, "n1"))
+        self.do(self.pools.reserve("macvlan-global", ip_network(subnet)))
+        self.record: PoolRecord = self.do(self.pools.claim(ip_network(subnet), "n1"))
 
     @rule()
     def restart(self) -> None:
         """The driver is killed and started again: only the store lasts."""
 
-        async def routes() -> list[Any]:
-            return []
-
-        tables = Tables(self.store, self.store)
-        self.book = Pools(tables, Identity("a", "run"), routes=routes, peers=FakePeers(), now=self.clock)
-        self.do(self.book.load())
+        tables, identity = Tables(self.store, self.store), Identity("a", "run")
+        cache = PoolCache(host="a", shared=False)
+        self.book = Addresses(tables, cache, identity, now=self.clock)
+        self.pools = Pools(tables, cache, self.book, identity, now=self.clock)
+        self.do(self.pools.load())
 
     @rule(seconds=st.sampled_from([1.0, COOLING_SECONDS]))
     def wait(self, seconds: float) -> None:
@@ -65,7 +67,7 @@ class AddressBook(RuleBasedStateMachine):
     def request_any(self) -> Any:
         """An address of the book's choosing: one that nobody has, and none only if there is none."""
         try:
-            address = self.do(self.book.request_address(self.pool, "")).partition("/")[0]
+            address = str(self.do(self.book.reserve_next(self.do(self.pools.find(self.pool)))).address)
         except Exhausted:
             assert len(self.held()) == self.size, "addresses are left"
             return multiple()
@@ -78,8 +80,8 @@ class AddressBook(RuleBasedStateMachine):
         """`--ip`: given, and given again, unless somebody has it."""
         address = self.address(number)
         try:
-            self.do(self.book.request_address(self.pool, address))
-        except Conflict:
+            self.do(self.book.reserve(self.do(self.pools.find(self.pool)), ip_address(address)))
+        except AddressTaken:
             assert address in self.owners or address in self.unasked
             return multiple()
         assert address not in self.owners
@@ -93,8 +95,8 @@ class AddressBook(RuleBasedStateMachine):
         self.endpoints += 1
         endpoint = f"e{self.endpoints}"
         try:
-            self.do(self.book.claim(self.record, address, Holder("endpoint", "n1", endpoint)))
-        except Conflict:
+            self.do(self.book.claim(self.record, ip_address(address), Holder("endpoint", "n1", endpoint)))
+        except AddressTaken:
             assert address in self.owners
             return multiple()
         assert address not in self.owners
@@ -108,12 +110,12 @@ class AddressBook(RuleBasedStateMachine):
         """A repeated CreateEndpoint of who has it changes nothing."""
         address, endpoint = claim
         if self.owners.get(address) == endpoint:
-            self.do(self.book.claim(self.record, address, Holder("endpoint", "n1", endpoint)))
+            self.do(self.book.claim(self.record, ip_address(address), Holder("endpoint", "n1", endpoint)))
 
     @rule(address=reserved)
     def release(self, address: str) -> None:
         """ReleaseAddress, in time, late or repeated: only a reservation goes."""
-        self.do(self.book.release_address(self.pool, address))
+        self.do(self.book.release("macvlan-global", ip_address(address)))
         self.asked.discard(address)
         self.unasked.discard(address)
 
@@ -121,7 +123,7 @@ class AddressBook(RuleBasedStateMachine):
     def unclaim(self, claim: tuple[str, str]) -> tuple[str, str]:
         """DeleteEndpoint."""
         address, endpoint = claim
-        self.do(self.book.unclaim("macvlan-global", address, Holder("endpoint", "n1", endpoint)))
+        self.do(self.book.unclaim("macvlan-global", ip_address(address), Holder("endpoint", "n1", endpoint)))
         if self.owners.get(address) == endpoint:
             del self.owners[address]
             self.asked.add(address)  # until its release, which `release` draws
@@ -131,17 +133,17 @@ class AddressBook(RuleBasedStateMachine):
     def unclaim_late(self, claim: tuple[str, str]) -> None:
         """DeleteEndpoint once more, long after: a successor keeps the address."""
         address, endpoint = claim
-        self.do(self.book.unclaim("macvlan-global", address, Holder("endpoint", "n1", endpoint)))
+        self.do(self.book.unclaim("macvlan-global", ip_address(address), Holder("endpoint", "n1", endpoint)))
 
     @invariant()
     def the_store_holds_what_the_model_holds(self) -> None:
         """Each owner, and nobody else; usage agrees."""
         if not hasattr(self, "record"):
             return
-        records = self.do(self.book.addresses())
+        records = self.do(self.book.all())
         assert {each.address: each.endpoint for each in records if each.kind == "endpoint"} == self.owners
         assert {each.address for each in records if each.kind == "reserved"} == self.asked | self.unasked
-        assert self.book.usage(self.record) == (len(self.held()), self.size)
+        assert self.pools.usage(self.record) == (len(self.held()), self.size)
 
     def teardown(self) -> None:
         """Nothing of an example stays."""

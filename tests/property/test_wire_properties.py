@@ -123,7 +123,7 @@ def test_what_is_refused_holds_no_address_twice_and_repair_settles_the_rest(requ
         await asyncio.gather(*(server._handle(routes[path], body, ipam=False) for path, body in requests))
         await rig.mend()
         assert await rig.mend() == []
-        held = [(each.space, each.address) for each in await rig.driver.pools.addresses()]
+        held = [(each.space, each.address) for each in await rig.driver.addresses.all()]
         assert len(held) == len(set(held))
 
     asyncio.run(run())

@@ -85,7 +85,7 @@ class Views:
             problems=[
                 *self._reconciler.problems,
                 *await self._network_problems(),
-                *await self._driver.on_wire.problems(),
+                *await self._driver.probe.problems(),
             ],
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
             hosts=sorted(each.name for each in self._scope.heartbeat.live().values()) if self._scope else [],
@@ -102,7 +102,7 @@ class Views:
         if self._scope:
             addresses = sum(bool(each.address) + bool(each.address6) for each in endpoints)
         else:
-            addresses = len(await self._driver.pools.addresses()) + len(await self._given_by_others())
+            addresses = len(await self._driver.addresses.all()) + len(await self._given_by_others())
         self._metrics.hold("networks", len(await self._driver.networks.all()))
         self._metrics.hold("endpoints", len(endpoints))
         self._metrics.hold("addresses", addresses)
@@ -118,14 +118,14 @@ class Views:
             "addresses": None,
         }
         try:
-            found["addresses"] = len(await self._driver.pools.addresses()) + len(await self._given_by_others())
+            found["addresses"] = len(await self._driver.addresses.all()) + len(await self._given_by_others())
             found["foreign_records"] = await self._driver.tables.foreign()
         except Unavailable as error:
             found["store_problem"] = str(error)
         return found
 
     async def _network_problems(self) -> list[str]:
-        found = [each.text for each in self._scope.replicator.problems()] if self._scope else []
+        found = [each.text for each in self._scope.replicator.problems.all()] if self._scope else []
         networks, endpoints = await self._driver.networks.all(), await self._driver.endpoints.all()
         found += [
             f"no container can start on network {each.name or each.id[:12]}: {wrong}"
@@ -157,7 +157,7 @@ class Views:
         owned = await self._driver.owned.owned()
         endpoints = await self._driver.endpoints.all()
         try:
-            pools = await self._driver.pools.pools()
+            pools = await self._driver.pools.all()
             if self._scope:
                 await self._driver.pools.read_anew()
         except Unavailable:  # how full they are is then not known
@@ -184,7 +184,7 @@ class Views:
             _address_view(
                 each, networks, endpoints.get(each.endpoint) or names.get(each.endpoint), self._host(each.host)
             )
-            for each in await self._driver.pools.addresses()
+            for each in await self._driver.addresses.all()
             if not wanted or each.network == wanted
         ]
         return found + await self._given_by_others(wanted)
@@ -338,7 +338,7 @@ class Views:
         )
 
     def _problem_of(self, network: NetworkRecord) -> str:
-        problems = self._scope.replicator.problems() if self._scope else []
+        problems = self._scope.replicator.problems.all() if self._scope else []
         return next(
             (each.text for each in problems if each.id == network.id), self._driver.networks.wrong_with(network)
         )

@@ -11,6 +11,7 @@ from macvlan_global.cluster.heartbeat import Heartbeat
 from macvlan_global.cluster.host_list import HostLine, find_dead, read_host_list
 from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools, stranded
 from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.store.records import AddressRecord, HostRecord
@@ -54,11 +55,12 @@ class Removal:
 class Reclaimer:
     """One per process, beside those of other hosts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of another owner
         self,
         heartbeat: Heartbeat,
         tables: Tables,
         pools: Pools,
+        addresses: Addresses,
         kernel: Kernel,
         *,
         grace: float = GRACE_SECONDS,
@@ -68,6 +70,7 @@ class Reclaimer:
         self._heartbeat = heartbeat
         self._tables = tables
         self._pools = pools
+        self._addresses = addresses
         self._kernel = kernel
         self._grace = grace
         self._steady = steady
@@ -151,7 +154,7 @@ class Reclaimer:
             for claim in plan(dead, addresses, pools, networks):
                 tasks.create_task(settle(claim))
         for pool in reserved_pools(dead, pools):
-            if await self._still_dead(pool.host) and await self._pools.give_back_pool(pool):
+            if await self._still_dead(pool.host) and await self._pools.give_back(pool):
                 log.info("subnet %s, asked for on dead host %s, given back", pool.subnet, self._name(pool.host))
                 outcome.pools += 1
         await self._drop_stranded(dead, outcome)
@@ -222,7 +225,7 @@ class Reclaimer:
         """Give an address back; why it stays, "" if the host has it no more."""
         if not await self._still_dead(record.host):
             return "its host is back"
-        if await self._pools.give_back(record):
+        if await self._addresses.give_back(record):
             log.info("address %s of dead host %s given back", record.address, self._name(record.host))
             outcome.given.append(record)
             if await self._tables.removed.get(record.network):  # perhaps this was all that kept its pool

@@ -1,106 +1,114 @@
-"""Who outside of our books has an address: the wire of a network's parent is asked before a container gets one.
+"""Duplicate address detection: probe the parent's segment (ARP, NDP) before an address is handed out.
 
-The long form of RFC 5227 (three probes, one to two seconds apart) is for a host that takes an address for good, and too
-slow for the start of a container. Here two questions go out, a tenth of a second apart: see ADR 25.
+RFC 5227 has a host send three ARP probes, one to two seconds apart, before it configures an address: too slow for the
+start of a container. Here two probes are sent, a tenth of a second apart: see ADR 25. A segment that cannot be probed
+(no carrier, no CAP_NET_RAW, a parent that is no Ethernet) is no obstacle; the operator is told of it.
 """
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from macvlan_global.attach.options import parse_options
+from macvlan_global.driver.networks import Networks
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.kernel.ports import Kernel, Station
 from macvlan_global.store.records import NetworkRecord, PoolRecord
 from macvlan_global.store.table import Tables
+from macvlan_global.subnets import Address
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 
-TRIES = 2
+PROBES = 2
 WAIT_SECONDS = 0.1
-"""For an answer to each question. Who is on a LAN and awake answers within milliseconds; the second question is there
-because a frame may be lost."""
+"""For a reply to each probe. A station that is awake replies within milliseconds; the second probe is there because a
+frame may be lost."""
 
 REMEMBERED_SECONDS = 3600.0
-"""How long an operator is told of who was found."""
+"""How long the operator is told of a station that was found."""
 REMEMBERED_MOST = 64
 KNOWN_MOST = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What an operator should know, and when it was so last."""
+class Finding:
+    """A message for the operator, and when it was true last."""
 
-    words: str
+    text: str
     at: float
 
 
 class AddressProbe:
-    """Asks wires for the address book, and remembers who was found."""
+    """Probes the segments of networks that want it, and remembers the stations found."""
 
     def __init__(
         self,
         tables: Tables,
         kernel: Kernel,
-        ready_parent: Callable[[NetworkRecord], Awaitable[str]],
+        networks: Networks,
         *,
         default: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`ready_parent` has a network's parent there and up, and tells its name; `default` is for networks that do not
-        say whether their wire is asked."""
+        """`networks` have their parents there and up; `default` is for networks without the option `probe`."""
         self._tables = tables
         self._kernel = kernel
-        self._ready_parent = ready_parent
+        self._networks = networks
         self._default = default
         self._now = now
-        # the networks of pools, and whether their wire is asked: neither ever changes, and most are not asked for
+        # by the network of a pool, whether it is probed: neither ever changes, and most are not
         self._wanted: dict[str, bool] = {}
-        self._found: dict[tuple[str, str], Seen] = {}  # by network and address
-        self._deaf: dict[str, Seen] = {}  # by network
+        self._found: dict[tuple[str, str], Finding] = {}  # by network and address
+        self._unprobeable: dict[str, Finding] = {}  # by network
 
-    async def in_use(self, pool: PoolRecord, address: str) -> str:
-        """Who has the address; see `ipam.owners.InUse`. A wire that cannot be asked is no obstacle, and told once."""
+    async def find_owner(self, pool: PoolRecord, address: Address) -> str:
+        """The station on the segment of a pool's network that has an address, in words that follow "in use on the
+        wire:"; "" if there is none, if the network is not probed, or if its segment cannot be probed.
+
+        The containers of this host do not reply: the caller must have looked them up.
+        """
         if not pool.network or not self._wanted.get(pool.network, True):
             return ""
         network = await self._network_of(pool)
         if network is None or not self._is_wanted(network):
             return ""
         try:
-            parent = await self._ready_parent(network)
-            station = await self._kernel.probe(parent, address, tries=TRIES, wait=WAIT_SECONDS)
+            parent = (await self._networks.ready_parent(network)).name
+            station = await self._kernel.probe(parent, str(address), tries=PROBES, wait=WAIT_SECONDS)
         except MacvlanGlobalError as error:
-            self._cannot_ask(network, str(error))
+            self._note_unprobeable(network, str(error))
             return ""
-        self._deaf.pop(network.shared_id, None)
-        self._found.pop((network.shared_id, address), None)
+        self._unprobeable.pop(network.shared_id, None)
+        self._found.pop((network.shared_id, str(address)), None)
         if station is None:
             return ""
-        words, who = _told(station, parent)
-        _keep(self._found, (network.shared_id, address), Seen(f"{address} {words}", self._now()))
-        return who
+        text, owner = _describe(station, parent)
+        _keep(self._found, (network.shared_id, str(address)), Finding(f"{address} {text}", self._now()))
+        return owner
 
     async def problems(self) -> list[str]:
-        """Who was found lately, and which wires could not be asked, each with what to do behind a `;`."""
-        here = {row.record.shared_id for row in await self._tables.networks.scan()} if self._found or self._deaf else ()
+        """The stations found lately, and the segments that could not be probed, each with what to do behind a `;`."""
+        if not self._found and not self._unprobeable:
+            return []
+        here = {row.record.shared_id for row in await self._tables.networks.scan()}
         for network, address in list(self._found):
             if network not in here:
                 del self._found[network, address]
-        for network in list(self._deaf):
+        for network in list(self._unprobeable):
             if network not in here:
-                del self._deaf[network]
-        return [each.words for each in (*self._lately(self._found), *self._lately(self._deaf))]
+                del self._unprobeable[network]
+        return [each.text for each in (*self._lately(self._found), *self._lately(self._unprobeable))]
 
-    def _lately(self, seen: Mapping[Any, Seen]) -> list[Seen]:
-        return [each for each in seen.values() if abs(self._now() - each.at) < REMEMBERED_SECONDS]
+    def _lately(self, findings: Mapping[Any, Finding]) -> list[Finding]:
+        return [each for each in findings.values() if abs(self._now() - each.at) < REMEMBERED_SECONDS]
 
     def _is_wanted(self, network: NetworkRecord) -> bool:
-        said = parse_options(network.options, strict=False).probe
-        wanted = self._default if said is None else said
+        option = parse_options(network.options, strict=False).probe
+        wanted = self._default if option is None else option
         if len(self._wanted) >= KNOWN_MOST:
             self._wanted.clear()
         self._wanted[network.shared_id] = wanted
@@ -115,27 +123,27 @@ class AddressProbe:
                 return row.record
         return None
 
-    def _cannot_ask(self, network: NetworkRecord, reason: str) -> None:
+    def _note_unprobeable(self, network: NetworkRecord, reason: str) -> None:
         name = network.name or network.id[:12]
-        words = f"addresses of network {name} are given without asking the wire: {reason}"
-        before = self._deaf.get(network.shared_id)
-        if before is None or before.words != words:
-            log.warning("%s", words)
-        _keep(self._deaf, network.shared_id, Seen(words, self._now()))
+        text = f"addresses of network {name} are given without asking the wire: {reason}"
+        before = self._unprobeable.get(network.shared_id)
+        if before is None or before.text != text:
+            log.warning("%s", text)
+        _keep(self._unprobeable, network.shared_id, Finding(text, self._now()))
 
 
-def _told(station: Station, parent: str) -> tuple[str, str]:
-    """What an operator reads of who was found, and who asked for the address."""
+def _describe(station: Station, parent: str) -> tuple[str, str]:
+    """A station for the operator's status page, and for the error of the container that wanted its address."""
     if not station.mac:
-        words = f"is this host's on {station.link}; exclude the address, or take it off {station.link}"
-        return words, f"this host has it on {station.link}"
-    words = f"answers on {parent} from {station.mac}, and nobody of ours has it"
-    return f"{words}; take that device off, or exclude the address", f"{station.mac} answers for it on {parent}"
+        text = f"is this host's on {station.link}; exclude the address, or take it off {station.link}"
+        return text, f"this host has it on {station.link}"
+    text = f"answers on {parent} from {station.mac}, and nobody of ours has it"
+    return f"{text}; take that device off, or exclude the address", f"{station.mac} answers for it on {parent}"
 
 
-def _keep(seen: dict[K, Seen], key: K, what: Seen) -> None:
-    """Remember it as the latest; the oldest is forgotten for it."""
-    seen.pop(key, None)
-    if len(seen) >= REMEMBERED_MOST:
-        del seen[next(iter(seen))]
-    seen[key] = what
+def _keep(findings: dict[K, Finding], key: K, finding: Finding) -> None:
+    """Keep a finding as the latest; the oldest is forgotten for it."""
+    findings.pop(key, None)
+    if len(findings) >= REMEMBERED_MOST:
+        del findings[next(iter(findings))]
+    findings[key] = finding

@@ -1,4 +1,9 @@
-"""The driver as a whole: its parts, wired to each other, over whatever kernel and store they are given."""
+"""The driver as a whole: its parts, each built from earlier ones, over any kernel and store.
+
+ipam (Addresses, Pools) ─► Outbox
+attach, ipam.owners     ─► Liveness ─► Holders ─► AddressClaims ─► Networks ─► Endpoints
+                                                                      └─► AddressProbe ─► IpamDriver
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,18 +13,24 @@ from typing import Self
 from macvlan_global.attach.attach import Attacher
 from macvlan_global.attach.options import AttachWay
 from macvlan_global.driver.address_probe import AddressProbe
-from macvlan_global.driver.endpoints import Endpoints, describe_endpoint
+from macvlan_global.driver.addresses import IpamDriver
+from macvlan_global.driver.claims import AddressClaims
+from macvlan_global.driver.endpoint_index import EndpointIndex
+from macvlan_global.driver.endpoints import Endpoints
+from macvlan_global.driver.holders import Holders
+from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.outbox import Outbox
+from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
+from macvlan_global.ipam.cache import PoolCache
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
-from macvlan_global.store.records import AddressRecord, NetworkRecord
+from macvlan_global.store.records import EndpointRecord
 from macvlan_global.store.table import Tables
-from macvlan_global.subnets import Subnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,62 +47,44 @@ class Settings:
     attach: AttachWay = "plain"
 
 
-class _Peers:
-    """Answers the address book about holders; see `ipam.pools.Peers`."""
+@dataclass(frozen=True, slots=True)
+class ClusterHooks:
+    """Calls of the driver into the rooms of a cluster, which exist before it. The defaults are those of a host alone.
 
-    def __init__(
-        self,
-        tables: Tables,
-        identity: Identity,
-        endpoints: Callable[[], Endpoints],
-        host_name: Callable[[str], str],
-    ) -> None:
-        self._tables = tables
-        self._identity = identity
-        self._endpoints = endpoints
-        self._host_name = host_name
+    `host_name` gives the name of another host by its id. `admission` gives the reason why no container may start on a
+    network (the engine's id), "" if one may. `on_deleted` is told of each endpoint that is gone.
+    """
 
-    async def is_stale(self, address: AddressRecord) -> bool:
-        return await self._endpoints().is_stale(address)
+    host_name: Callable[[str], str] = str
+    admission: Callable[[str], str] = lambda _network: ""
+    on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None
 
-    async def network_name(self, network: str) -> str:
-        removed = await self._tables.removed.get(network)
-        if removed:
-            return f"{removed.record.name} (removed, and containers still run on it)"
-        for row in await self._tables.networks.scan():
-            if row.record.shared_id == network and row.record.name:
-                return row.record.name
-        defined = {row.record.id: row.record.name for row in await self._tables.definitions.scan()}
-        return defined.get(network, network[:12])
 
-    async def endpoint_name(self, address: AddressRecord) -> str:
-        if address.host != self._identity.host:
-            row = await self._tables.names.get(address.host, address.endpoint)
-            names = row.record.names if row else []
-            return f"container {names[0]}" if names else f"endpoint {address.endpoint[:12]}"
-        found = await self._endpoints().find(address.endpoint)
-        return describe_endpoint(found) if found else f"endpoint {address.endpoint[:12]}"
-
-    def host_name(self, host: str) -> str:
-        if host == self._identity.host:
-            return self._identity.name or host
-        return self._host_name(host)
+ALONE = ClusterHooks()
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """Networks, endpoints and addresses of one host. Front ends call these, and nothing below them."""
+    """Networks, endpoints and addresses of one host. Front ends call these, and nothing below them.
+
+    `ipam` answers Docker's IPAM requests; `claims` are made by networks and endpoints; `pools` and `addresses` are the
+    records below both, for views, repair and reclaim.
+    """
 
     identity: Identity
     tables: Tables
     kernel: Kernel
     owned: OwnedParents
     pools: Pools
+    addresses: Addresses
+    claims: AddressClaims
     networks: Networks
     endpoints: Endpoints
-    on_wire: AddressProbe
+    liveness: Liveness
+    probe: AddressProbe
+    ipam: IpamDriver
     attacher: Attacher
-    outbox: Outbox | None = None
+    outbox: Outbox | None
 
     @classmethod
     def build(  # noqa: PLR0913 - each of another owner
@@ -101,42 +94,44 @@ class Driver:
         identity: Identity,
         settings: Settings,
         *,
-        host_name: Callable[[str], str] = str,
+        hooks: ClusterHooks = ALONE,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] | None = None,
     ) -> Self:
-        """Wire the parts. Call `pools.load()` before the first request. `host_name` knows other hosts by their id.
-
-        `steady` is a clock that nobody sets, `now` if there is none.
-        """
-
-        async def routes() -> list[Subnet]:
-            facts = await kernel.routes()
-            return [*facts.destinations, *(address.network for _, address in facts.addresses)]
-
-        outbox = Outbox(tables, identity.host, now=now) if settings.shared else None
-
-        async def ready_parent(network: NetworkRecord) -> str:
-            return (await networks.ready_parent(network)).name
-
-        on_wire = AddressProbe(tables, kernel, ready_parent, default=settings.probe, now=now)
-        pools = Pools(
-            tables,
-            identity,
-            auto_pools=settings.auto_pools,
-            routes=routes,
-            peers=_Peers(tables, identity, lambda: endpoints, host_name),
-            later=outbox.add if outbox else None,
-            in_use=on_wire.in_use,
-            now=now,
-        )
-        if outbox:
-            outbox.attach(pools)
+        """Wire the parts. `steady` is a clock that nobody sets. Call `pools.load()` before the first request."""
+        cache = PoolCache(host=identity.host, shared=settings.shared)
+        addresses = Addresses(tables, cache, identity, shared=settings.shared, now=now)
+        pools = Pools(tables, cache, addresses, identity, auto_pools=settings.auto_pools, now=now)
+        outbox = Outbox(tables, pools, addresses, identity.host, now=now) if settings.shared else None
+        attacher = Attacher(kernel, tables, default=settings.attach)
+        index = EndpointIndex(tables.endpoints)
+        liveness = Liveness(index, kernel, attacher, identity, now=now, steady=steady)
+        holders = Holders(tables, index, identity, liveness, host_name=hooks.host_name)
+        claims = AddressClaims(pools, addresses, holders, outbox)
         owned = OwnedParents(kernel, tables.links, identity.boot, now=now)
         parents = ParentChooser(kernel, owned, settings.aliases, settings.scope)
+        swarm = settings.scope == "swarm"
         networks = Networks(
-            tables, pools, kernel, owned, parents, outbox=outbox, swarm=settings.scope == "swarm", now=now
+            tables, claims, kernel, owned, parents, outbox=outbox, swarm=swarm, admission=hooks.admission, now=now
         )
-        attacher = Attacher(kernel, tables, default=settings.attach)
-        endpoints = Endpoints(tables, pools, kernel, networks, identity, attacher, now=now, steady=steady)
-        return cls(identity, tables, kernel, owned, pools, networks, endpoints, on_wire, attacher, outbox)
+        endpoints = Endpoints(
+            tables, claims, kernel, networks, attacher, liveness, index=index, on_deleted=hooks.on_deleted, now=now
+        )
+        probe = AddressProbe(tables, kernel, networks, default=settings.probe, now=now)
+        ipam = IpamDriver(pools, addresses, holders, probe, kernel, outbox=outbox)
+        return cls(
+            identity,
+            tables,
+            kernel,
+            owned,
+            pools,
+            addresses,
+            claims,
+            networks,
+            endpoints,
+            liveness,
+            probe,
+            ipam,
+            attacher,
+            outbox,
+        )

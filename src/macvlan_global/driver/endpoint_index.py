@@ -38,6 +38,11 @@ class EndpointIndex:
         network = self._networks.get(endpoint_id)
         return await self._table.get(network, endpoint_id) if network else None
 
+    async def find(self, endpoint_id: str) -> EndpointRecord | None:
+        """The endpoint with this id, None if there is none or the engine has deleted it."""
+        row = await self.by_id(endpoint_id)
+        return row.record if row and row.record.is_live else None
+
     async def in_sandbox(self, sandbox: str) -> list[Row[EndpointRecord]]:
         """The rows of the endpoints that joined this network namespace, in the order of their keys."""
         await self._fill()

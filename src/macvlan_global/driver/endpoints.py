@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 import msgspec
 
@@ -13,24 +14,22 @@ from macvlan_global.attach.attach import Attacher
 from macvlan_global.attach.container_interface import gateway_of, subnet_of
 from macvlan_global.attach.endpoint_options import EndpointOptions
 from macvlan_global.attach.options import NetworkOptions, parse_options
-from macvlan_global.driver.ages import Ages
+from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.endpoint_index import EndpointIndex
+from macvlan_global.driver.holders import describe_endpoint
+from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
-from macvlan_global.ipam.owners import Holder, Identity
-from macvlan_global.ipam.pools import Pools
+from macvlan_global.ipam.owners import Holder
 from macvlan_global.kernel.names import link_name, mac_from_address, parse_mac, random_mac
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.keyed_lock import KeyedLock
-from macvlan_global.store.records import AddressRecord, EndpointRecord, NetworkRecord, PoolRecord
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import parse_address
 
 log = logging.getLogger(__name__)
-
-YOUNG_SECONDS = 60.0
-"""How long an endpoint may be without a link: between CreateEndpoint and Join the engine sets the container up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +61,30 @@ class Endpoints:
     def __init__(  # noqa: PLR0913 - each of another owner
         self,
         tables: Tables,
-        pools: Pools,
+        claims: AddressClaims,
         kernel: Kernel,
         networks: Networks,
-        identity: Identity,
         attacher: Attacher,
+        liveness: Liveness,
         *,
+        index: EndpointIndex,
+        on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
         now: Callable[[], float] = time.time,
-        steady: Callable[[], float] | None = None,
     ) -> None:
-        """`identity` names this host and boot: endpoints of another boot are dead. `steady` is a clock nobody sets."""
+        """`liveness` tells the boot that is written down with each endpoint; `index` is kept up to date here.
+
+        `on_deleted` is told of each endpoint that is gone. It must be quick: the engine waits.
+        """
         self._table = tables.endpoints
-        self._index = EndpointIndex(tables.endpoints)
-        self._pools = pools
+        self._index = index
+        self._claims = claims
         self._kernel = kernel
         self._networks = networks
         self._attacher = attacher
-        self._host = identity.host
-        self._boot = identity.boot
+        self._liveness = liveness
+        self._boot = liveness.boot
         self._now = now
-        self._ages = Ages(YOUNG_SECONDS, now, steady or now)
-        self.on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None
-        """Told of each endpoint that is gone. It must be quick: the engine waits."""
+        self._on_deleted = on_deleted
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
         self._comparing = asyncio.Lock()
         self._turns = KeyedLock()
@@ -121,7 +122,7 @@ class Endpoints:
                 sysctls=wanted.options.sysctls,
                 attach=self._attacher.mode(options, wanted.options.ifname),
             )
-            self._ages.begin(wanted.id)
+            self._liveness.begin(wanted.id)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
                 await self._write_down(network, options, record)
                 undo.push("its record", lambda: self._drop(record))
@@ -180,7 +181,7 @@ class Endpoints:
             if row is None:
                 return
             deleted = await self._attacher.delete(row.record)
-            if not release_follows and not deleted and await self.is_in_use(row.record):
+            if not release_follows and not deleted and await self._liveness.is_in_use(row.record):
                 raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
             if network := await self._networks.find(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)
@@ -190,7 +191,7 @@ class Endpoints:
                 await self._drop(row.record)
             if row.record.is_inside:
                 await self._restore_siblings(row.record)
-            self.on_deleted(row.record)
+            self._on_deleted(row.record)
 
     async def adopt(self, wanted: EndpointRequest, *, sandbox: str, container: str) -> None:
         """Write down an endpoint that the engine has and the state lost, and claim its addresses.
@@ -249,35 +250,13 @@ class Endpoints:
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""
-        row = await self._index.by_id(endpoint_id)
-        return row.record if row and row.record.is_live else None
+        return await self._index.find(endpoint_id)
 
     async def name(self, endpoint: EndpointRecord, container: str) -> None:
         """Remember the name of the container that an endpoint belongs to."""
         row = await self._table.get(endpoint.network, endpoint.id)
         if row and row.record.container != container:
             await self._table.replace(row, msgspec.structs.replace(row.record, container=container))
-
-    async def is_alive(self, endpoint: EndpointRecord) -> bool:
-        """Whether the kernel shows that the endpoint is in use, or it is too young to tell."""
-        if endpoint.boot != self._boot:
-            return False
-        if self._ages.is_young(endpoint.id, endpoint.at) or await self._kernel.link(endpoint.link):
-            return True
-        return await self.is_in_use(endpoint)
-
-    async def is_in_use(self, endpoint: EndpointRecord) -> bool:
-        """Whether the kernel shows the endpoint's link inside its container, in this boot."""
-        return endpoint.boot == self._boot and await self._attacher.is_in_use(endpoint)
-
-    async def is_stale(self, address: AddressRecord) -> bool:
-        """Whether the endpoint that claims an address on this host is known to be dead."""
-        if address.kind != "endpoint" or address.host != self._host:
-            return False
-        found = await self.find(address.endpoint)
-        if found is None:
-            return not self._ages.is_young(address.endpoint, address.at)
-        return not await self.is_alive(found)
 
     # ---------------------------------------------------------------- inside
 
@@ -343,12 +322,12 @@ class Endpoints:
             if other.id == wanted.id or other.network not in sharing:
                 continue
             # first, because containers of a passthru network would share the parent's MAC too
-            if options.mode == "passthru" and await self.is_alive(other):
+            if options.mode == "passthru" and await self._liveness.is_alive(other):
                 raise Conflict(
                     f"network {network.name or network.id[:12]} is in mode passthru, which carries one container at a "
                     f"time: {describe_endpoint(other)} is on it"
                 )
-            if other.mac == wanted.mac and await self.is_alive(other):
+            if other.mac == wanted.mac and await self._liveness.is_alive(other):
                 raise Conflict(
                     f"--mac-address {wanted.mac} is in use on the parent {network.parent}: "
                     f"{describe_endpoint(other)} has it; use another"
@@ -369,14 +348,14 @@ class Endpoints:
             if subnet.space:
                 pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
                 holder = Holder("endpoint", network.shared_id, endpoint.id)
-                await self._pools.claim(pool, address, holder, in_use=in_use)
+                await self._claims.claim(pool, ip_address(address), holder, in_use=in_use)
 
     async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
         holder = Holder("endpoint", network.shared_id, endpoint.id)
         for address in filter(None, (endpoint.address, endpoint.address6)):
             subnet = subnet_of(network, address)
             if subnet and subnet.space:
-                await self._pools.unclaim(subnet.space, address, holder, release_follows=release_follows)
+                await self._claims.unclaim(subnet.space, ip_address(address), holder, release_follows=release_follows)
 
 
 def _bare(address: str) -> str:
@@ -389,8 +368,3 @@ def _same(record: EndpointRecord, wanted: EndpointRequest) -> bool:
         and record.address6 == _bare(wanted.address6)
         and (not wanted.mac or record.mac == parse_mac(wanted.mac))
     )
-
-
-def describe_endpoint(endpoint: EndpointRecord) -> str:
-    """An endpoint as the operator knows it."""
-    return f"container {endpoint.container}" if endpoint.container else f"endpoint {endpoint.id[:12]}"

@@ -9,6 +9,7 @@ import msgspec
 
 from macvlan_global.attach.container_interface import container_link
 from macvlan_global.attach.options import MIN_MTU_IPV6, NetworkOptions, parse_options
+from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.requests import (
     NetworkRequest,
@@ -23,14 +24,13 @@ from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
-from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Choice, Parent, no_usable_parent
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.table import Tables
-from macvlan_global.subnets import Subnet, parse_address, parse_subnet
+from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
 
 log = logging.getLogger(__name__)
 
@@ -41,30 +41,32 @@ class Networks:
     def __init__(  # noqa: PLR0913 - each of another owner
         self,
         tables: Tables,
-        pools: Pools,
+        claims: AddressClaims,
         kernel: Kernel,
         owned: OwnedParents,
         parents: ParentChooser,
         *,
         outbox: Outbox | None = None,
         swarm: bool = False,
+        admission: Callable[[str], str] = lambda _network: "",
         now: Callable[[], float] = time.time,
     ) -> None:
         """`owned` makes and removes parents, `parents` chooses them; an `outbox` makes networks the cluster's.
+
+        `admission` gives the reason why no container may start on a network (the engine's id), "" if one may.
 
         In a `swarm` a network is made on a node for the first container there, and whoever starts that one does not
         hear why a network cannot be made. So each one is made, and its containers are told what is wrong with it.
         """
         self._tables = tables
-        self._pools = pools
+        self._claims = claims
         self._kernel = kernel
         self._owned = owned
         self._parents = parents
         self._outbox = outbox
         self._swarm = swarm
         self._now = now
-        self.objection: Callable[[NetworkRecord], str] = lambda _network: ""
-        """Why no container may start on a network now, in words that say what to do; "" if it may."""
+        self._admission = admission
         # who may use a parent is decided by comparing networks, so two decisions must not overlap
         self._deciding = asyncio.Lock()
 
@@ -83,7 +85,7 @@ class Networks:
             given = [each.subnet for each in wanted.subnets] + [each.subnet for each in beside]
             subnets = [parse_subnet(each, "--subnet") for each in given]
             before = await self._tables.networks.get(wanted.id)
-            joined = self._pools.joined([str(each) for each in subnets])
+            joined = self._claims.joined([str(each) for each in subnets])
             if strict and not self._swarm:
                 self._refuse(wanted, options)
             # a repeated request must not move the network, even if a better parent has come meanwhile
@@ -111,7 +113,7 @@ class Networks:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
             record = msgspec.structs.replace(record, subnets=[*claimed, *beside])
             await self._tables.networks.put(record, wanted.id)
-            self._pools.end_joining(record.shared_id)
+            self._claims.end_joining(record.shared_id)
         if wrong := self.wrong_with(record):
             log.warning("network %s: no container can start on it: %s", wanted.id[:12], wrong)
         log.info("network %s created on parent %s", wanted.id[:12], parent.name if parent else "(none is usable now)")
@@ -165,8 +167,8 @@ class Networks:
         Raises:
             Conflict: something is wrong with it; the text says what, and what to do.
         """
-        if objection := self.objection(network):
-            raise Conflict(objection)
+        if error := self._admission(network.id):
+            raise Conflict(error)
 
     def options_of(self, network: NetworkRequest | NetworkRecord, *, strict: bool = False) -> NetworkOptions:
         """The options of a network. In a swarm those that cannot be are passed over until a container comes.
@@ -347,7 +349,7 @@ class Networks:
         """Let go of what a network of this host claims, unless other hosts may have it too."""
         if self._outbox and any(row.record.id == network_id for row in await self._tables.definitions.scan()):
             return
-        await self._pools.drop_network(network_id, if_empty=self._outbox is not None)
+        await self._claims.drop_network(network_id, if_empty=self._outbox is not None)
 
     async def _others_on(self, parent: str, network_id: str) -> list[NetworkRecord]:
         return [each for each in await self.all() if each.parent == parent and each.id != network_id]
@@ -362,16 +364,19 @@ class Networks:
 
     async def _claim_subnet(self, shared_id: str, wanted: SubnetRequest) -> SubnetRecord:
         subnet = parse_subnet(wanted.subnet, "--subnet")
-        gateway = _address_in(subnet, wanted.gateway, "--gateway") if wanted.gateway else ""
+        gateway = _address_in(subnet, wanted.gateway, "--gateway") if wanted.gateway else None
         aux = {name: _address_in(subnet, text, "--aux-address") for name, text in wanted.aux.items()}
+        texts = {name: str(address) for name, address in aux.items()}
         if wanted.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
-            return SubnetRecord(space="", subnet=wanted.subnet, gateway=gateway, aux=aux)
-        pool = await self._pools.claim_pool(str(subnet), shared_id)  # as we write it, however the engine does
+            return SubnetRecord(space="", subnet=wanted.subnet, gateway=str(gateway or ""), aux=texts)
+        pool = await self._claims.claim_pool(subnet, shared_id)
         if gateway:
-            await self._pools.claim(pool, gateway, Holder("gateway", shared_id))
+            await self._claims.claim(pool, gateway, Holder("gateway", shared_id))
         for name, address in aux.items():
-            await self._pools.claim(pool, address, Holder("aux", shared_id, label=name))
-        return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
+            await self._claims.claim(pool, address, Holder("aux", shared_id, label=name))
+        return SubnetRecord(
+            space=pool.space, subnet=pool.subnet, range=pool.range, gateway=str(gateway or ""), aux=texts
+        )
 
     async def _move(self, network: NetworkRecord, parent: Parent) -> None:
         row = await self._tables.networks.get(network.id)
@@ -382,8 +387,8 @@ class Networks:
         await self._leave_parent(network.parent, network.id)
 
 
-def _address_in(subnet: Subnet, text: str, what: str) -> str:
+def _address_in(subnet: Subnet, text: str, what: str) -> Address:
     address = parse_address(text, what)
     if address not in subnet:
         raise Invalid(f"{what} {address} is not in the subnet {subnet}")
-    return str(address)
+    return address

@@ -1,372 +1,322 @@
-"""Addresses, on a store: reserved for who asks, claimed by endpoints and networks, given back by their holders.
+"""Reserve, claim and release addresses on a store. States: see `macvlan_global.ipam`.
 
-See `ipam.pools` for the two states, and for pools, which this is one half of.
+Every method is safe for many callers at once, on this host and on others: a write is a create-if-absent, or a replace
+or delete on condition that the row is still current. After a lost race the row is read again.
+
+An address that another holder has is raised as `AddressTaken`, with its row. The caller may know that this holder is
+dead, and repeat the call with `dead=row`: then this row is replaced first, if it is still current. It is not read again
+before that, since a verdict about life and death does not keep.
 """
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from ipaddress import ip_address
 
 import msgspec
 
-from macvlan_global.errors import Conflict, Exhausted, NotFound, Unavailable
-from macvlan_global.ipam.cache import PoolCache, PoolView, number
-from macvlan_global.ipam.owners import (
-    Holder,
-    Identity,
-    InUse,
-    Peers,
-    ask_nobody,
-    describe_holder,
-    is_our_earlier_request,
-)
-from macvlan_global.ipam.pool_id import key_of, pool_id
-from macvlan_global.ipam.recent_writes import RecentWrites
+from macvlan_global.errors import Exhausted
+from macvlan_global.ipam.cache import ParsedPool, PoolCache, number
+from macvlan_global.ipam.conflicts import AddressTaken
+from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
-from macvlan_global.subnets import Address, from_number, parse_address, usable, with_prefix
+from macvlan_global.subnets import Address, from_number, usable, with_prefix
 
 log = logging.getLogger(__name__)
 
-CREATE_WINDOW_SECONDS = 60.0
-"""How long a reserved pool may wait for its CreateNetwork. The engine repeats a broken call for 15 s."""
 RACES = 2
-"""So many candidates may be lost to other hosts before what this process believes is read anew."""
+"""So many candidates may be lost to other hosts before the taken addresses are read anew."""
 
-FOREIGN_MOST = 32
-"""So many addresses in a row may be in use on the wire before a request is refused: the engine waits."""
 
-Later = Callable[[PendingRecord], Awaitable[None]]
-"""Keeps what the store must be told when it answers again."""
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """An address of a pool that its requester may have, and its row in the store."""
+
+    pool: ParsedPool
+    address: Address
+    row: Row[AddressRecord]
+
+    @property
+    def cidr(self) -> str:
+        """The address with the prefix length of its subnet, as Docker wants it."""
+        return with_prefix(self.address, self.pool.subnet)
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it is the gateway or an aux address of a network that is being joined, which has claimed it."""
+        return self.row.record.kind != "reserved"
 
 
 class Addresses:
-    """Who has which address. Safe for many callers at once on one event loop."""
+    """Addresses of every pool. One per process."""
 
     def __init__(
         self,
         tables: Tables,
+        cache: PoolCache,
         identity: Identity,
         *,
-        peers: Peers,
-        later: Later | None = None,
-        in_use: InUse = ask_nobody,
+        shared: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`later` is given if the store is shared with other hosts, and then may be away. `in_use` is asked about what
-        a container is to get, once it is reserved: so nobody else can be asking for the same."""
-        self._pools = tables.pools
-        self._addresses = tables.addresses
+        """`shared` says that other hosts write the store too: then what is cached may be out of date."""
+        self._table = tables.addresses
+        self._cache = cache
         self._identity = identity
-        self._peers = peers
-        self._later = later
-        self._in_use = in_use
+        self._shared = shared
         self._now = now
-        self._view = PoolCache(host=identity.host, shared=later is not None)
-        self._fresh = RecentWrites()
-        # pools of the cluster's networks that are being made here too, until their CreateNetwork
-        self._joining: dict[str, tuple[str, float]] = {}
 
-    async def load(self) -> None:
-        """Read what the store holds. Call once, before anything else.
+    async def all(self) -> list[AddressRecord]:
+        """Every address that is held, read from the store."""
+        return [row.record for row in await self._table.scan()]
 
-        Raises:
-            Unavailable: the store does not answer; then each thing is read when it is needed.
-        """
-        pools = [row.record for row in await self._pools.scan()]
-        addresses = [row.record for row in await self._addresses.scan()]
-        self._view = PoolCache(pools, addresses, host=self._identity.host, shared=self._later is not None)
+    async def reserve(
+        self, pool: ParsedPool, address: Address, *, dead: Row[AddressRecord] | None = None
+    ) -> Reservation:
+        """Reserve this address. A repeated request of this host gets the same answer.
 
-    async def request_address(self, pool: str, address: str, *, gateway: bool = False) -> str:
-        """Reserve an address (bare or CIDR text, "" for one of our choosing); CIDR text of it.
+        So does the request for the gateway or an aux address of a network that this host is joining.
 
         Raises:
-            NotFound: no such pool.
-            Invalid: not an address of the pool, or one that no interface can have.
-            Conflict: somebody has it, perhaps only on the wire.
-            Exhausted: the pool is full, or all of it that was tried is in use on the wire.
+            AddressTaken: it has another holder.
         """
-        view = await self._need(pool)
-        if address:
-            wanted = parse_address(address, "--gateway" if gateway else "--ip")
-            view.refuse_unusable(wanted, gateway=gateway)
-            row = await self._reserve_this(view, wanted)
-            if not gateway and (who := await self._found_on_wire(view, row)):
-                raise Conflict(f"address {wanted} is in use on the wire: {who}; use another, or take that device off")
-            return with_prefix(wanted, view.subnet)
-        if gateway and (found := await self._gateway_of_joined(view) or await self._reserve_first(view)):
-            return found
-        return await self._reserve_next(view)
+        record = self._record(pool.record, str(address), None)
+        if dead and (replaced := await self._replace(dead, record)):
+            return Reservation(pool, address, replaced)
+        while True:
+            if created := await self._create(record):
+                return Reservation(pool, address, created)
+            row = await self._table.get(record.space, record.address)
+            if row is None:
+                continue
+            if self._is_earlier_request(row.record) or self._is_of_joined(pool.record, row.record):
+                if kept := await self._keep(row):
+                    return Reservation(pool, address, kept)
+            else:
+                raise AddressTaken(row)
 
-    async def release_address(self, pool: str, address: str) -> None:
-        """Give back an address that is only reserved; a claimed one stays with its holder. Idempotent."""
-        space, *_ = key_of(pool)
-        bare = str(parse_address(address, "address"))
-        try:
-            known = self._fresh.take(space, bare, self._now())
-            if known and known.record.kind == "reserved" and await self._drop_address(known):
-                return
-            row = await self._addresses.get(space, bare)
-            if row and row.record.kind == "reserved" and row.record.host == self._identity.host:
-                await self._drop_address(row)
-            elif row:
-                log.debug("address %s stays: it is in use %s", bare, await describe_holder(self._peers, row.record))
-        except Unavailable as error:
-            await self._postpone(error, PendingRecord(kind="release", space=space, address=bare, at=self._now()))
-
-    async def claim(self, pool: PoolRecord, address: str, holder: Holder, *, in_use: bool = False) -> None:
-        """Make the holder of an address known. Idempotent for the same holder; takes it if nobody reserved it.
-
-        With `in_use` the holder has it in use already: what another host only asked for is then no obstacle.
+    async def reserve_gateway(self, pool: ParsedPool) -> Reservation:
+        """Reserve a gateway that was not named: that of the network being joined, or the first free usable address.
 
         Raises:
-            Conflict: somebody else claims it.
+            Exhausted: the pool is full.
         """
-        known = self._fresh.take(pool.space, address, self._now())
-        if known and known.record.kind == "reserved" and await self._hand_over(known, pool, holder):
+        if self._cache.joined_by(pool.record, self._now()):
+            for row in await self._table.scan(pool.record.space):
+                held = row.record
+                if (
+                    held.kind == "gateway"
+                    and held.subnet == pool.record.subnet
+                    and self._is_of_joined(pool.record, held)
+                ):
+                    return Reservation(pool, ip_address(held.address), row)
+        address = from_number(usable(pool.subnet)[0], pool.subnet)
+        if created := await self._create(self._record(pool.record, str(address), None)):
+            return Reservation(pool, address, created)
+        return await self.reserve_next(pool)
+
+    async def reserve_next(self, pool: ParsedPool, *, passed_over: Collection[Address] = ()) -> Reservation:
+        """Reserve the next free address of the pool's window that is none of `passed_over`.
+
+        Raises:
+            Exhausted: there is none.
+        """
+        occupancy = self._cache.occupancy(pool.record)
+        skipped = {int(each) for each in passed_over}
+        lost = 0
+        is_fresh = not self._shared
+        while True:
+            chosen = occupancy.choose(*pool.window, self._now())
+            if chosen in skipped:  # nothing else is left
+                occupancy.free(chosen, self._now())
+                chosen = None
+            if not is_fresh and (chosen is None or lost == RACES):
+                rows = await self._table.scan(pool.record.space)
+                occupancy.learn(number(each.record) for each in rows if each.record.subnet == pool.record.subnet)
+                is_fresh = True
+            elif chosen is None:
+                raise Exhausted(
+                    f"no free address is left in {pool.dynamic}; stop a container, or make the --ip-range or "
+                    "--subnet wider"
+                )
+            elif row := await self._try_candidate(pool, chosen):
+                return Reservation(pool, from_number(chosen, pool.subnet), row)
+            else:
+                lost += 1
+                occupancy.jump()
+
+    async def cancel(self, reservation: Reservation) -> bool:
+        """Give a reservation back; False if its row changed since."""
+        return await self.drop(reservation.row)
+
+    async def release(self, space: str, address: Address) -> None:
+        """Give back an address that this host only reserved; a claimed one stays with its holder. Idempotent."""
+        bare = str(address)
+        known = self._cache.recent.take(space, bare, self._now())
+        if known and known.record.kind == "reserved" and await self.drop(known):
+            return
+        row = await self._table.get(space, bare)
+        if row and row.record.kind == "reserved" and row.record.host == self._identity.host:
+            await self.drop(row)
+        elif row:
+            log.debug("address %s stays: it is %s, of network %s", bare, row.record.kind, row.record.network[:12])
+
+    async def claim(
+        self,
+        pool: PoolRecord,
+        address: Address,
+        holder: Holder,
+        *,
+        in_use: bool = False,
+        dead: Row[AddressRecord] | None = None,
+    ) -> None:
+        """Make `holder` the holder of an address, reserved or free. Idempotent for the same holder.
+
+        With `in_use` its interface is up already: another host's mere reservation is then no obstacle.
+
+        Raises:
+            AddressTaken: it has another holder.
+        """
+        bare = str(address)
+        record = self._record(pool, bare, holder)
+        if dead and await self._replace(dead, record):
+            return
+        known = self._cache.recent.take(pool.space, bare, self._now())
+        if known and known.record.kind == "reserved" and await self._replace(known, record):
             return
         while True:
-            row = await self._addresses.get(pool.space, address)
+            row = await self._table.get(pool.space, bare)
             if row is None:
-                if await self._create(self._record(pool, address, holder)):
+                if await self._create(record):
                     return
             elif holder.shares(row.record) or self._has_already(holder, row.record):
                 if await self._keep(row):
                     return
-            elif not (in_use and row.record.kind == "reserved") and not await self._may_take(holder, row.record):
-                raise Conflict(f"address {address} is in use {await describe_holder(self._peers, row.record)}")
-            elif await self._hand_over(row, pool, holder):
+            elif not self._may_take(holder, row.record, in_use=in_use):
+                raise AddressTaken(row)
+            elif await self._replace(row, record):
                 return
 
-    async def unclaim(self, space: str, address: str, holder: Holder, *, release_follows: bool = True) -> None:
+    async def unclaim(self, space: str, address: Address, holder: Holder, *, release_follows: bool = True) -> None:
         """Let go of an address if this holder has it; otherwise do nothing. Idempotent.
 
         If the engine's ReleaseAddress follows, the address is reserved until then: freed at once, somebody else could
         have reserved it by the time that release comes, and would lose it.
         """
-        try:
-            known = self._fresh.take(space, address, self._now())
-            if known and holder.holds(known.record) and await self._let_go(known, release_follows=release_follows):
-                return
-            row = await self._addresses.get(space, address)
-            if row and holder.holds(row.record):
-                await self._let_go(row, release_follows=release_follows)
-        except Unavailable as error:
-            kept = PendingRecord(
-                kind="release",
-                network=holder.network,
-                endpoint=holder.endpoint,
-                space=space,
-                address=address,
-                at=self._now(),
-            )
-            await self._postpone(error, kept)
+        bare = str(address)
+        known = self._cache.recent.take(space, bare, self._now())
+        if known and holder.holds(known.record) and await self._let_go(known, release_follows=release_follows):
+            return
+        row = await self._table.get(space, bare)
+        if row and holder.holds(row.record):
+            await self._let_go(row, release_follows=release_follows)
 
     async def settle(self, release: PendingRecord) -> None:
-        """Let go of an address whose release was kept for later, if it still is what it was then.
-
-        Raises:
-            Unavailable: the store does not answer yet.
-        """
-        row = await self._addresses.get(release.space, release.address)
+        """Carry out a release that was kept while the store was away, if the address is still that holder's."""
+        row = await self._table.get(release.space, release.address)
         if row is None or row.record.host != self._identity.host:
             return
         if release.endpoint:
             mine = row.record.endpoint == release.endpoint
-        else:  # asked for by this host, and not anew since
+        else:  # reserved by this host, and not anew since
             mine = row.record.kind == "reserved" and row.record.at <= release.at
         if mine:
-            await self._drop_address(row)
-
-    async def addresses(self) -> list[AddressRecord]:
-        """Every address that is held, as the store has it."""
-        return [row.record for row in await self._addresses.scan()]
+            await self.drop(row)
 
     async def give_back(self, record: AddressRecord) -> bool:
-        """Delete exactly this record of an address; False if it changed meanwhile."""
-        row = await self._addresses.get(record.space, record.address)
-        return row is not None and row.record == record and await self._drop_address(row)
+        """Delete exactly this record; False if it changed meanwhile."""
+        row = await self._table.get(record.space, record.address)
+        return row is not None and row.record == record and await self.drop(row)
+
+    async def drop_network(self, network: str, *, if_empty: bool = False) -> bool:
+        """Delete every address that a network and its endpoints claim; whether it was done.
+
+        With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
+        """
+        held = [row for row in await self._table.scan() if row.record.network == network]
+        if if_empty and any(row.record.kind == "endpoint" for row in held):
+            return False
+        for row in held:
+            await self.drop(row)
+        return True
+
+    async def drop_reserved(self, pool: PoolRecord) -> None:
+        """Delete every reservation in the subnet of a pool."""
+        for row in await self._table.scan(pool.space):
+            if row.record.subnet == pool.subnet and row.record.kind == "reserved":
+                await self._table.delete(row)
+
+    async def drop(self, row: Row[AddressRecord]) -> bool:
+        """Delete a row if it is still current; whether it was."""
+        if not await self._table.delete(row):
+            return False
+        self._cache.occupancy(row.record).free(number(row.record), self._now())
+        return True
 
     # ---------------------------------------------------------------- inside
 
-    async def _need(self, pool: str) -> PoolView:
-        if view := self._view.get(pool):
-            return view
-        row = await self._pools.get(*key_of(pool))
-        if row is None:
-            raise NotFound(
-                f"there is no pool {pool!r}; its network was removed, or was created with another state folder"
-            )
-        return self._view.remember(row.record)
+    async def _create(self, record: AddressRecord) -> Row[AddressRecord] | None:
+        row = await self._table.create(record, record.space, record.address)
+        if row:
+            self._wrote(row)
+        return row
 
-    async def _hand_over(self, row: Row[AddressRecord], pool: PoolRecord, holder: Holder | None) -> bool:
-        """Make an address the holder's, or only reserved, if it still is what `row` says; whether it was."""
-        address = row.record.address
-        if (written := await self._addresses.replace(row, self._record(pool, address, holder))) is None:
-            return False
-        self._fresh.wrote(written, self._now())
-        self._view.occupancy(pool).take(number(address))
-        return True
+    async def _replace(self, row: Row[AddressRecord], record: AddressRecord) -> Row[AddressRecord] | None:
+        written = await self._table.replace(row, record)
+        if written:
+            self._wrote(written)
+        return written
+
+    def _wrote(self, row: Row[AddressRecord]) -> None:
+        self._cache.recent.add(row, self._now())
+        self._cache.occupancy(row.record).take(number(row.record))
+
+    async def _try_candidate(self, pool: ParsedPool, chosen: int) -> Row[AddressRecord] | None:
+        """Reserve an address that was chosen; None if another host was faster."""
+        address = str(from_number(chosen, pool.subnet))
+        try:
+            return await self._create(self._record(pool.record, address, None, asked=False))
+        except BaseException:
+            self._cache.occupancy(pool.record).free(chosen, self._now())
+            raise
+
+    async def _keep(self, row: Row[AddressRecord]) -> Row[AddressRecord] | None:
+        """Write a row of this host anew; None if it changed meanwhile.
+
+        A release of ours that timed out may still be on its way. It must not find the row that it has read.
+        """
+        if not self._shared or row.record.host != self._identity.host:
+            return row
+        kept = msgspec.structs.replace(row.record, incarnation=self._identity.incarnation, at=self._now())
+        return await self._table.replace(row, kept)
 
     async def _let_go(self, row: Row[AddressRecord], *, release_follows: bool) -> bool:
-        """See `unclaim`; False if it is no longer what `row` says."""
+        """See `unclaim`; False if the row is no longer current."""
         if not release_follows:
-            return await self._drop_address(row)
-        return await self._hand_over(row, PoolRecord(space=row.record.space, subnet=row.record.subnet, at=0), None)
+            return await self.drop(row)
+        held = row.record
+        pool = PoolRecord(space=held.space, subnet=held.subnet, at=0)
+        return await self._replace(row, self._record(pool, held.address, None)) is not None
 
-    def _joined_by(self, pool: PoolRecord) -> str:
-        """The network that is joining this pool on this host just now; "" if none."""
-        network, since = self._joining.get(pool_id(pool), ("", 0.0))
-        return network if abs(self._now() - since) <= CREATE_WINDOW_SECONDS else ""
+    def _is_earlier_request(self, held: AddressRecord) -> bool:
+        """Whether this host asked for this very address before, and nothing came of it yet."""
+        return held.kind == "reserved" and held.asked and held.host == self._identity.host
 
     def _is_of_joined(self, pool: PoolRecord, held: AddressRecord) -> bool:
         """Whether an address is the gateway or an aux address of the network that is being made here, too."""
-        return held.kind in {"gateway", "aux"} and held.network == self._joined_by(pool) != ""
+        return held.kind in {"gateway", "aux"} and held.network == self._cache.joined_by(pool, self._now()) != ""
 
     def _has_already(self, holder: Holder, held: AddressRecord) -> bool:
         """An endpoint is of one host. If the record names another one, this host lost its state, and its id with it."""
         return holder.holds(held) and (holder.kind != "endpoint" or held.host == self._identity.host)
 
-    async def _may_take(self, holder: Holder, held: AddressRecord) -> bool:
-        """Whether who claims an address may have it from who has it: from its own reservation, or from the dead."""
-        if holder.holds(held):
-            return True
+    def _may_take(self, holder: Holder, held: AddressRecord, *, in_use: bool) -> bool:
+        """Whether a claim may replace a record without asking who is dead: its own, or a mere reservation."""
         if held.kind == "reserved":
-            return held.host == self._identity.host
-        return await self._peers.is_stale(held)
-
-    async def _reserve_this(self, view: PoolView, address: Address) -> Row[AddressRecord]:
-        record = self._record(view.record, str(address), None)
-        while True:
-            if created := await self._create(record):
-                return created
-            row = await self._addresses.get(record.space, record.address)
-            if row is None:
-                continue
-            if is_our_earlier_request(row.record, self._identity) or self._is_of_joined(view.record, row.record):
-                if kept := await self._keep(row):
-                    return kept
-                continue
-            if row.record.kind == "reserved" or not await self._peers.is_stale(row.record):
-                raise Conflict(f"address {address} is in use {await describe_holder(self._peers, row.record)}")
-            if replaced := await self._addresses.replace(row, record):
-                return replaced
-
-    async def _gateway_of_joined(self, view: PoolView) -> str | None:
-        """The gateway that a network of the cluster has, for an engine that wants one where none was given."""
-        if not self._joined_by(view.record):
-            return None
-        for row in await self._addresses.scan(view.record.space):
-            held = row.record
-            if held.kind == "gateway" and held.subnet == view.record.subnet and self._is_of_joined(view.record, held):
-                return with_prefix(parse_address(held.address, "gateway"), view.subnet)
-        return None
-
-    async def _reserve_first(self, view: PoolView) -> str | None:
-        first, _ = usable(view.subnet)
-        address = from_number(first, view.subnet)
-        if await self._create(self._record(view.record, str(address), None)):
-            return with_prefix(address, view.subnet)
-        return None
-
-    async def _reserve_next(self, view: PoolView) -> str:
-        occupancy = self._view.occupancy(view.record)
-        lost = 0
-        foreign: dict[int, str] = {}  # who has what on the wire, that the books have free
-        is_fresh = self._later is None  # nobody else writes a store of this host
-        while True:
-            chosen = occupancy.choose(*view.window, self._now())
-            if chosen in foreign:  # nothing else is left
-                occupancy.free(chosen, self._now())
-                chosen = None
-            if not is_fresh and (chosen is None or lost == RACES):
-                self._view.learn(view.record, await self.addresses())
-                is_fresh = True
-            elif chosen is None:
-                break
-            elif row := await self._try_candidate(view, chosen):
-                if not (who := await self._found_on_wire(view, row)):
-                    return with_prefix(from_number(chosen, view.subnet), view.subnet)
-                log.warning("address %s is passed over: %s, and nobody of ours has it", row.record.address, who)
-                foreign[chosen] = f"{row.record.address}: {who}"
-                if len(foreign) == FOREIGN_MOST:
-                    break
-            else:
-                lost += 1
-                occupancy.jump()
-        if foreign:
-            raise Exhausted(
-                f"no free address was found in {view.record.range or view.record.subnet}: {len(foreign)} that nobody "
-                f"of ours has are in use on the wire, such as {next(iter(foreign.values()))}; give containers a "
-                "--ip-range that no other device uses"
-            )
-        raise Exhausted(
-            f"no free address is left in {view.record.range or view.record.subnet}; stop a container, or make the "
-            "--ip-range or --subnet wider"
-        )
-
-    async def _try_candidate(self, view: PoolView, chosen: int) -> Row[AddressRecord] | None:
-        """Reserve an address that was chosen; None if another host was faster."""
-        address = from_number(chosen, view.subnet)
-        record = self._record(view.record, str(address), None, asked=False)
-        try:
-            row = await self._addresses.create(record, record.space, record.address)
-        except BaseException:
-            self._view.occupancy(view.record).free(chosen, self._now())
-            raise
-        if row:
-            self._fresh.wrote(row, self._now())
-        return row
-
-    async def _found_on_wire(self, view: PoolView, row: Row[AddressRecord]) -> str:
-        """Who has on the wire what was just reserved, "" if nobody. If somebody has it is given back, and cools off."""
-        if row.record.kind != "reserved":  # the gateway, say, of a network that is made here too
-            return ""
-        who = "nobody waits for it any more"
-        try:
-            who = await self._in_use(view.record, row.record.address)
-        finally:
-            if who:
-                await self._give_up(row)
-        return who
-
-    async def _give_up(self, row: Row[AddressRecord]) -> None:
-        """Give back what was reserved a moment ago; later, if the store has gone away meanwhile."""
-        try:
-            await self._drop_address(row)
-        except Unavailable as error:
-            space, address = row.record.space, row.record.address
-            await self._postpone(error, PendingRecord(kind="release", space=space, address=address, at=self._now()))
-
-    async def _create(self, record: AddressRecord) -> Row[AddressRecord] | None:
-        row = await self._addresses.create(record, record.space, record.address)
-        if row:
-            self._fresh.wrote(row, self._now())
-            self._view.occupancy(record).take(number(record.address))
-        return row
-
-    async def _keep(self, row: Row[AddressRecord]) -> Row[AddressRecord] | None:
-        """Have what this host has already, as of now; None if it changed meanwhile.
-
-        A release of ours that timed out may still be on its way. It must not find what it has read.
-        """
-        if self._later is None or row.record.host != self._identity.host:
-            return row
-        kept = msgspec.structs.replace(row.record, incarnation=self._identity.incarnation, at=self._now())
-        return await self._addresses.replace(row, kept)
-
-    async def _drop_address(self, row: Row[AddressRecord]) -> bool:
-        if not await self._addresses.delete(row):
-            return False
-        record = row.record
-        self._view.occupancy(record).free(number(record.address), self._now())
-        return True
-
-    async def _postpone(self, error: Unavailable, kept: PendingRecord) -> None:
-        """The store did not answer. The engine must not wait for it, nor must the address leak."""
-        if self._later is None:
-            raise error
-        await self._later(kept)
+            return in_use or held.host == self._identity.host
+        return holder.holds(held)
 
     def _record(self, pool: PoolRecord, address: str, holder: Holder | None, *, asked: bool = True) -> AddressRecord:
         return AddressRecord(

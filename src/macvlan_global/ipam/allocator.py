@@ -1,7 +1,9 @@
-"""Which address comes next. Pure: no clock, no store.
+"""The allocator: proposes the next free address of a subnet. Pure: no clock, no store.
 
-An `Occupancy` is what one process believes about one subnet. It is a hint, not the truth: the truth is the store's
-create-if-absent, and a candidate that turns out to be taken is simply marked and the next one asked for.
+Addresses are whole numbers here. Allocation is next-fit: it walks on from the last address handed out and comes round,
+so that a freed address rests before it is reused. An `Occupancy` is the belief of one process about one subnet. It is a
+hint: the truth is the store's create-if-absent, and a candidate that turns out to be taken is marked, and the next one
+proposed.
 """
 
 import hashlib
@@ -25,7 +27,7 @@ class Occupancy:
     ) -> None:
         """Start from what the store holds; `cursor` is the number handed out last, if known.
 
-        `spread` gives places to begin at, as fractions of a window from 0 to 1, which differ from host to host.
+        `spread` gives offsets to begin at, as fractions of a window from 0 to 1, which differ from host to host.
         Without it a window is begun at its first number.
         """
         self.taken = IntervalSet(taken)
@@ -34,11 +36,11 @@ class Occupancy:
         self._spread = spread
 
     def learn(self, taken: Iterable[int]) -> None:
-        """Believe what the store holds now. What cools off here is passed over as before."""
+        """Replace the taken addresses by those in the store. Addresses cooling off here are passed over as before."""
         self.taken = IntervalSet([*taken, *self._cooling])
 
     def jump(self) -> None:
-        """Somebody else allocates where we do: go on at another place."""
+        """Go on at another offset: another host allocates here too."""
         self._cursor = None
 
     def take(self, number: int) -> None:
@@ -88,8 +90,8 @@ class Occupancy:
             self.taken.discard(number)
 
 
-def places_of(host: str, subnet: str) -> Iterator[float]:
-    """Without end: fractions from 0 to 1, the same each time for a host and a subnet, and unlike those of others."""
+def start_offsets(host: str, subnet: str) -> Iterator[float]:
+    """Endless offsets as fractions from 0 to 1: the same each time for one host and subnet, different between hosts."""
     number = 0
     while True:
         digest = hashlib.sha256(f"{host} {subnet} {number}".encode()).digest()

@@ -1,4 +1,7 @@
-"""Where pools come from that nobody named. Pure; apart from the pools, as the configuration needs only this."""
+"""Default address pools: subnets for networks that name none. Pure.
+
+Docker's `default-address-pools`, in our configuration. Apart from `pools`, as the configuration needs only this.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from macvlan_global.subnets import Subnet, from_number, is_within, overlap
 
 @dataclass(frozen=True, slots=True)
 class AutoPool:
-    """Subnets of this prefix length, cut from `base`."""
+    """A default address pool: subnets of this prefix length, cut from `base`."""
 
     base: Subnet
     prefix: int

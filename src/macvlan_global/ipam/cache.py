@@ -1,25 +1,52 @@
-"""What this process believes about pools and addresses. A hint for choosing; the truth is in the store."""
+"""Pools and addresses as this process last saw them. All of it is a hint; the truth is in the store.
 
+Three hints, one for each read of the store that it saves:
+
+* parsed pools, by id, so that a request does not read its pool;
+* the taken addresses of each subnet (`allocator.Occupancy`), from which candidates are chosen;
+* rows that were written moments ago (`RecentWrites`), so that the next request of a pair does not read them again.
+
+And one fact that is nowhere else: pools of the cluster's networks that are being joined on this host just now.
+"""
+
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.allocator import Occupancy, places_of
+from macvlan_global.ipam.allocator import Occupancy, start_offsets
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.store.records import AddressRecord, PoolRecord
-from macvlan_global.subnets import Address, Subnet, dynamic_window, from_number, parse_address, parse_subnet, usable
+from macvlan_global.store.table import Row
+from macvlan_global.subnets import Address, Subnet, dynamic_window, from_number, usable
+
+CREATE_WINDOW_SECONDS = 60.0
+"""How long a reserved pool may wait for its CreateNetwork. The engine repeats a broken call for 15 s."""
+
+RECENT_SECONDS = 10.0
+"""How long a written row is used without a read. Not for ever: a store that was restored from an older copy may count
+its revisions anew, and then the revision of long ago could be that of somebody else's record."""
+
+RECENT_MOST = 1024
+"""So many written rows are kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class PoolView:
-    """A pool as it is worked with: `window` is what may be handed out unasked, as numbers `[first, stop)`."""
+class ParsedPool:
+    """A pool record and its subnet; `window` is the part handed out unasked, as numbers `[first, stop)`."""
 
     record: PoolRecord
     subnet: Subnet
     window: tuple[int, int]
 
+    @property
+    def dynamic(self) -> str:
+        """The part handed out unasked, in CIDR form."""
+        return self.record.range or self.record.subnet
+
     def refuse_unusable(self, address: Address, *, gateway: bool) -> None:
-        """Let an address pass that an interface of this subnet may have.
+        """Raise Invalid if no interface of this subnet may have the address.
 
         Raises:
             Invalid: it is outside, or the network or broadcast address.
@@ -35,82 +62,142 @@ class PoolView:
             )
 
 
-class PoolCache:
-    """Pools by id, and which addresses of each subnet are taken."""
+class RecentWrites:
+    """Rows of addresses that were written moments ago, each to be used once.
 
-    def __init__(
-        self, pools: Iterable[PoolRecord] = (), addresses: Iterable[AddressRecord] = (), *, host: str, shared: bool
-    ) -> None:
-        """Begin with what the store holds. If it is `shared`, each host begins elsewhere in a subnet."""
-        self._pools: dict[str, PoolView] = {}
+    The engine's calls come in pairs: RequestAddress, then CreateEndpoint; DeleteEndpoint, then ReleaseAddress. The
+    second one changes the row of the first one, on condition that it is still current. Reading it in between would say
+    nothing more: if another host changed it, the write is refused, and then it is read.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was written yet."""
+        self._rows: OrderedDict[tuple[str, str], tuple[Row[AddressRecord], float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._rows)
+
+    def add(self, row: Row[AddressRecord], now: float) -> None:
+        """Keep a row that was written now."""
+        key = row.record.space, row.record.address
+        self._rows[key] = row, now
+        self._rows.move_to_end(key)
+        if len(self._rows) > RECENT_MOST:
+            self._rows.popitem(last=False)
+
+    def take(self, space: str, address: str, now: float) -> Row[AddressRecord] | None:
+        """The row of an address, if it is recent; it is forgotten, since the caller is about to change it."""
+        row, at = self._rows.pop((space, address), (None, 0.0))
+        return row if abs(now - at) <= RECENT_SECONDS else None
+
+
+class PoolCache:
+    """The hints of one process. `recent` are its latest writes of addresses."""
+
+    def __init__(self, *, host: str, shared: bool) -> None:
+        """Empty. If the store is `shared`, each host begins at an offset of its own in a subnet."""
+        self.recent = RecentWrites()
+        self._pools: dict[str, ParsedPool] = {}
         self._occupied: dict[tuple[str, str], Occupancy] = {}
+        self._joining: dict[str, tuple[str, float]] = {}  # network and time, by pool id
         self._host = host
         self._shared = shared
+
+    def load(self, pools: Iterable[PoolRecord], addresses: Iterable[AddressRecord]) -> None:
+        """Begin anew with the records of the store; the walk of each subnet goes on behind this host's last address."""
+        self.recent = RecentWrites()
+        self._pools.clear()
+        self._occupied.clear()
         for pool in pools:
             self.remember(pool)
-        held: dict[tuple[str, str], list[AddressRecord]] = {}
-        for record in addresses:
-            held.setdefault((record.space, record.subnet), []).append(record)
-        for key, records in held.items():
-            last = max((each for each in records if each.host == host), key=lambda each: each.at, default=None)
+        for key, records in _by_subnet(addresses).items():
+            last = max((each for each in records if each.host == self._host), key=lambda each: each.at, default=None)
             self._occupied[key] = Occupancy(
-                [number(each.address) for each in records],
-                number(last.address) if last else None,
-                spread=self._places(key),
+                [number(each) for each in records], number(last) if last else None, spread=self._offsets(key)
             )
 
-    def get(self, pool: str) -> PoolView | None:
+    def learn(self, addresses: Iterable[AddressRecord]) -> None:
+        """Replace the taken addresses of every known pool: these are all that the store has."""
+        held = _by_subnet(addresses)
+        for pool in self._pools.values():
+            key = pool.record.space, pool.record.subnet
+            self.occupancy(pool.record).learn(number(each) for each in held.get(key, ()))
+
+    def get(self, pool: str) -> ParsedPool | None:
         """The pool with this id, if it is known here."""
         return self._pools.get(pool)
 
-    def remember(self, record: PoolRecord) -> PoolView:
-        """Know a pool, as it is now."""
-        subnet = parse_subnet(record.subnet, "pool")
-        part = parse_subnet(record.range, "range") if record.range else None
-        self._pools[pool_id(record)] = view = PoolView(record, subnet, dynamic_window(subnet, part))
-        return view
+    def remember(self, record: PoolRecord) -> ParsedPool:
+        """Keep a pool as it is now."""
+        subnet = ip_network(record.subnet)
+        part = ip_network(record.range) if record.range else None
+        self._pools[pool_id(record)] = pool = ParsedPool(record, subnet, dynamic_window(subnet, part))
+        return pool
 
     def forget(self, pool: str) -> None:
-        """Know a pool no longer."""
+        """Keep the pool with this id no longer."""
         self._pools.pop(pool, None)
 
-    def records(self) -> Iterator[PoolRecord]:
-        """Each pool."""
-        return (view.record for view in self._pools.values())
-
     def shares_subnet(self, record: PoolRecord) -> bool:
-        """Whether a pool that is known has this subnet in this space."""
+        """Whether a known pool has this subnet in this space."""
         return any(
-            (view.record.space, view.record.subnet) == (record.space, record.subnet) for view in self._pools.values()
+            (each.record.space, each.record.subnet) == (record.space, record.subnet) for each in self._pools.values()
         )
 
     def occupancy(self, record: PoolRecord | AddressRecord) -> Occupancy:
-        """What is taken of the subnet of a pool or an address."""
+        """The taken addresses of the subnet of a pool or an address."""
         key = record.space, record.subnet
         if key not in self._occupied:
-            self._occupied[key] = Occupancy([], spread=self._places(key))
+            self._occupied[key] = Occupancy([], spread=self._offsets(key))
         return self._occupied[key]
 
-    def learn(self, record: PoolRecord, addresses: Iterable[AddressRecord]) -> None:
-        """Believe these addresses, which are all that the store has, about the subnet of a pool."""
-        self.occupancy(record).learn(number(each.address) for each in addresses if each.subnet == record.subnet)
-
     def forget_occupancy(self, record: PoolRecord) -> None:
-        """Nobody has the subnet any more."""
+        """Keep no addresses of a subnet that no pool has any more."""
         self._occupied.pop((record.space, record.subnet), None)
 
-    def _places(self, key: tuple[str, str]) -> Iterator[float] | None:
-        return places_of(self._host, " ".join(key)) if self._shared else None
-
     def usage(self, record: PoolRecord) -> tuple[int, int]:
-        """How many addresses of a pool's window are held, and how many it has."""
-        view = self.get(pool_id(record))
-        if view is None:
+        """How many addresses of a pool's window are held, and how many it has; (0, 0) if the pool is not known."""
+        pool = self.get(pool_id(record))
+        if pool is None:
             return 0, 0
-        first, stop = view.window
+        first, stop = pool.window
         return self.occupancy(record).held_in(first, stop), stop - first
 
+    # ----------------------------------------------------------------- joining
 
-def number(address: str) -> int:
-    """A bare address as a number."""
-    return int(parse_address(address, "address"))
+    def begin_joining(self, record: PoolRecord, now: float) -> None:
+        """The network of this pool is being made here too."""
+        self._joining[pool_id(record)] = record.network, now
+
+    def end_joining(self, *, network: str = "", pool: str = "") -> None:
+        """The network with this id, or that of the pool with this id, is made here, or is not made after all."""
+        self._joining = {key: each for key, each in self._joining.items() if key != pool and each[0] != network}
+
+    def joined_by(self, record: PoolRecord, now: float) -> str:
+        """The network that is joining this pool on this host just now; "" if none."""
+        network, since = self._joining.get(pool_id(record), ("", 0.0))
+        return network if abs(now - since) <= CREATE_WINDOW_SECONDS else ""
+
+    def joined(self, subnets: Iterable[str], now: float) -> str:
+        """The one network that is joining pools with these subnets just now; "" if there is none, or several."""
+        wanted = set(subnets)
+        records = [each.record for each in self._pools.values() if each.record.subnet in wanted]
+        found = {self.joined_by(record, now) for record in records} - {""}
+        return found.pop() if len(found) == 1 else ""
+
+    def _offsets(self, key: tuple[str, str]) -> Iterator[float] | None:
+        return start_offsets(self._host, " ".join(key)) if self._shared else None
+
+
+def number(record: AddressRecord) -> int:
+    """The address of a record as a number."""
+    return int(ip_address(record.address))
+
+
+def _by_subnet(addresses: Iterable[AddressRecord]) -> dict[tuple[str, str], list[AddressRecord]]:
+    """Records by their space and subnet."""
+    found: dict[tuple[str, str], list[AddressRecord]] = {}
+    for record in addresses:
+        found.setdefault((record.space, record.subnet), []).append(record)
+    return found

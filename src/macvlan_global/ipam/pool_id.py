@@ -1,15 +1,16 @@
-"""What pools are called, in which space they are, and which cannot be side by side. Pure."""
+"""Pool ids, address spaces and the rule for overlapping pools. Pure."""
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 
 from macvlan_global.errors import Invalid, NotFound
 from macvlan_global.store.records import PoolRecord
-from macvlan_global.subnets import overlap, parse_subnet
+from macvlan_global.subnets import overlap
 
 DEFAULT_SPACE = "macvlan-global"
 SPACE_OPTION = "space"
 NETWORK_OPTION = "network"
-"""The id in the cluster of the network that a pool belongs to; given by our own replication, not by people."""
+"""The cluster-wide id of the network that a pool belongs to; given by our own replication, not by people."""
 MAX_NETWORK = 64
 MAX_SPACE = 32
 
@@ -20,10 +21,10 @@ def pool_id(record: PoolRecord) -> str:
 
 
 def key_of(pool: str) -> tuple[str, str]:
-    """The key that a pool is stored under: its space, and its subnet with its range behind a `~`.
+    """The store key of a pool id: its space, and its subnet with its range behind a `~`.
 
     Raises:
-        NotFound: no such id can be.
+        NotFound: it is no pool id.
     """
     space, _, rest = pool.partition("/")
     pieces = rest.split("/")
@@ -35,10 +36,10 @@ def key_of(pool: str) -> tuple[str, str]:
 
 
 def space_of(options: Mapping[str, str]) -> str:
-    """The address space that `--ipam-opt` names.
+    """The address space named by `--ipam-opt`.
 
     Raises:
-        Invalid: an unknown option, or a name that cannot be.
+        Invalid: an unknown option, or a malformed name.
     """
     for key in options:
         if key not in {SPACE_OPTION, NETWORK_OPTION}:
@@ -50,10 +51,10 @@ def space_of(options: Mapping[str, str]) -> str:
 
 
 def network_of(options: Mapping[str, str]) -> str:
-    """The network of the cluster that `--ipam-opt network=` names, whose pool is to be joined; "" if none.
+    """The network of the cluster named by `--ipam-opt network=`, whose pool is to be joined; "" if none.
 
     Raises:
-        Invalid: no such id can be.
+        Invalid: it is no network id.
     """
     network = options.get(NETWORK_OPTION, "")
     if len(network) > MAX_NETWORK or not all(x in "0123456789abcdef" for x in network):
@@ -65,7 +66,10 @@ def network_of(options: Mapping[str, str]) -> str:
 
 
 def overlaps(one: PoolRecord, other: PoolRecord) -> bool:
-    """Pools of one subnet may share it if each has a range of its own (as Docker's own IPAM allows)."""
+    """Whether two pools of one space have an address in common.
+
+    Pools of one subnet may share it if each has a range of its own (as Docker's own IPAM allows).
+    """
     if one.subnet == other.subnet and one.range and other.range:
-        return overlap(parse_subnet(one.range, "range"), parse_subnet(other.range, "range"))
-    return overlap(parse_subnet(one.subnet, "pool"), parse_subnet(other.subnet, "pool"))
+        return overlap(ip_network(one.range), ip_network(other.range))
+    return overlap(ip_network(one.subnet), ip_network(other.subnet))

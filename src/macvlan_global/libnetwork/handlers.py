@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from macvlan_global.attach.endpoint_options import parse_endpoint_options
+from macvlan_global.driver.addresses import ADDRESS_SPACE
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.endpoints import EndpointRequest
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Invalid
-from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.libnetwork import messages as m
 
 GENERIC = "com.docker.network.generic"
@@ -42,7 +42,7 @@ class Handlers:
         self._swarm = swarm
         self._networks = driver.networks
         self._endpoints = driver.endpoints
-        self._pools = driver.pools
+        self._ipam = driver.ipam
 
     def routes(self) -> dict[str, Route]:
         """Every path of the protocol. Anything else is a 404, which the engine knows how to take."""
@@ -159,27 +159,27 @@ class Handlers:
         return m.IpamCapabilities()
 
     async def _address_spaces(self, _request: m.Empty) -> m.AddressSpaces:
-        return m.AddressSpaces(local_default_address_space=DEFAULT_SPACE, global_default_address_space=DEFAULT_SPACE)
+        return m.AddressSpaces(local_default_address_space=ADDRESS_SPACE, global_default_address_space=ADDRESS_SPACE)
 
     async def _request_pool(self, request: m.RequestPool) -> m.Pool:
         if self._swarm:
             raise Invalid(NO_IPAM_IN_SWARM)
-        pool_id, subnet = await self._pools.request_pool(
+        pool_id, subnet = await self._ipam.request_pool(
             request.pool, request.sub_pool, request.options or {}, ipv6=request.v6
         )
         return m.Pool(pool_id=pool_id, pool=subnet)
 
     async def _release_pool(self, request: m.PoolOnly) -> m.Empty:
-        await self._pools.release_pool(request.pool_id)
+        await self._ipam.release_pool(request.pool_id)
         return m.Empty()
 
     async def _request_address(self, request: m.RequestAddress) -> m.AddressReply:
         gateway = (request.options or {}).get(REQUEST_TYPE) == GATEWAY
-        address = await self._pools.request_address(request.pool_id, request.address, gateway=gateway)
+        address = await self._ipam.request_address(request.pool_id, request.address, gateway=gateway)
         return m.AddressReply(address=address)
 
     async def _release_address(self, request: m.ReleaseAddress) -> m.Empty:
-        await self._pools.release_address(request.pool_id, request.address)
+        await self._ipam.release_address(request.pool_id, request.address)
         return m.Empty()
 
 

@@ -8,10 +8,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import assert_never
 
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.endpoints import EndpointRequest, describe_endpoint
+from macvlan_global.driver.endpoints import EndpointRequest
+from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
@@ -143,8 +145,8 @@ class Reconciler:
         tables = self._driver.tables
         try:
             return Shared(
-                addresses=tuple(await self._driver.pools.addresses()),
-                pools=tuple(await self._driver.pools.pools()),
+                addresses=tuple(await self._driver.addresses.all()),
+                pools=tuple(await self._driver.pools.all()),
                 removed=frozenset(row.record.id for row in await tables.removed.scan()),
                 defined=frozenset(row.record.id for row in await tables.definitions.scan()),
             )
@@ -156,14 +158,14 @@ class Reconciler:
         """Delete the direct link of an endpoint that the engine does not know, in a container that it runs: nobody else
         would. The engine is asked for its containers, as it may be another one than the one that requested the link."""
         # most such endpoints ended with their containers, so the engine is asked for the others only
-        if not (engine and endpoint.is_inside and await self._driver.endpoints.is_in_use(endpoint)):
+        if not (engine and endpoint.is_inside and await self._driver.liveness.is_in_use(endpoint)):
             return
         if endpoint.sandbox in await engine.sandboxes():
             await self._driver.attacher.delete_inside(endpoint)
 
     async def _refuse_if_in_use(self, endpoint: EndpointRecord) -> None:
         """Raise Conflict if the kernel shows the link in use: the engine may be another one, or have lost its data."""
-        if await self._driver.endpoints.is_in_use(endpoint):
+        if await self._driver.liveness.is_in_use(endpoint):
             raise Conflict(f"{describe_endpoint(endpoint)} is in use, though the engine does not know it")
 
     async def _apply(  # noqa: C901, PLR0912 - one case for each correction
@@ -187,13 +189,13 @@ class Reconciler:
             case DeleteEndpoint():
                 await self._delete_endpoint(correction, engine)
             case GiveBackAddress():
-                await driver.pools.give_back(correction.address)
+                await driver.addresses.give_back(correction.address)
             case GiveBackPool():
-                await driver.pools.give_back_pool(correction.pool)
+                await driver.pools.give_back(correction.pool)
             case ForgetNetwork():
                 await driver.pools.drop_network(correction.network, if_empty=True)
             case RestorePool():
-                await driver.pools.restore_pool(correction.pool)
+                await driver.claims.restore_pool(correction.pool)
             case ClaimAddress():
                 await self._claim_address(correction)
             case AdoptNetwork():
@@ -220,15 +222,15 @@ class Reconciler:
         if correction.holder.kind == "endpoint":  # it may have gone meanwhile
             await self._driver.endpoints.claim_again(correction.holder.endpoint)
             return
-        await self._driver.pools.claim(correction.pool, correction.address, correction.holder)
+        await self._driver.claims.claim(correction.pool, ip_address(correction.address), correction.holder)
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
         ours = network.ipam_driver == self._our_ipam
-        held = {pool.subnet for pool in await self._driver.pools.pools() if pool.network == network.id}
+        held = {pool.subnet for pool in await self._driver.pools.all() if pool.network == network.id}
         for subnet in network.subnets if ours else ():
             if subnet.subnet in held:  # only the network was lost
                 continue
-            await self._driver.pools.request_pool(
+            await self._driver.ipam.request_pool(
                 subnet.subnet, subnet.range, network.ipam_options, ipv6=":" in subnet.subnet
             )
         request = NetworkRequest(

@@ -51,9 +51,19 @@ class EngineFollower:
     """Reconciles when the engine or the store comes back, and passes the engine's events on."""
 
     def __init__(
-        self, driver: Driver, engine: Engine, reconciler: Reconciler, metrics: Metrics, *listeners: Listener
+        self,
+        driver: Driver,
+        engine: Engine,
+        reconciler: Reconciler,
+        metrics: Metrics,
+        *listeners: Listener,
+        store_read: asyncio.Event | None = None,
     ) -> None:
-        """Nothing is asked before `run`."""
+        """Nothing is asked before `run`.
+
+        `store_read` is set when the cluster store was read anew: it was away, or restored from a copy older than our
+        records.
+        """
         self._driver = driver
         self.engine = engine
         self._reconciler = reconciler
@@ -61,7 +71,7 @@ class EngineFollower:
         self._listeners = listeners
         self._names_due = asyncio.Event()
         self._came_back = asyncio.Event()
-        self._store_read = asyncio.Event()
+        self._store_read = store_read or asyncio.Event()
         self.following = False
         """Whether the engine's events are being received."""
 
@@ -79,10 +89,6 @@ class EngineFollower:
             tasks.create_task(forever("the repair", self._reconcile_later, first=first, last=last))
             tasks.create_task(forever("the repair of claims", self._reconcile_with_store, first=first, last=last))
             tasks.create_task(forever("claiming addresses again", self._claim_again, first=first, last=last))
-
-    def store_read(self) -> None:
-        """Note that the cluster store was read anew: it was away, or restored from a copy older than our records."""
-        self._store_read.set()
 
     async def _follow(self) -> AsyncGenerator[None]:
         """Handle events until their stream ends; each item says that the engine answers."""

@@ -36,6 +36,7 @@ from macvlan_global.replication.decide import (
 )
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.observe import Observer
+from macvlan_global.replication.problems import NetworkProblem, NetworkProblems
 from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.table import Tables
@@ -54,25 +55,6 @@ WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkProblem:
-    """A problem with one network of this host, for the operator. `id` is the engine's, "" if it has none.
-
-    With `blocks`, containers cannot be started on it.
-    """
-
-    name: str
-    id: str
-    reason: str
-    next_step: str
-    blocks: bool = False
-
-    @property
-    def text(self) -> str:
-        """Reason and next step, in one line."""
-        return f"{self.reason}; {self.next_step}"
-
-
-@dataclass(frozen=True, slots=True)
 class _Attempt:
     """Result of one pass over a name. `action` is None if none was decided; `longest_wait` bounds the back-off."""
 
@@ -84,7 +66,7 @@ class _Attempt:
 class Replicator:
     """Reconciles this host's networks with the cluster's. `run` does the work; events only enqueue names."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of another owner
         self,
         store: ClusterStore,
         tables: Tables,
@@ -92,9 +74,16 @@ class Replicator:
         networks: LocalNetworks,
         host: str,
         *,
+        problems: NetworkProblems | None = None,
+        on_read: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`store` holds the shared ones of `tables`, `host` is this host's id, `now` gives seconds since the epoch."""
+        """`store` holds the shared ones of `tables`, `host` is this host's id, `now` gives seconds since the epoch.
+
+        `problems` is filled, and read by others; `on_read` is called after all definitions were read again.
+        """
+        self.problems = problems or NetworkProblems()
+        self._on_read = on_read
         self._tables = tables
         self._engine = engine
         self._networks = networks
@@ -104,7 +93,6 @@ class Replicator:
         mirrors = (self._definitions, self._tombstones)
         self._observer = Observer(tables, engine, *mirrors, host=host, now=now)
         self._executor = Executor(tables, engine, networks, *mirrors)
-        self._problems: dict[str, NetworkProblem] = {}
         self._queue: set[str] = set()
         self._queued = asyncio.Event()
         self._active: dict[str, asyncio.Event] = {}  # names with a worker; the event has it look once more
@@ -112,8 +100,6 @@ class Replicator:
         self._engine_known = False
         self._resync_due = asyncio.Event()
         self._resyncing = False
-        self.on_read: Callable[[], None] = lambda: None
-        """Called after all definitions were read again."""
 
     async def run(self) -> None:
         """Never returns."""
@@ -136,7 +122,7 @@ class Replicator:
 
     def on_network_event(self, event: NetworkEvent) -> None:
         """Enqueue the network of an event of this host's engine, if it may concern replication."""
-        if event.action in {"create", "destroy"} or (event.action == "disconnect" and event.name in self._problems):
+        if event.action in {"create", "destroy"} or (event.action == "disconnect" and event.name in self.problems):
             self._enqueue([event.name])
 
     async def on_engine_up(self) -> None:
@@ -175,17 +161,6 @@ class Replicator:
         """Whether a name is queued or being worked on, or a resync is due or under way."""
         return bool(self._active or self._queue or self._resyncing or self._resync_due.is_set())
 
-    def problems(self) -> list[NetworkProblem]:
-        """All problems, in the order of the networks' names."""
-        return [self._problems[name] for name in sorted(self._problems)]
-
-    def admission_error(self, network_id: str) -> str:
-        """Admission check: the reason why no container may start on this network (the engine's id), "" if one may."""
-        for problem in self._problems.values():
-            if problem.blocks and problem.id == network_id:
-                return problem.text
-        return ""
-
     # ------------------------------------------------------------------- queue
 
     def _enqueue(self, names: Iterable[str]) -> None:
@@ -197,7 +172,7 @@ class Replicator:
 
     def _definitions_resynced(self) -> None:
         self._request_resync()
-        self.on_read()
+        self._on_read()
 
     def _request_resync(self) -> None:
         self._resync_due.set()
@@ -241,7 +216,7 @@ class Replicator:
             log.debug("network %s: %s", name, error)
             return _Attempt("later", type(action) if action else None, LAST_RETRY_UNAVAILABLE_SECONDS)
         except MacvlanGlobalError as error:
-            self._add_problem(_failed(name, action, error))
+            self.problems.add(_failed(name, action, error))
         except Exception:
             log.exception("network %s: replication failed, it is tried again", name)
         return _Attempt("later", type(action) if action else None)
@@ -252,21 +227,15 @@ class Replicator:
         """Log a change before it is made, and add or clear the problem of this name."""
         match action:
             case InConflict():
-                self._add_problem(NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks))
+                self.problems.add(NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks))
             case Keep():
-                self._add_problem(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
+                self.problems.add(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
             case Settled():
-                if self._problems.pop(name, None):
-                    log.info("network %s: the problem is gone, %s", name, action.reason)
+                self.problems.clear(name, action.reason)
             case Wait():
                 log.debug("network %s: waiting, %s", name, action.reason)
             case _:
                 _log_change(name, action)
-
-    def _add_problem(self, problem: NetworkProblem) -> None:
-        if self._problems.get(problem.name) != problem:
-            log.warning("%s", problem.text)
-        self._problems[problem.name] = problem
 
     # ------------------------------------------------------------------ resync
 
@@ -294,7 +263,7 @@ class Replicator:
 
     async def _resync(self) -> None:
         """Enqueue every name that is not settled."""
-        names = set(self._problems)
+        names = {each.name for each in self.problems.all()}
         for facts in await self._observer.observe_all():
             action = decide(facts)
             if isinstance(action, Settled):

@@ -35,7 +35,7 @@ async def _join(
     rig: Rig, endpoint: str = E1, last: int = 9, *, network: str = "n1", sandbox: str = BOX, **asked: str
 ) -> JoinResult:
     base = "192.168.1" if network == "n1" else "192.168.2"
-    await rig.driver.pools.request_address(f"macvlan-global/{base}.0/24", f"{base}.{last}")
+    await rig.driver.ipam.request_address(f"macvlan-global/{base}.0/24", f"{base}.{last}")
     options = EndpointOptions(**{key: value for key, value in asked.items() if key != "mac"})
     wanted = EndpointRequest(
         engine_id(network), endpoint, f"{base}.{last}/24", mac=asked.get("mac", ""), options=options
@@ -156,10 +156,8 @@ async def test_a_link_loses_its_addresses_at_once_and_goes_in_a_moment() -> None
         assert _inside(rig) == ["mv0"]
         await rig.driver.endpoints.delete(engine_id("n1"), E1)
         assert await rig.driver.endpoints.all() == []
-        await rig.driver.pools.release_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
-        assert (await rig.driver.pools.request_address("macvlan-global/192.168.1.0/24", "192.168.1.9")).startswith(
-            "192"
-        )
+        await rig.driver.ipam.release_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
+        assert (await rig.driver.ipam.request_address("macvlan-global/192.168.1.0/24", "192.168.1.9")).startswith("192")
         await _until([], lambda: _inside(rig))
     assert [row.record.id for row in await rig.driver.tables.endpoints.scan()] == []
 
@@ -174,7 +172,7 @@ async def test_a_mac_that_may_be_wanted_again_is_free_at_once(options: dict[str,
         await rig.driver.endpoints.leave(engine_id("n1"), E1)
         assert _inside(rig) == []
         await rig.driver.endpoints.delete(engine_id("n1"), E1)
-        await rig.driver.pools.release_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
+        await rig.driver.ipam.release_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
         assert (await _join(rig, E2, **mac)).ifname == "mv0"
 
 

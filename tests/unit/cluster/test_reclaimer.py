@@ -111,7 +111,7 @@ async def site() -> AsyncIterator[Site]:
     await heartbeat.announce()
     running: asyncio.Task[None] = asyncio.ensure_future(heartbeat.run())
     await until(lambda: OWN in heartbeat.live())
-    reclaimer = Reclaimer(heartbeat, tables, driver.pools, kernel, grace=GRACE, steady=clock)
+    reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=GRACE, steady=clock)
     yield Site(tables, kernel, heartbeat, reclaimer, clock, running)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -277,7 +277,15 @@ async def test_two_hosts_at_once_give_back_once(site: Site) -> None:
     """Each deletes exactly the record that it read."""
     for number in range(2, 40):
         await site.hold(f"10.8.0.{number}", f"e{number}")
-    other = Reclaimer(site.heartbeat, site.tables, site.reclaimer._pools, site.kernel, grace=GRACE, steady=site.clock)
+    other = Reclaimer(
+        site.heartbeat,
+        site.tables,
+        site.reclaimer._pools,
+        site.reclaimer._addresses,
+        site.kernel,
+        grace=GRACE,
+        steady=site.clock,
+    )
     site.clock.advance(GRACE)
     one, two = await asyncio.gather(site.reclaimer.look(), other.look())
     assert sorted(each.address for each in one.given + two.given) == sorted(f"10.8.0.{each}" for each in range(2, 40))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from macvlan_global.dns.publish.publisher import Publisher
 from macvlan_global.dns.publish.watch_engine import NameWatcher
+from macvlan_global.driver.driver import ClusterHooks
 from macvlan_global.engine.ports import ContainerEvent, NetworkEvent
 from macvlan_global.global_scope import shared_ids
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import EndpointRecord
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_engine import Subnet, engine_id
 
@@ -49,17 +51,23 @@ class Learning:
 async def learning() -> AsyncIterator[Learning]:
     """Names are learnt within the block, on a host with the network `lan`."""
     rig = await ClusterRig.build()
-    host = await rig.host("a")
+    deleted = asyncio.Queue[EndpointRecord]()
+    host = await rig.host("a", ClusterHooks(on_deleted=deleted.put_nowait))
     network = await host.publish("lan", LAN)
     publisher = Publisher(host.driver.tables.names, "a")
-    names = NameWatcher(host.engine, lambda: shared_ids(host.driver), publisher, "a", now=host.clock)
-    host.driver.endpoints.on_deleted = names.on_endpoint_deleted
-    task = asyncio.ensure_future(names.run())
+    names = NameWatcher(host.engine, lambda: shared_ids(host.driver.tables), publisher, "a", now=host.clock)
+
+    async def pass_on() -> None:
+        while True:
+            names.on_endpoint_deleted(await deleted.get())
+
+    tasks = [asyncio.ensure_future(names.run()), asyncio.ensure_future(pass_on())]
     try:
         yield Learning(host, names, network, rig.shared.client())
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_container_that_starts_is_known() -> None:

@@ -1,7 +1,7 @@
 """The wire of a network is asked before a container gets an address: where, when, and what an operator hears of it."""
 
 import logging
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
@@ -34,8 +34,8 @@ async def test_by_default_nobody_is_asked_and_it_costs_nothing() -> None:
     rig = await _with_lan({"parent": "eth0"})
     assert (await rig.engine.run("web", "lan", ip="192.168.1.20")).address == "192.168.1.20/24"
     rig.faults.arm(0)
-    (pool,) = await rig.driver.pools.pools()
-    assert await rig.driver.on_wire.in_use(pool, "192.168.1.21") == ""
+    (pool,) = await rig.driver.pools.all()
+    assert await rig.driver.probe.find_owner(pool, ip_address("192.168.1.21")) == ""
     assert (rig.kernel.probed, rig.faults.taken[1:]) == ([], [])
 
 
@@ -93,7 +93,7 @@ async def test_what_this_host_has_itself_is_named_by_its_link() -> None:
     rig.kernel.route_facts = RouteFacts(addresses=(("br0", ip_interface("192.168.1.30/24")),))
     with pytest.raises(Conflict, match=r"192\.168\.1\.30 is in use on the wire: this host has it on br0"):
         await rig.engine.run("web", "lan", ip="192.168.1.30")
-    assert await rig.driver.on_wire.problems() == [
+    assert await rig.driver.probe.problems() == [
         "192.168.1.30 is this host's on br0; exclude the address, or take it off br0"
     ]
 
@@ -109,24 +109,24 @@ async def test_a_wire_that_cannot_be_asked_is_no_obstacle(caplog: pytest.LogCapt
             await rig.engine.run(f"web{number}", "lan", ip=f"192.168.1.{20 + number}")
     words = "addresses of network lan are given without asking the wire: CAP_NET_RAW is missing; write the unit anew"
     assert [each.getMessage() for each in caplog.records] == [words]
-    assert await rig.driver.on_wire.problems() == [words]
+    assert await rig.driver.probe.problems() == [words]
     await rig.engine.run("last", "lan")
-    assert await rig.driver.on_wire.problems() == []
+    assert await rig.driver.probe.problems() == []
 
 
 async def test_a_parent_that_is_down_is_for_join_to_explain() -> None:
     """It knows which entries there are; the address book refuses nothing for it."""
     rig = await _with_lan()
     await rig.kernel.set_down("eth0")
-    pool = (await rig.driver.pools.pools())[0]
-    assert await rig.driver.on_wire.in_use(pool, "192.168.1.20") == ""
-    (problem,) = await rig.driver.on_wire.problems()
+    pool = (await rig.driver.pools.all())[0]
+    assert await rig.driver.probe.find_owner(pool, ip_address("192.168.1.20")) == ""
+    (problem,) = await rig.driver.probe.problems()
     assert "given without asking the wire" in problem
     with pytest.raises(Unavailable, match="eth0"):
         await rig.engine.run("web", "lan", ip="192.168.1.21")
     await rig.kernel.set_up("eth0")
     await rig.engine.run("web", "lan", ip="192.168.1.21")
-    assert await rig.driver.on_wire.problems() == []
+    assert await rig.driver.probe.problems() == []
 
 
 async def test_who_was_found_is_told_until_he_has_gone() -> None:
@@ -139,16 +139,16 @@ async def test_who_was_found_is_told_until_he_has_gone() -> None:
     for _ in range(2):
         with pytest.raises(Conflict):
             await rig.engine.run("web", "lan", ip="192.168.1.20")
-        assert await rig.driver.on_wire.problems() == [told]
+        assert await rig.driver.probe.problems() == [told]
     rig.kernel.neighbours["eth0"].clear()
     await rig.engine.run("web", "lan", ip="192.168.1.20")
-    assert await rig.driver.on_wire.problems() == []
+    assert await rig.driver.probe.problems() == []
     rig.kernel.neighbours["eth0"].add("192.168.1.21")
     with pytest.raises(Conflict):
         await rig.engine.run("other", "lan", ip="192.168.1.21")
-    assert len(await rig.driver.on_wire.problems()) == 1
+    assert len(await rig.driver.probe.problems()) == 1
     rig.clock.advance(REMEMBERED_SECONDS)
-    assert await rig.driver.on_wire.problems() == []
+    assert await rig.driver.probe.problems() == []
 
 
 async def test_what_was_found_goes_with_its_network() -> None:
@@ -159,20 +159,20 @@ async def test_what_was_found_goes_with_its_network() -> None:
     rig.kernel.failing["probe"] = Unavailable("it has no carrier; plug it in")
     await rig.engine.run("web", "lan")
     await rig.engine.stop("web")
-    assert len(await rig.driver.on_wire.problems()) == 2
+    assert len(await rig.driver.probe.problems()) == 2
     await rig.engine.remove_network("lan")
-    assert await rig.driver.on_wire.problems() == []
+    assert await rig.driver.probe.problems() == []
 
 
 async def test_a_wire_full_of_devices_does_not_fill_the_memory() -> None:
     """The latest are remembered."""
     rig = await _with_lan()
-    pool = (await rig.driver.pools.pools())[0]
+    pool = (await rig.driver.pools.all())[0]
     everybody = [f"192.168.1.{number}" for number in range(30, 30 + REMEMBERED_MOST + 5)]
     rig.kernel.neighbours["eth0"] = set(everybody)
     for each in everybody:
-        assert await rig.driver.on_wire.in_use(pool, each)
-    told = [each.partition(" ")[0] for each in await rig.driver.on_wire.problems()]
+        assert await rig.driver.probe.find_owner(pool, ip_address(each))
+    told = [each.partition(" ")[0] for each in await rig.driver.probe.problems()]
     assert told == everybody[5:]
 
 
@@ -208,4 +208,4 @@ async def test_a_value_that_is_neither_is_refused_with_what_would_work() -> None
     rig = await Rig.build("eth0")
     with pytest.raises(Invalid, match="-o probe=yes is neither true nor false"):
         await rig.engine.create_network("lan", LAN, options={"parent": "eth0", "probe": "yes"})
-    assert await rig.driver.pools.pools() == []
+    assert await rig.driver.pools.all() == []

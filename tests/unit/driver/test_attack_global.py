@@ -40,7 +40,7 @@ async def test_a_driver_starts_and_works_beside_junk(caplog: pytest.LogCaptureFi
     await host.publish("lan", Subnet("10.8.0.0/24"))
     for _ in range(5):
         await host.mend()
-    assert len(await host.driver.pools.pools()) == 1
+    assert len(await host.driver.pools.all()) == 1
     assert len(await host.driver.tables.foreign()) == 2 * len(JUNK) * len(TABLES)
     assert len(caplog.records) < 250
     assert not [each for each in caplog.records if each.levelname == "ERROR"]

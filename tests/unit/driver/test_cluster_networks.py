@@ -1,5 +1,7 @@
 """One network on several hosts: joined, not taken twice; refused where it could not be unique."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
@@ -27,8 +29,8 @@ async def test_a_joined_network_has_the_id_of_the_first() -> None:
     (there,) = await other.driver.networks.all()
     assert here.id != there.id
     assert here.shared_id == there.shared_id == here.id
-    assert [each.network for each in await one.driver.pools.pools()] == [here.id]
-    assert {each.kind for each in await one.driver.pools.addresses()} == {"gateway", "aux"}
+    assert [each.network for each in await one.driver.pools.all()] == [here.id]
+    assert {each.kind for each in await one.driver.addresses.all()} == {"gateway", "aux"}
 
 
 async def test_the_network_s_own_addresses_are_refused_to_containers() -> None:
@@ -73,7 +75,7 @@ async def test_the_creator_goes_and_the_network_stays() -> None:
     one, other = await two()
     (here,) = await one.driver.networks.all()
     await one.driver.networks.delete(here.id, everywhere=False)
-    assert len(await other.driver.pools.pools()) == 1
+    assert len(await other.driver.pools.all()) == 1
     assert (await other.engine.run("db", "lan")).address
 
 
@@ -83,14 +85,14 @@ async def test_a_copy_that_fails_leaves_the_cluster_s_alone() -> None:
     one, other = await rig.host("a"), await rig.host("b")
     await one.publish("lan", LAN)
     other.kernel.hosted.clear()
-    before = await one.driver.pools.addresses()
+    before = await one.driver.addresses.all()
     network = one.engine.id_of("lan")
-    pool, subnet = await other.driver.pools.request_pool(LAN.subnet, "", {"network": network}, ipv6=False)
-    await other.driver.pools.request_address(pool, "10.9.0.1", gateway=True)
-    await other.driver.pools.release_address(pool, "10.9.0.1/24")
-    await other.driver.pools.release_pool(pool)
-    assert await one.driver.pools.addresses() == before
-    assert [each.subnet for each in await one.driver.pools.pools()] == [subnet]
+    pool, subnet = await other.driver.ipam.request_pool(LAN.subnet, "", {"network": network}, ipv6=False)
+    await other.driver.ipam.request_address(pool, "10.9.0.1", gateway=True)
+    await other.driver.ipam.release_address(pool, "10.9.0.1/24")
+    await other.driver.ipam.release_pool(pool)
+    assert await one.driver.addresses.all() == before
+    assert [each.subnet for each in await one.driver.pools.all()] == [subnet]
 
 
 async def test_a_host_without_a_usable_parent_still_has_the_network() -> None:
@@ -102,7 +104,7 @@ async def test_a_host_without_a_usable_parent_still_has_the_network() -> None:
     await other.join("lan", one)
     with pytest.raises(Unavailable, match="eth0"):
         await other.engine.run("db", "lan")
-    assert [each.kind for each in await one.driver.pools.addresses()].count("endpoint") == 0
+    assert [each.kind for each in await one.driver.addresses.all()].count("endpoint") == 0
 
 
 async def test_other_ipam_drivers_are_refused_with_the_command_that_works() -> None:
@@ -146,11 +148,11 @@ async def test_a_reservation_of_another_host_is_left_to_it() -> None:
     """Two hosts create with one subnet at once: the second is refused, and its cleaning up takes nothing away."""
     rig = await ClusterRig.build()
     one, other = await rig.host("a"), await rig.host("b")
-    pool, subnet = await one.driver.pools.request_pool(LAN.subnet, "", {}, ipv6=False)
+    pool, subnet = await one.driver.ipam.request_pool(LAN.subnet, "", {}, ipv6=False)
     with pytest.raises(Conflict, match="a network is being created with it"):
-        await other.driver.pools.request_pool(LAN.subnet, "", {}, ipv6=False)
-    await other.driver.pools.release_pool(pool)
-    assert (await one.driver.pools.claim_pool(subnet, "n1")).network == "n1"
+        await other.driver.ipam.request_pool(LAN.subnet, "", {}, ipv6=False)
+    await other.driver.ipam.release_pool(pool)
+    assert (await one.driver.claims.claim_pool(ip_network(subnet), "n1")).network == "n1"
 
 
 @pytest.mark.parametrize("value", ["x" * 65, "XYZ", "../etc"])
@@ -159,8 +161,8 @@ async def test_what_is_no_network_of_the_cluster_is_refused(value: str) -> None:
     rig = await ClusterRig.build()
     one = await rig.host("a")
     with pytest.raises(Invalid, match="--ipam-opt network="):
-        await one.driver.pools.request_pool(LAN.subnet, "", {"network": value}, ipv6=False)
-    assert await one.driver.pools.pools() == []
+        await one.driver.ipam.request_pool(LAN.subnet, "", {"network": value}, ipv6=False)
+    assert await one.driver.pools.all() == []
 
 
 async def test_a_network_whose_publication_was_forgotten_is_removed_as_the_cluster_s() -> None:
@@ -173,7 +175,7 @@ async def test_a_network_whose_publication_was_forgotten_is_removed_as_the_clust
     await one.engine.remove_network("lan")
     assert [row.record.name for row in await one.driver.tables.removed.scan()] == ["lan"]
     assert await one.driver.tables.definitions.scan() == []
-    assert [each.address for each in await one.driver.pools.addresses() if each.kind == "endpoint"] == ["10.9.0.9"]
+    assert [each.address for each in await one.driver.addresses.all() if each.kind == "endpoint"] == ["10.9.0.9"]
 
 
 async def test_a_network_whose_publication_was_forgotten_can_be_forgotten_here() -> None:
@@ -182,9 +184,9 @@ async def test_a_network_whose_publication_was_forgotten_can_be_forgotten_here()
     here = one.engine.id_of("lan")
     await one.driver.tables.networks.drop(here)
     await one.mend()
-    before = await other.driver.pools.addresses()
+    before = await other.driver.addresses.all()
     await one.driver.networks.delete(here, everywhere=False)
-    assert (await other.driver.pools.addresses(), await other.driver.tables.removed.scan()) == (before, [])
+    assert (await other.driver.addresses.all(), await other.driver.tables.removed.scan()) == (before, [])
 
 
 async def test_a_network_that_repair_misses_is_not_removed_from_the_cluster() -> None:
@@ -193,10 +195,10 @@ async def test_a_network_that_repair_misses_is_not_removed_from_the_cluster() ->
     await one.driver.tables.networks.drop(one.engine.id_of("lan"))
     await one.mend()
     one.engine.forget_network("lan")
-    before = await other.driver.pools.addresses()
+    before = await other.driver.addresses.all()
     assert [type(each).__name__ for each in await one.mend()] == ["DeleteNetwork"]
     assert await one.driver.networks.all() == []
-    assert (await other.driver.pools.addresses(), await other.driver.tables.removed.scan()) == (before, [])
+    assert (await other.driver.addresses.all(), await other.driver.tables.removed.scan()) == (before, [])
     assert [row.record.name for row in await other.driver.tables.definitions.scan()] == ["lan"]
 
 
@@ -205,7 +207,7 @@ async def test_an_adoption_that_fails_takes_nothing_from_the_others() -> None:
     one, other = await two()
     here = one.engine.id_of("lan")
     await other.engine.run("db", "lan", ip="10.9.0.9")
-    held = {each.address for each in await other.driver.pools.addresses()}
+    held = {each.address for each in await other.driver.addresses.all()}
     step, struck = 0, True
     while struck:
         step += 1
@@ -214,6 +216,6 @@ async def test_an_adoption_that_fails_takes_nothing_from_the_others() -> None:
         await one.mend()
         struck = len(one.faults.taken) >= step
         one.faults.arm(0)
-        assert {each.address for each in await other.driver.pools.addresses()} == held, step
-        assert len(await other.driver.pools.pools()) == 1
+        assert {each.address for each in await other.driver.addresses.all()} == held, step
+        assert len(await other.driver.pools.all()) == 1
     assert await one.driver.tables.networks.get(here)

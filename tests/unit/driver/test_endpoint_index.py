@@ -91,7 +91,7 @@ async def test_the_end_of_a_container_scans_nothing() -> None:
     rig = await Rig.build("eth0", disk=store)
     await rig.engine.create_network("n1", Subnet("192.168.1.0/24"), options={"parent": "eth0"})
     network, endpoint = engine_id("n1"), engine_id("e1")
-    await rig.driver.pools.request_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
+    await rig.driver.ipam.request_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
     await rig.driver.endpoints.create(EndpointRequest(network, endpoint, "192.168.1.9/24"))
     await rig.driver.endpoints.join(network, endpoint, "/netns/c1")
     store.scans.clear()

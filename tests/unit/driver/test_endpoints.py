@@ -1,12 +1,14 @@
 """Endpoints: a container's legs on this host."""
 
 import asyncio
+from ipaddress import ip_address
 
 import msgspec
 import pytest
 
 from macvlan_global.driver.driver import Driver, Settings
-from macvlan_global.driver.endpoints import YOUNG_SECONDS, EndpointRequest
+from macvlan_global.driver.endpoints import EndpointRequest
+from macvlan_global.driver.liveness import YOUNG_SECONDS
 from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.kernel.names import link_name
@@ -30,14 +32,14 @@ async def _rig(*subnets: Subnet, **options: str) -> Rig:
 
 
 async def _kinds(rig: Rig) -> dict[str, str]:
-    return {each.address: each.kind for each in await rig.driver.pools.addresses()}
+    return {each.address: each.kind for each in await rig.driver.addresses.all()}
 
 
 async def test_an_endpoint_from_creation_to_deletion() -> None:
     """Address claimed, link made on the parent, all gone at the end."""
     rig = await _rig()
     before = await rig.snapshot()
-    await rig.driver.pools.request_address(POOL, "192.168.1.9")
+    await rig.driver.ipam.request_address(POOL, "192.168.1.9")
     mac = await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
     assert (await _kinds(rig))["192.168.1.9"] == "endpoint"
     joined = await rig.driver.endpoints.join(N1, E1, "/netns/c1")
@@ -49,7 +51,7 @@ async def test_an_endpoint_from_creation_to_deletion() -> None:
     assert rig.kernel.sandboxed["/netns/c1"] == {}
     await rig.driver.endpoints.delete(N1, E1)
     assert (await _kinds(rig))["192.168.1.9"] == "reserved", "until the engine releases it"
-    await rig.driver.pools.release_address(POOL, "192.168.1.9")
+    await rig.driver.ipam.release_address(POOL, "192.168.1.9")
     assert await rig.snapshot() == before | {"containers": {}}
 
 
@@ -57,13 +59,13 @@ async def test_a_release_that_comes_late_takes_nothing_from_the_next_one() -> No
     """In a full pool the next container asks for the very address between DeleteEndpoint and ReleaseAddress."""
     rig = await _rig(Subnet("192.168.1.0/30", gateway="192.168.1.1"))
     pool = "macvlan-global/192.168.1.0/30"
-    assert await rig.driver.pools.request_address(pool, "") == "192.168.1.2/30"
+    assert await rig.driver.ipam.request_address(pool, "") == "192.168.1.2/30"
     await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.2/30"))
     await rig.driver.endpoints.delete(N1, E1)
     with pytest.raises(Exhausted):
-        await rig.driver.pools.request_address(pool, "")
-    await rig.driver.pools.release_address(pool, "192.168.1.2")
-    assert await rig.driver.pools.request_address(pool, "") == "192.168.1.2/30"
+        await rig.driver.ipam.request_address(pool, "")
+    await rig.driver.ipam.release_address(pool, "192.168.1.2")
+    assert await rig.driver.ipam.request_address(pool, "") == "192.168.1.2/30"
 
 
 async def test_an_endpoint_that_repair_deletes_frees_its_address_at_once() -> None:
@@ -90,16 +92,16 @@ async def test_every_request_may_be_repeated_and_come_twice_at_once() -> None:
 async def test_a_repeat_finishes_what_a_crash_cut_short() -> None:
     """The record was written and the address not claimed: nobody else may get it after the repeat."""
     rig = await _rig()
-    await rig.driver.pools.request_address(POOL, "192.168.1.9")
+    await rig.driver.ipam.request_address(POOL, "192.168.1.9")
     wanted = EndpointRequest(N1, E1, "192.168.1.9/24")
     await rig.driver.endpoints.create(wanted)
     record = await rig.driver.endpoints.get(N1, E1)
     await rig.driver.endpoints.delete(N1, E1)
     await rig.driver.tables.endpoints.put(record, N1, E1)
-    await rig.driver.pools.request_address(POOL, "192.168.1.9")
+    await rig.driver.ipam.request_address(POOL, "192.168.1.9")
     assert await rig.driver.endpoints.create(wanted) == record.mac
     with pytest.raises(Conflict):
-        await rig.driver.pools.request_address(POOL, "192.168.1.9")
+        await rig.driver.ipam.request_address(POOL, "192.168.1.9")
 
 
 async def test_an_endpoint_is_not_silently_another_one() -> None:
@@ -161,7 +163,7 @@ async def test_a_taken_second_address_gives_the_first_one_back() -> None:
     """Both or none."""
     rig = await _rig(LAN, Subnet("fd00::/64"))
     await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24", "fd00::9/64"))
-    await rig.driver.pools.request_address(POOL, "192.168.1.10")
+    await rig.driver.ipam.request_address(POOL, "192.168.1.10")
     before = await rig.snapshot()
     with pytest.raises(Conflict, match="fd00::9"):
         await rig.driver.endpoints.create(EndpointRequest(N1, E2, "192.168.1.10/24", "fd00::9/64"))
@@ -279,15 +281,15 @@ async def test_whether_an_endpoint_is_alive() -> None:
     """Young, or its link is in the host or in its container; never after a reboot."""
     rig = await _rig()
     await rig.driver.endpoints.create(EndpointRequest(N1, E1))
-    assert await rig.driver.endpoints.is_alive(await rig.driver.endpoints.get(N1, E1))
+    assert await rig.driver.liveness.is_alive(await rig.driver.endpoints.get(N1, E1))
     rig.clock.advance(YOUNG_SECONDS)
-    assert not await rig.driver.endpoints.is_alive(await rig.driver.endpoints.get(N1, E1))
+    assert not await rig.driver.liveness.is_alive(await rig.driver.endpoints.get(N1, E1))
     joined = await rig.driver.endpoints.join(N1, E1, "/netns/c1")
-    assert await rig.driver.endpoints.is_alive(await rig.driver.endpoints.get(N1, E1))
+    assert await rig.driver.liveness.is_alive(await rig.driver.endpoints.get(N1, E1))
     rig.kernel.move(joined.link, "/netns/c1")
-    assert await rig.driver.endpoints.is_alive(await rig.driver.endpoints.get(N1, E1))
+    assert await rig.driver.liveness.is_alive(await rig.driver.endpoints.get(N1, E1))
     later = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, identity=Identity("a", "r2", "boot2"))
-    assert not await later.driver.endpoints.is_alive(await later.driver.endpoints.get(N1, E1))
+    assert not await later.driver.liveness.is_alive(await later.driver.endpoints.get(N1, E1))
 
 
 async def test_after_a_reboot_a_container_gets_its_address_back() -> None:
@@ -295,10 +297,10 @@ async def test_after_a_reboot_a_container_gets_its_address_back() -> None:
     rig = await _rig()
     await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
     later = await Rig.build("eth0", disk=rig.disk, clock=rig.clock, identity=Identity("a", "r2", "boot2"))
-    assert await later.driver.pools.request_address(POOL, "192.168.1.9") == "192.168.1.9/24"
+    assert await later.driver.ipam.request_address(POOL, "192.168.1.9") == "192.168.1.9/24"
     await later.driver.endpoints.create(EndpointRequest(N1, E2, "192.168.1.9/24"))
     await later.driver.endpoints.delete(N1, E1)
-    assert [each.endpoint for each in await later.driver.pools.addresses() if each.kind == "endpoint"] == [E2]
+    assert [each.endpoint for each in await later.driver.addresses.all() if each.kind == "endpoint"] == [E2]
 
 
 async def test_the_address_of_a_running_container_is_not_stale() -> None:
@@ -307,15 +309,15 @@ async def test_the_address_of_a_running_container_is_not_stale() -> None:
     await rig.engine.run("c1", "n1", ip="192.168.1.9")
     rig.clock.advance(YOUNG_SECONDS * 10)
     with pytest.raises(Conflict):
-        await rig.driver.pools.request_address(POOL, "192.168.1.9")
+        await rig.driver.ipam.request_address(POOL, "192.168.1.9")
     network = await rig.driver.networks.get(N1)
     other = await Rig.build("eth0", disk=rig.disk, clock=rig.clock, identity=Identity("b", "r", "boot9"))
     pool = PoolRecord(space="macvlan-global", subnet=network.subnets[0].subnet, at=0)
-    await rig.driver.pools.claim(pool, "192.168.1.10", Holder("endpoint", N1, "gone"))
+    await rig.driver.claims.claim(pool, ip_address("192.168.1.10"), Holder("endpoint", N1, "gone"))
     rig.clock.advance(YOUNG_SECONDS)
     with pytest.raises(Conflict, match="on host a"):
-        await other.driver.pools.request_address(POOL, "192.168.1.10")
-    assert await rig.driver.pools.request_address(POOL, "192.168.1.10") == "192.168.1.10/24"
+        await other.driver.ipam.request_address(POOL, "192.168.1.10")
+    assert await rig.driver.ipam.request_address(POOL, "192.168.1.10") == "192.168.1.10/24"
 
 
 async def test_a_clock_that_is_set_makes_nobody_old() -> None:
@@ -325,8 +327,8 @@ async def test_a_clock_that_is_set_makes_nobody_old() -> None:
     tables = Tables(rig.disk, rig.disk)
     driver = Driver.build(tables, rig.kernel, HOST, Settings(), now=rig.clock, steady=steady)
     await driver.pools.load()
-    await driver.pools.request_address(POOL, "192.168.1.9")
-    await driver.pools.request_address(POOL, "192.168.1.9")
+    await driver.ipam.request_address(POOL, "192.168.1.9")
+    await driver.ipam.request_address(POOL, "192.168.1.9")
     await driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
     rig.clock.advance(YOUNG_SECONDS * 10)
     with pytest.raises(Conflict, match=r"192\.168\.1\.9 is in use by endpoint"):
@@ -340,20 +342,20 @@ async def test_of_two_addresses_the_one_that_can_be_is_claimed_again() -> None:
     rig = await _rig(LAN, Subnet("fd18::/64", gateway="fd18::1"))
     for lost, kept in (("192.168.1.9", "fd18::9"), ("fd18::9", "192.168.1.9")):
         await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24", "fd18::9/64"))
-        for record in await rig.driver.pools.addresses():
+        for record in await rig.driver.addresses.all():
             if record.kind == "endpoint":
-                await rig.driver.pools.give_back(record)
+                await rig.driver.addresses.give_back(record)
         pool = PoolRecord(space="macvlan-global", subnet="fd18::/64" if ":" in lost else "192.168.1.0/24", at=0)
-        await rig.driver.pools.claim(pool, lost, Holder("endpoint", N1, E2))
+        await rig.driver.claims.claim(pool, ip_address(lost), Holder("endpoint", N1, E2))
         with pytest.raises(Conflict, match=lost):
             await rig.driver.endpoints.claim_again(E1)
-        held = {each.address: each.endpoint for each in await rig.driver.pools.addresses() if each.endpoint}
+        held = {each.address: each.endpoint for each in await rig.driver.addresses.all() if each.endpoint}
         assert held == {lost: E2, kept: E1}
         for endpoint in (E1, E2):
             await rig.driver.endpoints.delete(N1, endpoint, release_follows=False)
-        for record in await rig.driver.pools.addresses():
+        for record in await rig.driver.addresses.all():
             if record.kind == "endpoint":
-                await rig.driver.pools.give_back(record)
+                await rig.driver.addresses.give_back(record)
 
 
 async def test_an_adopted_endpoint_holds_its_address() -> None:
@@ -363,7 +365,7 @@ async def test_an_adopted_endpoint_holds_its_address() -> None:
     for _ in range(2):
         await rig.driver.endpoints.adopt(wanted, sandbox="/netns/c1", container="c1")
     with pytest.raises(Conflict, match="container c1"):
-        await rig.driver.pools.request_address(POOL, "192.168.1.9")
+        await rig.driver.ipam.request_address(POOL, "192.168.1.9")
     await rig.driver.endpoints.delete(N1, E1)
     assert (await _kinds(rig))["192.168.1.9"] == "reserved"
 
@@ -385,7 +387,7 @@ async def test_a_containers_name_is_learnt_and_used_in_errors() -> None:
     record = await rig.driver.endpoints.get(N1, E1)
     await rig.driver.endpoints.name(record, "web")
     with pytest.raises(Conflict, match="container web"):
-        await rig.driver.pools.request_address(POOL, "192.168.1.9")
+        await rig.driver.ipam.request_address(POOL, "192.168.1.9")
 
 
 async def test_many_containers_start_and_stop_at_once() -> None:

@@ -212,7 +212,7 @@ async def test_a_container_that_runs_is_whole() -> None:
     await _container(rig)
     container: Container = rig.engine.containers["c1"]
     assert rig.kernel.sandboxed[container.sandbox]["eth0"].mac == "02:00:00:00:00:aa"
-    held = {each.address: each.kind for each in await rig.driver.pools.addresses()}
+    held = {each.address: each.kind for each in await rig.driver.addresses.all()}
     assert held == {
         "192.168.1.1": "gateway",
         "192.168.1.2": "aux",

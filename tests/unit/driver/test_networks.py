@@ -255,7 +255,7 @@ async def test_another_ipam_drivers_addresses_are_not_ours_to_keep() -> None:
     subnet = SubnetRequest("LocalDefault", "192.168.1.0/24", "192.168.1.1/24")
     await rig.driver.networks.create(NetworkRequest(N1, {"parent": "eth0"}, subnets=(subnet,)))
     assert (await rig.driver.networks.get(N1)).subnets[0].gateway == "192.168.1.1"
-    assert (await rig.driver.pools.pools(), await rig.driver.pools.addresses()) == ([], [])
+    assert (await rig.driver.pools.all(), await rig.driver.addresses.all()) == ([], [])
 
 
 async def test_a_parent_that_is_gone_is_chosen_again() -> None:

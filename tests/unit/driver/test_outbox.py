@@ -1,5 +1,7 @@
 """What waits for a store that is away: kept on disk, delivered once, harmless if it is late."""
 
+import asyncio
+
 import pytest
 
 from macvlan_global.errors import Unavailable
@@ -24,7 +26,7 @@ async def test_a_container_ends_while_the_store_is_away() -> None:
     rig.reach(away=False)
     await host.outbox.deliver()
     assert await host.outbox.waiting() == []
-    assert [each.address for each in await host.driver.pools.addresses()] == ["10.9.0.1"]
+    assert [each.address for each in await host.driver.addresses.all()] == ["10.9.0.1"]
 
 
 async def test_what_waits_survives_the_driver() -> None:
@@ -38,7 +40,7 @@ async def test_what_waits_survives_the_driver() -> None:
     later = await rig.restart("a")
     rig.reach(away=False)
     assert await later.outbox.deliver() > 0
-    assert [each.address for each in await later.driver.pools.addresses()] == ["10.9.0.1"]
+    assert [each.address for each in await later.driver.addresses.all()] == ["10.9.0.1"]
 
 
 async def test_a_late_release_frees_nobody_elses_address() -> None:
@@ -50,13 +52,13 @@ async def test_a_late_release_frees_nobody_elses_address() -> None:
     rig.reach(away=True)
     await one.engine.stop("web")
     rig.reach(away=False)
-    (held,) = [each for each in await one.driver.pools.addresses() if each.kind == "endpoint"]
-    assert await one.driver.pools.give_back(held)  # an operator, or a host that took this one for dead
+    (held,) = [each for each in await one.driver.addresses.all() if each.kind == "endpoint"]
+    assert await one.driver.addresses.give_back(held)  # an operator, or a host that took this one for dead
     two = await rig.host("b")
     await two.join("lan", one)
     await two.engine.run("db", "lan", ip="10.9.0.9")
     await one.outbox.deliver()
-    (held,) = [each for each in await one.driver.pools.addresses() if each.kind == "endpoint"]
+    (held,) = [each for each in await one.driver.addresses.all() if each.kind == "endpoint"]
     assert held.host == two.driver.identity.host
 
 
@@ -72,7 +74,7 @@ async def test_a_removal_reaches_the_cluster_later() -> None:
     await host.outbox.deliver()
     assert await host.driver.tables.definitions.scan() == []
     assert [row.record.name for row in await host.driver.tables.removed.scan()] == ["lan"]
-    assert await host.driver.pools.pools() == []
+    assert await host.driver.pools.all() == []
 
 
 async def test_a_removal_leaves_what_other_hosts_still_use() -> None:
@@ -83,13 +85,38 @@ async def test_a_removal_leaves_what_other_hosts_still_use() -> None:
     await two.join("lan", one)
     await two.engine.run("db", "lan")
     await one.engine.remove_network("lan")
-    assert len(await one.driver.pools.pools()) == 1
+    assert len(await one.driver.pools.all()) == 1
     await two.engine.stop("db")
     await two.mend()
-    assert await one.driver.pools.pools() == []
-    assert await one.driver.pools.addresses() == []
+    assert await one.driver.pools.all() == []
+    assert await one.driver.addresses.all() == []
 
 
 async def test_a_host_alone_keeps_nothing_for_later() -> None:
     """It has nobody to tell."""
     assert (await Rig.build()).driver.outbox is None
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("error", [Unavailable("away"), OSError("foreign"), TypeError("a bug")], ids=repr)
+async def test_no_failure_ends_the_delivery(error: Exception) -> None:
+    """The driver goes on, and delivers as soon as the store answers, in the order in which things were added."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    await host.publish("lan", LAN)
+    await host.engine.run("web", "lan", ip="10.9.0.9")
+    rig.reach(away=True)
+    await host.engine.stop("web")
+    rig.clock.advance(1)
+    await host.engine.remove_network("lan")
+    host.faults.error = error
+    running = asyncio.ensure_future(host.outbox.run())
+    await asyncio.sleep(60)
+    assert not running.done()
+    assert [each.kind for each in await host.outbox.waiting()][-1] == "removal"
+    rig.reach(away=False)
+    await asyncio.sleep(60)
+    assert await host.outbox.waiting() == []
+    assert (await host.driver.pools.all(), await host.driver.addresses.all()) == ([], [])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -1,23 +1,22 @@
 """What was written a moment ago is changed without being read again, and never if somebody else changed it."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 import pytest
 
-from macvlan_global.errors import Conflict
+from macvlan_global.ipam.addresses import Addresses
+from macvlan_global.ipam.cache import RECENT_MOST, RECENT_SECONDS, PoolCache, RecentWrites
+from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder, Identity
-from macvlan_global.ipam.pools import Pools
-from macvlan_global.ipam.recent_writes import MOST, SECONDS, RecentWrites
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
-from macvlan_global.subnets import Subnet
+from macvlan_global.subnets import Address
 from testkit.fake_clock import FakeClock
-from testkit.fake_peers import FakePeers
 
 SPACE, SUBNET = "macvlan-global", "10.8.0.0/24"
-POOL = f"{SPACE}/{SUBNET}"
 RECORD = PoolRecord(space=SPACE, subnet=SUBNET, at=0)
 ENDPOINT, OTHER = Holder("endpoint", "n1", "e1"), Holder("endpoint", "n1", "e2")
 
@@ -56,112 +55,103 @@ class NotingStore(MemoryStore):
 
 
 @dataclass
-class Heartbeat:
+class Books:
     """Address books of several hosts on one store."""
 
     store: NotingStore = field(default_factory=NotingStore)
     clock: FakeClock = field(default_factory=FakeClock)
 
-    async def book(self, host: str) -> Pools:
-        """The book of one of them, with the pool reserved."""
-
-        async def routes() -> list[Subnet]:
-            return []
-
-        async def later(_record: object) -> None:
-            raise AssertionError("the store is not away")
-
-        tables = Tables(self.store, self.store)
+    def book(self, host: str) -> Addresses:
+        """The book of one of them."""
+        cache = PoolCache(host=host, shared=True)
         identity = Identity(host, f"run of {host}")
-        pools = Pools(tables, identity, routes=routes, peers=FakePeers(), later=later, now=self.clock)
-        await pools.load()
-        return pools
+        return Addresses(Tables(self.store, self.store), cache, identity, shared=True, now=self.clock)
 
     async def held(self) -> list[AddressRecord]:
         """Every address that somebody has."""
         return [row.record for row in await Tables(self.store, self.store).addresses.scan()]
 
 
-async def _reserve(book: Pools, address: str) -> str:
-    return (await book.request_address(POOL, address)).partition("/")[0]
+async def _reserve(book: Addresses, address: str = "") -> Address:
+    pool = PoolCache(host="", shared=False).remember(RECORD)
+    reserved = await (book.reserve(pool, ip_address(address)) if address else book.reserve_next(pool))
+    return reserved.address
 
 
 @pytest.fixture
-async def hosts() -> Heartbeat:
-    """Two could be on it; the pool is there."""
-    hosts = Heartbeat()
-    await (await hosts.book("a")).request_pool(SUBNET, "", {}, ipv6=False)
-    return hosts
+def hosts() -> Books:
+    """Two could be on it."""
+    return Books()
 
 
 @pytest.mark.parametrize("asked", ["", "10.8.0.9"])
-async def test_a_container_that_comes_and_goes_asks_the_store_four_times(hosts: Heartbeat, asked: str) -> None:
+async def test_a_container_that_comes_and_goes_asks_the_store_four_times(hosts: Books, asked: str) -> None:
     """Once for each request of the engine."""
-    book = await hosts.book("a")
+    book = hosts.book("a")
     address = await _reserve(book, asked)
     await book.claim(RECORD, address, ENDPOINT)
     await book.unclaim(SPACE, address, ENDPOINT)
-    await book.release_address(POOL, address)
+    await book.release(SPACE, address)
     assert hosts.store.asked == ["create", "replace", "replace", "delete"]
     assert await hosts.held() == []
 
 
-async def test_a_container_that_stays_is_read_again_when_it_goes(hosts: Heartbeat) -> None:
+async def test_a_container_that_stays_is_read_again_when_it_goes(hosts: Books) -> None:
     """What was written long ago is not believed in."""
-    book = await hosts.book("a")
-    address = await _reserve(book, "")
+    book = hosts.book("a")
+    address = await _reserve(book)
     await book.claim(RECORD, address, ENDPOINT)
-    hosts.clock.advance(SECONDS + 1)
+    hosts.clock.advance(RECENT_SECONDS + 1)
     hosts.store.asked.clear()
     await book.unclaim(SPACE, address, ENDPOINT)
-    await book.release_address(POOL, address)
+    await book.release(SPACE, address)
     assert hosts.store.asked == ["get", "replace", "delete"]
     assert await hosts.held() == []
 
 
-async def test_what_somebody_else_has_by_now_is_not_claimed(hosts: Heartbeat) -> None:
+async def test_what_somebody_else_has_by_now_is_not_claimed(hosts: Books) -> None:
     """Whoever was given it meanwhile keeps it, and the container does not start."""
-    book, other = await hosts.book("a"), await hosts.book("b")
+    book, other = hosts.book("a"), hosts.book("b")
     address = await _reserve(book, "10.8.0.9")
     assert await other.give_back((await hosts.held())[0])
     await other.claim(RECORD, address, OTHER)
     before = await hosts.held()
-    with pytest.raises(Conflict):
+    with pytest.raises(AddressTaken):
         await book.claim(RECORD, address, ENDPOINT)
     assert await hosts.held() == before
 
 
-async def test_what_somebody_else_has_by_now_is_not_let_go_of(hosts: Heartbeat) -> None:
+async def test_what_somebody_else_has_by_now_is_not_let_go_of(hosts: Books) -> None:
     """Neither by the end of the endpoint nor by the release that follows."""
-    book, other = await hosts.book("a"), await hosts.book("b")
+    book, other = hosts.book("a"), hosts.book("b")
     address = await _reserve(book, "10.8.0.9")
     await book.claim(RECORD, address, ENDPOINT)
     assert await other.give_back((await hosts.held())[0])
     await other.claim(RECORD, address, OTHER)
     before = await hosts.held()
     await book.unclaim(SPACE, address, ENDPOINT)
-    await book.release_address(POOL, address)
+    await book.release(SPACE, address)
     assert await hosts.held() == before
 
 
-async def test_what_was_reserved_and_taken_meanwhile_is_not_released(hosts: Heartbeat) -> None:
+async def test_what_was_reserved_and_taken_meanwhile_is_not_released(hosts: Books) -> None:
     """A release that comes late, within the time in which what was written is believed in."""
-    book, other = await hosts.book("a"), await hosts.book("b")
+    book, other = hosts.book("a"), hosts.book("b")
     address = await _reserve(book, "10.8.0.9")
     assert await other.give_back((await hosts.held())[0])
     await _reserve(other, "10.8.0.9")
     before = await hosts.held()
-    await book.release_address(POOL, address)
+    await book.release(SPACE, address)
     assert await hosts.held() == before
 
 
-async def test_a_claim_that_is_repeated_is_a_claim(hosts: Heartbeat) -> None:
+async def test_a_claim_that_is_repeated_is_a_claim(hosts: Books) -> None:
     """And a release while it lasts changes nothing."""
-    book = await hosts.book("a")
-    address = await _reserve(book, "")
+    book = hosts.book("a")
+    address = await _reserve(book)
     for _ in range(2):
         await book.claim(RECORD, address, ENDPOINT)
-    await book.release_address(POOL, address)
+    await book.release(SPACE, address)
     assert [each.endpoint for each in await hosts.held()] == ["e1"]
 
 
@@ -175,17 +165,17 @@ def _row(address: str) -> Row[AddressRecord]:
 def test_a_row_is_used_once_and_not_when_it_is_old() -> None:
     """Also if the clock was set back."""
     rows = RecentWrites()
-    for now, known in ((100.0, True), (100.0 + SECONDS, True), (101.0 + SECONDS, False), (99.0 - SECONDS, False)):
-        rows.wrote(_row("a"), 100.0)
-        assert (rows.take(SPACE, "a", now) is not None) is known
+    for age, known in ((0.0, True), (RECENT_SECONDS, True), (RECENT_SECONDS + 1, False), (-RECENT_SECONDS - 1, False)):
+        rows.add(_row("a"), 100.0)
+        assert (rows.take(SPACE, "a", 100.0 + age) is not None) is known
         assert rows.take(SPACE, "a", 100.0) is None
 
 
 def test_the_oldest_are_forgotten() -> None:
     """A host with many containers does not pay for it for ever."""
     rows = RecentWrites()
-    for number in range(MOST + 3):
-        rows.wrote(_row(str(number)), 0.0)
-    assert len(rows) == MOST
+    for number in range(RECENT_MOST + 3):
+        rows.add(_row(str(number)), 0.0)
+    assert len(rows) == RECENT_MOST
     assert rows.take(SPACE, "2", 0.0) is None
     assert rows.take(SPACE, "3", 0.0)

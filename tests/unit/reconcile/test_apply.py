@@ -45,13 +45,13 @@ async def test_a_lost_state_is_learnt_anew_from_the_engine() -> None:
     rig = await _running()
     again = await Rig.build(kernel=rig.kernel, disk=MemoryStore(), clock=rig.clock, engine=rig.engine)
     assert [type(each) for each in await again.mend()] == [AdoptNetwork, AdoptEndpoint]
-    held = {each.address: (each.kind, each.endpoint) for each in await again.driver.pools.addresses()}
+    held = {each.address: (each.kind, each.endpoint) for each in await again.driver.addresses.all()}
     assert held["192.168.1.9"] == ("endpoint", engine_id("c1 in n1"))
     assert held["192.168.1.1"][0] == "gateway"
     assert held["192.168.1.2"][0] == "aux"
     assert await again.mend() == []
     await again.engine.stop("c1")
-    assert "192.168.1.9" not in {each.address for each in await again.driver.pools.addresses()}
+    assert "192.168.1.9" not in {each.address for each in await again.driver.addresses.all()}
 
 
 async def test_what_runs_is_left_alone_though_the_engine_does_not_know_it() -> None:
@@ -81,7 +81,7 @@ async def test_a_link_that_was_made_inside_goes_once_the_engine_does_not_know_it
     rig.engine.forget_endpoint("c1")
     assert [type(each) for each in await rig.mend()] == [DeleteEndpoint]
     assert not rig.kernel.sandboxed[sandbox]
-    assert {each.address for each in await rig.driver.pools.addresses()} == {"192.168.1.1", "192.168.1.2"}
+    assert {each.address for each in await rig.driver.addresses.all()} == {"192.168.1.1", "192.168.1.2"}
 
 
 async def test_a_link_that_was_made_inside_stays_where_the_engine_runs_no_such_container() -> None:
@@ -126,7 +126,7 @@ async def test_after_a_reboot_parents_are_back_and_endpoints_gone() -> None:
     await later.mend(engine=False)
     assert later.kernel.hosted["eth0.10"].up
     assert await later.driver.endpoints.all() == []
-    assert {each.kind for each in await later.driver.pools.addresses()} == {"gateway", "aux"}
+    assert {each.kind for each in await later.driver.addresses.all()} == {"gateway", "aux"}
 
 
 async def test_a_network_that_was_removed_unseen_goes() -> None:
@@ -155,12 +155,12 @@ async def test_an_address_that_changed_between_look_and_mend_is_left_alone() -> 
     """The container was started meanwhile."""
     rig = await _running()
     pool = "macvlan-global/192.168.1.0/24"
-    await rig.driver.pools.request_address(pool, "192.168.1.20")
-    seen = next(each for each in await rig.driver.pools.addresses() if each.kind == "reserved")
+    await rig.driver.ipam.request_address(pool, "192.168.1.20")
+    seen = next(each for each in await rig.driver.addresses.all() if each.kind == "reserved")
     await rig.engine.run("c2", "n1", ip="192.168.1.20")
-    assert not await rig.driver.pools.give_back(seen)
+    assert not await rig.driver.addresses.give_back(seen)
     try:
-        await rig.driver.pools.request_address(pool, "192.168.1.20")
+        await rig.driver.ipam.request_address(pool, "192.168.1.20")
     except Conflict as error:
         assert "in use" in str(error)
     else:
@@ -217,13 +217,13 @@ async def test_a_container_that_starts_while_repair_looks_and_the_clock_is_set_k
     async def start() -> None:
         rig.clock.advance(seconds)
         pool = "macvlan-global/192.168.1.0/24"
-        address = await rig.driver.pools.request_address(pool, "192.168.1.9")
+        address = await rig.driver.ipam.request_address(pool, "192.168.1.9")
         await rig.driver.endpoints.create(EndpointRequest(engine_id("n1"), engine_id("e1"), address))
 
     kernel.meanwhile = start
     await rig.mend(grace=60)
     assert [each.id for each in await rig.driver.endpoints.all()] == [engine_id("e1")]
-    assert {each.address: each.kind for each in await rig.driver.pools.addresses()}["192.168.1.9"] == "endpoint"
+    assert {each.address: each.kind for each in await rig.driver.addresses.all()}["192.168.1.9"] == "endpoint"
 
 
 async def test_what_was_written_while_the_clock_was_ahead_is_not_young_for_ever() -> None:
@@ -278,7 +278,7 @@ async def test_a_container_that_goes_before_it_is_adopted_is_not() -> None:
     engine.while_telling = lambda: engine.stop("c1")
     await rig.mend(grace=60)
     assert await rig.driver.endpoints.all() == []
-    assert "endpoint" not in {each.kind for each in await rig.driver.pools.addresses()}
+    assert "endpoint" not in {each.kind for each in await rig.driver.addresses.all()}
 
 
 async def test_a_network_that_alone_was_lost_keeps_its_gateway_and_aux_addresses() -> None:
@@ -298,7 +298,7 @@ async def test_without_the_engine_a_lost_network_loses_nothing_more() -> None:
     await rig.driver.tables.networks.drop(engine_id("n1"))
     await rig.mend(engine=False)
     await rig.mend()
-    held = {each.address: each.kind for each in await rig.driver.pools.addresses()}
+    held = {each.address: each.kind for each in await rig.driver.addresses.all()}
     assert {"192.168.1.1": "gateway", "192.168.1.2": "aux", "192.168.1.9": "endpoint"}.items() <= held.items()
 
 

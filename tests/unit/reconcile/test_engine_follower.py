@@ -79,7 +79,10 @@ class Followed:
         self.rig = rig
         self.engine = StreamingEngine(rig)
         self.reconciler = CountingReconciler(rig.driver, grace=GRACE, our_ipam=OUR_IPAM, now=rig.clock)
-        self.follower = EngineFollower(rig.driver, self.engine, self.reconciler, Metrics(), *listeners)
+        self.store_read = asyncio.Event()
+        self.follower = EngineFollower(
+            rig.driver, self.engine, self.reconciler, Metrics(), *listeners, store_read=self.store_read
+        )
 
     async def name(self) -> str:
         """The name that is recorded of the network."""
@@ -131,7 +134,7 @@ def test_a_foreign_exception_of_a_reconciliation_ends_nothing() -> None:
         async with AsyncExitStack() as stack:
             followed, task = await _follow(stack)
             followed.reconciler.error = FOREIGN
-            followed.follower.store_read()
+            followed.store_read.set()
             await asyncio.sleep(300)
             assert not task.done()
             assert not followed.follower.following
@@ -156,8 +159,8 @@ def test_a_reconciliation_follows_when_nothing_is_young_any_more() -> None:
             assert followed.reconciler.times == 2
             await asyncio.sleep(AGAIN_SECONDS - 10)
             assert followed.reconciler.times == 2
-            followed.follower.store_read()
-            followed.follower.store_read()
+            followed.store_read.set()
+            followed.store_read.set()
             await asyncio.sleep(1)
             assert followed.reconciler.times == 3
             await asyncio.sleep(GRACE + 1)

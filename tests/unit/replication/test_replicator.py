@@ -54,7 +54,7 @@ class Site:
 
     def reason(self) -> str:
         """The reason of the only problem."""
-        [problem] = self.replicator.problems()
+        [problem] = self.replicator.problems.all()
         return problem.reason
 
 
@@ -129,14 +129,14 @@ async def test_a_network_in_use_goes_with_its_last_container(pair: Pair) -> None
     assert old
     await pair.a.docker.rm("lan")
     new = await pair.a.docker.create("lan", "10.9.0.0/24")
-    await until(pair.b.replicator.problems, "the report of b")
+    await until(pair.b.replicator.problems.all, "the report of b")
     assert pair.b.reason() == "network lan was removed in the cluster and is kept on this host for its containers: web"
-    assert pair.b.replicator.admission_error(old.id).startswith(pair.b.reason() + "; stop or disconnect them")
-    assert pair.b.replicator.admission_error("another") == ""
+    assert pair.b.replicator.problems.admission_error(old.id).startswith(pair.b.reason() + "; stop or disconnect them")
+    assert pair.b.replicator.problems.admission_error("another") == ""
     assert pair.b.docker.has("lan")
     pair.b.docker.stop("web")
     await until(lambda: (found := pair.b.docker.has("lan")) and cluster_id(found) == new, "the new network on b")
-    await until(lambda: not pair.b.replicator.problems(), "the end of the report")
+    await until(lambda: not pair.b.replicator.problems.all(), "the end of the report")
 
 
 async def test_one_of_two_networks_wins(pair: Pair) -> None:
@@ -144,20 +144,22 @@ async def test_one_of_two_networks_wins(pair: Pair) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(pair.a.docker.create("lan", "10.8.0.0/24"))
         tasks.create_task(pair.b.docker.create("lan", "10.9.0.0/24"))
-    await until(lambda: pair.a.replicator.problems() or pair.b.replicator.problems(), "a conflict")
+    await until(lambda: pair.a.replicator.problems.all() or pair.b.replicator.problems.all(), "a conflict")
     await settled(pair.a, pair.b)
-    loser, winner = (pair.a, pair.b) if pair.a.replicator.problems() else (pair.b, pair.a)
+    loser, winner = (pair.a, pair.b) if pair.a.replicator.problems.all() else (pair.b, pair.a)
     lost, won = loser.docker.has("lan"), winner.docker.has("lan")
     assert lost
     assert won
-    assert winner.replicator.problems() == []
-    assert winner.replicator.admission_error(won.id) == ""
-    assert f"which is from host host-{winner.docker.host}: subnets: 10." in loser.replicator.admission_error(lost.id)
-    assert "docker network rm lan" in loser.replicator.admission_error(lost.id)
+    assert winner.replicator.problems.all() == []
+    assert winner.replicator.problems.admission_error(won.id) == ""
+    assert f"which is from host host-{winner.docker.host}: subnets: 10." in loser.replicator.problems.admission_error(
+        lost.id
+    )
+    assert "docker network rm lan" in loser.replicator.problems.admission_error(lost.id)
     await loser.docker.rm("lan")
     await until(lambda: loser.docker.made == ["lan"], "the cluster's network")
     await settled(loser)
-    assert loser.replicator.problems() == []
+    assert loser.replicator.problems.all() == []
     assert winner.docker.has("lan") == won
 
 
@@ -167,8 +169,8 @@ async def test_a_foreign_network_is_left_alone(pair: Pair) -> None:
     own = await pair.b.docker.create("dmz", local_scope=True)
     await pair.a.docker.create("lan")
     await pair.a.docker.create("dmz", "10.9.0.0/24")
-    await until(lambda: len(pair.b.replicator.problems()) == 2, "two reports")
-    dmz, lan = pair.b.replicator.problems()
+    await until(lambda: len(pair.b.replicator.problems.all()) == 2, "two reports")
+    dmz, lan = pair.b.replicator.problems.all()
     assert (lan.id, dmz.id, lan.blocks, dmz.blocks) == (bridge, own, False, False)
     assert "this host has a network of driver bridge of that name" in lan.reason
     assert "this host has a local network of that name" in dmz.reason
@@ -309,7 +311,7 @@ async def test_who_loses_the_race_has_not_published(pair: Pair) -> None:
     await pair.a.docker.create("lan", "10.8.0.0/24")
     await until(lambda: pair.b.docker.has("lan"), "the network on b")
     async with c.runs():
-        await until(c.replicator.problems, "a conflict")
+        await until(c.replicator.problems.all, "a conflict")
         await settled(c)
         [row] = await c.docker.tables.networks.scan()
         assert row.record.published is False
@@ -355,8 +357,8 @@ async def test_what_the_engine_refuses_is_shown_and_tried_again(pair: Pair) -> N
     """With the engine's words, until it works."""
     pair.b.docker.trouble.refuses = "no usable parent: eth7 is not there"
     await pair.a.docker.create("lan")
-    await until(pair.b.replicator.problems, "the report of b")
-    [problem] = pair.b.replicator.problems()
+    await until(pair.b.replicator.problems.all, "the report of b")
+    [problem] = pair.b.replicator.problems.all()
     assert problem.reason == (
         "network lan of the cluster cannot be created on this host: the Docker Engine refuses: no usable parent: eth7 "
         "is not there"
@@ -364,7 +366,7 @@ async def test_what_the_engine_refuses_is_shown_and_tried_again(pair: Pair) -> N
     assert (problem.name, problem.id, problem.blocks) == ("lan", "", False)
     pair.b.docker.trouble.refuses = ""
     await until(lambda: pair.b.docker.has("lan"), "the network on b")
-    await until(lambda: not pair.b.replicator.problems(), "the end of the report")
+    await until(lambda: not pair.b.replicator.problems.all(), "the end of the report")
 
 
 async def test_an_engine_that_is_away(pair: Pair) -> None:

@@ -105,7 +105,7 @@ async def test_of_many_changes_at_once_none_is_lost() -> None:
 
 
 COMPARE_AND_SWAP = {
-    "ipam.addresses": 3,  # to reserve and to claim: who loses has not got the address
+    "ipam.addresses": 2,  # to reserve and to claim: who loses has not got the address
     "ipam.pools": 3,
     "store.table": 3,
     # these still have to become an `update`; the list only shrinks

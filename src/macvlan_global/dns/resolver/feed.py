@@ -24,15 +24,23 @@ class Feed:
     """Mirrors the names of the store. While the store is away, the names that were last read stay."""
 
     def __init__(
-        self, store: ClusterStore, names: Table[NameRecord], cache: ResponseCache, *, retry: float = FIRST_RETRY_SECONDS
+        self,
+        store: ClusterStore,
+        names: Table[NameRecord],
+        cache: ResponseCache,
+        *,
+        on_read: Callable[[], None] = lambda: None,
+        retry: float = FIRST_RETRY_SECONDS,
     ) -> None:
-        """`run` does the work; a broken watch is opened again after `retry` seconds, then after longer waits."""
+        """`run` does the work; a broken watch is opened again after `retry` seconds, then after longer waits.
+
+        `on_read` is called after all names were read again.
+        """
         self._store = store
         self._names = names
         self._cache = cache
         self._retry = retry
-        self.on_read: Callable[[], None] = lambda: None
-        """Called after all names were read again."""
+        self._on_read = on_read
         self.following = False
         """Whether the watch is open."""
 
@@ -61,7 +69,7 @@ class Feed:
         await self._put(batch.entries)
         await self._delete(deleted)
         if batch.whole:
-            self.on_read()
+            self._on_read()
         if batch.whole and not self._cache.synced:
             self._cache.mark_synced()
             log.info("the resolver has the names of %d endpoints", len(self._cache))

@@ -1,0 +1,192 @@
+"""Docker's requests for pools and addresses.
+
+RequestAddress takes three steps: `ipam` reserves an address, `address_probe` probes the parent's segment for it, and
+then it is kept, or given back and the next one reserved. The reservation comes first, so two requests never probe for
+one address.
+
+If the cluster's store is away, a release is kept in the outbox: neither must the engine wait for it, nor the address
+leak. A conflict that `ipam` raises gets its words from `holders`, which knows names, and knows the dead.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from macvlan_global.driver.address_probe import AddressProbe
+from macvlan_global.driver.holders import Holders
+from macvlan_global.driver.outbox import Outbox
+from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
+from macvlan_global.ipam.addresses import Addresses, Reservation
+from macvlan_global.ipam.cache import ParsedPool
+from macvlan_global.ipam.conflicts import AddressTaken
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE, key_of, network_of, pool_id, space_of
+from macvlan_global.ipam.pools import Pools
+from macvlan_global.kernel.ports import Kernel
+from macvlan_global.store.records import AddressRecord
+from macvlan_global.store.table import Row
+from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
+
+log = logging.getLogger(__name__)
+
+ADDRESS_SPACE = DEFAULT_SPACE
+"""The address space that Docker is told of; others are named by `--ipam-opt space=`."""
+
+PASSED_OVER_MOST = 32
+"""So many addresses in a row may be in use on the segment before a request is refused: the engine waits."""
+
+
+class IpamDriver:
+    """Docker's IPAM driver: the four requests of the protocol, as libnetwork sends them."""
+
+    def __init__(
+        self,
+        pools: Pools,
+        addresses: Addresses,
+        holders: Holders,
+        probe: AddressProbe,
+        kernel: Kernel,
+        *,
+        outbox: Outbox | None = None,
+    ) -> None:
+        """`kernel` tells the host's routes, which pools of our choosing avoid; an `outbox` keeps
+        releases while a store that is shared with other hosts is away."""
+        self._pools = pools
+        self._addresses = addresses
+        self._holders = holders
+        self._probe = probe
+        self._kernel = kernel
+        self._outbox = outbox
+
+    async def request_pool(
+        self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool
+    ) -> tuple[str, str]:
+        """Reserve a pool (`subnet` and range in CIDR form, "" for one of our choosing); its id and its subnet.
+
+        With the option `network` the pool of that network of the cluster is joined instead.
+
+        Raises:
+            Invalid: not a subnet, a range outside it, an unknown `--ipam-opt`.
+            Conflict: it overlaps another pool.
+            Exhausted: no subnet is left to choose.
+        """
+        space, network = space_of(options), network_of(options)
+        if not subnet:
+            if allocation_range:
+                raise Invalid(f"--ip-range {allocation_range} needs a --subnet that it is part of")
+            record = await self._pools.reserve_free(space, await self._routes(), ipv6=ipv6)
+            return pool_id(record), record.subnet
+        wanted = parse_subnet(subnet, "--subnet")
+        part = parse_subnet(allocation_range, "--ip-range") if allocation_range else None
+        async with self._holders.named():
+            if network:
+                record = await self._pools.join(space, wanted, part, network)
+            else:
+                record = await self._pools.reserve(space, wanted, part)
+        return pool_id(record), record.subnet
+
+    async def release_pool(self, pool: str) -> None:
+        """Give back a pool that no network has; any other is left as it is. Idempotent."""
+        try:
+            await self._pools.release(pool)
+        except Unavailable:
+            if self._outbox is None:
+                raise
+            log.info("pool %s is given back by repair, if nobody has it by then", pool)
+
+    async def request_address(self, pool: str, address: str, *, gateway: bool = False) -> str:
+        """Reserve an address (bare or CIDR text, "" for one of our choosing); CIDR text of it.
+
+        Raises:
+            NotFound: no such pool.
+            Invalid: not an address of the pool, or one that no interface can have.
+            Conflict: it has a holder, or is in use on the segment.
+            Exhausted: the pool is full, or each address tried is in use on the segment.
+        """
+        found = await self._pools.find(pool)
+        if address:
+            wanted = parse_address(address, "--gateway" if gateway else "--ip")
+            found.refuse_unusable(wanted, gateway=gateway)
+            return (await self._reserve(found, wanted, probe=not gateway)).cidr
+        if gateway:  # of a device outside, as a rule, so nothing is probed
+            return (await self._addresses.reserve_gateway(found)).cidr
+        return (await self._reserve_next(found)).cidr
+
+    async def release_address(self, pool: str, address: str) -> None:
+        """Give back an address (bare or CIDR text) that is only reserved; a claimed one stays with its holder.
+
+        Idempotent.
+
+        Raises:
+            NotFound: malformed pool id.
+            Invalid: malformed address.
+        """
+        space, _ = key_of(pool)
+        wanted = parse_address(address, "address")
+        try:
+            await self._addresses.release(space, wanted)
+        except Unavailable as error:
+            await self._release_later(error, space, wanted)
+
+    # ---------------------------------------------------------------- inside
+
+    async def _routes(self) -> list[Subnet]:
+        """Destinations of the host's routes, and subnets of its own addresses."""
+        facts = await self._kernel.routes()
+        return [*facts.destinations, *(address.network for _, address in facts.addresses)]
+
+    async def _reserve(self, pool: ParsedPool, address: Address, *, probe: bool) -> Reservation:
+        dead: Row[AddressRecord] | None = None
+        while True:
+            try:
+                reserved = await self._addresses.reserve(pool, address, dead=dead)
+                break
+            except AddressTaken as taken:
+                dead = await self._holders.refuse_unless_dead(taken)
+        if probe and (who := await self._probe_or_cancel(reserved)):
+            raise Conflict(f"address {address} is in use on the wire: {who}; use another, or take that device off")
+        return reserved
+
+    async def _reserve_next(self, pool: ParsedPool) -> Reservation:
+        passed_over: dict[Address, str] = {}
+        while len(passed_over) < PASSED_OVER_MOST:
+            try:
+                reserved = await self._addresses.reserve_next(pool, passed_over=passed_over)
+            except Exhausted:
+                if passed_over:
+                    break
+                raise
+            if not (who := await self._probe_or_cancel(reserved)):
+                return reserved
+            log.warning("address %s is passed over: %s, and nobody of ours has it", reserved.address, who)
+            passed_over[reserved.address] = who
+        address, who = next(iter(passed_over.items()))
+        raise Exhausted(
+            f"no free address was found in {pool.dynamic}: {len(passed_over)} that nobody of ours has are in use on "
+            f"the wire, such as {address}: {who}; give containers a --ip-range that no other device uses"
+        )
+
+    async def _probe_or_cancel(self, reserved: Reservation) -> str:
+        """The owner of a reserved address on the segment, "" if there is none. If there is, the address is given back.
+
+        It then cools off like any freed address. A request that is cancelled meanwhile gives it back too.
+        """
+        if reserved.is_claimed:  # the gateway, say, of a network that is being made here too
+            return ""
+        who = "cancelled"
+        try:
+            who = await self._probe.find_owner(reserved.pool.record, reserved.address)
+        finally:
+            if who:
+                await self._cancel(reserved)
+        return who
+
+    async def _cancel(self, reserved: Reservation) -> None:
+        try:
+            await self._addresses.cancel(reserved)
+        except Unavailable as error:
+            await self._release_later(error, reserved.pool.record.space, reserved.address)
+
+    async def _release_later(self, error: Unavailable, space: str, address: Address) -> None:
+        """Keep a release in the outbox; without one it has failed by this error."""
+        if self._outbox is None:
+            raise error
+        await self._outbox.release_later(space, address)

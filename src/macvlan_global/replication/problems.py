@@ -1,0 +1,62 @@
+"""Problems with networks of the cluster on this host, for the operator, and for the admission check of containers.
+
+Apart from the replicator, which reports them: the driver asks for them, and exists before it.
+"""
+
+import logging
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkProblem:
+    """A problem with one network of this host, for the operator. `id` is the engine's, "" if it has none.
+
+    With `blocks`, containers cannot be started on it.
+    """
+
+    name: str
+    id: str
+    reason: str
+    next_step: str
+    blocks: bool = False
+
+    @property
+    def text(self) -> str:
+        """Reason and next step, in one line."""
+        return f"{self.reason}; {self.next_step}"
+
+
+class NetworkProblems:
+    """The present problems, one for each network's name at most."""
+
+    def __init__(self) -> None:
+        """There is none."""
+        self._by_name: dict[str, NetworkProblem] = {}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the network of this name has a problem."""
+        return name in self._by_name
+
+    def all(self) -> list[NetworkProblem]:
+        """All problems, in the order of the networks' names."""
+        return [self._by_name[name] for name in sorted(self._by_name)]
+
+    def add(self, problem: NetworkProblem) -> None:
+        """Report a problem, in place of an earlier one with this network; it is logged if it is new."""
+        if self._by_name.get(problem.name) != problem:
+            log.warning("%s", problem.text)
+        self._by_name[problem.name] = problem
+
+    def clear(self, name: str, reason: str) -> None:
+        """The network has no problem, or none any more, which is logged with the reason."""
+        if self._by_name.pop(name, None):
+            log.info("network %s: the problem is gone, %s", name, reason)
+
+    def admission_error(self, network_id: str) -> str:
+        """Admission check: the reason why no container may start on this network (the engine's id), "" if one may."""
+        for problem in self._by_name.values():
+            if problem.blocks and problem.id == network_id:
+                return problem.text
+        return ""

@@ -1,0 +1,146 @@
+"""Conflicts carry what is in the way, and a dead holder's row is replaced only while it is current."""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+import msgspec
+import pytest
+
+from macvlan_global.errors import Exhausted, Invalid
+from macvlan_global.ipam.addresses import Addresses
+from macvlan_global.ipam.cache import ParsedPool, PoolCache
+from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps, PoolTaken
+from macvlan_global.ipam.owners import Holder, Identity
+from macvlan_global.ipam.pools import Pools
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.table import Tables
+from testkit.fake_clock import FakeClock
+
+SPACE, SUBNET = "macvlan-global", ip_network("192.168.1.0/29")
+NINE = ip_address("192.168.1.3")
+DEAD, LIVE = Holder("endpoint", "n1", "dead"), Holder("endpoint", "n1", "live")
+
+
+@dataclass
+class Book:
+    """One host's pools and addresses, on a store that other hosts may use."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    clock: FakeClock = field(default_factory=FakeClock)
+    host: str = "a"
+
+    def __post_init__(self) -> None:
+        """Nothing is cached."""
+        self.tables = Tables(self.store, self.store)
+        cache, identity = PoolCache(host=self.host, shared=True), Identity(self.host, "run")
+        self.addresses = Addresses(self.tables, cache, identity, shared=True, now=self.clock)
+        self.pools = Pools(self.tables, cache, self.addresses, identity, now=self.clock)
+
+    async def pool(self, space: str = SPACE) -> ParsedPool:
+        """The pool of a network."""
+        record = await self.pools.reserve(space, SUBNET)
+        return await self.pools.find(f"{record.space}/{record.subnet}")
+
+
+@pytest.fixture
+def book() -> Book:
+    """An empty store."""
+    return Book()
+
+
+@pytest.mark.parametrize("way", ["reserve", "claim"])
+async def test_a_taken_address_is_told_with_its_row_and_may_be_taken_from_a_dead_holder(book: Book, way: str) -> None:
+    """The caller decides who is dead."""
+    pool = await book.pool()
+    await book.addresses.claim(pool.record, NINE, DEAD)
+
+    async def want(**more: object) -> None:
+        if way == "reserve":
+            await book.addresses.reserve(pool, NINE, **more)  # type: ignore[arg-type]
+        else:
+            await book.addresses.claim(pool.record, NINE, LIVE, **more)  # type: ignore[arg-type]
+
+    with pytest.raises(AddressTaken) as refused:
+        await want()
+    assert (refused.value.row.record.endpoint, refused.value.row.record.address) == ("dead", str(NINE))
+    await want(dead=refused.value.row)
+    (held,) = await book.addresses.all()
+    assert held.endpoint == ("" if way == "reserve" else "live")
+
+
+@pytest.mark.parametrize("way", ["reserve", "claim"])
+async def test_a_record_that_changed_since_it_was_found_dead_is_not_replaced(book: Book, way: str) -> None:
+    """Its holder wrote it anew: it lives after all."""
+    pool = await book.pool()
+    await book.addresses.claim(pool.record, NINE, DEAD)
+    seen = await book.tables.addresses.get(SPACE, str(NINE))
+    assert seen
+    await book.tables.addresses.replace(seen, msgspec.structs.replace(seen.record, at=seen.record.at + 1))
+    with pytest.raises(AddressTaken) as refused:
+        if way == "reserve":
+            await book.addresses.reserve(pool, NINE, dead=seen)
+        else:
+            await book.addresses.claim(pool.record, NINE, LIVE, dead=seen)
+    assert refused.value.row.record.at == seen.record.at + 1
+    assert [each.endpoint for each in await book.addresses.all()] == ["dead"]
+
+
+async def test_a_full_pool_of_another_space_does_not_fill_this_one(book: Book) -> None:
+    """Also after the taken addresses were read anew, as happens when the last one is asked for."""
+    red, blue = await book.pool("red"), await book.pool("blue")
+    for _ in range(6):
+        await book.addresses.reserve_next(red)
+    with pytest.raises(Exhausted):
+        await book.addresses.reserve_next(red)
+    got = [(await book.addresses.reserve_next(blue)).address for _ in range(6)]
+    assert sorted(got) == list(SUBNET.hosts())
+    with pytest.raises(Exhausted):
+        await book.addresses.reserve_next(blue)
+
+
+async def test_what_another_host_gave_back_is_found_when_nothing_else_is_left(book: Book) -> None:
+    """The cache is out of date; before a pool is called full the store is read."""
+    pool, other = await book.pool(), Book(book.store, book.clock, "b")
+    for _ in range(6):
+        await book.addresses.reserve_next(pool)
+    (held, *_) = await other.addresses.all()
+    assert await other.addresses.give_back(held)
+    assert str((await book.addresses.reserve_next(pool)).address) == held.address
+
+
+async def test_addresses_to_be_passed_over_are_not_given_and_stay_free(book: Book) -> None:
+    """Even if nothing else is left."""
+    pool = await book.pool()
+    free = ip_address("192.168.1.6")
+    with pytest.raises(Exhausted):
+        for _ in range(6):
+            await book.addresses.reserve_next(pool, passed_over=[free])
+    assert (await book.addresses.reserve_next(pool)).address == free
+
+
+async def test_a_reservation_that_somebody_replaced_is_not_cancelled(book: Book) -> None:
+    """It was claimed meanwhile."""
+    pool = await book.pool()
+    reserved = await book.addresses.reserve(pool, NINE)
+    await book.addresses.claim(pool.record, NINE, LIVE)
+    assert not await book.addresses.cancel(reserved)
+    assert [each.endpoint for each in await book.addresses.all()] == ["live"]
+
+
+async def test_pools_in_each_others_way_are_told_with_both_records(book: Book) -> None:
+    """The driver words them."""
+    await book.pool()
+    await book.pools.claim(SUBNET, "n1")
+    with pytest.raises(PoolOverlaps) as overlap:
+        await book.pools.reserve(SPACE, ip_network("192.168.0.0/16"))
+    assert (overlap.value.wanted.subnet, overlap.value.other.network) == ("192.168.0.0/16", "n1")
+    with pytest.raises(PoolTaken) as taken:
+        await book.pools.claim(SUBNET, "n2")
+    assert taken.value.record.network == "n1"
+
+
+async def test_a_range_outside_its_subnet_is_no_pool(book: Book) -> None:
+    """Nothing is written."""
+    with pytest.raises(Invalid, match="--ip-range"):
+        await book.pools.reserve(SPACE, SUBNET, ip_network("10.0.0.0/30"))
+    assert await book.pools.all() == []
