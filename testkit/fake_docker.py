@@ -34,10 +34,11 @@ def new_id() -> str:
 
 @dataclass(slots=True)
 class Trouble:
-    """What is wrong with the engine now. `refuses` is what it says to a new network, "" if it makes it."""
+    """Faults of the engine. `refuses` is its answer to a new network, "" if it makes it; every call raises `raises`."""
 
     away: bool = False
     refuses: str = ""
+    raises: Exception | None = None
 
 
 class FakeDocker:
@@ -224,5 +225,7 @@ class FakeDocker:
             self.tell(NetworkEvent(action, network.id, network.name))
 
     def _answer(self) -> None:
+        if self.trouble.raises:
+            raise self.trouble.raises
         if self.trouble.away:
             raise Unavailable("the Docker Engine does not answer")

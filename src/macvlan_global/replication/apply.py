@@ -159,6 +159,6 @@ class Executor:
         return row is not None
 
     async def _set_published(self, network_id: str, *, published: bool) -> None:
-        row = await self._tables.networks.get(network_id)
-        if row and row.record.published != published:
-            await self._tables.networks.replace(row, msgspec.structs.replace(row.record, published=published))
+        await self._tables.networks.update(
+            lambda record: msgspec.structs.replace(record, published=published), network_id
+        )

@@ -3,20 +3,13 @@
 The watch is opened again when it breaks; every new watch begins with all rows. The copy may lag behind the store.
 """
 
-import asyncio
-import logging
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
-from macvlan_global.errors import Unavailable
+from macvlan_global.store.follow import PrefixFollower
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import Record
 from macvlan_global.store.table import Row, Table
-
-log = logging.getLogger(__name__)
-
-FIRST_RETRY_SECONDS = 0.1
-LAST_RETRY_SECONDS = 2.0
 
 R = TypeVar("R", bound=Record)
 
@@ -32,33 +25,24 @@ class MirroredTable(Generic[R]):
         on_resync: Callable[[], None],
     ) -> None:
         """`on_change` gets the keys of changed and deleted rows; `on_resync` is called after all rows were read."""
-        self._store = store
         self._table = table
         self._on_change = on_change
         self._on_resync = on_resync
+        self._follower = PrefixFollower(store, table.prefix, self._take)
         self.rows: dict[str, Row[R]] = {}
         self.unreadable: set[str] = set()
         """Keys of records that a newer version wrote, or that are damaged."""
         self.synced = False
         """Whether all rows were read at least once."""
-        self.live = False
-        """Whether the watch is open."""
 
-    async def run(self) -> None:
-        """Never returns."""
-        wait = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                async for batch in self._store.watch(self._table.prefix):
-                    self.live, wait = True, FIRST_RETRY_SECONDS
-                    self._take(batch)
-            except Unavailable as error:
-                log.debug("waiting for the store: %s", error)
-            except Exception:
-                log.exception("watching %s failed; it is tried again", self._table.prefix)
-            self.live = False
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, LAST_RETRY_SECONDS)
+    @property
+    def live(self) -> bool:
+        """Whether the watch is open."""
+        return self._follower.live
+
+    async def run(self) -> NoReturn:
+        """Follow the table until cancelled."""
+        await self._follower.run()
 
     def put(self, key: str, row: Row[R] | None) -> None:
         """Take over a row that was just read or written, None if it was deleted, before the watch delivers it."""
@@ -67,7 +51,7 @@ class MirroredTable(Generic[R]):
         else:
             self.rows.pop(key, None)
 
-    def _take(self, batch: Batch) -> None:
+    async def _take(self, batch: Batch) -> None:
         if batch.whole:
             self.rows.clear()
             self.unreadable.clear()

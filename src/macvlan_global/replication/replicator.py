@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from macvlan_global.engine.ports import Engine, NetworkEvent
 from macvlan_global.errors import MacvlanGlobalError, Unavailable
@@ -40,6 +41,7 @@ from macvlan_global.replication.problems import NetworkProblem, NetworkProblems
 from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.table import Tables
+from macvlan_global.tasks import forever, when
 
 log = logging.getLogger(__name__)
 
@@ -101,22 +103,15 @@ class Replicator:
         self._resync_due = asyncio.Event()
         self._resyncing = False
 
-    async def run(self) -> None:
-        """Never returns."""
+    async def run(self) -> NoReturn:
+        """Replicate until cancelled."""
+        first, last = FIRST_RETRY_SECONDS, LAST_RETRY_UNAVAILABLE_SECONDS
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._definitions.run())
             tasks.create_task(self._tombstones.run())
-            tasks.create_task(self._resync_loop())
-            while True:
-                await self._queued.wait()
-                self._queued.clear()
-                for name in sorted(self._queue):
-                    if name in self._active:
-                        self._active[name].set()
-                    else:
-                        self._active[name] = asyncio.Event()
-                        tasks.create_task(self._reconcile(name))
-                self._queue.clear()
+            resync = "comparing networks with the cluster"
+            tasks.create_task(forever(resync, self._resync_when_due, first=first, last=last, level=logging.DEBUG))
+            await forever("taking up events about networks", lambda: self._dispatch(tasks), first=first, last=last)
 
     # ------------------------------------------------------------------ events
 
@@ -177,6 +172,17 @@ class Replicator:
     def _request_resync(self) -> None:
         self._resync_due.set()
 
+    async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
+        """Start a worker for every queued name; one that has a worker is looked at once more."""
+        async with when(self._queued):
+            for name in sorted(self._queue):
+                if name in self._active:
+                    self._active[name].set()
+                else:
+                    self._active[name] = asyncio.Event()
+                    tasks.create_task(self._reconcile(name))
+            self._queue.clear()
+
     @property
     def _ready(self) -> bool:
         return self._engine_known and self._definitions.synced and self._tombstones.synced
@@ -184,14 +190,18 @@ class Replicator:
     # ------------------------------------------------------------------ worker
 
     async def _reconcile(self, name: str) -> None:
-        """Work on one name until it is settled, and drop it from `_active`."""
-        again = self._active[name]
+        """Work on one name until it is settled; it is in `_active` meanwhile."""
+        try:
+            await self._until_settled(name, self._active[name])
+        finally:
+            self._active.pop(name, None)
+
+    async def _until_settled(self, name: str, again: asyncio.Event) -> None:
         wait, before = FIRST_RETRY_SECONDS, None
         while True:
             again.clear()
             attempt = await self._attempt(name)
             if attempt.outcome == "done" and not again.is_set():
-                del self._active[name]
                 return
             # the same action twice in a row: its effect is not visible yet, or it failed silently; back off
             if attempt.outcome == "later" or (attempt.action and attempt.action is before):
@@ -239,27 +249,14 @@ class Replicator:
 
     # ------------------------------------------------------------------ resync
 
-    async def _resync_loop(self) -> None:
-        wait = FIRST_RETRY_SECONDS
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._resync_due.wait(), RESYNC_SECONDS)
-            self._resync_due.clear()
-            if not self._ready:
-                continue
-            self._resyncing = True
-            try:
-                await self._resync()
-                wait = FIRST_RETRY_SECONDS
-            except Unavailable as error:
-                log.debug("networks are not compared yet: %s", error)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, LAST_RETRY_UNAVAILABLE_SECONDS)
-                self._resync_due.set()
-            except Exception:
-                log.exception("comparing the networks failed, it is tried again")
-            finally:
-                self._resyncing = False
+    async def _resync_when_due(self) -> None:
+        async with when(self._resync_due, at_most=RESYNC_SECONDS):
+            if self._ready:
+                self._resyncing = True
+                try:
+                    await self._resync()
+                finally:
+                    self._resyncing = False
 
     async def _resync(self) -> None:
         """Enqueue every name that is not settled."""
@@ -282,7 +279,7 @@ class Replicator:
         used = {each.shared_id for each in (await self._observer.local()).networks.values()}
         for key, row in list(self._tombstones.rows.items()):
             if self._now() - row.record.at > KEEP_TOMBSTONES_SECONDS and row.record.id not in used:
-                await self._tables.removed.delete(row)
+                await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
                 self._tombstones.put(key, None)
 
 

@@ -8,16 +8,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import msgspec
 
-from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import NameRecord, PortRecord
 from macvlan_global.store.table import Row, Table
 from macvlan_global.store.validate import VERSION, version_of
-
-log = logging.getLogger(__name__)
+from macvlan_global.tasks import attempt, forever
 
 SHORT_ID = 12
 AT_ONCE = 16
@@ -118,44 +117,38 @@ class Publisher:
         """Delete the record of an endpoint that was deleted; whether it is gone from the store."""
         async with self._locks.of(endpoint):
             self._touch(endpoint)
-            return await self._write(endpoint, None)
+            return await self._attempt(endpoint, None)
 
-    async def compare(self, read: ReadNames) -> bool:
-        """Make the records of this host in the store equal to those of `read`; whether that was done.
+    async def compare(self, read: ReadNames) -> None:
+        """Make the records of this host in the store equal to those of `read`.
 
-        Endpoints that are published or withdrawn meanwhile are newer than what `read` saw, and are left alone.
+        Endpoints that are published or withdrawn meanwhile are newer than what `read` saw, and are left alone. After a
+        failure the next comparison is due.
+
+        Raises:
+            Unavailable: the engine or the store does not answer.
         """
         async with self._comparing:
             self._due.clear()
             self._touched = set()
-            done = False
             try:
-                done = await self._compare(read)
-            except (Unavailable, Internal) as error:
-                log.warning("names of this host's containers are not published yet, it is tried again: %s", error)
+                await self._compare(read)
+            except BaseException:
+                self._due.set()
+                raise
             finally:
                 self._touched = None
-                if not done:
-                    self._due.set()
-            return done
 
-    async def run(self, read: ReadNames, *, retry: float = FIRST_RETRY_SECONDS) -> None:
-        """Compare whenever that is due; a failure is tried again after `retry` seconds, then longer. Never returns."""
-        wait = retry
-        while True:
+    async def run(self, read: ReadNames, *, retry: float = FIRST_RETRY_SECONDS) -> NoReturn:
+        """Compare whenever that is due, until cancelled. After a failure again in `retry` seconds, then longer."""
+
+        async def compare() -> None:
             await self._due.wait()
-            try:
-                done = await self.compare(read)
-            except Exception:  # a bug on this side task must not stop the driver that containers rely on
-                log.exception("publishing the names of this host's containers failed, it is tried again")
-                done = False
-            if done:
-                wait = retry
-            else:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, LAST_RETRY_SECONDS)
+            await self.compare(read)
 
-    async def _compare(self, read: ReadNames) -> bool:
+        await forever("publishing the names of this host's containers", compare, first=retry, last=LAST_RETRY_SECONDS)
+
+    async def _compare(self, read: ReadNames) -> None:
         wanted = {record.endpoint: record for record in await read()}
         stored: dict[str, Row[NameRecord] | None] = {}
         for entry in await self._names.entries(self._host):  # with unreadable ones, which are replaced
@@ -164,7 +157,10 @@ class Publisher:
         slots = asyncio.Semaphore(AT_ONCE)
         endpoints = wanted.keys() | stored.keys()
         corrections = (self._correct(slots, each, stored.get(each), wanted.get(each)) for each in endpoints)
-        return all(await asyncio.gather(*corrections))
+        # all are tried, then the first failure is raised
+        for result in await asyncio.gather(*corrections, return_exceptions=True):
+            if result:
+                raise result
 
     def _touch(self, endpoint: str) -> None:
         if self._touched is not None:
@@ -175,31 +171,33 @@ class Publisher:
             self._touch(record.endpoint)
             if (written := self._written.get(record.endpoint)) and _same(written, record):
                 return True
-            return await self._write(record.endpoint, record)
+            return await self._attempt(record.endpoint, record)
 
     async def _correct(
         self, slots: asyncio.Semaphore, endpoint: str, stored: Row[NameRecord] | None, wanted: NameRecord | None
-    ) -> bool:
+    ) -> None:
         async with slots, self._locks.of(endpoint):
-            if endpoint in (self._touched or ()) or (stored and wanted and _same(stored.record, wanted)):
-                return True
-            return await self._write(endpoint, wanted)
+            if endpoint not in (self._touched or ()) and not (stored and wanted and _same(stored.record, wanted)):
+                await self._write(endpoint, wanted)
 
-    async def _write(self, endpoint: str, record: NameRecord | None) -> bool:
-        """Write the record, or delete it if None; whether that is in the store."""
-        self._written.pop(endpoint, None)
-        try:
-            if record:
-                await self._names.put(record, self._host, endpoint)
-                self._written[endpoint] = record
-            else:
-                await self._names.drop(self._host, endpoint)
-        except Unavailable as error:
-            if not self.due:
-                log.warning("names of this host's containers are published when the store answers again: %s", error)
+    async def _attempt(self, endpoint: str, record: NameRecord | None) -> bool:
+        """Write once; whether that is in the store. After a failure a comparison is due, which makes it good."""
+        level = logging.DEBUG if self.due else logging.WARNING  # said once for an outage
+        done = await attempt(
+            f"publishing the name of endpoint {endpoint[:12]}", self._write(endpoint, record), level=level
+        )
+        if not done:
             self._due.set()
-            return False
-        return True
+        return done
+
+    async def _write(self, endpoint: str, record: NameRecord | None) -> None:
+        """Write the record, or delete it if None."""
+        self._written.pop(endpoint, None)
+        if record:
+            await self._names.put(record, self._host, endpoint)
+            self._written[endpoint] = record
+        else:
+            await self._names.drop(self._host, endpoint)
 
 
 def _same(a: NameRecord, b: NameRecord) -> bool:

@@ -9,13 +9,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NoReturn
 
 from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, name_records
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineContainer, EngineEvent, NetworkEvent
-from macvlan_global.errors import Unavailable
 from macvlan_global.store.records import EndpointRecord, NameRecord, PortRecord
+from macvlan_global.tasks import attempt, forever, when
 
-log = logging.getLogger(__name__)
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 2.0
 
 Networks = Callable[[], Awaitable[Mapping[str, str]]]
 """Reads the networks of the cluster on this host: their ids in the cluster by the engine's ids."""
@@ -67,20 +69,12 @@ class NameWatcher:
         self._deleted.add(endpoint.id)
         self._queued.set()
 
-    async def run(self) -> None:
-        """Never returns."""
+    async def run(self) -> NoReturn:
+        """Publish until cancelled."""
+        first, last = FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publisher.run(self.read))
-            while True:
-                await self._queued.wait()
-                self._queued.clear()
-                deleted, self._deleted = self._deleted, set()
-                for endpoint in deleted:
-                    tasks.create_task(self._withdraw(endpoint))
-                ready, self._containers = self._containers - self._active, self._containers & self._active
-                for container in ready:
-                    self._active.add(container)
-                    tasks.create_task(self._inspect(container))
+            await forever("taking up events about names", lambda: self._dispatch(tasks), first=first, last=last)
 
     async def read(self) -> list[NameRecord]:
         """The records of every running container with an endpoint on a network of the cluster.
@@ -103,35 +97,38 @@ class NameWatcher:
                 records += made
         return records
 
+    async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
+        """Start a task for all that is queued, but for containers that have one."""
+        async with when(self._queued):
+            deleted, self._deleted = self._deleted, set()
+            for endpoint in deleted:
+                tasks.create_task(self._publisher.withdraw(endpoint))
+            ready, self._containers = self._containers - self._active, self._containers & self._active
+            for container in ready:
+                self._active.add(container)
+                tasks.create_task(self._inspect(container))
+
     async def _inspect(self, container: str) -> None:
+        name = f"publishing the names of container {container[:12]}"
         try:
-            found = await self._engine.container(container)
-            records = self._records(found, await self._networks()) if found else []
-            endpoints = {record.endpoint for record in records}
-            surplus = self._published.get(container, set()) - endpoints
-            if endpoints:
-                self._published[container] = endpoints
-            else:
-                self._published.pop(container, None)
-            await self._publisher.publish(records)
-            for endpoint in surplus:
-                await self._publisher.withdraw(endpoint)
-        except Unavailable as error:
-            log.debug("container %s is inspected again later: %s", container[:12], error)
-            self._publisher.resync()
-        except Exception:  # a bug on this side task must not stop the driver that containers rely on
-            log.exception("publishing the names of container %s failed, it is tried again", container[:12])
-            self._publisher.resync()
+            if not await attempt(name, self._publish(container), level=logging.DEBUG):
+                self.resync()
         finally:
             self._active.discard(container)
             self._queued.set()  # it may have been queued meanwhile
 
-    async def _withdraw(self, endpoint: str) -> None:
-        try:
+    async def _publish(self, container: str) -> None:
+        found = await self._engine.container(container)
+        records = self._records(found, await self._networks()) if found else []
+        endpoints = {record.endpoint for record in records}
+        surplus = self._published.get(container, set()) - endpoints
+        if endpoints:
+            self._published[container] = endpoints
+        else:
+            self._published.pop(container, None)
+        await self._publisher.publish(records)
+        for endpoint in surplus:
             await self._publisher.withdraw(endpoint)
-        except Exception:
-            log.exception("withdrawing the names of endpoint %s failed, it is tried again", endpoint[:12])
-            self._publisher.resync()
 
     def _records(self, found: EngineContainer, here: Mapping[str, str]) -> list[NameRecord]:
         endpoints = [

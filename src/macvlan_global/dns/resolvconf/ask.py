@@ -19,14 +19,14 @@ def ask(address: ListenAddress, seconds: float = SECONDS) -> Verdict:
     """Verdict on the resolver at `address`, from its reply within `seconds`."""
     number = os.urandom(2)
     query = number + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + NAME + struct.pack("!HH", 1, 1)
-    with socket.socket(address.family, socket.SOCK_DGRAM) as asker:
-        asker.settimeout(seconds)
-        try:
+    try:
+        with socket.socket(address.family, socket.SOCK_DGRAM) as asker:
+            asker.settimeout(seconds)
             asker.connect((address.ip, address.port))
             asker.send(query)
             reply = asker.recv(512)
-        except OSError:
-            return "does not answer"
+    except OSError:
+        return "does not answer"
     if len(reply) < 4 or reply[:2] != number:
         return "is not ours"
     verdicts: dict[int, Verdict] = {_REFUSED: "answers", _SERVFAIL: "has not read the store yet"}

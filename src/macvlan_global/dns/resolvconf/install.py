@@ -50,8 +50,9 @@ class ResolvConf:
         Raises:
             Unavailable: it cannot be read.
         """
-        link = str(self.path.readlink()) if self.path.is_symlink() else ""
+        link = ""
         try:
+            link = str(self.path.readlink()) if self.path.is_symlink() else ""
             return self._target(link).read_bytes().decode(errors="surrogateescape"), link
         except FileNotFoundError:
             return None, link
@@ -134,7 +135,7 @@ class ResolvConf:
     def _stub(self) -> str:
         """Text of the file that names systemd-resolved itself, "" if none: the servers behind it may change."""
         try:
-            return (self.root / RESOLVED / STUB).read_text()
+            return (self.root / RESOLVED / STUB).read_bytes().decode(errors="surrogateescape")
         except OSError:
             return ""
 

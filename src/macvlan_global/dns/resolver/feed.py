@@ -1,13 +1,13 @@
-"""Feed: watches `names/` in the store and updates the resolver's name table."""
+"""Feed: follows `names/` in the store and updates the resolver's name table."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import NoReturn
 
 from macvlan_global.dns.resolver.cache import ResponseCache
-from macvlan_global.errors import Unavailable
+from macvlan_global.store.follow import PrefixFollower
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import NameRecord
 from macvlan_global.store.table import Table
@@ -21,7 +21,7 @@ AT_ONCE = 200
 
 
 class Feed:
-    """Mirrors the names of the store. While the store is away, the names that were last read stay."""
+    """Mirrors the names of the store. While the store is away, the names that were last read are still answered."""
 
     def __init__(
         self,
@@ -36,33 +36,20 @@ class Feed:
 
         `on_read` is called after all names were read again.
         """
-        self._store = store
         self._names = names
         self._cache = cache
         self._retry = retry
         self._on_read = on_read
-        self.following = False
-        """Whether the watch is open."""
+        self._follower = PrefixFollower(store, names.prefix, self._take, level=logging.WARNING)
 
-    async def run(self) -> None:
-        """Never returns."""
-        wait = self._retry
-        while True:
-            try:
-                # every watch is a generator, which must end with us and not when it is collected
-                async with contextlib.aclosing(self._store.watch(self._names.prefix)) as watch:
-                    async for batch in watch:
-                        await self._take(batch)
-                        self.following = True
-                        wait = self._retry
-            except Unavailable as error:
-                if self.following:
-                    log.warning("names of other hosts are not updated, those last read are still answered: %s", error)
-            except Exception:  # a bug on this side task must not stop the driver that containers rely on
-                log.exception("the watch of names failed, it is tried again")
-            self.following = False
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, max(LAST_RETRY_SECONDS, self._retry))
+    @property
+    def following(self) -> bool:
+        """Whether the watch is open."""
+        return self._follower.live
+
+    async def run(self) -> NoReturn:
+        """Follow until cancelled."""
+        await self._follower.run(first=self._retry, last=LAST_RETRY_SECONDS)
 
     async def _take(self, batch: Batch) -> None:
         deleted = self._cache.keys().difference(each.key for each in batch.entries) if batch.whole else batch.gone

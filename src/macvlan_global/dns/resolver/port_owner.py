@@ -18,8 +18,8 @@ def port_owners(port: int, proc: Path = Path("/proc")) -> str:
     found = {}
     for folder in proc.iterdir() if sockets else ():
         if folder.name.isdigit() and int(folder.name) != os.getpid() and sockets & _sockets(folder / "fd"):
-            with contextlib.suppress(OSError):
-                found[int(folder.name)] = (folder / "comm").read_text().strip()
+            with contextlib.suppress(OSError):  # a process may have any bytes as its name
+                found[int(folder.name)] = (folder / "comm").read_bytes().decode(errors="replace").strip()
     return ", ".join(f"{name} (pid {pid})" for pid, name in sorted(found.items()))
 
 

@@ -10,6 +10,7 @@ import errno
 import logging
 import socket
 from dataclasses import dataclass
+from typing import NoReturn
 
 from macvlan_global.dns.address import ListenAddress
 from macvlan_global.dns.resolver.cache import ResponseCache
@@ -17,6 +18,7 @@ from macvlan_global.dns.resolver.port_owner import port_owners
 from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import RECEIVE_BUFFER, UdpServer
 from macvlan_global.errors import Unavailable
+from macvlan_global.tasks import forever
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +61,10 @@ class Resolver:
         cache = self._cache
         return ResolverState(str(self._address), listening, cache.synced, len(cache), queries, problem)
 
-    async def run(self) -> None:
-        """Serve until cancelled, then close. Never returns by itself."""
+    async def run(self) -> NoReturn:
+        """Serve until cancelled, then close."""
         try:
-            while True:
-                try:
-                    await self.start()
-                    await asyncio.Event().wait()
-                except Unavailable as error:
-                    if self._problem != str(error):  # said once
-                        log.error("%s", error)  # noqa: TRY400  # the text says it all
-                    self._problem = str(error)
-                except Exception as error:  # a bug on this side task must not stop the driver that containers rely on
-                    log.exception("the resolver failed, it is tried again")
-                    self._problem = f"the resolver failed with an internal error: {error}"
-                await asyncio.sleep(self._retry)
+            await forever("serving DNS", self._serve, first=self._retry, last=self._retry, level=logging.ERROR)
         finally:
             await self.stop()
 
@@ -83,19 +74,20 @@ class Resolver:
         Raises:
             Unavailable: the address cannot be bound; the text has the reason and the next step.
         """
-        try:
-            with contextlib.ExitStack() as opened:
+        async with contextlib.AsyncExitStack() as opened:
+            try:
                 datagrams, stream = (
                     opened.enter_context(contextlib.closing(_listen(self._address, kind)))
                     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
                 )
-                opened.pop_all()
-        except OSError as error:
-            raise Unavailable(_bind_error(self._address, error)) from error
-        tcp = TcpServer(self._cache)
-        await tcp.start(stream)
-        self._tcp, self._udp = tcp, UdpServer(self._cache, datagrams)
-        self._udp.start()
+                udp, tcp = UdpServer(self._cache, datagrams), TcpServer(self._cache)
+                opened.push_async_callback(tcp.stop)
+                await tcp.start(stream)
+                udp.start()
+            except OSError as error:  # the search in /proc takes milliseconds
+                raise Unavailable(await asyncio.to_thread(_bind_error, self._address, error)) from error
+            opened.pop_all()
+        self._tcp, self._udp = tcp, udp
         self._problem = ""
         log.info("the resolver listens on %s", self._address)
 
@@ -107,6 +99,18 @@ class Resolver:
             await asyncio.to_thread(udp.stop)
         if tcp:
             await tcp.stop()
+
+    async def _serve(self) -> None:
+        """Start, and serve until cancelled."""
+        try:
+            await self.start()
+        except Unavailable as error:
+            self._problem = str(error)
+            raise
+        except Exception as error:
+            self._problem = f"the resolver cannot start: internal error ({error})"
+            raise
+        await asyncio.Event().wait()
 
 
 def _listen(address: ListenAddress, kind: socket.SocketKind) -> socket.socket:
@@ -137,4 +141,4 @@ def _bind_error(address: ListenAddress, error: OSError) -> str:
             f"the resolver cannot listen on {address}: this host has no such address; choose another one with `dns` in "
             "the configuration"
         )
-    return f"the resolver cannot listen on {address}: {error.strerror}"
+    return f"the resolver cannot listen on {address}: {error.strerror or error}"

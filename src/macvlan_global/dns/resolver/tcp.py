@@ -38,7 +38,7 @@ class TcpServer:
             return
         self._server.close()
         for writer in self._connections:
-            writer.close()
+            writer.transport.abort()
         await self._server.wait_closed()
         self._server = None
 
@@ -47,15 +47,20 @@ class TcpServer:
             writer.close()
             return
         self._connections.add(writer)
+        writer.transport.set_write_buffer_limits(0)  # `drain` waits until the kernel has all of a reply
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
                 while await self._one(reader, writer):
                     pass
         except Exception:  # a bug must cost one connection and not the server
-            log.exception("a query over TCP failed")
+            log.exception("no reply was built for a query over TCP")
         finally:
             self._connections.discard(writer)
-            writer.close()
+            # a transport that is closed waits until its buffer is empty: for ever, if the client does not read
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()
+            else:
+                writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one query; whether more may come."""
@@ -69,6 +74,6 @@ class TcpServer:
         if reply is None:
             return False
         writer.write(struct.pack("!H", len(reply)) + reply)
-        async with asyncio.timeout(self._idle):  # an asker that does not read is not waited for
+        async with asyncio.timeout(self._idle):  # a client that does not read gets no more
             await writer.drain()
         return True

@@ -5,6 +5,7 @@ them): under load one call serves up to `BATCH` queries, and releases the interp
 comes alone is answered at once.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -24,6 +25,7 @@ _ROOM = LONGEST_QUERY
 _LONGEST_ADDRESS = 28  # struct sockaddr_in6
 _WAIT_FOR_ONE = 0x10000  # MSG_WAITFORONE
 _STOP_SECONDS = 2.0
+_RETRY_SECONDS = 0.1
 
 
 class _Vector(ctypes.Structure):
@@ -110,25 +112,30 @@ class UdpServer:
     def stop(self) -> None:
         """Stop the thread, after the batch under way, and close the socket."""
         self._stopping = True
-        with socket.socket(self._socket.family, socket.SOCK_DGRAM) as waker:
-            waker.sendto(b"", self._socket.getsockname())  # the thread waits for a datagram
-        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            # ENOTCONN, since nobody is connected, but it wakes the thread (inet_shutdown in net/ipv4/af_inet.c)
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RD)
+            self._thread.join(_STOP_SECONDS)
         self._socket.close()
 
     def _run(self) -> None:
         fd = self._socket.fileno()
         place = ctypes.c_void_p(self._in.place)
+        failure = 0
         while not self._stopping:
             count = self._receive(fd, place, BATCH, _WAIT_FOR_ONE, None)
             if count > 0:
+                failure = 0
                 try:
                     self._serve(fd, count)
                 except Exception:  # a bug must cost one batch and not the thread
                     log.exception("a batch of queries was not answered")
             elif not self._stopping:
-                # out of memory at most: there is nobody to tell but the log
-                log.warning("receiving queries failed: %s", os.strerror(ctypes.get_errno()))
-                threading.Event().wait(0.1)
+                before, failure = failure, ctypes.get_errno()  # out of memory, at most
+                if failure != before:
+                    log.warning("the resolver receives no queries over UDP: %s", os.strerror(failure))
+                threading.Event().wait(_RETRY_SECONDS)
 
     def _serve(self, fd: int, count: int) -> None:
         """Answer the datagrams of a batch; those that get no reply are skipped."""
