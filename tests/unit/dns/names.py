@@ -1,13 +1,19 @@
 """Records and questions that the tests of the resolver share."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 import dns.message
 import dns.rcode
 
+from macvlan_global.dns.address import ListenAddress
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.store.records import NameRecord, PortRecord
+
+PID = os.getpid()
+ADDRESS = ListenAddress(f"127.{1 + (PID >> 16) % 250}.{(PID >> 8) % 256}.{1 + PID % 250}", 10000 + PID % 20000)
+"""A loopback address and a port of this process's own: tests run side by side."""
 
 
 def record(
@@ -68,4 +74,4 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
             held = condition()
             if held if isinstance(held, bool) else await held:
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)

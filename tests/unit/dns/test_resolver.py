@@ -16,10 +16,9 @@ from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import BATCH, UdpServer
 from macvlan_global.errors import Invalid, Unavailable
-from tests.unit.dns.names import knowing, question, record, until
+from tests.unit.dns.names import ADDRESS, knowing, question, record, until
 
 WEB = record(9, "web", ipv6=True)
-ADDRESS = ListenAddress("127.0.0.153", 5399)
 
 
 @asynccontextmanager
@@ -46,7 +45,7 @@ def _exchange(queries: list[bytes], replies: int, address: ListenAddress = ADDRE
         return [asker.recv(4096) for _ in range(replies)]
 
 
-@pytest.mark.parametrize("address", [ADDRESS, ListenAddress("::1", 5399)], ids=str)
+@pytest.mark.parametrize("address", [ADDRESS, ListenAddress("::1", ADDRESS.port)], ids=["IPv4", "IPv6"])
 async def test_it_answers_over_udp_and_tcp_on_one_address(address: ListenAddress) -> None:
     """IPv4 and IPv6, made and ready-made alike, each with its own id."""
     async with _serving(knowing(WEB), address):
@@ -101,15 +100,15 @@ async def test_a_bug_costs_one_reply(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_tcp_has_limits() -> None:
     """A connection too many, an idle one, and one with too long a query are closed; the others go on."""
-    listener = socket.create_server(("127.0.0.153", 5398))
+    listener = socket.create_server((ADDRESS.ip, ADDRESS.port))
     server = TcpServer(knowing(WEB), most=2, idle=0.2)
     await server.start(listener)
-    talking, _ = await asyncio.open_connection("127.0.0.153", 5398), None
-    silent = await asyncio.open_connection("127.0.0.153", 5398)
-    too_many = await asyncio.open_connection("127.0.0.153", 5398)
+    talking, _ = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port), None
+    silent = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port)
+    too_many = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port)
     assert await asyncio.wait_for(too_many[0].read(), 5) == b""
     assert await asyncio.wait_for(silent[0].read(), 5) == b""
-    long = await asyncio.open_connection("127.0.0.153", 5398)
+    long = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port)
     long[1].write(b"\xff\xff")
     assert await asyncio.wait_for(long[0].read(), 5) == b""
     for _, writer in (talking, silent, too_many, long):
@@ -138,7 +137,7 @@ async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> 
     await holder.communicate(b"\n")
     await until(lambda: resolver.state().listening)
     state = resolver.state()
-    assert (state.address, state.known, state.names, state.problem) == ("127.0.0.153:5399", True, 1, "")
+    assert (state.address, state.known, state.names, state.problem) == (str(ADDRESS), True, 1, "")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -149,13 +148,13 @@ async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> 
 async def test_an_address_that_this_host_has_not_is_a_reason() -> None:
     """Nothing stays open."""
     with pytest.raises(Unavailable, match="this host has no such address"):
-        await Resolver(ResponseCache(5), ListenAddress("192.0.2.1", 5399)).start()
+        await Resolver(ResponseCache(5), ListenAddress("192.0.2.1", ADDRESS.port)).start()
 
 
 async def test_udp_stops_while_it_waits() -> None:
     """Its thread ends, and the address is free at once."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    listener.bind(("127.0.0.153", 5399))
+    listener.bind((ADDRESS.ip, ADDRESS.port))
     server = UdpServer(ResponseCache(5), listener)
     server.start()
     await asyncio.to_thread(server.stop)

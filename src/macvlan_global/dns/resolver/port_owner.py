@@ -26,11 +26,12 @@ def port_owners(port: int, proc: Path = Path("/proc")) -> str:
 def _inodes(table: Path, port: int) -> Iterator[str]:
     """Sockets of a table such as proc_net_tcp(5): each line has the local address, the state and the inode."""
     with contextlib.suppress(OSError):
-        for line in table.read_text().splitlines()[1:]:
-            words = line.split()
-            wanted = table.name.startswith("udp") or words[3] == _LISTENING
-            if wanted and int(words[1].rpartition(":")[2], 16) == port:
-                yield f"socket:[{words[9]}]"
+        for line in table.read_bytes().decode(errors="replace").splitlines()[1:]:
+            with contextlib.suppress(ValueError, IndexError):  # a line of another format
+                words = line.split()
+                listening = table.name.startswith("udp") or words[3] == _LISTENING
+                if listening and int(words[1].rpartition(":")[2], 16) == port:
+                    yield f"socket:[{words[9]}]"
 
 
 def _sockets(folder: Path) -> set[str]:

@@ -123,7 +123,7 @@ def _listen(address: ListenAddress, kind: socket.SocketKind) -> socket.socket:
         listener.bind((address.ip, address.port))
         if kind == socket.SOCK_STREAM:
             listener.listen(128)
-    except OSError:
+    except BaseException:
         listener.close()
         raise
     return listener

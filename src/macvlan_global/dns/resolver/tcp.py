@@ -76,4 +76,5 @@ class TcpServer:
         writer.write(struct.pack("!H", len(reply)) + reply)
         async with asyncio.timeout(self._idle):  # a client that does not read gets no more
             await writer.drain()
+        await asyncio.sleep(0)  # a client that sends many queries at once must not keep the event loop
         return True

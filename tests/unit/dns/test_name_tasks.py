@@ -1,0 +1,177 @@
+"""Side tasks of the DNS rooms outlive every exception that their ports let out, on virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from macvlan_global.dns.publish.publisher import Publisher
+from macvlan_global.dns.publish.watch_engine import NameWatcher
+from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.feed import Feed
+from macvlan_global.engine.ports import ContainerEvent, EngineContainer, EngineEndpoint, EngineLeg, EngineNetwork
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import NameRecord
+from macvlan_global.store.table import Tables
+from testkit.fake_clock import FakeClock
+from testkit.fake_docker import FakeDocker
+from testkit.faults import FOREIGN, Faults, FaultyStore
+from testkit.virtual_time import VirtualLoop
+from tests.unit.dns.names import record
+
+SECONDS = 60.0
+each_error = pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+
+
+def play(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a story on an event loop where waiting takes no time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(story())
+
+
+@asynccontextmanager
+async def running(endless: Awaitable[object]) -> AsyncIterator[None]:
+    """Run a task within the block, after which it must still run."""
+    task = asyncio.ensure_future(endless)
+    yield
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return once the condition holds."""
+    async with asyncio.timeout(SECONDS):
+        while not await condition():  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.01)
+
+
+async def _names(store: MemoryStore) -> set[str]:
+    return {row.record.names[0] for row in await Tables(store, store).names.scan()}
+
+
+@each_error
+def test_the_feed_lives_on(error: Exception) -> None:
+    """A watch that breaks is opened again, and what it missed is in the table."""
+
+    async def story() -> None:
+        store, faults = MemoryStore(), Faults(error=error)
+        names = Tables(store, store).names
+        cache = ResponseCache(5)
+        feed = Feed(FaultyStore(store, faults), names, cache)
+        lost = asyncio.Event()
+        async with running(feed.run()):
+            await until(lambda: _true(feed.following))
+            faults.arm(1)
+            feed.on_read = lost.set
+            await names.put(record(1, "web"), "h1", "e1")
+            await asyncio.wait_for(lost.wait(), SECONDS)
+            await until(lambda: _true(feed.following))
+            assert len(cache) == 1
+
+    play(story)
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+@each_error
+def test_the_publisher_lives_on(error: Exception) -> None:
+    """The engine's answer, and each step of the store, may fail with anything: in the end the names are there."""
+
+    async def story() -> None:
+        for at in range(3):  # 0: the engine fails, then the scan, then the write
+            store, faults = MemoryStore(), Faults(at, error=error)
+            failures = [error] if at == 0 else []
+
+            async def read(failures: list[Exception] = failures) -> list[NameRecord]:
+                if failures:
+                    raise failures.pop()
+                return [record(1, "web")]
+
+            through = FaultyStore(store, faults)
+            publisher = Publisher(Tables(through, through).names, "h1")
+            async with running(publisher.run(read)):
+                await until(lambda publisher=publisher: _true(not publisher.due))  # type: ignore[misc]
+                assert await _names(store) == {"web"}
+                assert failures == []
+                assert len(faults.taken) >= at
+
+    play(story)
+
+
+@each_error
+def test_an_event_that_cannot_be_published_makes_a_comparison_due(error: Exception) -> None:
+    """Nothing is raised to the caller, for a record that is written and one that is deleted."""
+
+    async def story() -> None:
+        for attempt in ("publish", "withdraw"):
+            store, faults = MemoryStore(), Faults(error=error)
+            through = FaultyStore(store, faults)
+            publisher = Publisher(Tables(through, through).names, "h1")
+
+            async def nothing() -> list[NameRecord]:
+                return []
+
+            await publisher.compare(nothing)
+            assert not publisher.due
+            faults.arm(1)
+            done = await (
+                publisher.publish([record(1, "web")])
+                if attempt == "publish"
+                else publisher.withdraw(record(1).endpoint)
+            )
+            assert not done
+            assert publisher.due
+
+    play(story)
+
+
+class Docker(FakeDocker):
+    """An engine with one container `web` on the network `lan`, which runs."""
+
+    async def networks(self) -> list[EngineNetwork]:
+        """See `Engine.networks`."""
+        self._answer()
+        endpoint = EngineEndpoint("e1", "web", "", container_id="c1")
+        return [EngineNetwork("n1", "lan", "macvlan-global", endpoints=(endpoint,))]
+
+    async def container(self, container_id: str) -> EngineContainer | None:
+        """See `Engine.container`."""
+        self._answer()
+        leg = EngineLeg("n1", "lan", "e1", "10.65.0.1")
+        return EngineContainer(container_id, "web", "web", running=True, legs=(leg,))
+
+
+@each_error
+def test_the_name_watcher_lives_on(error: Exception) -> None:
+    """Whatever the engine raises, about an event and in comparisons: once it answers, the name is published."""
+
+    async def story() -> None:
+        store = MemoryStore()
+        docker = Docker("h1", store, store, FakeClock())
+        docker.trouble.raises = error
+        publisher = Publisher(Tables(store, store).names, "h1")
+
+        async def networks() -> dict[str, str]:
+            return {"n1": "n1"}
+
+        watcher = NameWatcher(docker, networks, publisher, "h1")
+        async with running(watcher.run()):
+            await watcher.on_event(ContainerEvent("start", "c1", "web"))
+            await asyncio.sleep(30)
+            assert await _names(store) == set()
+            docker.trouble.raises = None
+            await until(lambda: _equal(_names(store), {"web"}))
+            await store.delete((await store.scan("names/"))[0])
+            await watcher.on_event(None)
+            await until(lambda: _equal(_names(store), {"web"}))
+
+    play(story)
+
+
+async def _equal(found: Awaitable[object], expected: object) -> bool:
+    return await found == expected
