@@ -111,7 +111,6 @@ COMPARE_AND_SWAP = {
     # these still have to become an `update`; the list only shrinks
     "driver.endpoints": 2,
     "driver.networks": 2,
-    "replication.apply": 1,
 }
 """Modules that may call `replace` of a table or a store, and how often."""
 
