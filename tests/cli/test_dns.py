@@ -35,7 +35,7 @@ def test_install_and_remove_say_what_they_change(root: Path) -> None:
     assert (root / "etc/resolv.conf").read_text() == PLAIN
     done = _dns(root, "install")
     assert "\n  + nameserver 127.0.0.153\n" in done.stdout
-    assert "\nwarning: nameserver 192.0.2.3 is not asked any more: only the first 3 are\n" in done.stdout
+    assert "\nwarning: nameserver 192.0.2.3 is ignored: only the first 3 are used\n" in done.stdout
     assert done.stdout.endswith("restart those that run. The engine needs no restart.\n")
     assert _dns(root, "install").stdout.startswith(f"{root}/etc/resolv.conf is right already\n")
     assert "\n  - nameserver 127.0.0.153\n" in _dns(root, "remove").stdout

@@ -37,9 +37,11 @@ def read_address(text: str) -> ListenAddress:
     try:
         address = ipaddress.ip_address(ip.removeprefix("[").removesuffix("]"))
     except ValueError:
-        raise Invalid(f"dns = {text!r} is not an address; use for example {DEFAULT_ADDRESS}") from None
+        raise Invalid(f"dns = {text!r} is not an IP address; use for example {DEFAULT_ADDRESS}") from None
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise Invalid(f"dns = {text!r} is not an address with a port; use for example {DEFAULT_ADDRESS}:53")
+        raise Invalid(f"dns = {text!r} has no valid port (1 to 65535); use for example {DEFAULT_ADDRESS}:53")
     if address.is_unspecified or address.is_multicast:
-        raise Invalid(f"dns = {text!r} is not the address of one host; use for example {DEFAULT_ADDRESS}")
+        raise Invalid(
+            f"dns = {text!r} is unspecified or multicast; use an address of this host, for example {DEFAULT_ADDRESS}"
+        )
     return ListenAddress(str(address), int(port))

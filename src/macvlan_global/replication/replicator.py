@@ -276,9 +276,11 @@ class Replicator:
 
         A host that was away for longer than `KEEP_TOMBSTONES_SECONDS` would bring a network back.
         """
-        used = {each.shared_id for each in (await self._observer.local()).networks.values()}
-        for key, row in list(self._tombstones.rows.items()):
-            if self._now() - row.record.at > KEEP_TOMBSTONES_SECONDS and row.record.id not in used:
+        before = self._now() - KEEP_TOMBSTONES_SECONDS
+        old = [(key, row) for key, row in self._tombstones.rows.items() if row.record.at < before]
+        used = {each.shared_id for each in (await self._observer.local()).networks.values()} if old else set()
+        for key, row in old:
+            if row.record.id not in used:
                 await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
                 self._tombstones.put(key, None)
 

@@ -194,5 +194,5 @@ def test_addresses_are_read(text: str, address: ListenAddress) -> None:
 )
 def test_what_is_no_address_of_a_host_is_refused(text: str) -> None:
     """A reply must come from the address that was asked, so there is no "all addresses"."""
-    with pytest.raises(Invalid, match=r"use for example 127\.0\.0\.153"):
+    with pytest.raises(Invalid, match=r"for example 127\.0\.0\.153"):
         read_address(text)

@@ -57,7 +57,7 @@ class ResolvConf:
         except FileNotFoundError:
             return None, link
         except OSError as error:
-            raise Unavailable(f"{self.path} cannot be read: {error.strerror}") from error
+            raise Unavailable(f"{self.path} cannot be read: {error.strerror or error}") from error
 
     def install(self, address: str) -> FileChange:
         """The change that makes `address` the first nameserver.
@@ -112,7 +112,9 @@ class ResolvConf:
                 mode = 0o644 if change.was_link or change.before is None else self.path.stat().st_mode & 0o7777
                 self._swap(new, lambda: _write(new, data, mode))
         except OSError as error:
-            raise Unavailable(f"{self.path} cannot be written: {error.strerror}; run it as root (sudo)") from error
+            raise Unavailable(
+                f"{self.path} cannot be written: {error.strerror or error}; run it as root (sudo)"
+            ) from error
 
     def _swap(self, new: Path, make: Callable[[], object]) -> None:
         new.unlink(missing_ok=True)

@@ -67,13 +67,13 @@ def remove_block(text: str, path: str) -> tuple[str, Block | None]:
     found = _BLOCK.search(text)
     if found is None:
         if _BEGIN in text or _END in text:
-            raise Conflict(f"{path}: the lines of macvlan-global were changed; take them out by hand")
+            raise Conflict(f"{path}: the lines of macvlan-global are incomplete; delete those that are left by hand")
         return text, None
     rest = text[: found.start()] + text[found.end() :]
     if found["link"] and _digest(rest) != found["digest"]:
         raise Conflict(
-            f"{path} was changed since it took the place of a link; save what you need of it, then bring the link back "
-            f"by hand: ln -sf {found['link']} {path}"
+            f"{path} replaced a symbolic link and was changed since; save the lines you need, then restore the link: "
+            f"ln -sf {found['link']} {path}"
         )
     return rest, find_block(text)
 
@@ -88,21 +88,22 @@ def warnings(text: str) -> Iterator[str]:
     """Warnings for the operator about a resolv.conf with our block: lines that keep the resolver from being asked."""
     block, servers = find_block(text), nameservers(text)
     if block and servers[0] != block.address:
-        yield f"{servers[0]} is asked before {block.address}; run `macvlan-global dns remove`, then install again"
+        again = "run `macvlan-global dns remove`, then install again"
+        yield f"nameserver {servers[0]} is asked before {block.address}; {again}"
     if len(servers) == 1:
-        yield "no other nameserver is there: names that are no container's will not resolve"
+        yield "no other nameserver is listed: only names of containers will resolve"
     for lost in servers[MOST_SERVERS:]:
-        yield f"nameserver {lost} is not asked any more: only the first {MOST_SERVERS} are"
+        yield f"nameserver {lost} is ignored: only the first {MOST_SERVERS} are used"
     head = "\n".join(line for line in text.splitlines() if line.startswith(("#", ";")))
     for maker, remedy in _MAKERS.items():
         if maker in head:
-            yield f"{maker} wrote this file and may write it again, without our lines; {remedy}"
+            yield f"{maker} generates this file and may overwrite it without the resolver; {remedy}"
             break
     options = {word for line in text.splitlines() if line.startswith("options") for word in line.split()[1:]}
     if any(each.startswith("ndots:") for each in options):
-        yield "options ndots is set: engines then do not pass names without a dot on; ask for NAME.NETWORK"
+        yield "options ndots is set: engines then do not forward names without a dot; use NAME.NETWORK"
     if "rotate" in options:
-        yield "options rotate is set: programs on this host ask other servers first, now and then"
+        yield "options rotate is set: programs on this host ask the other nameservers first from time to time"
 
 
 def _directives(text: str) -> str:
