@@ -60,14 +60,14 @@ def test_the_feed_lives_on(error: Exception) -> None:
         store, faults = MemoryStore(), Faults(error=error)
         names = Tables(store, store).names
         cache = ResponseCache(5)
-        feed = Feed(FaultyStore(store, faults), names, cache)
-        lost = asyncio.Event()
+        again = asyncio.Event()
+        feed = Feed(FaultyStore(store, faults), names, cache, on_read=again.set)
         async with running(feed.run()):
             await until(lambda: _true(feed.following))
             faults.arm(1)
-            feed.on_read = lost.set
+            again.clear()
             await names.put(record(1, "web"), "h1", "e1")
-            await asyncio.wait_for(lost.wait(), SECONDS)
+            await asyncio.wait_for(again.wait(), SECONDS)
             await until(lambda: _true(feed.following))
             assert len(cache) == 1
 
