@@ -14,7 +14,7 @@ from lab.wire import Wire
 _STATE = """
 import sqlite3
 for row in sqlite3.connect("file:/var/lib/macvlan-global/state.db?mode=ro", uri=True).execute(
-    "SELECT key FROM entries WHERE key NOT LIKE 'identity/%' ORDER BY key"
+    "SELECT key FROM entries WHERE key NOT LIKE 'identity/%' AND key NOT LIKE 'engine/%' ORDER BY key"
 ):
     print(*row)
 """

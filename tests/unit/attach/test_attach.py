@@ -231,11 +231,11 @@ async def test_a_link_that_the_engine_set_down_is_up_again() -> None:
 
 @pytest.fixture
 def quick() -> Iterator[dict[str, Any]]:
-    """Options of a network that announces as fast as it can be."""
+    """Options of a network that advertises as fast as it can be."""
     yield {"com.docker.network.advertise_addr_nmsgs": "2", "com.docker.network.advertise_addr_ms": "100"}
 
 
-async def test_a_link_that_is_made_inside_is_announced(quick: dict[str, Any]) -> None:
+async def test_a_link_that_is_made_inside_is_advertised(quick: dict[str, Any]) -> None:
     """As often as the network says."""
     rig = await _rig(attach="direct", **quick)
     async with _running(rig):
@@ -243,7 +243,7 @@ async def test_a_link_that_is_made_inside_is_announced(quick: dict[str, Any]) ->
         await _until(["mv0", "mv0"], lambda: rig.kernel.advertised)
 
 
-async def test_a_link_that_the_engine_moves_is_announced_once_it_is_there(quick: dict[str, Any]) -> None:
+async def test_a_link_that_the_engine_moves_is_advertised_once_it_is_there(quick: dict[str, Any]) -> None:
     """No engine does that right for a plugin's addresses."""
     rig = await _rig(**quick)
     async with _running(rig):
@@ -252,8 +252,8 @@ async def test_a_link_that_the_engine_moves_is_announced_once_it_is_there(quick:
         await _until(["eth0", "eth0"], lambda: rig.kernel.advertised)
 
 
-async def test_nothing_is_announced_that_the_network_does_not_want_told() -> None:
-    """0 is a number of announcements."""
+async def test_nothing_is_advertised_that_the_network_does_not_want_told() -> None:
+    """0 is a number of advertisements."""
     silent: dict[str, Any] = {"com.docker.network.advertise_addr_nmsgs": "0"}
     rig = await _rig(attach="direct", **silent)
     async with _running(rig):
