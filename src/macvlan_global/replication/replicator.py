@@ -84,7 +84,7 @@ class Replicator:
 
         `problems` is filled, and read by others; `on_read` is called after all definitions were read again.
         """
-        self.problems = problems or NetworkProblems()
+        self.problems = NetworkProblems() if problems is None else problems
         self._on_read = on_read
         self._tables = tables
         self._engine = engine

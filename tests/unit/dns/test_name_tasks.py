@@ -11,7 +11,15 @@ from macvlan_global.dns.publish.publisher import Publisher
 from macvlan_global.dns.publish.watch_engine import NameWatcher
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.feed import Feed
-from macvlan_global.engine.ports import ContainerEvent, EngineContainer, EngineEndpoint, EngineLeg, EngineNetwork
+from macvlan_global.dns.resolver.names import MOST_ALIASES, MOST_PORTS
+from macvlan_global.engine.ports import (
+    ContainerEvent,
+    EngineContainer,
+    EngineEndpoint,
+    EngineLeg,
+    EngineNetwork,
+    EnginePort,
+)
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import NameRecord
 from macvlan_global.store.table import Tables
@@ -19,7 +27,7 @@ from testkit.fake_clock import FakeClock
 from testkit.fake_docker import FakeDocker
 from testkit.faults import FOREIGN, Faults, FaultyStore
 from testkit.virtual_time import VirtualLoop
-from tests.unit.dns.names import record
+from tests.unit.dns.names import ask, knowing, record, texts
 
 SECONDS = 60.0
 each_error = pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
@@ -171,6 +179,41 @@ def test_the_name_watcher_lives_on(error: Exception) -> None:
             await until(lambda: _equal(_names(store), {"web"}))
 
     play(story)
+
+
+async def test_a_container_that_exposes_thousands_of_ports_has_a_small_record(caplog: pytest.LogCaptureFixture) -> None:
+    """Its published ports come first, its own names are complete, and the log says so once."""
+
+    class Exposing(Docker):
+        async def container(self, container_id: str) -> EngineContainer | None:
+            exposed = tuple(EnginePort(number, "udp") for number in range(16384, 32768))
+            leg = EngineLeg("n1", "lan", "e1", "10.65.0.1", names=tuple(f"alias{number}" for number in range(1000)))
+            published = (EnginePort(60000),)
+            return EngineContainer(container_id, "web", "host", True, (leg,), exposed, published)
+
+    store = MemoryStore()
+
+    async def networks() -> dict[str, str]:
+        return {"n1": "n1"}
+
+    publisher = Publisher(Tables(store, store).names, "h1")
+    watcher = NameWatcher(Exposing("h1", store, store, FakeClock()), networks, publisher, "h1")
+    for _ in range(2):
+        (found,) = await watcher.read()
+    assert len(found.ports) == MOST_PORTS
+    assert 60000 in {each.port for each in found.ports}
+    assert len(found.names) == MOST_ALIASES + 3
+    assert {"web", "c1", "host"} <= set(found.names)
+    assert caplog.text.count("container web exposes 16385 ports") == 1
+
+
+def test_a_record_of_another_host_is_bounded_too() -> None:
+    """What is beyond the bounds is not in the table, whoever wrote it."""
+    cache = knowing(record(1, *(f"n{number}" for number in range(1000)), ports=tuple(range(1, 1000))))
+    assert texts(ask(cache, "n1")) == ["NOERROR", "10.65.0.1"]
+    assert texts(ask(cache, "n999")) == ["REFUSED"]
+    assert len(texts(ask(cache, "_1._tcp.n1", "SRV"))) == 2
+    assert len(texts(ask(cache, "_999._tcp.n1", "SRV"))) == 1
 
 
 async def _equal(found: Awaitable[object], expected: object) -> bool:

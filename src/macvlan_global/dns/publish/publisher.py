@@ -8,10 +8,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NoReturn
 
 import msgspec
 
+from macvlan_global.dns.resolver.names import MOST_ALIASES
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import NameRecord, PortRecord
 from macvlan_global.store.table import Row, Table
@@ -43,9 +45,9 @@ class NamedEndpoint:
 
 
 def container_names(container_id: str, name: str, hostname: str, aliases: Iterable[str]) -> list[str]:
-    """All names of a container on a network: its name, aliases, short id and hostname, without repeats."""
+    """All names of a container on a network: its name, aliases (64 at most), short id and hostname, without repeats."""
     found: dict[str, str] = {}
-    for each in (name.removeprefix("/"), *aliases, container_id[:SHORT_ID], hostname):
+    for each in (name.removeprefix("/"), *islice(aliases, MOST_ALIASES), container_id[:SHORT_ID], hostname):
         if each:
             found.setdefault(each.lower(), each)
     return list(found.values())

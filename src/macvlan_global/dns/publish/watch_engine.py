@@ -12,9 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn
 
 from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, name_records
+from macvlan_global.dns.resolver.names import MOST_PORTS
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineContainer, EngineEvent, NetworkEvent
 from macvlan_global.store.records import EndpointRecord, NameRecord, PortRecord
 from macvlan_global.tasks import attempt, forever, when
+
+log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 2.0
@@ -138,13 +141,19 @@ class NameWatcher:
             for each in found.legs
             if each.network in here and each.endpoint and (each.address or each.address6)
         ]
-        ports = {(each.port, each.protocol) for each in (*found.exposed, *found.published)}
+        published, exposed = (
+            {(each.port, each.protocol) for each in some} for some in (found.published, found.exposed)
+        )
+        ports = [*sorted(published), *sorted(exposed - published)]
+        if len(ports) > MOST_PORTS and found.id not in self._published:
+            text = "container %s exposes %d ports: only %d of them get SRV records, published ones first"
+            log.warning(text, found.name, len(ports), MOST_PORTS)
         return name_records(
             found.id,
             found.name,
             found.hostname,
             endpoints,
-            [PortRecord(port=port, protocol=protocol) for port, protocol in ports],
+            [PortRecord(port=port, protocol=protocol) for port, protocol in ports[:MOST_PORTS]],
             host=self._host,
             at=self._now(),
         )

@@ -16,6 +16,9 @@ from macvlan_global.store.records import NameRecord
 
 LONGEST_LABEL = 63
 LONGEST_NAME = 253
+MOST_ALIASES = 64
+MOST_PORTS = 64
+"""Bounds of one record: whoever starts a container decides how much every host of the cluster keeps of it."""
 LOCAL = b"localhost"
 """Reserved for the client itself (RFC 6761), whatever a container calls itself."""
 
@@ -188,7 +191,7 @@ def _drop(index: _Index, name: bytes, row: NameRow) -> None:
 def _row(key: str, record: NameRecord) -> NameRow:
     network = _network(record.network_name)
     names: dict[bytes, bytes] = {}
-    for text in record.names:
+    for text in record.names[: MOST_ALIASES + 3]:  # besides aliases: the container's name, short id and hostname
         name = to_wire(text)
         if name and len(name) + 1 + len(network) <= LONGEST_NAME:
             names.setdefault(canonical(name), name)
@@ -199,7 +202,7 @@ def _row(key: str, record: NameRecord) -> NameRow:
         names.get(record.container[:12].encode(), b""),
         _address(record.address, 4),
         _address(record.address6, 6),
-        _ports(tuple((port.port, port.protocol) for port in record.ports)),
+        _ports(tuple((port.port, port.protocol) for port in record.ports[:MOST_PORTS])),
     )
 
 
