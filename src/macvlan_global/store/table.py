@@ -194,23 +194,43 @@ class Table(Generic[R]):
 
 
 class Tables:
-    """Every table, by what it is kept in."""
+    """Every table, by the store it is kept in. A test compares the writers named here with the code."""
 
     def __init__(self, shared: Store, local: Store) -> None:
         """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
         self.pools = Table(shared, "pools", PoolRecord, lambda r: pool_key(r.space, r.subnet, r.range))
+        """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
         self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
+        """Addresses and their holders: created if absent, by whoever asks first; those of a pool go with it.
+        Writers: ipam.addresses, ipam.pools."""
         self.definitions = Table(shared, "definitions", DefinitionRecord, lambda r: id_key(r.id) and (r.name,))
+        """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
+        whose removal waited for the store. Writers: replication.apply, driver.outbox."""
         self.removed = Table(shared, "removed", RemovedRecord, lambda r: id_key(r.id))
-        self.names = Table(shared, "names", NameRecord)  # by host and endpoint
+        """Tombstones of networks: created before a definition goes, deleted months later. Writers: driver.outbox,
+        replication.replicator."""
+        self.names = Table(shared, "names", NameRecord)
+        """Names of containers, by host and endpoint: each host writes below its own id. Names of dead hosts go with
+        their addresses. Writers: dns.publish.publisher, cluster.reclaimer."""
         self.hosts = Table(shared, "hosts", HostRecord, lambda r: id_key(r.id))
+        """Hosts that are or were: each writes its own row; a removed one's is dropped by the host where an operator
+        removes it. Writers: cluster.heartbeat, cluster.reclaimer."""
         self.alive = Table(shared, "alive", AliveRecord, lambda r: id_key(r.id))
+        """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
         self.networks = Table(local, "networks", NetworkRecord)
+        """Networks of this host. Replication sets `published`, and nothing else.
+        Writers: driver.networks, replication.apply."""
         self.endpoints = Table(local, "endpoints", EndpointRecord, decode=decode_endpoint)
+        """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.
+        Writers: driver.endpoints, driver.networks, attach.deferred_delete."""
         self.links = Table(local, "links", LinkRecord)
-        self.identity = Table(local, "identity", IdentityRecord)  # one row, "this"
-        self.engine = Table(local, "engine", EngineRecord)  # one row, "this"
+        """Parents that we made. Writers: parents.owned."""
+        self.identity = Table(local, "identity", IdentityRecord)
+        """One row, "this". Writers: cluster.identity."""
+        self.engine = Table(local, "engine", EngineRecord)
+        """One row, "this". Writers: store.known_engine."""
         self.pending = Table(local, "pending", PendingRecord)
+        """Operations that wait for the store, by their time. Writers: driver.outbox."""
 
     async def foreign(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
