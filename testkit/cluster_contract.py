@@ -1,4 +1,4 @@
-"""What every cluster store promises beyond `STORE_CONTRACT`, as checks that run against any of them.
+"""The promises of every cluster store beyond `STORE_CONTRACT`, as checks that run against any of them.
 
 Each takes two clients of one empty store, as two hosts have them.
 """
@@ -24,7 +24,7 @@ LAPSE = 2.0
 
 
 class Mirror:
-    """What a reader of a watch knows, kept up to date by a task."""
+    """The knowledge of a reader of a watch, kept up to date by a task."""
 
     def __init__(self, store: ClusterStore, prefix: str, *, persistent: bool = False) -> None:
         """Read `prefix` of `store`, once entered; a `persistent` reader begins again after a watch broke."""

@@ -137,7 +137,7 @@ class BrokenHttp:
 
 
 class BrokenReply:
-    """What `BrokenHttp` answers, in the place of `aiohttp.ClientResponse` and of the wait for it."""
+    """The answer of `BrokenHttp`, in the place of `aiohttp.ClientResponse` and of the wait for it."""
 
     headers: Mapping[str, str] = {}
 

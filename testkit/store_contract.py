@@ -1,4 +1,4 @@
-"""What every store promises, as checks that run against any of them.
+"""The promises of every store, as checks that run against any of them.
 
 Each takes an empty, open store. Run them all with `for check in STORE_CONTRACT`.
 """
@@ -150,7 +150,7 @@ async def a_scan_is_in_the_order_of_the_keys(store: Store) -> None:
 
 
 async def a_scan_is_exact(store: Store) -> None:
-    """What begins with the prefix and nothing else: wildcards and case mean nothing."""
+    """Keys that begin with the prefix and nothing else: wildcards and case mean nothing."""
     for key in ("a/1/x", "a/10/x", "A/1/x", "a/1", "a_1/x", "b%/x", "bb/x", "c*", "cc"):
         await _create(store, key)
     found = {prefix: [entry.key for entry in await store.scan(prefix)] for prefix in ("a/1/", "a/1", "a_", "b%", "c*")}

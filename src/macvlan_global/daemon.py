@@ -150,7 +150,7 @@ class Daemon:
 
 
 def boot_id() -> str:
-    """What the kernel calls this boot (random(4))."""
+    """The kernel's id of this boot (random(4))."""
     return BOOT_ID.read_text().strip()
 
 

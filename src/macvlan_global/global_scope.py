@@ -1,4 +1,4 @@
-"""What a driver has besides in global scope: its place among the hosts, the networks of all, and names.
+"""The parts of a driver that only global scope has: heartbeat and reclaim, replication of networks, and names.
 
 Part of the composition root: `daemon` builds it, hands it the engine's events, and runs it.
 """
@@ -121,7 +121,7 @@ async def shared_ids(tables: Tables) -> dict[str, str]:
 
 
 async def host_facts(tables: Tables, engine: Engine) -> HostSummary:
-    """What this host tells the others about itself."""
+    """The summary of this host for `hosts/`; the engine's version is "" if it does not answer in time."""
     version = ""
     try:
         async with asyncio.timeout(ENGINE_SECONDS):

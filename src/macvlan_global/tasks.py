@@ -152,7 +152,7 @@ async def when(event: asyncio.Event, *, at_most: float | None = None, settle: fl
 
 
 class _Failures:
-    """What a loop said about its failures, and how long it waits for the next try."""
+    """The last failure of a loop that was logged, and its back-off."""
 
     def __init__(self, name: str, first: float, last: float, level: int) -> None:
         self._name = name

@@ -119,7 +119,7 @@ class Views:
         }
         try:
             found["addresses"] = len(await self._driver.addresses.all()) + len(await self._given_by_others())
-            found["foreign_records"] = await self._driver.tables.foreign()
+            found["foreign_records"] = await self._driver.tables.unreadable()
         except Unavailable as error:
             found["store_problem"] = str(error)
         return found

@@ -1,4 +1,4 @@
-"""Every host of the cluster as the store has it, for those who look and for `hosts remove`."""
+"""The list of hosts, as the store has it, for `hosts` and `hosts remove`."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ async def read_host_list(tables: Tables) -> list[HostLine]:
     known = {row.record.id: row.record for row in await tables.hosts.scan()}
     names = {row.record.id: row.record.name for row in await tables.alive.scan()}
     # what a newer version wrote cannot be read, but it lives
-    live = {*names, *(key.removeprefix(tables.alive.prefix) for key in await tables.alive.foreign())}
+    live = {*names, *(key.removeprefix(tables.alive.prefix) for key in await tables.alive.unreadable())}
     for host in {*held, *live} - set(known):
         known[host] = HostRecord(id=host, name=names.get(host, host[:12]), seen=0)
     lines = [HostLine(record, host in live, held[host]) for host, record in known.items()]

@@ -1,4 +1,4 @@
-"""What dead hosts held, and what must be asked before it is given back. Pure.
+"""The addresses and pools that dead hosts hold, and the probes due before they are given back. Pure.
 
 An address is never taken from a host that only looks dead. So the host must have been gone for the whole grace period
 as this process saw it, and nobody on the wire of the network may answer for the address. Hosts do this side by side and
@@ -30,13 +30,13 @@ class Claim:
 
 
 def turn(host: str, dead: str, live: Collection[str]) -> int:
-    """When it is `host`'s turn to give back what `dead` held: 0 for the first of the living, and so on."""
+    """The turn of `host` in reclaiming the addresses of `dead`: 0 for the first of the living, and so on."""
 
-    def place(each: str) -> bytes:
+    def rank(each: str) -> bytes:
         return hashlib.sha256(f"{each} {dead}".encode()).digest()
 
-    own = place(host)
-    return min(MOST_TURNS, sum(1 for each in live if each != host and place(each) < own))
+    own = rank(host)
+    return min(MOST_TURNS, sum(1 for each in live if each != host and rank(each) < own))
 
 
 def due(gone: Mapping[str, float], grace: float, host: str, live: Collection[str]) -> set[str]:
@@ -53,7 +53,7 @@ def plan(
     pools: Sequence[PoolRecord],
     networks: Sequence[NetworkRecord],
 ) -> list[Claim]:
-    """What the dead hosts' endpoints hold and what was reserved there; gateways and aux addresses are the network's.
+    """The claims of dead hosts' endpoints and reservations; gateways and aux addresses belong to the network.
 
     `networks` are those of this host, with their parents here; the rest is the cluster's.
     """

@@ -1,4 +1,8 @@
-"""Gives back what dead hosts held: after the grace period, or when an operator says that a host is gone for good."""
+"""Reclaiming of dead hosts' addresses, pools and names: after the grace period, or when an operator removes a host.
+
+Every host does it beside the others. `reclaim` (pure) tells what is due and what must be probed first; here it is
+probed, the store is asked once more whether the host is dead, and exactly the record that was read is deleted.
+"""
 
 import asyncio
 import logging
@@ -35,7 +39,7 @@ class NotReclaimed:
 
 @dataclass(slots=True)
 class ReclaimResult:
-    """What was given back and what was not."""
+    """The addresses that were given back and those that were not; numbers of names and pools that were."""
 
     given: list[AddressRecord] = field(default_factory=list)
     kept: list[NotReclaimed] = field(default_factory=list)
@@ -45,7 +49,7 @@ class ReclaimResult:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of a host that an operator removed. `forgotten` if nothing of it is left."""
+    """The outcome of an operator's removal of a host. `forgotten` if nothing of it is left."""
 
     host: HostRecord
     outcome: ReclaimResult
@@ -53,7 +57,7 @@ class Removal:
 
 
 class Reclaimer:
-    """One per process, beside those of other hosts."""
+    """One per process."""
 
     def __init__(  # noqa: PLR0913 - each of another owner
         self,
@@ -75,7 +79,7 @@ class Reclaimer:
         self._grace = grace
         self._steady = steady
         self._next: dict[str, float | None] = {}
-        self._said: dict[tuple[str, str], str] = {}
+        self._logged: dict[tuple[str, str], str] = {}
 
     async def run(self) -> NoReturn:
         """Look for dead hosts from time to time, until cancelled."""
@@ -97,7 +101,7 @@ class Reclaimer:
         long_gone = {host: seconds for host, seconds in gone.items() if seconds is not None}
         self._next = {host: when for host, when in self._next.items() if host in long_gone}
         if not long_gone:
-            self._said.clear()
+            self._logged.clear()
         dead = due(long_gone, self._grace, self._heartbeat.member.id, self._heartbeat.live())
         dead = {host for host in dead if self._is_due(host)}
         if not dead:
@@ -162,7 +166,7 @@ class Reclaimer:
         return outcome
 
     async def _drop_stranded(self, dead: Collection[str], outcome: ReclaimResult) -> None:
-        """What dead hosts claimed for networks that they never told of: else nobody could have these subnets again."""
+        """Give back claims of dead hosts for networks that they never published, which would block their subnets."""
         tables = self._tables
         addresses = [row.record for row in await tables.addresses.scan()]
         pools = [row.record for row in await tables.pools.scan()]
@@ -170,7 +174,7 @@ class Reclaimer:
         known |= {row.record.id for row in await tables.removed.scan()}
         known |= {row.record.shared_id for row in await tables.networks.scan()}
         networks = stranded(dead, addresses, pools, known)
-        if not networks or await tables.definitions.foreign():  # one that we cannot read may be of these
+        if not networks or await tables.definitions.unreadable():  # one that we cannot read may be of these
             return
         for network in networks:
             makers = {each.host for each in pools if each.network == network}
@@ -182,7 +186,7 @@ class Reclaimer:
                 outcome.pools += sum(1 for pool in pools if pool.network == network)
 
     async def _obstacle(self, claim: Claim) -> str:
-        """Why the addresses must stay, "" if nothing is in the way."""
+        """The reason for which addresses must stay, "" if they may go."""
         if claim.out_of_reach:
             return claim.out_of_reach
         try:
@@ -212,17 +216,17 @@ class Reclaimer:
                 reason = str(error)
             if reason:
                 outcome.kept.append(NotReclaimed(record, reason))
-                self._say_kept(record, reason)
+                self._log_kept(record, reason)
 
-    def _say_kept(self, record: AddressRecord, reason: str) -> None:
+    def _log_kept(self, record: AddressRecord, reason: str) -> None:
         """Log it once: it is found anew after each grace period."""
         key = (record.space, record.address)
-        level = logging.DEBUG if self._said.get(key) == reason else logging.INFO
+        level = logging.DEBUG if self._logged.get(key) == reason else logging.INFO
         log.log(level, "address %s of dead host %s stays: %s", record.address, self._name(record.host), reason)
-        self._said[key] = reason
+        self._logged[key] = reason
 
     async def _let_go(self, record: AddressRecord, outcome: ReclaimResult) -> str:
-        """Give an address back; why it stays, "" if the host has it no more."""
+        """Give an address back; the reason if it stays, "" if the host does not have it any more."""
         if not await self._still_dead(record.host):
             return "its host is back"
         if await self._addresses.give_back(record):
@@ -246,7 +250,7 @@ class Reclaimer:
                     outcome.names += 1
 
     async def _still_dead(self, host: str) -> bool:
-        """Asks the store: what was seen may be old news if this process was held up."""
+        """Ask the store: the membership may be old if this process was held up."""
         return await self._tables.alive.get(host) is None
 
     def _name(self, host: str) -> str:

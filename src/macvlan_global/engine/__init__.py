@@ -1,1 +1,1 @@
-"""What the Docker Engine knows, asked on tasks of our own and never inside a plugin request."""
+"""The Docker Engine's API, called on tasks of our own and never inside a plugin request."""

@@ -18,7 +18,7 @@ from macvlan_global.errors import Conflict, Invalid, Unavailable
 DRIVER = "macvlan-global"
 API = "v1.41"
 NO_IPV4_API = "v1.48"
-"""What a network without IPv4 takes: older versions pass over the wish, and the network gets an IPv4 subnet."""
+"""The API version of networks without IPv4: older ones ignore the wish, and the network gets an IPv4 subnet."""
 ANSWER = aiohttp.ClientTimeout(total=30)
 STREAM = aiohttp.ClientTimeout(total=None, connect=30)
 NOT_FOUND = 404
@@ -197,8 +197,8 @@ class DockerEngine:
         return NO_IPV4_API
 
     def _refuse_to_wake(self) -> None:
-        """Where systemd listens for the engine (docker.socket), to connect is to start it: an operator who stopped it
-        would see it come back. dockerd removes its pid file when it ends."""
+        """Do not start an engine that an operator stopped: where systemd listens for it (docker.socket), a connection
+        would. dockerd removes its pid file when it ends."""
         if self._socket in DEFAULT_SOCKETS and SYSTEMD.exists() and not PID_FILE.exists():
             raise Unavailable(f"the Docker Engine at {self._docker_host} is not running (there is no {PID_FILE})")
 

@@ -1,4 +1,4 @@
-"""What the Docker API shows, in the port's words, and what it wants in its own. Pure."""
+"""Objects of the Docker API as values of the port, and requests of the port as bodies of the API. Pure."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What we ask the engine, in our words."""
+"""The port of the Docker Engine: everything that the driver requests of it."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How a cluster store is reached: its URL taken apart, and the secrets that are kept out of it."""
+"""Access to a cluster store: the parts of its URL, and the secrets, which are kept out of it."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from macvlan_global.errors import Invalid
 
 DEFAULT_PREFIX = "macvlan-global"
 PORTS = {"consul": 8500, "consul+https": 8501, "etcd": 2379, "etcd+https": 2379}
-"""Kinds of URLs, and the port that goes without saying."""
+"""Schemes of URLs, and the default port of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
-    """What proves to the store who we are, and to us that it is the store. Secrets are never shown.
+    """Credentials of this host for the store, and the authority that signs the store's certificate. Never shown.
 
     `ca` is a file of authorities in PEM (the system's own without), `certificate` and `key` are this client's. `token`
     is Consul's, `user` and `password` are etcd's.
@@ -92,7 +92,7 @@ def _endpoint(text: str, url: str, port: int) -> str:
 
 
 def check_access(url: StoreUrl, access: StoreAccess) -> None:
-    """See that what was given fits the store.
+    """Check that the credentials fit the kind of store.
 
     Raises:
         Invalid: a secret that this kind of store has no use for, or half of a pair.
@@ -110,7 +110,7 @@ def check_access(url: StoreUrl, access: StoreAccess) -> None:
 
 
 def tls_context(access: StoreAccess) -> ssl.SSLContext:
-    """The TLS that `access` asks for: the store's certificate is always checked, its name too.
+    """The TLS context of `access`: the certificate of the store and its name are always verified.
 
     Raises:
         Invalid: a file cannot be read, or is not what it should be.

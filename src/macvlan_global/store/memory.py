@@ -10,12 +10,12 @@ from macvlan_global.store.ports import Batch, Entry, Lease
 
 @dataclass(slots=True, eq=False)
 class _Watcher:
-    """What happened below a prefix since its reader last looked. `whole` says that he must read everything anew."""
+    """Changes below a prefix since its reader last looked. With `whole`, the reader must read everything anew."""
 
     prefix: str
     seen: dict[str, Entry | None] = field(default_factory=dict)
     whole: bool = False
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Saved:
 
 
 class _Contents:
-    """What all clients of one store share."""
+    """The contents of a store, which all its clients share."""
 
     def __init__(self, now: Callable[[], float] | None) -> None:
         self.entries: dict[str, Entry] = {}
@@ -44,7 +44,7 @@ class _Contents:
     def write(self, key: str, value: bytes) -> Entry:
         self.revision += 1
         self.entries[key] = entry = Entry(key, value, self.revision)
-        self._tell(key, entry)
+        self._notify(key, entry)
         return entry
 
     def remove(self, key: str) -> None:
@@ -53,14 +53,14 @@ class _Contents:
         lease = self.leased.pop(key, None)
         if lease is not None:
             lease.keys.discard(key)
-        self._tell(key, None)
+        self._notify(key, None)
 
-    def _tell(self, key: str, entry: Entry | None) -> None:
+    def _notify(self, key: str, entry: Entry | None) -> None:
         for watcher in self.watchers:
             if key.startswith(watcher.prefix):
                 watcher.seen.pop(key, None)  # what happened last comes last
                 watcher.seen[key] = entry
-                watcher.news.set()
+                watcher.changed.set()
 
     def below(self, prefix: str) -> list[Entry]:
         return [self.entries[key] for key in sorted(self.entries) if key.startswith(prefix)]
@@ -96,7 +96,7 @@ class MemoryStore:
 
         Args:
             now: seconds on a clock that leases go by. The loop's own by default. With another one, leases end at the
-                first request after their time, or when whoever moves the clock calls `lapse`.
+                first request after their time, or when the owner of the clock calls `expire`.
         """
         self._contents = _Contents(now)
         self._closed = False
@@ -108,7 +108,7 @@ class MemoryStore:
         other._contents = self._contents
         return other
 
-    def lapse(self) -> None:
+    def expire(self) -> None:
         """End the leases whose time is over."""
         self._contents.expire()
 
@@ -131,7 +131,7 @@ class MemoryStore:
                 del contents.entries[key]  # its lease ended meanwhile; a real store ends it a little later
         for watcher in contents.watchers:
             watcher.whole = True
-            watcher.news.set()
+            watcher.changed.set()
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
@@ -184,22 +184,22 @@ class MemoryStore:
         """See `ClusterStore.watch`."""
         self._begin()
         watcher = _Watcher(prefix, whole=True)
-        watcher.news.set()
+        watcher.changed.set()
         self._contents.watchers.append(watcher)
         self._closing.append(watcher)
         try:
             while True:
-                await watcher.news.wait()
+                await watcher.changed.wait()
                 self._begin()
-                yield self._news(watcher)
+                yield self._batch(watcher)
         finally:
             self._contents.watchers.remove(watcher)
             self._closing.remove(watcher)
 
-    def _news(self, watcher: _Watcher) -> Batch:
+    def _batch(self, watcher: _Watcher) -> Batch:
         seen, whole = watcher.seen, watcher.whole
         watcher.seen, watcher.whole = {}, False
-        watcher.news.clear()
+        watcher.changed.clear()
         if whole:
             return Batch(True, tuple(self._contents.below(watcher.prefix)))
         changed = tuple(entry for entry in seen.values() if entry is not None)
@@ -209,7 +209,7 @@ class MemoryStore:
         """See `Store.close`."""
         self._closed = True
         for watcher in self._closing:
-            watcher.news.set()
+            watcher.changed.set()
 
     def _begin(self) -> None:
         if self._closed:

@@ -21,7 +21,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a watch saw, in the order in which it happened for each key.
+    """Changes that a watch saw, for each key in the order in which they happened.
 
     `whole` says that `entries` is all there is below the prefix: whatever else the reader knew of is gone. Otherwise
     `entries` were created or changed, and the keys of `gone` were deleted.
@@ -65,10 +65,10 @@ class Store(Protocol):
 
 
 class Lease(Protocol):
-    """Something that ends by itself unless it is renewed in time. Keys that were created with it go with it."""
+    """A lease: it expires unless it is renewed in time, and the keys that were created with it are deleted with it."""
 
     async def renew(self) -> bool:
-        """Begin its time anew; False if it has ended, and its keys are gone or going.
+        """Start its time anew; False if it has expired, and its keys are deleted or about to be.
 
         Raises:
             Unavailable: the store cannot be reached now.

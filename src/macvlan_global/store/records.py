@@ -278,7 +278,7 @@ class PortRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NameRecord(Record, frozen=True, kw_only=True):
-    """What an endpoint is called on its network, and where it is. Written by its host `host`.
+    """The names and addresses of an endpoint on its network. Written by its host `host`.
 
     `names` are the container's name, aliases, short id and hostname, without repeats, in the engine's spelling, the
     container's own name first. Addresses are bare, "" if none.

@@ -48,7 +48,7 @@ class UnreadableLog:
         self._prefix = prefix
         self._said: set[str] = set()
 
-    def say(self, key: str, error: Exception) -> None:
+    def warn(self, key: str, error: Exception) -> None:
         """`error` says why the record at `key` cannot be read."""
         if key in self._said or len(self._said) > MOST_SAID:
             return
@@ -88,13 +88,13 @@ class Table(Generic[R]):
         self._store = store
         self._prefix = prefix
         self._key_of = key_of
-        self._left_alone = UnreadableLog(self.prefix)
+        self._unreadable = UnreadableLog(self.prefix)
         self._decode = decode or msgspec.json.Decoder(kind).decode
         self._encoder = msgspec.json.Encoder()
 
     @property
     def prefix(self) -> str:
-        """What the key of every row of this table begins with, for a watch."""
+        """The prefix of the key of every row, for a watch."""
         return self._prefix + "/"
 
     def read(self, entry: Entry) -> Row[R] | None:
@@ -104,7 +104,7 @@ class Table(Generic[R]):
         try:
             return self._row(entry)
         except Internal as error:
-            self._left_alone.say(entry.key, error)
+            self._unreadable.warn(entry.key, error)
             return None
 
     async def get(self, *parts: str) -> Row[R] | None:
@@ -113,10 +113,10 @@ class Table(Generic[R]):
         return self._row(entry) if entry else None
 
     async def scan(self, *parts: str) -> list[Row[R]]:
-        """Every row below these parts of the key, but those that are left alone (see `foreign`)."""
+        """Every row below these parts of the key, but those that are left alone (see `unreadable`)."""
         return [row for entry in await self.entries(*parts) if (row := self.read(entry))]
 
-    async def foreign(self) -> list[str]:
+    async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
         return [entry.key for entry in await self.entries() if self.read(entry) is None]
 
@@ -201,8 +201,7 @@ class Tables:
         self.pools = Table(shared, "pools", PoolRecord, lambda r: pool_key(r.space, r.subnet, r.range))
         """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
         self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
-        """Addresses and their holders: created if absent, by whoever asks first; those of a pool go with it.
-        Writers: ipam.addresses, ipam.pools."""
+        """Addresses and their holders: created if absent, by whoever asks first. Writers: ipam.addresses."""
         self.definitions = Table(shared, "definitions", DefinitionRecord, lambda r: id_key(r.id) and (r.name,))
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
         whose removal waited for the store. Writers: replication.apply, driver.outbox."""
@@ -232,6 +231,6 @@ class Tables:
         self.pending = Table(local, "pending", PendingRecord)
         """Operations that wait for the store, by their time. Writers: driver.outbox."""
 
-    async def foreign(self) -> list[str]:
+    async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
-        return [key for table in vars(self).values() for key in await table.foreign()]
+        return [key for table in vars(self).values() for key in await table.unreadable()]

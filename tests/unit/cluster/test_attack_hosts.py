@@ -1,4 +1,4 @@
-"""What somebody does to the keys of hosts by hand."""
+"""Keys of hosts that somebody wrote by hand."""
 
 import pytest
 

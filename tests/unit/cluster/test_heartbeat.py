@@ -48,7 +48,7 @@ class Site:
 
     @property
     def tables(self) -> Tables:
-        """What the store holds, read beside the hosts."""
+        """The contents of the store, read beside the hosts."""
         return Tables(self.store, self.store)
 
     def make(self, member: Member) -> Heartbeat:
@@ -288,7 +288,7 @@ async def test_what_is_lost_is_made_again(site: Site) -> None:
 
     await until(key_is_there)
     site.outage.away = True
-    await until(lambda: site.store.lapse() or not site.store.save().leased)  # type: ignore[func-returns-value]
+    await until(lambda: site.store.expire() or not site.store.save().leased)  # type: ignore[func-returns-value]
     site.outage.away = False
     await until(key_is_there)
 
@@ -298,7 +298,7 @@ async def test_a_running_host_is_not_stopped_for_its_name(site: Site) -> None:
     anna = await site.start(A)
     await until(lambda: A.id in anna.live())
     site.outage.away = True
-    await until(lambda: site.store.lapse() or not site.store.save().leased)  # type: ignore[func-returns-value]
+    await until(lambda: site.store.expire() or not site.store.save().leased)  # type: ignore[func-returns-value]
     record = AliveRecord(id=B.id, name="anna", boot="x", incarnation="y", at=0)
     await site.tables.alive.create(record, B.id)
     site.outage.away = False

@@ -1,4 +1,4 @@
-"""Who a host is."""
+"""The identity of a host."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What dead hosts held, and what is to be asked first."""
+"""The claims of dead hosts, and the probes due first."""
 
 from typing import Literal
 

@@ -264,7 +264,7 @@ async def test_what_a_newer_version_published_is_not_stranded(site: Site) -> Non
 
 
 async def test_a_store_that_goes_away_costs_nothing(site: Site) -> None:
-    """What could not be given back is kept, with the reason, and tried again later."""
+    """An address that could not be given back is kept, with the reason, and tried again later."""
     await site.hold("10.8.0.2")
     site.clock.advance(GRACE)
     site.kernel.failing["probe"] = Unavailable("on purpose")

@@ -45,4 +45,4 @@ async def test_junk_below_our_own_names_is_replaced_or_goes() -> None:
 
     await Publisher(names, "h1").compare(read)
     assert [row.record.names[0] for row in await names.scan("h1")] == ["web"]
-    assert await names.foreign() == ["names/h1/newer"]
+    assert await names.unreadable() == ["names/h1/newer"]

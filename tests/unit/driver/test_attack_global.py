@@ -41,7 +41,7 @@ async def test_a_driver_starts_and_works_beside_junk(caplog: pytest.LogCaptureFi
     for _ in range(5):
         await host.mend()
     assert len(await host.driver.pools.all()) == 1
-    assert len(await host.driver.tables.foreign()) == 2 * len(JUNK) * len(TABLES)
+    assert len(await host.driver.tables.unreadable()) == 2 * len(JUNK) * len(TABLES)
     assert len(caplog.records) < 250
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
     await rig.restart("a")
@@ -62,7 +62,7 @@ async def test_what_is_under_another_key_is_not_believed() -> None:
     await tables.alive.put(AliveRecord(id="h2", name="n", boot="b", incarnation="i", at=0), "h1")
     for table in (tables.pools, tables.addresses, tables.definitions, tables.removed, tables.alive):
         assert await table.scan() == []
-    assert len(await tables.foreign()) == 5
+    assert len(await tables.unreadable()) == 5
     with pytest.raises(Internal, match="belongs under another key"):
         await tables.alive.get("h1")
 

@@ -36,7 +36,7 @@ OPERATIONS: dict[str, Callable[[DockerEngine], Awaitable[object]]] = {
 
 
 async def _foreign(name: str, http: BrokenHttp) -> Exception | None:
-    """What comes out of an operation that nobody should have to expect."""
+    """The foreign exception that comes out of an operation, None if there is none."""
     engine = DockerEngine("tcp://engine:1", open_session=lambda _: cast("aiohttp.ClientSession", http))
     try:
         await OPERATIONS[name](engine)

@@ -32,7 +32,7 @@ async def test_any_name_in_consul_is_a_key() -> None:
     assert len({entry.key for entry in await store.scan("alive/")}) == len(names)
     alive = Tables(store, MemoryStore()).alive
     assert [row.record.name for row in await alive.scan()] == ["anna"]
-    assert len(await alive.foreign()) == len(STRANGE)
+    assert len(await alive.unreadable()) == len(STRANGE)
 
 
 @pytest.mark.parametrize("key", ["a", "a b", "100%", "a//b", "a/./b", "a/../b", "%41", "\u00e9%", "/", "..", "%2F"])
@@ -53,7 +53,7 @@ async def test_a_name_in_etcd_that_is_no_text_is_a_key() -> None:
     )
     alive = Tables(store, MemoryStore()).alive
     assert [row.record.name for row in await alive.scan()] == ["anna"]
-    assert await alive.foreign() == ["alive/\\xff"]
+    assert await alive.unreadable() == ["alive/\\xff"]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ async def test_a_name_in_etcd_that_is_no_text_is_a_key() -> None:
 async def test_a_record_that_its_users_could_not_work_with_is_left_alone(
     table: str, key: str, record: dict[str, str]
 ) -> None:
-    """What passes here is parsed again by the address book, which must not stumble."""
+    """A record that passes here is parsed again by the address book, which must not stumble."""
     store = MemoryStore()
     rest = {"space": "s", "kind": "reserved", "host": "h", "incarnation": "i", "at": 0}
     await store.create(f"{table}/{key}", json.dumps({**rest, **record}).encode())
     tables = Tables(store, store)
-    assert await tables.foreign() == [f"{table}/{key}"]
+    assert await tables.unreadable() == [f"{table}/{key}"]

@@ -50,7 +50,7 @@ async def _asked(requests: _Requests, count: int) -> None:
 
 
 async def test_the_first_goes_at_once_and_the_others_together() -> None:
-    """When the first is over, at the latest; each is told its own answer."""
+    """At the end of the first, at the latest; each is told its own answer."""
     requests = _Requests()
     together = Batcher(requests.send, NEVER)
     tasks = _ask(together, "a", "b", "c")
@@ -101,7 +101,7 @@ async def test_who_is_alone_never_waits() -> None:
 
 
 async def test_a_request_that_hangs_holds_nobody_up() -> None:
-    """Who comes while it is under way waits for a few milliseconds, and later ones go together again."""
+    """An operation that comes meanwhile waits for a few milliseconds, and later ones go together again."""
     requests = _Requests()
     together = Batcher(requests.send)
     tasks = _ask(together, "a", "b", "c")
@@ -145,7 +145,7 @@ async def test_it_must_be_over_when_the_first_of_them_must() -> None:
 
 
 async def test_who_is_cancelled_while_it_waits_is_not_asked_for() -> None:
-    """Who is cancelled later is asked for; both leave the others alone."""
+    """One that is cancelled later is asked for; both leave the others alone."""
     requests = _Requests()
     together = Batcher(requests.send, NEVER)
     tasks = _ask(together, "a", "b", "c", "d")

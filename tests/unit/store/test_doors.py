@@ -27,7 +27,7 @@ GOOD = {
     ("etcd", "lease"): ETCD_ANSWER[:-1] + b', "succeeded": true}',
     ("etcd", "watch"): ETCD_ANSWER,
 }
-"""What a store answers that is well, where it is not an empty list."""
+"""Good answers of a store, where these are not an empty list."""
 Operation = Callable[[ClusterStore], Awaitable[object]]
 
 
@@ -60,7 +60,7 @@ def _open(kind: str, http: BrokenHttp, access: StoreAccess = NO_ACCESS) -> Clust
 
 
 async def _foreign(operation: Operation, store: ClusterStore) -> Exception | None:
-    """What comes out of an operation within some seconds that nobody should have to expect."""
+    """The foreign exception that comes out of an operation within some seconds, None if there is none."""
     task = asyncio.ensure_future(operation(store))
     await asyncio.wait({task}, timeout=SECONDS)
     task.cancel()

@@ -34,7 +34,7 @@ class BreakingStore(MemoryStore):
 
 
 class Reader:
-    """What a consumer knows: keys and values, and whether it is told that they may be old."""
+    """A consumer: keys and values, and how often it was told that they may be old."""
 
     def __init__(self, store: BreakingStore) -> None:
         """Follow `k/`."""
@@ -76,7 +76,7 @@ def play(story: Callable[[BreakingStore, Reader], Awaitable[None]]) -> None:
 
 
 def test_everything_below_the_prefix_is_seen_and_nothing_else() -> None:
-    """What was there, what came, what changed and what went."""
+    """Keys that were there, came, changed and went."""
 
     async def story(store: BreakingStore, reader: Reader) -> None:
         await store.create("k/1", b"1")

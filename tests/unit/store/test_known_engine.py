@@ -47,7 +47,7 @@ async def test_a_state_file_of_an_earlier_driver_is_read(tables: Tables) -> None
 
 
 async def test_a_copied_state_folder_has_not_met_its_engine(tables: Tables) -> None:
-    """What the original knew of its own engine is about another one; then this host's own is remembered."""
+    """The original's row is about another engine; then this host's own is remembered."""
     await tables.identity.put(OLD, "this")
     await KnownEngine(tables).remember_id("E2")
     await load_identity(tables.identity, "m2", draw=lambda: "copy")

@@ -1,4 +1,4 @@
-"""What a failure of a member of a store means for a write, and for others."""
+"""Failures of a member of a store, and their meaning for a write and for other operations."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ async def test_a_write_that_was_done_is_found() -> None:
 
 
 async def test_a_write_that_was_not_done_is_asked_for_again() -> None:
-    """What was read says that it was not."""
+    """The value that was read says that it was not."""
     assert await _Write([AnswerLost(), "ours"], [None]).run() == "ours"
 
 
@@ -51,7 +51,7 @@ async def test_a_write_that_was_done_late_is_ours() -> None:
 
 
 async def test_a_write_that_lost_to_others_after_a_lost_answer() -> None:
-    """What is there is somebody else's."""
+    """The key that is there is somebody else's."""
     assert await _Write([AnswerLost(), None], [None, (None,)]).run() is None
 
 

@@ -1,4 +1,4 @@
-"""What the store in memory has beyond the contracts: a clock from outside, snapshots, clients."""
+"""The store in memory beyond the contracts: a clock from outside, snapshots, clients."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ async def test_who_moves_the_clock_can_end_leases_at_once() -> None:
         assert await store.create_with(await store.lease(15), "a", b"x")
         await mirror.until(lambda: "a" in mirror.known)
         clock.advance(15)
-        store.lapse()
+        store.expire()
         await mirror.until(lambda: not mirror.known)
 
 

@@ -1,8 +1,9 @@
-"""Operations that are asked for at the same time share one request to the store.
+"""Batching of operations: those that arrive at the same time share one request to the store.
 
-A request costs the store and this process far more than what is in it. Whoever comes first is asked for at once; those
-who come while that is under way wait for its end, or a few milliseconds, and then go together. Those who were answered
-together tend to come again together: the first of them waits a moment for the others. Whoever is alone never waits.
+A request costs the store and this process far more than the operations in it. The first operation is sent at once;
+those that arrive meanwhile go in the next request, when the one under way ends, or after `GATHER` seconds. Callers that
+were answered together tend to come again together: the first of them waits `AGAIN` seconds for the others. A lone
+operation never waits.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ from macvlan_global.store.remote.members import AnswerLost
 GATHER = 0.01
 """Seconds that an operation waits for the request before its own to end."""
 AGAIN = 0.001
-"""Seconds that the first who comes again waits for the others who were answered just now, or were waiting. Without
-that, the first of sixteen goes alone, the others wait for its end, and every second request has one operation."""
+"""Seconds that the first caller who comes again waits for the others who were answered just now. Without that, the
+first of sixteen goes alone, the others wait for its end, and every second request has one operation."""
 MOST = 32
 """Operations of one request. Consul takes 64 steps in a transaction, of which an operation has up to two."""
 
@@ -37,7 +38,7 @@ class _Waiting(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Puts operations together. Two with one key never share a request."""
+    """Batches operations. Two with one key never share a request."""
 
     def __init__(self, send: "Send[Q, A]", gather: float = GATHER, again: float = AGAIN) -> None:
         """`send` asks; what it raises is raised for every operation of that request. Times are in seconds."""

@@ -61,7 +61,7 @@ _PUT = "put"
 _DELETE = "delete-cas"
 
 _WAS_THERE = b"index is stale"
-"""What Consul says of a key that was to be created and was there at that moment."""
+"""Part of Consul's refusal of a key that was to be created and exists."""
 
 # What a path must not hold: Consul's HTTP server takes `//`, `/./` and `/../` together.
 _UNSAFE = re.compile(r"%|(?<=/)[/.]")
@@ -69,7 +69,7 @@ _UNSAFE = re.compile(r"%|(?<=/)[/.]")
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What came of the operations of one write: a result of each but the deletions, or why none was done."""
+    """The outcome of one write: a result for each operation but deletions, or the refusal of all of them."""
 
     results: Sequence[Result] = ()
     refusal: Answer | None = None

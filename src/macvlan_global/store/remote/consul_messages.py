@@ -1,4 +1,4 @@
-"""What Consul says, taken apart."""
+"""Answers of Consul's HTTP API, decoded."""
 
 from typing import TypeVar
 
@@ -22,13 +22,13 @@ class ConsulPair(msgspec.Struct, rename="pascal"):
 
 
 class Result(msgspec.Struct):
-    """What came of one step of a transaction."""
+    """The result of one step of a transaction."""
 
     kv: ConsulPair | None = msgspec.field(name="KV", default=None)
 
 
 class ConsulTxn(msgspec.Struct, rename="pascal"):
-    """What came of a transaction: a result of each step but the deletions."""
+    """The result of a transaction: one for each step but deletions."""
 
     results: list[Result] | None = None
 
@@ -45,7 +45,7 @@ def is_folder(pair: ConsulPair) -> bool:
 
 
 def index_of(answer: Answer) -> int:
-    """Where in Consul's history an answer is from."""
+    """The index of an answer in Consul's history (X-Consul-Index), 1 at least."""
     try:
         return max(1, int(answer.headers.get("X-Consul-Index", "1")))  # 0 would not wait
     except ValueError:

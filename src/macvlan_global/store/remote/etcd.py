@@ -240,7 +240,7 @@ class EtcdStore:
         return now.cluster_id != seen.cluster_id or now.raft_term < seen.raft_term or now.revision < seen.revision
 
     async def _watched(self, prefix: str, seen: Header) -> AsyncGenerator[EtcdWatchResponse, None]:
-        """What the store tells of what came after `seen`, or an empty piece of news; ends when that is forgotten.
+        """Responses about changes after `seen`, some without events; it ends when these revisions are compacted.
 
         It is asked from `seen` on and not from what comes next: etcd before 3.4.36 forgets a deletion at the very
         revision up to which history is compacted, and says nothing to who asks from there.

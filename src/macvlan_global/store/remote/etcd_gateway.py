@@ -1,4 +1,4 @@
-"""etcd's JSON gateway as one of its users asks it: with a token, which is asked for and renewed."""
+"""Requests to etcd's JSON gateway, with the token of a user if there is one, which is requested and renewed."""
 
 import asyncio
 from collections.abc import AsyncGenerator

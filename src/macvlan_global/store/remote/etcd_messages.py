@@ -1,4 +1,4 @@
-"""What etcd's JSON gateway says, taken apart. Keys and values are base64 there, and 64-bit numbers are text."""
+"""Answers of etcd's JSON gateway, decoded. Keys and values are base64 there, and 64-bit numbers are text."""
 
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 400, 401, 404
 
 
 class Header(msgspec.Struct, frozen=True):
-    """Which cluster answered, and where in its history it was."""
+    """The cluster that answered, and the revision of its history."""
 
     cluster_id: int = 0
     revision: int = 0
@@ -38,13 +38,13 @@ class Range(msgspec.Struct):
 
 
 class Response(msgspec.Struct):
-    """What came of one step of a transaction. Steps of other kinds than transactions say nothing that we need."""
+    """The result of one step of a transaction. Only that of an inner transaction is needed."""
 
     response_txn: "EtcdTxn | None" = None
 
 
 class EtcdTxn(msgspec.Struct):
-    """What came of a transaction: whether its condition held. One within another has an empty header."""
+    """The result of a transaction: whether its condition held. An inner one has an empty header."""
 
     header: Header = Header()
     succeeded: bool = False
@@ -70,13 +70,13 @@ class KeptAlive(msgspec.Struct):
 
 
 class Token(msgspec.Struct):
-    """What a user shows instead of the password."""
+    """A token that stands for user and password."""
 
     token: str = ""
 
 
 class EtcdStatus(msgspec.Struct):
-    """How a member is; leader 0 is none."""
+    """The status of a member; leader 0 is none."""
 
     leader: int = 0
 
@@ -105,7 +105,7 @@ class WatchLine(msgspec.Struct):
 
 
 class Refusal(msgspec.Struct):
-    """Why not."""
+    """The reason of a refusal."""
 
     message: str = ""
 
@@ -127,7 +127,7 @@ def checked(answer: Answer) -> Answer:
 
 
 def words(answer: Answer) -> str:
-    """Why etcd refuses."""
+    """The reason of a refusal in etcd's words."""
     try:
         return msgspec.json.decode(answer.body, type=Refusal).message or answer.text
     except UNREADABLE:

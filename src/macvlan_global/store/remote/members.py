@@ -1,4 +1,4 @@
-"""HTTP to one of several members of a store: which one, for how long, and what a failure means.
+"""HTTP requests to the members of a store: choice of the member, time limits, and the meaning of a failure.
 
 A request has one of three ends. The store answered. It was not asked (no connection): it can be asked again, whatever
 the request was. Or it may have been asked, and its answer is lost: then what it did must be found out. Both of the
@@ -58,7 +58,7 @@ UNREADABLE = (ValueError, RecursionError)
 
 
 def deleted_by_somebody(entry: Entry) -> Unavailable:
-    """What to raise when a delete's answer was lost and the entry is no longer there: it was we or somebody else."""
+    """The error of a delete whose answer was lost, if the entry is gone: we deleted it, or somebody else did."""
     return Unavailable(f"it is not known who deleted {entry.key}: the store's answer was lost; try again")
 
 
@@ -71,12 +71,12 @@ class AnswerLost(Exception):
 
 
 class Refused(Exception):
-    """A member does not tell what it was asked to go on telling."""
+    """A member refuses a stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a member said, in full."""
+    """The whole answer of a member."""
 
     status: int
     body: bytes
@@ -90,7 +90,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. `path` begins with a slash and is quoted already."""
+    """A request. `path` begins with a slash and is quoted already; `bulk` is a read of many keys."""
 
     method: str
     path: str
@@ -402,7 +402,7 @@ def _open_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
 
 
 def _kept_alive(address: Any) -> socket.socket:
-    """A socket that notices a host or a network that is gone, even if nothing is being asked."""
+    """A socket with keepalive: it notices a host or a network that is gone, also between requests."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     for level, option, value in (
@@ -416,7 +416,7 @@ def _kept_alive(address: Any) -> socket.socket:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, without what aiohttp puts around it (it names TLS where there is none)."""
+    """The cause of an error, without the text that aiohttp puts around it (it names TLS where there is none)."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not accepted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
