@@ -16,7 +16,7 @@ _INTERFACES = ("docker.networkdriver/1.0", "docker.ipamdriver/1.0")
 _CAPABILITIES = (
     "CAP_NET_ADMIN",  # links
     "CAP_SYS_ADMIN",  # setns(2), into the network namespace of a container
-    "CAP_NET_RAW",  # asking the wire who has an address
+    "CAP_NET_RAW",  # probing a segment for an address
     "CAP_NET_BIND_SERVICE",  # the resolver of a cluster, on port 53
 )
 _SETTINGS = {

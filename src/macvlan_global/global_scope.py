@@ -35,7 +35,7 @@ ENGINE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class GlobalScope:
-    """The parts. `resolver` is None if none is wanted.
+    """The parts, wired. `resolver` is None if none is wanted.
 
     `store_read` is set whenever the store was read anew: it was away, or was restored and is older than this host.
     """

@@ -48,17 +48,17 @@ def test_a_duplicate_of_a_device_outside_is_refused_before_it_is_on_the_wire(sit
     site.create("lan", *ASKED)
     before = site.traces()
     said = site.refusal("run", "--rm", "--network=lan", f"--ip={FOUR}", "alpine", "true")
-    assert f"address {FOUR} is in use on the wire: {device.mac} answers for it on eth1; use another" in said
+    assert f"address {FOUR} is in use on the segment: {device.mac} replies for it on eth1; use another" in said
     assert site.traces() == before
     said = site.refusal("run", "--rm", "--network=lan", "--ip=192.168.1.21", f"--ip6={SIX}", "alpine", "true")
-    assert f"address {SIX} is in use on the wire: {device.mac} answers for it on eth1; use another" in said
+    assert f"address {SIX} is in use on the segment: {device.mac} replies for it on eth1; use another" in said
     # the engine does not give back the IPv4 address of such a start; who asks for it has it all the same
     site.run("lan", "--ip=192.168.1.21", "--ip6=fd18::21", "alpine", "true")
     assert site.traces() == before
     problems = site.driver.admin.status().problems
     assert sorted(each.partition(",")[0] for each in problems) == [
-        f"{FOUR} answers on eth1 from {device.mac}",
-        f"{SIX} answers on eth1 from {device.mac}",
+        f"{FOUR} is in use on eth1 by {device.mac}",
+        f"{SIX} is in use on eth1 by {device.mac}",
     ]
     device.leave()
     site.run("lan", f"--ip={FOUR}", f"--ip6={SIX}", "alpine", "true")
@@ -76,7 +76,7 @@ def test_addresses_of_our_choosing_pass_over_what_devices_have(site: Site, devic
         "192.168.1.3",
         "fd18::2",
     }
-    assert f"address 192.168.1.1 is passed over: {device.mac} answers for it on eth1" in site.driver.log_text()
+    assert f"address 192.168.1.1 is passed over: {device.mac} replies for it on eth1" in site.driver.log_text()
 
 
 def test_our_own_container_is_no_stranger_to_itself(site: Site) -> None:
@@ -89,7 +89,7 @@ def test_our_own_container_is_no_stranger_to_itself(site: Site) -> None:
     assert site.address("web", "lan") == FOUR
     said = site.refusal("run", "--rm", "--network=lan", f"--ip={FOUR}", "alpine", "true")
     assert f"address {FOUR} is in use by " in said
-    assert "on the wire" not in said
+    assert "on the segment" not in said
 
 
 def test_without_the_option_nobody_is_asked(site: Site, device: Device) -> None:
@@ -112,8 +112,8 @@ def test_a_wire_without_a_carrier_does_not_keep_containers_from_starting(site: S
     finally:
         site.wire.mend(site.host)
     words = (
-        "addresses of network lan are given without asking the wire: interface eth1 cannot be probed for addresses: it "
-        "has no carrier"
+        "addresses of network lan are handed out without probing the segment: interface eth1 cannot be probed "
+        "for addresses: it has no carrier"
     )
     (problem,) = site.driver.admin.status().problems
     assert problem.startswith(words)

@@ -25,11 +25,11 @@ K = TypeVar("K")
 
 PROBES = 2
 WAIT_SECONDS = 0.1
-"""For a reply to each probe. A station that is awake replies within milliseconds; the second probe is there because a
-frame may be lost."""
+"""Wait for a reply to each probe. A station that is awake replies within milliseconds; the second probe is there
+because a frame may be lost."""
 
 REMEMBERED_SECONDS = 3600.0
-"""How long the operator is told of a station that was found."""
+"""Age up to which the operator is told of a station that was found."""
 REMEMBERED_MOST = 64
 KNOWN_MOST = 256
 
@@ -67,7 +67,7 @@ class AddressProbe:
 
     async def find_owner(self, pool: PoolRecord, address: Address) -> str:
         """The station on the segment of a pool's network that has an address, in words that follow "in use on the
-        wire:"; "" if there is none, if the network is not probed, or if its segment cannot be probed.
+        segment:"; "" if there is none, if the network is not probed, or if its segment cannot be probed.
 
         The containers of this host do not reply: the caller must have looked them up.
         """
@@ -125,7 +125,7 @@ class AddressProbe:
 
     def _note_unprobeable(self, network: NetworkRecord, reason: str) -> None:
         name = network.name or network.id[:12]
-        text = f"addresses of network {name} are given without asking the wire: {reason}"
+        text = f"addresses of network {name} are handed out without probing the segment: {reason}"
         before = self._unprobeable.get(network.shared_id)
         if before is None or before.text != text:
             log.warning("%s", text)
@@ -135,10 +135,10 @@ class AddressProbe:
 def _describe(station: Station, parent: str) -> tuple[str, str]:
     """A station for the operator's status page, and for the error of the container that wanted its address."""
     if not station.mac:
-        text = f"is this host's on {station.link}; exclude the address, or take it off {station.link}"
+        text = f"is this host's own on {station.link}; exclude the address, or remove it from {station.link}"
         return text, f"this host has it on {station.link}"
-    text = f"answers on {parent} from {station.mac}, and nobody of ours has it"
-    return f"{text}; take that device off, or exclude the address", f"{station.mac} answers for it on {parent}"
+    text = f"is in use on {parent} by {station.mac}, which is no container of ours"
+    return f"{text}; remove that device, or exclude the address", f"{station.mac} replies for it on {parent}"
 
 
 def _keep(findings: dict[K, Finding], key: K, finding: Finding) -> None:

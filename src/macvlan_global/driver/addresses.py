@@ -31,7 +31,7 @@ ADDRESS_SPACE = DEFAULT_SPACE
 """The address space that Docker is told of; others are named by `--ipam-opt space=`."""
 
 PASSED_OVER_MOST = 32
-"""So many addresses in a row may be in use on the segment before a request is refused: the engine waits."""
+"""Addresses in a row that may be in use on the segment before a request is refused: the engine waits."""
 
 
 class IpamDriver:
@@ -47,8 +47,10 @@ class IpamDriver:
         *,
         outbox: Outbox | None = None,
     ) -> None:
-        """`kernel` tells the host's routes, which pools of our choosing avoid; an `outbox` keeps
-        releases while a store that is shared with other hosts is away."""
+        """`kernel` tells the host's routes, which pools of our choosing avoid.
+
+        An `outbox` keeps releases while a store that is shared with other hosts is away.
+        """
         self._pools = pools
         self._addresses = addresses
         self._holders = holders
@@ -142,7 +144,7 @@ class IpamDriver:
             except AddressTaken as taken:
                 dead = await self._holders.refuse_unless_dead(taken)
         if probe and (who := await self._probe_or_cancel(reserved)):
-            raise Conflict(f"address {address} is in use on the wire: {who}; use another, or take that device off")
+            raise Conflict(f"address {address} is in use on the segment: {who}; use another, or remove that device")
         return reserved
 
     async def _reserve_next(self, pool: ParsedPool) -> Reservation:
@@ -156,12 +158,12 @@ class IpamDriver:
                 raise
             if not (who := await self._probe_or_cancel(reserved)):
                 return reserved
-            log.warning("address %s is passed over: %s, and nobody of ours has it", reserved.address, who)
+            log.warning("address %s is passed over: %s", reserved.address, who)
             passed_over[reserved.address] = who
         address, who = next(iter(passed_over.items()))
         raise Exhausted(
-            f"no free address was found in {pool.dynamic}: {len(passed_over)} that nobody of ours has are in use on "
-            f"the wire, such as {address}: {who}; give containers a --ip-range that no other device uses"
+            f"no free address was found in {pool.dynamic}: {len(passed_over)} candidates are in use on the segment, "
+            f"such as {address}: {who}; give containers a --ip-range that no other device uses"
         )
 
     async def _probe_or_cancel(self, reserved: Reservation) -> str:

@@ -35,7 +35,7 @@ from macvlan_global.store.table import Tables
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an operator may set about the driver. `aliases` are parent lists by name; `shared` says that other hosts
+    """Settings of the operator. `aliases` are parent lists by name; `shared` says that other hosts
     use the store of the shared tables too; `probe` and `attach` are for networks that do not say. Scope `swarm` says
     that the engine's swarm mode shares networks instead."""
 

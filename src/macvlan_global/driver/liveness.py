@@ -8,14 +8,35 @@ import time
 from collections.abc import Callable
 
 from macvlan_global.attach.attach import Attacher
-from macvlan_global.driver.ages import Ages
 from macvlan_global.driver.endpoint_index import EndpointIndex
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.store.records import AddressRecord, EndpointRecord
 
 YOUNG_SECONDS = 60.0
-"""How long an endpoint may be without an interface."""
+"""Age up to which an endpoint may be without an interface."""
+
+
+class Ages:
+    """Minimum-age check: monotonic for objects that this process created, wall clock for the rest."""
+
+    def __init__(self, seconds: float, now: Callable[[], float], steady: Callable[[], float]) -> None:
+        """Young is under `seconds` old. `now` is the wall clock, which may be set; `steady` never is."""
+        self._seconds = seconds
+        self._now = now
+        self._steady = steady
+        self._begun: dict[str, float] = {}
+
+    def begin(self, key: str) -> None:
+        """The object with this key is being created."""
+        begun = self._steady()
+        self._begun = {each: at for each, at in self._begun.items() if begun - at < self._seconds} | {key: begun}
+
+    def is_young(self, key: str, at: float) -> bool:
+        """Whether it is young. `at` is the wall clock in its record, which may have been ahead, or is ahead now."""
+        begun = self._begun.get(key)
+        age = self._now() - at if begun is None else self._steady() - begun
+        return abs(age) < self._seconds
 
 
 class Liveness:

@@ -27,7 +27,7 @@ from macvlan_global.subnets import Address, from_number, usable, with_prefix
 log = logging.getLogger(__name__)
 
 RACES = 2
-"""So many candidates may be lost to other hosts before the taken addresses are read anew."""
+"""Candidates that may be lost to other hosts before the taken addresses are read anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from macvlan_global.ipam.intervals import IntervalSet
 
 COOLING_SECONDS = 60.0
-"""How long a freed address is passed over while others are free.
+"""Quarantine of a freed address: it is passed over for so long while others are free.
 
 Neighbours on the wire remember the old holder's MAC for about that long (RFC 1122 2.3.2.1 suggests a minute).
 """

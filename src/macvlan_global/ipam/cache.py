@@ -22,14 +22,14 @@ from macvlan_global.store.table import Row
 from macvlan_global.subnets import Address, Subnet, dynamic_window, from_number, usable
 
 CREATE_WINDOW_SECONDS = 60.0
-"""How long a reserved pool may wait for its CreateNetwork. The engine repeats a broken call for 15 s."""
+"""The longest wait of a reserved pool for its CreateNetwork. The engine repeats a broken call for 15 s."""
 
 RECENT_SECONDS = 10.0
-"""How long a written row is used without a read. Not for ever: a store that was restored from an older copy may count
-its revisions anew, and then the revision of long ago could be that of somebody else's record."""
+"""A written row is used without a read for so long. Not for ever: a store that was restored from an older copy may
+count its revisions anew, and then the revision of long ago could be that of somebody else's record."""
 
 RECENT_MOST = 1024
-"""So many written rows are kept."""
+"""The most written rows that are kept."""
 
 
 @dataclass(frozen=True, slots=True)

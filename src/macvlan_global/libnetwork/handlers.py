@@ -28,7 +28,7 @@ Handler = Callable[[Any], Awaitable[m.Message]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path takes and who answers it."""
+    """A path of the protocol: its request message, and the handler of that."""
 
     request: type[m.Message]
     handle: Handler

@@ -1,4 +1,4 @@
-"""The wire of a network is asked before a container gets an address: where, when, and what an operator hears of it."""
+"""Duplicate address detection: which segments are probed, when, and what the operator is told."""
 
 import logging
 from ipaddress import ip_address, ip_interface
@@ -17,19 +17,19 @@ from testkit.rig import Rig
 
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.254", aux={"printer": "192.168.1.7"})
 LAN6 = Subnet("fd18::/64")
-ASKED = {"parent": "eth0", "probe": "true"}
-TAKEN = f"192.168.1.20 is in use on the wire: {NEIGHBOUR_MAC} answers for it on eth0; use another"
+PROBED = {"parent": "eth0", "probe": "true"}
+TAKEN = f"192.168.1.20 is in use on the segment: {NEIGHBOUR_MAC} replies for it on eth0; use another"
 
 
-async def _with_lan(options: dict[str, str] = ASKED, *more: Subnet, default: bool = False) -> Rig:
-    """A host with a network, and a device outside on its wire."""
+async def _with_lan(options: dict[str, str] = PROBED, *more: Subnet, default: bool = False) -> Rig:
+    """A host with a network, and a device outside on its segment."""
     rig = await Rig.build("eth0", settings=Settings(probe=default))
     rig.kernel.neighbours["eth0"] = {"192.168.1.20", "fd18::20"}
     await rig.engine.create_network("lan", LAN, *more, options=options)
     return rig
 
 
-async def test_by_default_nobody_is_asked_and_it_costs_nothing() -> None:
+async def test_by_default_nothing_is_probed_and_it_costs_nothing() -> None:
     """From the second container on, not even a look into the store."""
     rig = await _with_lan({"parent": "eth0"})
     assert (await rig.engine.run("web", "lan", ip="192.168.1.20")).address == "192.168.1.20/24"
@@ -49,10 +49,10 @@ async def test_an_address_that_a_device_has_is_refused_to_a_container() -> None:
     assert (await rig.engine.run("web", "lan", ip="192.168.1.21")).address == "192.168.1.21/24"
 
 
-async def test_ipv6_is_asked_as_well() -> None:
+async def test_ipv6_is_probed_as_well() -> None:
     """Each family by itself; the IPv4 address of the container that failed is free again."""
-    rig = await _with_lan(ASKED, LAN6)
-    with pytest.raises(Conflict, match=f"fd18::20 is in use on the wire: {NEIGHBOUR_MAC} answers for it on eth0"):
+    rig = await _with_lan(PROBED, LAN6)
+    with pytest.raises(Conflict, match=f"fd18::20 is in use on the segment: {NEIGHBOUR_MAC} replies for it on eth0"):
         await rig.engine.run("web", "lan", ip="192.168.1.22", ip6="fd18::20")
     assert (await rig.engine.run("web", "lan", ip="192.168.1.22", ip6="fd18::21")).address6 == "fd18::21/64"
 
@@ -61,7 +61,7 @@ async def test_a_network_with_devices_outside_as_gateway_and_aux_is_made() -> No
     """They are meant to answer, so nobody asks."""
     rig = await Rig.build("eth0")
     rig.kernel.neighbours["eth0"] = {"192.168.1.254", "192.168.1.7"}
-    await rig.engine.create_network("lan", LAN, options=ASKED)
+    await rig.engine.create_network("lan", LAN, options=PROBED)
     assert rig.kernel.probed == []
 
 
@@ -91,23 +91,24 @@ async def test_what_this_host_has_itself_is_named_by_its_link() -> None:
     """There is no MAC outside to look for."""
     rig = await _with_lan()
     rig.kernel.route_facts = RouteFacts(addresses=(("br0", ip_interface("192.168.1.30/24")),))
-    with pytest.raises(Conflict, match=r"192\.168\.1\.30 is in use on the wire: this host has it on br0"):
+    with pytest.raises(Conflict, match=r"192\.168\.1\.30 is in use on the segment: this host has it on br0"):
         await rig.engine.run("web", "lan", ip="192.168.1.30")
     assert await rig.driver.probe.problems() == [
-        "192.168.1.30 is this host's on br0; exclude the address, or take it off br0"
+        "192.168.1.30 is this host's own on br0; exclude the address, or remove it from br0"
     ]
 
 
-async def test_a_wire_that_cannot_be_asked_is_no_obstacle(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_segment_that_cannot_be_probed_is_no_obstacle(caplog: pytest.LogCaptureFixture) -> None:
     """No carrier, or no right: containers start, one warning is logged, and status says so until it can be asked."""
     rig = await _with_lan()
+    reason = "CAP_NET_RAW is missing; write the unit anew"
     (network,) = await rig.driver.networks.all()
     await rig.driver.networks.name(network.id, "lan")
     with caplog.at_level(logging.WARNING):
         for number in range(3):
-            rig.kernel.failing["probe"] = Unavailable("CAP_NET_RAW is missing; write the unit anew")
+            rig.kernel.failing["probe"] = Unavailable(reason)
             await rig.engine.run(f"web{number}", "lan", ip=f"192.168.1.{20 + number}")
-    words = "addresses of network lan are given without asking the wire: CAP_NET_RAW is missing; write the unit anew"
+    words = f"addresses of network lan are handed out without probing the segment: {reason}"
     assert [each.getMessage() for each in caplog.records] == [words]
     assert await rig.driver.probe.problems() == [words]
     await rig.engine.run("last", "lan")
@@ -121,7 +122,7 @@ async def test_a_parent_that_is_down_is_for_join_to_explain() -> None:
     pool = (await rig.driver.pools.all())[0]
     assert await rig.driver.probe.find_owner(pool, ip_address("192.168.1.20")) == ""
     (problem,) = await rig.driver.probe.problems()
-    assert "given without asking the wire" in problem
+    assert "handed out without probing the segment" in problem
     with pytest.raises(Unavailable, match="eth0"):
         await rig.engine.run("web", "lan", ip="192.168.1.21")
     await rig.kernel.set_up("eth0")
@@ -133,7 +134,7 @@ async def test_who_was_found_is_told_until_he_has_gone() -> None:
     """Or for an hour, if nobody asks again."""
     rig = await _with_lan()
     told = (
-        f"192.168.1.20 answers on eth0 from {NEIGHBOUR_MAC}, and nobody of ours has it; take that device off, or "
+        f"192.168.1.20 is in use on eth0 by {NEIGHBOUR_MAC}, which is no container of ours; remove that device, or "
         "exclude the address"
     )
     for _ in range(2):
@@ -164,7 +165,7 @@ async def test_what_was_found_goes_with_its_network() -> None:
     assert await rig.driver.probe.problems() == []
 
 
-async def test_a_wire_full_of_devices_does_not_fill_the_memory() -> None:
+async def test_a_segment_full_of_devices_does_not_fill_the_memory() -> None:
     """The latest are remembered."""
     rig = await _with_lan()
     pool = (await rig.driver.pools.all())[0]
@@ -176,16 +177,16 @@ async def test_a_wire_full_of_devices_does_not_fill_the_memory() -> None:
     assert told == everybody[5:]
 
 
-async def test_a_network_of_another_host_is_asked_on_the_parent_of_this_one() -> None:
+async def test_a_network_of_another_host_is_probed_on_the_parent_of_this_one() -> None:
     """The pool names the cluster's network, which has another id here."""
     rig = await ClusterRig.build()
     one, other = await rig.host("a"), await rig.host("b")
-    await one.engine.create_network("lan", Subnet("10.9.0.0/24", gateway="10.9.0.1"), options=ASKED)
+    await one.engine.create_network("lan", Subnet("10.9.0.0/24", gateway="10.9.0.1"), options=PROBED)
     (network,) = await one.driver.networks.all()
     await other.join("lan", one)
     assert other.engine.id_of("lan") != network.id
     other.kernel.neighbours["eth0"] = {"10.9.0.1", "10.9.0.20"}
-    with pytest.raises(Conflict, match=r"10\.9\.0\.20 is in use on the wire"):
+    with pytest.raises(Conflict, match=r"10\.9\.0\.20 is in use on the segment"):
         await other.engine.run("db", "lan", ip="10.9.0.20")
     assert other.kernel.probed == [("eth0", "10.9.0.20")]
     assert (await one.engine.run("web", "lan", ip="10.9.0.20")).address == "10.9.0.20/24"
@@ -193,12 +194,12 @@ async def test_a_network_of_another_host_is_asked_on_the_parent_of_this_one() ->
         await other.engine.run("db", "lan", ip="10.9.0.20")
 
 
-async def test_another_ipam_driver_cannot_ask() -> None:
+async def test_with_another_ipam_driver_nothing_is_probed() -> None:
     """It gives addresses without us; the error says what to add. A host's default does not refuse such networks."""
     rig = await Rig.build("eth0", settings=Settings(probe=True))
     subnet = SubnetRequest("LocalDefault", "192.168.1.0/24")
     with pytest.raises(Invalid, match="-o probe=true works with our own IPAM driver: add --ipam-driver macvlan-global"):
-        await rig.driver.networks.create(NetworkRequest("n1", ASKED, subnets=(subnet,)))
+        await rig.driver.networks.create(NetworkRequest("n1", PROBED, subnets=(subnet,)))
     assert await rig.driver.networks.all() == []
     await rig.driver.networks.create(NetworkRequest("n1", {"parent": "eth0"}, subnets=(subnet,)))
 

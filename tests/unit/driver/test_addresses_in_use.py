@@ -89,8 +89,8 @@ async def test_an_address_asked_for_is_refused_if_a_device_has_it(host: Host) ->
     with pytest.raises(Conflict) as refused:
         await driver.ipam.request_address(POOL, "192.168.1.20")
     assert str(refused.value) == (
-        f"address 192.168.1.20 is in use on the wire: {NEIGHBOUR_MAC} answers for it on eth0; "
-        "use another, or take that device off"
+        f"address 192.168.1.20 is in use on the segment: {NEIGHBOUR_MAC} replies for it on eth0; "
+        "use another, or remove that device"
     )
     assert await driver.addresses.all() == []
     host.segment.devices.clear()
@@ -140,8 +140,8 @@ async def test_a_pool_whose_rest_devices_have_is_exhausted(host: Host) -> None:
     with pytest.raises(Exhausted) as refused:
         await driver.ipam.request_address(small, "")
     assert str(refused.value) == (
-        "no free address was found in 192.168.1.0/29: 5 that nobody of ours has are in use on the wire, such as "
-        f"192.168.1.2: {NEIGHBOUR_MAC} answers for it on eth0; give containers a --ip-range that no other device uses"
+        "no free address was found in 192.168.1.0/29: 5 candidates are in use on the segment, such as "
+        f"192.168.1.2: {NEIGHBOUR_MAC} replies for it on eth0; give containers a --ip-range that no other device uses"
     )
     assert sorted(host.segment.probes) == [f"192.168.1.{number}" for number in range(1, 7)]
     assert [each.address for each in await driver.addresses.all()] == ["192.168.1.1"]
@@ -156,7 +156,7 @@ async def test_the_engine_does_not_wait_for_a_wire_where_everything_answers(host
     driver = await host.open()
     host.segment.everybody = True
     for _ in range(2):
-        with pytest.raises(Exhausted, match=f"{PASSED_OVER_MOST} that nobody of ours has are in use on the wire"):
+        with pytest.raises(Exhausted, match=f"{PASSED_OVER_MOST} candidates are in use on the segment"):
             await driver.ipam.request_address(POOL, "")
     assert host.segment.probes == [f"192.168.1.{number}" for number in range(1, 2 * PASSED_OVER_MOST + 1)]
     assert await driver.addresses.all() == []

@@ -1,11 +1,11 @@
-"""Young and old, although clocks are set."""
+"""Young and old endpoints, although clocks are set."""
 
-from macvlan_global.driver.ages import Ages
+from macvlan_global.driver.liveness import Ages
 from testkit.fake_clock import FakeClock
 
 
-def test_what_was_seen_being_made_is_young_whatever_the_clock_says() -> None:
-    """And old once its time has passed by the steady clock. What this run did not see goes by what is written."""
+def test_an_object_of_this_process_is_young_whatever_the_wall_clock_says() -> None:
+    """And old once its time has passed by the steady clock. An object of an earlier process goes by its record."""
     now, steady = FakeClock(1000), FakeClock(0)
     ages = Ages(60, now, steady)
     ages.begin("e1")
@@ -18,11 +18,11 @@ def test_what_was_seen_being_made_is_young_whatever_the_clock_says() -> None:
     assert ages.is_young("e2", 10050), "written while the clock was ahead"
 
 
-def test_only_what_is_young_is_remembered() -> None:
+def test_only_young_objects_are_remembered() -> None:
     """A driver that runs for years sees many come and go."""
     now, steady = FakeClock(0), FakeClock(0)
     ages = Ages(60, now, steady)
     for number in range(1000):
         ages.begin(f"e{number}")
         steady.advance(1)
-    assert len(ages._made) == 60
+    assert len(ages._begun) == 60
