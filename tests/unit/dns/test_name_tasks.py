@@ -208,7 +208,7 @@ async def test_a_container_that_exposes_thousands_of_ports_has_a_small_record(ca
 
 
 def test_a_record_of_another_host_is_bounded_too() -> None:
-    """What is beyond the bounds is not in the table, whoever wrote it."""
+    """Names and ports beyond the bounds are not in the table, whoever wrote them."""
     cache = knowing(record(1, *(f"n{number}" for number in range(1000)), ports=tuple(range(1, 1000))))
     assert texts(ask(cache, "n1")) == ["NOERROR", "10.65.0.1"]
     assert texts(ask(cache, "n999")) == ["REFUSED"]
