@@ -22,8 +22,10 @@ GUEST_MARK = "MACVLAN_GLOBAL_TESTS_GUEST"
 GUEST_SECONDS = 1500
 NEEDED = ("8021q", "dummy")
 AT_ONCE = 3
-WITHOUT_ENGINES = ("unit", "property", "simulation", "contract")
-"""Folders of tests that go first, all in one process; the guests come behind them."""
+COVERED = ("unit", "property")
+"""Folders of tests that go first, with the coverage of the package."""
+WITHOUT_ENGINES = (*COVERED, "simulation", "contract")
+"""Folders of tests that need no engine; the guests come behind them."""
 LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
 """The other folders, each a suite of its own. One that is not here yet goes last."""
 
@@ -43,7 +45,7 @@ def main() -> int:
     if sys.argv[1:]:
         return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, check=False).returncode
     started = time.monotonic()
-    jobs: list[Callable[[], list[Done]]] = [lambda: [_pytest("without engines", *WITHOUT_ENGINES), *_in_guests()]]
+    jobs: list[Callable[[], list[Done]]] = [_without_engines]
     jobs += [lambda folder=folder: [_pytest(folder, folder)] for folder in _folders()]  # type: ignore[misc]
     print(f"{len(jobs)} suites, {AT_ONCE} at once; what each printed comes when it has ended", flush=True)
     all_done: list[Done] = []
@@ -66,12 +68,26 @@ def _folders() -> list[str]:
     return sorted(others, key=lambda each: (LONGEST.index(each) if each in LONGEST else len(LONGEST), each))
 
 
+def _without_engines() -> list[Done]:
+    return [_covered(), _pytest("without engines", *WITHOUT_ENGINES[len(COVERED) :]), *_in_guests()]
+
+
+def _covered() -> Done:
+    """Unit and property tests; the table of coverage is printed with them."""
+    command = [sys.executable, "-m", "tests.covered", "-p", "no:cacheprovider", "--durations=20"]
+    return _run("unit and property tests, with coverage", command)
+
+
 def _pytest(title: str, *folders: str) -> Done:
     """Run folders of tests; folders within them are suites of their own, unless they go with those without engines."""
-    began = time.monotonic()
     within = [each for each in _folders() if each.startswith(tuple(f"{name}/" for name in folders))]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=20"]
     command += [*(f"tests/{each}" for each in folders), *(f"--ignore=tests/{each}" for each in within)]
+    return _run(title, command)
+
+
+def _run(title: str, command: list[str]) -> Done:
+    began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return Done(title, done.returncode, done.stdout, time.monotonic() - began)
 

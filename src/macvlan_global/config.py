@@ -16,7 +16,7 @@ from macvlan_global.store.access import StoreAccess, is_cluster
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")
 PLUGIN_ADMIN_SOCKET = "/run/macvlan-global/plugin.sock"
-"""Where the managed plugin has its admin socket: a service may run beside it on a node of a swarm."""
+"""Admin socket of the managed plugin: a service may run beside it on a node of a swarm."""
 ENVIRONMENT_PREFIX = "MACVLAN_GLOBAL_"
 MOST_SECONDS = 2**31
 SCOPE_LABELS = (
@@ -84,7 +84,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     auto_pools: list[AutoPoolConfig] = []
 
     def effective_scope(self) -> str:
-        """What is said, else `global` with a cluster store and `local` without one."""
+        """The configured scope, else `global` with a cluster store and `local` without one."""
         return self.scope or ("global" if is_cluster(self.store) else "local")
 
     def is_shared(self) -> bool:
@@ -92,7 +92,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return is_cluster(self.store) and self.effective_scope() == "global"
 
     def admin_socket_here(self) -> str:
-        """Where commands find the driver of this host: if no service is there, the managed plugin may be."""
+        """The admin socket of this host's driver: the managed plugin's if there is no service."""
         service, plugin = Path(self.admin_socket), Path(PLUGIN_ADMIN_SOCKET)
         return str(plugin if plugin.exists() and not service.exists() else service)
 
@@ -101,7 +101,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.host_name or socket.gethostname()
 
     def pools(self) -> tuple[AutoPool, ...]:
-        """Where automatic pools come from."""
+        """Ranges from which pools without a subnet are taken."""
         if not self.auto_pools:
             return DEFAULT_AUTO_POOLS
         return tuple(AutoPool(ip_network(each.base), each.size) for each in self.auto_pools)
@@ -161,7 +161,7 @@ def load_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
 
 
 def load_access(given: StoreAccessConfig, environment: Mapping[str, str]) -> StoreAccess:
-    """Who this host is to a cluster store. The environment's secrets win over those in files.
+    """Credentials of this host for a cluster store. The environment's secrets win over those in files.
 
     Raises:
         Invalid: a file of a secret cannot be read, or is empty.

@@ -133,7 +133,7 @@ class Daemon:
     async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:
         config = self._config
         server = PluginServer(Handlers(driver, swarm=config.scope == "swarm").routes(), self._metrics)
-        given = handed_over()
+        given = handed_over(os.environ)
         await server.start(given or listen(Path(config.socket), what="the plugin socket"))
         stack.push_async_callback(server.stop)
         if given is None:  # a socket handed over by systemd is systemd's to remove
@@ -186,9 +186,9 @@ async def serve(daemon: Daemon) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         async with daemon:
-            tell_systemd("READY=1")
+            tell_systemd("READY=1", os.environ)
             await stop.wait()
-            tell_systemd("STOPPING=1")
+            tell_systemd("STOPPING=1", os.environ)
             log.info("stopping (pid %s)", os.getpid())
     except BaseExceptionGroup as group:
         raise _what_stopped(group) from group

@@ -1,4 +1,4 @@
-"""One at a time for each key: what is asked for about one thing is done in the order in which it was asked for."""
+"""A lock per key: operations on one object run one at a time, in the order of their arrival."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,19 +6,19 @@ from contextlib import asynccontextmanager
 
 
 class KeyedLock:
-    """A lock for each key, which goes with the last that wants it."""
+    """A lock for each key, dropped with its last waiter."""
 
     def __init__(self) -> None:
-        """Nobody wants anything yet."""
+        """No key is held."""
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def __len__(self) -> int:
-        """How many keys somebody has or wants now."""
+        """Number of keys that are held or waited for."""
         return len(self._locks)
 
     @asynccontextmanager
     async def of(self, key: str) -> AsyncIterator[None]:
-        """Wait for one's turn with this key; whoever asked earlier comes first."""
+        """Hold the lock of a key within the block; first come, first served."""
         lock, waiting = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = lock, waiting + 1
         try:

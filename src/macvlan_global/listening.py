@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from macvlan_global.errors import Unavailable
@@ -37,9 +38,9 @@ def listen(path: Path, *, what: str) -> socket.socket:
     return listener
 
 
-def handed_over() -> socket.socket | None:
+def handed_over(environment: Mapping[str, str]) -> socket.socket | None:
     """The socket that systemd hands over (LISTEN_FDS, sd_listen_fds(3)), or None."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or int(os.environ.get("LISTEN_FDS", "0")) < 1:
+    if environment.get("LISTEN_PID") != str(os.getpid()) or int(environment.get("LISTEN_FDS", "0")) < 1:
         return None
     os.set_inheritable(SD_LISTEN_FDS_START, False)
     return socket.socket(fileno=SD_LISTEN_FDS_START)
@@ -54,9 +55,9 @@ def _somebody_serves(path: Path) -> bool:
         return True
 
 
-def tell_systemd(state: str) -> None:
+def tell_systemd(state: str, environment: Mapping[str, str]) -> None:
     """Send `state` (as "READY=1") to systemd if it asked for it (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    address = environment.get("NOTIFY_SOCKET", "")
     if not address:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:

@@ -6,7 +6,7 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.
 
 
 class Metrics:
-    """Everything that is measured, in a registry of its own."""
+    """All counters and gauges, in a registry of their own."""
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -30,17 +30,17 @@ class Metrics:
         )
 
     def observe(self, method: str, seconds: float, *, failed: bool) -> None:
-        """One request was answered."""
+        """Count an answered request."""
         self._seconds.labels(method).observe(seconds)
         if failed:
             self._refused.labels(method).inc()
 
     def corrected(self, count: int) -> None:
-        """Repair made so many corrections."""
+        """Count corrections of a reconciliation."""
         self._corrections.inc(count)
 
     def hold(self, what: str, count: int) -> None:
-        """So many of a thing (networks, endpoints, addresses) are held now."""
+        """Set the gauge of held networks, endpoints or addresses."""
         self._held.labels(what).set(count)
 
     def text(self) -> bytes:

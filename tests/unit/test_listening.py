@@ -1,12 +1,13 @@
 """Unix sockets to serve on."""
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.listening import listen
+from macvlan_global.listening import handed_over, listen, tell_systemd
 
 
 @pytest.fixture
@@ -56,3 +57,19 @@ def test_a_path_too_long_for_a_socket_says_so(tmp_path: Path, name: str) -> None
     """Unix allows about a hundred characters."""
     with pytest.raises(Unavailable, match="cannot be used"):
         listen(tmp_path / name, what="the plugin socket")
+
+
+def test_systemd_is_told_if_it_asked(tmp_path: Path) -> None:
+    """By a datagram; without NOTIFY_SOCKET nobody is told."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        tell_systemd("READY=1", {})
+        tell_systemd("STOPPING=1", {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert systemd.recv(100) == b"STOPPING=1"
+
+
+@pytest.mark.parametrize("environment", [{}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}])
+def test_a_socket_for_another_process_is_not_taken(environment: dict[str, str]) -> None:
+    """Nor is any without the variables of systemd, or with a count of none."""
+    assert handed_over(environment) is None
+    assert handed_over({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"}) is None

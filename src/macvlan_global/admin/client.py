@@ -92,7 +92,7 @@ class UnixConnection(http.client.HTTPConnection):
         super().__init__("macvlan-global", timeout=timeout)
         self._path = path
         self.pid = 0
-        """Who listens there, once connected: a process id as this process sees it, 0 if it cannot."""
+        """Process id of the listener once connected, as seen from here; 0 if it cannot be seen."""
 
     def connect(self) -> None:
         """Open the socket."""

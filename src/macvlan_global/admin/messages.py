@@ -1,4 +1,4 @@
-"""What the admin socket answers. Every field is plain data: `--json` prints it as it is."""
+"""Answers of the admin socket. Every field is plain data: `--json` prints it as it is."""
 
 import msgspec
 
@@ -102,7 +102,8 @@ class VerdictView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
-    """How a network's parent would be chosen now. `current` is the parent it has; `source` the option or file."""
+    """The choice of a network's parent as it would be made now. `current` is the parent it has; `source` the option or
+    file."""
 
     network: str
     current: str
@@ -152,8 +153,8 @@ class KeptAddressView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostRemovalView(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a host that was removed. `removed` says that nothing of it is left; `names` and `pools` count what
-    went besides the addresses that were given back."""
+    """Result of removing a host. `removed` is true if nothing of it is left; `names` and `pools` count the records that
+    were deleted besides the addresses that were given back."""
 
     id: str
     name: str

@@ -1,4 +1,4 @@
-"""Puts together what the admin socket answers, from the driver's rooms."""
+"""Answers of the admin socket, assembled from the driver's rooms."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay
     from macvlan_global.global_scope import GlobalScope
 
 ENGINE_SECONDS = 3.0
-"""How long an operator waits for what only the engine knows."""
+"""Timeout for facts that only the engine knows, while an operator waits."""
 
 
 class Views:
@@ -108,7 +108,7 @@ class Views:
         self._metrics.hold("addresses", addresses)
 
     async def _counts(self) -> dict[str, Any]:
-        """How many networks and endpoints this host has, and how many addresses there are.
+        """Number of networks and endpoints on this host, and of addresses in the store.
 
         Addresses are shared: they are None while the store does not answer, and `store_problem` says so.
         """
@@ -200,13 +200,13 @@ class Views:
         ]
 
     def _host(self, host: str) -> str:
-        """What the host with this id is called."""
+        """The name of the host with this id."""
         if host == self._driver.identity.host:
             return self._driver.identity.name
         return self._scope.heartbeat.name_of(host) if self._scope else host
 
     async def parents(self, network: str) -> a.ChoiceView:
-        """How the parent of a network would be chosen now.
+        """The choice of a network's parent as it would be made now, with its reasons.
 
         Raises:
             NotFound: no such network.

@@ -28,7 +28,8 @@ RootFlag = Annotated[Path, typer.Option("--root", help="work on /etc/resolv.conf
 
 
 class DnsStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How it stands. `nameservers` are those of the file at `path`, in order; `link` where it leads if it is one."""
+    """State of the resolver and of resolv.conf. `nameservers` are those of the file at `path`, in order; `link` is the
+    target of a symbolic link, "" for a file."""
 
     address: str
     resolver: Verdict
@@ -40,7 +41,7 @@ class DnsStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DnsChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What was changed, or would be: `diff` has the lines, `link` where the file leads after it."""
+    """A change that was made, or would be: `diff` has the lines, `link` the target of the file as a link afterwards."""
 
     path: str
     dry_run: bool
@@ -173,7 +174,7 @@ def _carry_out(file: ResolvConf, change: FileChange, *, dry_run: bool, json: boo
 
 
 def _diff(change: FileChange) -> list[str]:
-    """What goes and what comes, a line each. A link is told as a link."""
+    """Removed and added lines, one each, as of a diff. A link is shown as a link."""
     if change.was_link and not change.link:
         head = [f"- a link to {change.was_link}"]
         return [*head, *(f"+ {line}" for line in (change.after or "").splitlines())]

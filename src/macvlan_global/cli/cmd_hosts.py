@@ -16,7 +16,7 @@ REMOVE_EXAMPLE = example("macvlan-global hosts remove bert")
 HEADINGS = ("NAME", "STATE", "VERSION", "ENGINE", "LAST SEEN", "NETWORKS", "ADDRESSES")
 STYLES = {"up": GOOD, "down": BAD}
 REMOVE_SECONDS = 600.0
-"""How long to wait for the wire: three seconds for each container of the host, sixteen at a time."""
+"""Timeout for probing the network: three seconds for each container of the host, sixteen at a time."""
 
 HostArgument = Annotated[str, typer.Argument(help="name, id or the beginning of an id", metavar="HOST")]
 ForceFlag = Annotated[bool, typer.Option("--force", help="ask nobody on the wire: take what somebody may still use")]

@@ -23,7 +23,7 @@ PurgeFlag = Annotated[bool, typer.Option("--purge", help="remove the state too")
 
 
 class InstallResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done. `files` holds the texts of a dry run, by path."""
+    """Steps of an installation. `files` holds the texts of a dry run, by path."""
 
     dry_run: bool
     steps: list[Step]
@@ -84,7 +84,7 @@ def uninstall(
 
 
 def _command(config: Path | None) -> list[str]:
-    """How the service starts the driver: by the program that runs now, wherever it is."""
+    """The command line of the service: the program that runs now, wherever it is."""
     program = Path(sys.argv[0])
     # the interpreter is not resolved: the link to it is what makes it that of a virtual environment
     as_module = [sys.executable, "-m", "macvlan_global"]

@@ -1,4 +1,4 @@
-"""How the driver's log looks: lines of text for the journal, or one JSON object a line."""
+"""Format of the driver's log: lines of text for the journal, or one JSON object a line."""
 
 import json
 import logging

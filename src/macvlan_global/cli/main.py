@@ -6,6 +6,7 @@ on stderr that begins with `macvlan-global:` and says what to do next.
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,12 +16,13 @@ from macvlan_global.errors import MacvlanGlobalError
 PROGRAM = "macvlan-global"
 
 
-def main() -> None:
-    """Run the command line and exit with its code."""
-    flags = plain_flags(sys.argv[1:])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line (the process's own without `arguments`) and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    flags = plain_flags(words)
     try:
         if flags is None:
-            sys.exit(_run_command())
+            sys.exit(_run_command(words))
         config = flags.pop("config", None)
         run_driver(Path(config) if config else None, flags)
     except MacvlanGlobalError as error:
@@ -31,12 +33,12 @@ def main() -> None:
         sys.exit(0)
 
 
-def _run_command() -> int:
+def _run_command(words: list[str]) -> int:
     # imported here: a driver that is started as a machine does it needs none of this
     from macvlan_global.cli.app import Failed, run  # noqa: PLC0415
 
     try:
-        return run(PROGRAM, sys.argv[1:])
+        return run(PROGRAM, words)
     except Failed as failure:
         _fail(failure.message, failure.code)
 

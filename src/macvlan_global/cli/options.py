@@ -1,4 +1,4 @@
-"""What the commands have in common: their flags, and how they find the running driver."""
+"""Flags that commands share, and the client for the running driver."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How answers look: tables as `docker` prints them, pairs, and JSON."""
+"""Rendering of answers: tables as `docker` prints them, pairs, and JSON."""
 
 import sys
 from collections.abc import Iterable, Sequence

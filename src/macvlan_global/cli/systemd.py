@@ -78,7 +78,7 @@ class Installer:
         return self.root == Path("/") and (self.root / RUNNING_MARK).is_dir()
 
     def paths(self) -> dict[str, Path]:
-        """Where the units go, by name."""
+        """The paths of the units, by name."""
         return {name: self.root / FOLDER / name for name in (SOCKET, SERVICE)}
 
     def install(self, texts: Mapping[str, str]) -> Iterator[Step]:

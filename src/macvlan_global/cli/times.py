@@ -1,4 +1,4 @@
-"""Times as people say them."""
+"""Durations and amounts in words."""
 
 _UNITS = (
     ("year", 365 * 86400),
@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long ago something was. A clock that was set back gives no negative times."""
+    """A time in the past, in words. A clock that was set back gives no negative times."""
     return f"{duration(seconds)} ago"
 
 

@@ -1,1 +1,1 @@
-"""What `macvlan-global doctor` looks at, and what it makes of it: facts from the edge, findings from pure functions."""
+"""Diagnosis for `macvlan-global doctor`: facts from the edge, findings from pure functions."""

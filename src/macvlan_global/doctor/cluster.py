@@ -5,7 +5,7 @@ from macvlan_global.doctor.findings import Finding, listed
 
 
 def examine_cluster(facts: ClusterFacts | None) -> list[Finding]:
-    """What is wrong with this host's part in a cluster; nothing in local scope, or if no driver runs."""
+    """Findings about this host's part in a cluster; none in local scope, or if no driver runs."""
     if facts is None:
         return []
     return [*_store(facts), *_problems(facts), *_rights(facts), *_resolver(facts)]

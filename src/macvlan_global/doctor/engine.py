@@ -25,8 +25,8 @@ SOCKET_SETTING = "MACVLAN_GLOBAL_ADMIN_SOCKET="
 
 
 def ask_engine(docker_host: str) -> tuple[EngineFacts, SwarmFacts | None]:
-    """What the engine at `docker_host` (unix:///path or tcp://host:port) says about itself, and about the swarm if it
-    is a manager of one. Never raises."""
+    """Facts of the engine at `docker_host` (unix:///path or tcp://host:port), and of the swarm if it is a manager of
+    one. Never raises."""
     try:
         info = _get(docker_host, "/info")
         facts = _facts(docker_host, info, _get(docker_host, "/plugins"))

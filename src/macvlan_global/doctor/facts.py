@@ -1,4 +1,4 @@
-"""What is known of a host before anything is made of it. Plain values; `gather` fills them in, tests write them down.
+"""Facts about a host, without judgement. Plain values; `gather` fills them in, tests write them down.
 
 A fact that could not be seen is None or "unknown", and says so: that is not the same as "no".
 """
@@ -35,7 +35,7 @@ class KernelFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlatformFacts:
-    """What the host runs on: DMI's vendor and product, and whether this is inside WSL or a container."""
+    """The platform of the host: DMI's vendor and product, and whether this is inside WSL or a container."""
 
     vendor: str = ""
     product: str = ""

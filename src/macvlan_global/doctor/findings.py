@@ -1,4 +1,4 @@
-"""What a finding is."""
+"""Findings of the doctor, and the report of all of them."""
 
 from collections.abc import Iterable
 from typing import Literal

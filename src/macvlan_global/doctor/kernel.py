@@ -26,7 +26,7 @@ def read_kernel(root: Path) -> KernelFacts:
 
 
 def read_platform(root: Path) -> PlatformFacts:
-    """What DMI and the kernel's name tell of the machine underneath."""
+    """The platform, from DMI and the kernel's release."""
     dmi = root / "sys/class/dmi/id"
     return PlatformFacts(
         vendor=_text(dmi / "sys_vendor"),

@@ -10,7 +10,7 @@ MANY_LAYERS = 8
 
 
 def examine_parents(facts: DoctorFacts) -> list[Finding]:
-    """What is wrong with each parent in use, or that it is right; without networks, nothing."""
+    """Findings about each parent in use, "ok" if it is right; none without networks."""
     used: dict[str, list[NetworkFacts]] = {}
     for network in facts.networks:
         used.setdefault(network.parent, []).append(network)
@@ -44,7 +44,7 @@ def _usable(who: str, link: LinkFacts) -> Iterator[Finding]:
 
 
 def _stack(who: str, link: LinkFacts, links: dict[str, LinkFacts]) -> Iterator[Finding]:
-    """What holds for the link and for each link below it."""
+    """Findings about the link and each link below it."""
     for each in _layers(link, links):
         on = "" if each is link else f", on {each.name}"
         if each.wireless:

@@ -1,4 +1,4 @@
-"""What the machine underneath does to frames of containers: the traps of hypervisors and clouds, and how to leave them.
+"""Hypervisors and clouds that drop frames of containers, with the setting that makes them pass.
 
 A macvlan link has a MAC of its own. Many virtual switches deliver only to the MACs that they gave out themselves, so
 containers reach each other on the host and nothing beyond, and no error says so.

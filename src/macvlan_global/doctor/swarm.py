@@ -16,7 +16,7 @@ def is_ours(driver: str) -> bool:
 
 
 def examine_swarm(facts: SwarmFacts | None) -> list[Finding]:
-    """What is wrong with our networks in the swarm, and with the services and nodes that use them."""
+    """Findings about our networks in the swarm, and the services and nodes that use them."""
     if facts is None:
         return []
     if facts.problem:

@@ -35,7 +35,7 @@ KNOWN_MOST = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeFinding:
     """A message for the operator, and when it was true last."""
 
     text: str
@@ -62,8 +62,8 @@ class AddressProbe:
         self._now = now
         # by the network of a pool, whether it is probed: neither ever changes, and most are not
         self._wanted: dict[str, bool] = {}
-        self._found: dict[tuple[str, str], Finding] = {}  # by network and address
-        self._unprobeable: dict[str, Finding] = {}  # by network
+        self._found: dict[tuple[str, str], ProbeFinding] = {}  # by network and address
+        self._unprobeable: dict[str, ProbeFinding] = {}  # by network
 
     async def find_owner(self, pool: PoolRecord, address: Address) -> str:
         """The station on the segment of a pool's network that has an address, in words that follow "in use on the
@@ -87,7 +87,7 @@ class AddressProbe:
         if station is None:
             return ""
         text, owner = _describe(station, parent)
-        _keep(self._found, (network.shared_id, str(address)), Finding(f"{address} {text}", self._now()))
+        _keep(self._found, (network.shared_id, str(address)), ProbeFinding(f"{address} {text}", self._now()))
         return owner
 
     async def problems(self) -> list[str]:
@@ -103,7 +103,7 @@ class AddressProbe:
                 del self._unprobeable[network]
         return [each.text for each in (*self._lately(self._found), *self._lately(self._unprobeable))]
 
-    def _lately(self, findings: Mapping[Any, Finding]) -> list[Finding]:
+    def _lately(self, findings: Mapping[Any, ProbeFinding]) -> list[ProbeFinding]:
         return [each for each in findings.values() if abs(self._now() - each.at) < REMEMBERED_SECONDS]
 
     def _is_wanted(self, network: NetworkRecord) -> bool:
@@ -129,7 +129,7 @@ class AddressProbe:
         before = self._unprobeable.get(network.shared_id)
         if before is None or before.text != text:
             log.warning("%s", text)
-        _keep(self._unprobeable, network.shared_id, Finding(text, self._now()))
+        _keep(self._unprobeable, network.shared_id, ProbeFinding(text, self._now()))
 
 
 def _describe(station: Station, parent: str) -> tuple[str, str]:
@@ -141,7 +141,7 @@ def _describe(station: Station, parent: str) -> tuple[str, str]:
     return f"{text}; remove that device, or exclude the address", f"{station.mac} replies for it on {parent}"
 
 
-def _keep(findings: dict[K, Finding], key: K, finding: Finding) -> None:
+def _keep(findings: dict[K, ProbeFinding], key: K, finding: ProbeFinding) -> None:
     """Keep a finding as the latest; the oldest is forgotten for it."""
     findings.pop(key, None)
     if len(findings) >= REMEMBERED_MOST:

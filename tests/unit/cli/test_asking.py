@@ -1,0 +1,135 @@
+"""Commands that ask a running driver: tables, JSON, errors and exit codes."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from macvlan_global import __version__
+from macvlan_global.kernel.ports import MacvlanSpec
+from tests.unit.running import ENDPOINT, ISOLATED, LAN, Running, running, with_networks
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Running]:
+    """A driver in local scope with two networks and an endpoint."""
+    async with running(tmp_path, capsys) as made:
+        await with_networks(made)
+        yield made
+
+
+async def test_status(daemon: Running) -> None:
+    """The driver, the engine's version and the counts; JSON has them as numbers."""
+    text = (await daemon.cli("status")).text
+    assert f"Driver:     macvlan-global {__version__}, pid " in text
+    assert re.search(r"^Host: +anna$", text, re.MULTILINE)
+    assert re.search(r"^Scope: +local$", text, re.MULTILINE)
+    assert re.search(r"^Engine: +Docker 28.5.2$", text, re.MULTILINE)
+    found = (await daemon.cli("status", "--json")).json
+    assert (found["networks"], found["endpoints"], found["addresses"], found["engine"]) == (2, 1, 4, "28.5.2")
+    assert found["engine_sees_plugin"] is True
+
+
+async def test_networks(daemon: Running) -> None:
+    """A line for each subnet; the parent's state is told, and JSON has the options and the use."""
+    table = [re.split(r" {3,}", line) for line in (await daemon.cli("networks")).text.splitlines()]
+    assert table == [
+        ["NETWORK ID", "NAME", "PARENT", "STATE", "MODE", "ENDPOINTS", "SUBNET", "GATEWAY", "USED"],
+        [ISOLATED[:12], "isolated", "eth2", "down", "private", "0", "10.66.0.0/24", "10.66.0.1", "1 of 254"],
+        [LAN[:12], "lan", "eth1", "up", "bridge", "1", "10.65.0.0/24", "10.65.0.1", "2 of 254"],
+        ["", "fd65::/64", "fd65::1", "1 of 2^64"],
+    ]
+    found = {each["name"]: each for each in (await daemon.cli("networks", "--json")).json}
+    first, second = found["lan"], found["isolated"]
+    assert first["options"] == {"parent": "eth7, eth1"}
+    assert [(each["used"], each["size"]) for each in first["subnets"]] == [(2, 254), (1, 2**64 - 1)]
+    assert (second["parent_state"], second["parent_made"]) == ("down", False)
+
+
+async def test_addresses(daemon: Running) -> None:
+    """By network, in the order of their numbers; of one network if it is named, by name or by id."""
+    found = (await daemon.cli("addresses", "--json")).json
+    holders = {each["address"]: (each["kind"], each["network"], each["holder"], each["host"]) for each in found}
+    assert holders == {
+        "10.65.0.1": ("gateway", "lan", "", "anna"),
+        "10.65.0.9": ("endpoint", "lan", ENDPOINT[:12], "anna"),
+        "fd65::1": ("gateway", "lan", "", "anna"),
+        "10.66.0.1": ("gateway", "isolated", "", "anna"),
+    }
+    table = (await daemon.cli("addresses")).text.splitlines()
+    assert [line.split()[0] for line in table[1:]] == ["10.66.0.1", "10.65.0.1", "10.65.0.9", "fd65::1"]
+    for name in ("isolated", ISOLATED, "2b"):
+        assert [each["address"] for each in (await daemon.cli("addresses", name, "--json")).json] == ["10.66.0.1"]
+
+
+async def test_parents(daemon: Running) -> None:
+    """Each entry has a verdict with its reason; a network without a usable one is told so."""
+    text = (await daemon.cli("parents", "lan")).text
+    assert re.search(r"^Asked for: +parent=eth7, eth1$", text, re.MULTILINE)
+    assert re.search(r"^eth7 +passed over +no such interface$", text, re.MULTILINE)
+    assert re.search(r"^eth1 +chosen +exists", text, re.MULTILINE)
+    assert "eth2; no entry is usable now" in (await daemon.cli("parents", "isolated")).text
+    found = (await daemon.cli("parents", "isolated", "--json")).json
+    assert (found["current"], found["chosen"]) == ("eth2", "")
+
+
+async def test_repair(daemon: Running) -> None:
+    """A dry run changes nothing; then the same correction is done, and nothing is left to correct."""
+    await daemon.kernel.add_macvlan(_stray())
+    planned = (await daemon.cli("repair", "--dry-run")).text
+    assert re.search(r"^DeleteStray +to do +link mg-0123456789ab +no endpoint has it$", planned, re.MULTILINE)
+    assert "mg-0123456789ab" in daemon.kernel.hosted
+    done = (await daemon.cli("repair", "--json")).json
+    strays = [each for each in done["corrections"] if each["action"] == "DeleteStray"]
+    assert [each["subject"] for each in strays] == ["link mg-0123456789ab"]
+    assert "mg-0123456789ab" not in daemon.kernel.hosted
+
+
+async def test_local_scope_has_no_other_hosts(daemon: Running) -> None:
+    """Neither to list nor to remove."""
+    for words in (["hosts"], ["hosts", "remove", "bert"]):
+        done = await daemon.cli(*words)
+        assert (done.code, done.text) == (1, "")
+        assert "this driver runs in local scope and knows no other hosts" in done.error
+
+
+@pytest.mark.parametrize("words", [("parents", "zz"), ("addresses", "zz")])
+async def test_a_network_that_is_not_there(daemon: Running, words: tuple[str, ...]) -> None:
+    """The error names those that are."""
+    done = await daemon.cli(*words)
+    assert (done.code, done.text) == (1, "")
+    assert done.error == "there is no network 'zz' of macvlan-global on this host; there is: isolated, lan"
+
+
+async def test_doctor(daemon: Running, tmp_path: Path) -> None:
+    """Parents and state of the running driver are seen; the exit code says that there is an error."""
+    _host_files(tmp_path)
+    config = tmp_path / "config.toml"
+    config.write_text(f'state_dir = "{daemon.config.state_dir}"\ndocker_host = "unix://{tmp_path}/none.sock"\n')
+    words = ("doctor", "--config", str(config), "--root", str(tmp_path))
+    done = await daemon.cli(*words, "--json")
+    assert done.code == 1
+    found = {each["check"]: each for each in done.json["findings"]}
+    assert found["state"]["level"] == "ok"
+    assert (
+        found["engine"]["seen"]
+        == f"the Docker Engine does not answer: no such file or directory ({tmp_path}/none.sock)"
+    )
+    assert found["kernel"]["seen"] == "the kernel speaks no IPv6, and lan want it"
+    table = (await daemon.cli(*words)).text
+    assert "→ start it (systemctl start docker)" in table
+    assert re.search(r"^\d+ errors?, .*\d+ ok\.$", table, re.MULTILINE)
+
+
+def _stray() -> MacvlanSpec:
+    return MacvlanSpec(name="mg-0123456789ab", parent="eth1", mode="bridge", mac="")
+
+
+def _host_files(root: Path) -> None:
+    """What the kernel shows of a host with macvlan loaded, and eth1."""
+    texts = {"proc/modules": "macvlan 1 0 -\n8021q 1 0 -\ndummy 1 0 -\n", "proc/sys/kernel/osrelease": "6.1-x\n"}
+    texts |= {"sys/class/net/eth1/flags": "0x1003\n", "sys/class/net/eth1/mtu": "1500\n"}
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)

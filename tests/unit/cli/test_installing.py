@@ -1,0 +1,120 @@
+"""`install`, `uninstall` and `dns` below another root, in this process."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from macvlan_global.cli.systemd import SERVICE, SOCKET, WRITTEN_BY_US
+from tests.unit.running import command
+
+UNITS = "etc/systemd/system"
+PLAIN = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3"
+
+
+def test_install_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both units are written once; systemd's part is left to do below another root."""
+    done = command(capsys, "install", "--root", str(tmp_path))
+    assert sorted(each.name for each in (tmp_path / UNITS).iterdir()) == [SERVICE, SOCKET]
+    assert "left to do:    systemctl daemon-reload" in done.text
+    steps = command(capsys, "install", "--root", str(tmp_path), "--json").json["steps"]
+    assert [step["outcome"] for step in steps] == ["unchanged", "unchanged", "left to do", "left to do"]
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The texts of the units are printed instead."""
+    text = command(capsys, "install", "--root", str(tmp_path), "--dry-run").text
+    assert f"would be done: write {tmp_path / UNITS / SOCKET}" in text
+    assert "SocketMode=0600" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_configuration_moves_what_the_units_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The socket, and the folders that the service may write to."""
+    config = tmp_path / "my config.toml"
+    config.write_text('socket = "/run/x.sock"\nstate_dir = "/srv/a 100%"\nstore = "sqlite:///data/a.db"\n')
+    assert command(capsys, "install", "--root", str(tmp_path), "--config", str(config)).code == 0
+    assert "ListenStream=/run/x.sock\n" in (tmp_path / UNITS / SOCKET).read_text()
+    service = (tmp_path / UNITS / SERVICE).read_text()
+    assert 'ReadWritePaths="/srv/a 100%%"\nReadWritePaths=/data\n' in service
+    assert f'serve --config "{config}"\n' in service
+    assert service.startswith(WRITTEN_BY_US)
+    assert sys.executable in service or "macvlan-global" in service
+
+
+def test_a_unit_of_somebody_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither replaced nor removed."""
+    foreign = tmp_path / UNITS / SERVICE
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("[Service]\n")
+    for words in ("install", "uninstall"):
+        done = command(capsys, words, "--root", str(tmp_path))
+        assert (done.code, foreign.read_text()) == (1, "[Service]\n")
+        assert f"{foreign} was not written by `macvlan-global install`; move it away" in done.error
+
+
+def test_uninstall_keeps_the_state_and_purge_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other files in the folder of the state stay in either case."""
+    command(capsys, "install", "--root", str(tmp_path))
+    state = tmp_path / "var/lib/macvlan-global"
+    state.mkdir(parents=True)
+    for name in ("lock", "mine.txt"):
+        (state / name).touch()
+    assert command(capsys, "uninstall", "--root", str(tmp_path)).code == 0
+    assert list((tmp_path / UNITS).iterdir()) == []
+    assert (state / "lock").exists()
+    assert command(capsys, "uninstall", "--root", str(tmp_path), "--purge").code == 0
+    assert [each.name for each in state.iterdir()] == ["mine.txt"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A host's resolv.conf with three nameservers."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/resolv.conf").write_text(PLAIN)
+    return tmp_path
+
+
+def test_the_resolver_is_put_first_and_taken_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each change is shown as lines; a dry run changes nothing, and removing brings back every byte."""
+    dry = command(capsys, "dns", "install", "--dry-run", "--root", str(root)).text
+    assert dry.startswith(f"would change: {root}/etc/resolv.conf\n  + # macvlan-global: begin")
+    assert (root / "etc/resolv.conf").read_text() == PLAIN
+    done = command(capsys, "dns", "install", "--root", str(root)).text
+    assert "\n  + nameserver 127.0.0.153\n" in done
+    (warning,) = [line for line in done.splitlines() if line.startswith("warning: ")]
+    assert "192.0.2.3" in warning
+    again = command(capsys, "dns", "install", "--root", str(root), "--json").json
+    assert (again["changed"], again["diff"]) == (False, [each for each in again["diff"] if each.startswith(" ")])
+    assert "\n  - nameserver 127.0.0.153\n" in command(capsys, "dns", "remove", "--root", str(root)).text
+    assert (root / "etc/resolv.conf").read_text() == PLAIN
+    assert "is right already" in command(capsys, "dns", "remove", "--root", str(root)).text
+
+
+def test_status_of_the_resolver(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether it answers, whether it is installed, and who is asked in which order."""
+    config = root / "config.toml"
+    config.write_text('dns = "127.0.0.154:53"\n')
+    words = ("dns", "status", "--root", str(root), "--config", str(config))
+    text = command(capsys, *words).text
+    assert "Resolver:     127.0.0.154:53\n" in text
+    assert "Installed:    no; run `macvlan-global dns install`\n" in text
+    assert "Nameservers:  192.0.2.1, 192.0.2.2, 192.0.2.3\n" in text
+    command(capsys, "dns", "install", "--root", str(root))
+    found = command(capsys, *words, "--json").json
+    assert (found["installed"], found["nameservers"][0]) == (True, "127.0.0.153")
+    assert found["warnings"][-1] == "127.0.0.153 is installed, and the resolver is on 127.0.0.154; run install again"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [('dns = ""\n', "the resolver is off"), ('dns = "127.0.0.1:5353"\n', "engines ask port 53 only")]
+)
+def test_a_resolver_that_engines_cannot_ask(
+    root: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """It is not installed."""
+    (root / "config.toml").write_text(text)
+    done = command(capsys, "dns", "install", "--root", str(root), "--config", str(root / "config.toml"))
+    assert done.code == 1
+    assert said in done.error
+    assert (root / "etc/resolv.conf").read_text() == PLAIN

@@ -1,0 +1,155 @@
+"""The composition root on doubles: it starts, serves, stops in reverse, and refuses what cannot be."""
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from macvlan_global.config import Config
+from macvlan_global.daemon import Daemon, serve
+from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.store.memory import MemoryStore
+from testkit.rig import Rig
+from tests.unit.running import LAN, Running, running, with_networks
+
+
+async def test_a_start_and_a_stop_leave_no_sockets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sockets are there while it serves, for root only, and gone after it."""
+    async with running(tmp_path, capsys) as daemon:
+        assert await daemon.call("Plugin.Activate") == {"Implements": ["NetworkDriver", "IpamDriver"]}
+        assert Path(daemon.config.socket).stat().st_mode & 0o777 == 0o600
+    assert not Path(daemon.config.socket).exists()
+    assert not Path(daemon.config.admin_socket).exists()
+
+
+async def test_the_state_outlives_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Networks, addresses and the host's id are what they were after a restart."""
+    async with running(tmp_path, capsys) as daemon:
+        await with_networks(daemon)
+        before = (await daemon.cli("addresses", "--json")).json
+        host = (await daemon.cli("status", "--json")).json["host_id"]
+    async with running(tmp_path, capsys) as daemon:
+        after = (await daemon.cli("addresses", "--json")).json
+        assert [each["address"] for each in after] == [each["address"] for each in before]
+        assert (await daemon.cli("status", "--json")).json["host_id"] == host
+
+
+async def test_two_daemons_do_not_share_a_state_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is refused, and the first serves on."""
+    async with running(tmp_path, capsys) as daemon:
+        with pytest.raises(Unavailable, match="another macvlan-global uses the state folder"):
+            async with running(tmp_path, capsys, socket=str(tmp_path / "other.sock")):
+                pass
+        assert (await daemon.cli("status")).code == 0
+
+
+async def test_a_state_folder_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in its place is named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=r"the state folder .*file/state cannot be used"):
+        async with running(tmp_path, capsys, state_dir=str(tmp_path / "file/state")):
+            pass
+
+
+async def test_a_start_that_fails_late_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The metrics' address is in use: the plugin socket is gone, and the folder is free for the next start."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(Unavailable, match=f"metrics cannot be served on {address}"):
+            async with running(tmp_path, capsys, metrics=address):
+                pass
+    assert not (tmp_path / "anna.sock").exists()
+    async with running(tmp_path, capsys) as daemon:
+        assert (await daemon.cli("status")).code == 0
+
+
+async def test_metrics_are_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The counts of networks, endpoints and addresses are there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    async with running(tmp_path, capsys, metrics=address) as daemon:
+        await with_networks(daemon)
+        text = await asyncio.to_thread(_get, address, "/metrics")
+    for what, count in (("networks", 2), ("endpoints", 1), ("addresses", 4)):
+        assert f'macvlan_global_held{{what="{what}"}} {count}.0' in text
+
+
+def _get(address: str, path: str) -> str:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+async def test_sigterm_stops_it(tmp_path: Path) -> None:
+    """`serve` returns, and the socket is gone."""
+    rig = await Rig.build("eth1")
+    config = Config(
+        socket=str(tmp_path / "a.sock"), admin_socket=str(tmp_path / "b.sock"), state_dir=str(tmp_path), dns=""
+    )
+    serving = asyncio.ensure_future(serve(Daemon(config, kernel=rig.kernel, engine=rig.engine)))
+    async with asyncio.timeout(20):
+        while not Path(config.admin_socket).exists():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    assert not Path(config.socket).exists()
+
+
+async def test_two_hosts_of_a_cluster_see_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are in the list of hosts, and an address of one is seen by the other with its host."""
+    store = MemoryStore()
+    async with (
+        running(tmp_path, capsys, name="anna", shared=store.client()) as anna,
+        running(tmp_path, capsys, name="bert", shared=store.client()) as bert,
+    ):
+        await with_networks(anna)
+        await _until_hosts(bert, {"anna", "bert"})
+        table = (await bert.cli("hosts")).text
+        assert [line.split()[:2] for line in table.splitlines()[1:]] == [["anna", "up"], ["bert", "up"]]
+        found = (await bert.cli("addresses", "--json")).json
+        assert ("10.65.0.9", "anna") in {(each["address"], each["host"]) for each in found}
+        status = await anna.cli("status")
+        assert "Scope:      global" in status.text
+        assert "Hosts:      anna, bert" in status.text
+        assert [each["cluster"] for each in (await anna.cli("networks", "--json")).json if each["id"] == LAN] != [""]
+
+
+async def test_a_living_host_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused by name; one that stopped is forgotten with its addresses."""
+    store = MemoryStore()
+    async with running(tmp_path, capsys, name="anna", shared=store.client()) as anna:
+        async with running(tmp_path, capsys, name="bert", shared=store.client()) as bert:
+            await with_networks(bert)
+            await _until_hosts(anna, {"anna", "bert"})
+            refused = await anna.cli("hosts", "remove", "bert")
+            assert refused.code == 1
+            assert "bert" in refused.error
+        await _until_hosts(anna, {"anna"})
+        removed = (await anna.cli("hosts", "remove", "bert", "--force", "--json")).json
+        assert removed["given_back"] == ["10.65.0.9"]
+        assert (await anna.cli("hosts", "remove", "nobody")).code == 1
+
+
+async def test_a_name_that_a_living_host_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second host with it does not start."""
+    store = MemoryStore()
+    async with running(tmp_path, capsys, name="anna", shared=store.client()):
+        with pytest.raises(Conflict, match="anna"):
+            async with running(tmp_path, capsys, name="other", shared=store.client(), host_name="anna"):
+                pass
+
+
+async def _until_hosts(daemon: Running, names: set[str]) -> None:
+    async with asyncio.timeout(20):
+        while set((await daemon.cli("status", "--json")).json["hosts"]) != names:  # noqa: ASYNC110 - each look is a command
+            await asyncio.sleep(0)
