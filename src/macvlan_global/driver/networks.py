@@ -19,7 +19,7 @@ from macvlan_global.driver.requests import (
     refuse_in_swarm,
     refuse_other_ipam,
 )
-from macvlan_global.driver.swarm_ipv6 import address_beside, subnet_beside
+from macvlan_global.driver.swarm_ipv6 import derived_address, derived_subnet
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder
@@ -81,8 +81,8 @@ class Networks:
         """
         options = self.options_of(wanted, strict=strict)
         async with self._deciding, Undo(f"create network {wanted.id[:12]}") as undo:
-            beside = subnet_beside(options) if self._swarm else []
-            given = [each.subnet for each in wanted.subnets] + [each.subnet for each in beside]
+            derived = derived_subnet(options) if self._swarm else []
+            given = [each.subnet for each in wanted.subnets] + [each.subnet for each in derived]
             subnets = [parse_subnet(each, "--subnet") for each in given]
             before = await self._tables.networks.get(wanted.id)
             joined = self._claims.joined([str(each) for each in subnets])
@@ -111,7 +111,7 @@ class Networks:
             claimed = [await self._claim_subnet(record.shared_id, each) for each in wanted.subnets]
             if parent and await self._owned.ensure(parent) and before is None:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
-            record = msgspec.structs.replace(record, subnets=[*claimed, *beside])
+            record = msgspec.structs.replace(record, subnets=[*claimed, *derived])
             await self._tables.networks.put(record, wanted.id)
             self._claims.end_joining(record.shared_id)
         if wrong := self.wrong_with(record):
@@ -192,7 +192,7 @@ class Networks:
             return str(error)
         return ""
 
-    async def address_beside(self, network_id: str, address: str) -> str:
+    async def derived_address(self, network_id: str, address: str) -> str:
         """The IPv6 address (CIDR) that the driver adds in a swarm to an IPv4 address of a network; "" if none.
 
         Raises:
@@ -200,7 +200,7 @@ class Networks:
         """
         network = await self.get(network_id)
         subnet = self.options_of(network).ipv6_subnet if self._swarm else None
-        return address_beside(subnet, address) if subnet else ""
+        return derived_address(subnet, address) if subnet else ""
 
     async def all(self) -> list[NetworkRecord]:
         """Every network of this host."""

@@ -1,4 +1,4 @@
-"""A network as Docker asks for it, and what of that is refused before anything is touched. Pure."""
+"""A CreateNetwork request, and the checks that refuse it before anything is changed. Pure."""
 
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ PROBE_IN_SWARM = (
 
 @dataclass(frozen=True, slots=True)
 class SubnetRequest:
-    """A subnet as Docker hands it over. `space` is the engine's address space; gateway and aux may carry a prefix."""
+    """A subnet of the request, CIDR. `space` is the address space; gateway and aux addresses may carry a prefix."""
 
     space: str
     subnet: str
@@ -30,7 +30,7 @@ class SubnetRequest:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRequest:
-    """A network as Docker asks for it."""
+    """A CreateNetwork request. `id` is the engine's, `options` the user's `-o` as given."""
 
     id: str
     options: dict[str, str]
@@ -39,26 +39,26 @@ class NetworkRequest:
 
 
 def refuse_in_swarm(network: NetworkRecord) -> None:
-    """Refuse a container for what would have kept a network from being made elsewhere.
+    """Check in a swarm, at Join, for which outside a swarm CreateNetwork is refused.
 
     Raises:
-        Invalid: an option cannot be.
-        Conflict: addresses would not be unique.
+        Invalid: an option is unknown or malformed, or does not work in a swarm.
+        Conflict: IPv6 addresses would not be unique in the swarm.
     """
     options = parse_options(network.options)
     if options.probe:
         raise Invalid(PROBE_IN_SWARM)
-    # the option brings one, and the other ones are the engine's
+    # -o ipv6-subnet adds one; any other IPv6 subnet is the engine's
     if sum(":" in each.subnet for each in network.subnets) > bool(options.ipv6_subnet):
         raise Conflict(IPV6_IN_SWARM)
     refuse_gateway_of_a_container(options, network.subnets)
 
 
 def refuse_for_swarm_only(options: NetworkOptions) -> None:
-    """Where no managers give the addresses, the engine has flags for both families.
+    """Check outside a swarm that no option is for swarms only: the engine has flags for both address families.
 
     Raises:
-        Invalid: an option is for networks of a swarm; the text has the flags.
+        Invalid: `ipv6-subnet` is given; the text has the flags that work.
     """
     if options.ipv6_subnet:
         gateway = f" --gateway {options.ipv6_gateway}" if options.ipv6_gateway else ""
@@ -68,32 +68,32 @@ def refuse_for_swarm_only(options: NetworkOptions) -> None:
         )
 
 
-def refuse_other_ipam(wanted: NetworkRequest) -> None:
-    """No other IPAM driver gives addresses that are unique in the cluster.
+def refuse_other_ipam(request: NetworkRequest) -> None:
+    """Check in global scope that the pools are ours: no other IPAM driver has cluster-wide unique addresses.
 
     Raises:
-        Invalid: another one gave the pools; the text is the command that works.
+        Invalid: another IPAM driver gave the pools; the text is the command that works.
     """
-    if wanted.subnets and all(each.space == DEFAULT_SPACE for each in wanted.subnets):
+    if request.subnets and all(each.space == DEFAULT_SPACE for each in request.subnets):
         return
     words = ["docker network create -d macvlan-global --ipam-driver macvlan-global"]
-    for each in wanted.subnets:
+    for each in request.subnets:
         words.append(f"--subnet={each.subnet}")
         words += [f"--gateway={each.gateway.partition('/')[0]}"] if each.gateway else []
         words += [f'--aux-address="{name}={text.partition("/")[0]}"' for name, text in each.aux.items()]
-    words += ["--internal"] if wanted.internal else []
-    words += [f'-o {key}="{value}"' for key, value in wanted.options.items()]
+    words += ["--internal"] if request.internal else []
+    words += [f'-o {key}="{value}"' for key, value in request.options.items()]
     raise Invalid(
         "in global scope addresses come from our own IPAM driver, for no other knows those of the other hosts; use: "
         + " ".join([*words, "NAME"])
     )
 
 
-def refuse_blind_probe(wanted: NetworkRequest) -> None:
-    """Another IPAM driver does not ask us before it gives an address to a container.
+def refuse_blind_probe(request: NetworkRequest) -> None:
+    """Check for `probe` that the pools are ours: addresses of another IPAM driver never pass our probe.
 
     Raises:
-        Invalid: another one gave the pools.
+        Invalid: another IPAM driver gave the pools.
     """
-    if any(each.space != DEFAULT_SPACE for each in wanted.subnets):
+    if any(each.space != DEFAULT_SPACE for each in request.subnets):
         raise Invalid("-o probe=true works with our own IPAM driver: add --ipam-driver macvlan-global")

@@ -1,8 +1,8 @@
-"""IPv6 beside the IPv4 of a swarm: an address that follows from the one that the managers gave. Pure.
+"""Derived IPv6 in a swarm: a container's IPv6 address is computed from the IPv4 address that the managers gave. Pure.
 
 A swarm's managers give IPv4 addresses only, each to one container of the swarm. Its 32 bits at the end of a prefix make
-an IPv6 address that only this container can have, and nobody needs to be asked for it, on any node. `fd00:65::/64`
-and `10.65.0.11` make `fd00:65::a41:b`, which may be written `fd00:65::10.65.0.11` too (RFC 4291 section 2.2).
+an IPv6 address that is unique in the swarm too, without coordination between nodes. `fd00:65::/64` and `10.65.0.11`
+give `fd00:65::a41:b`, also written `fd00:65::10.65.0.11` (RFC 4291 section 2.2).
 """
 
 from collections.abc import Iterable
@@ -16,26 +16,26 @@ from macvlan_global.subnets import parse_address, parse_subnet, with_prefix
 _IPV4_BITS = 32
 
 
-def address_beside(subnet: IPv6Network, address: str) -> str:
-    """The IPv6 address, with its prefix, of who has this IPv4 address (CIDR or bare); "" for who has none."""
+def derived_address(subnet: IPv6Network, address: str) -> str:
+    """The derived IPv6 address (CIDR) of an IPv4 address (CIDR or bare); "" for "" and for an IPv6 address."""
     given = parse_address(address, "address") if address else None
     if not isinstance(given, IPv4Address):
         return ""
     return with_prefix(IPv6Address(int(subnet.network_address) | int(given)), subnet)
 
 
-def subnet_beside(options: NetworkOptions) -> list[SubnetRecord]:
-    """The subnet that the options add to those of the engine, if they do. Nobody's pool: nothing is taken from it."""
+def derived_subnet(options: NetworkOptions) -> list[SubnetRecord]:
+    """The subnet of `-o ipv6-subnet`, if given: not a pool, as its addresses are derived and not allocated."""
     if options.ipv6_subnet is None:
         return []
     return [SubnetRecord(space="", subnet=str(options.ipv6_subnet), gateway=options.ipv6_gateway)]
 
 
 def refuse_gateway_of_a_container(options: NetworkOptions, subnets: Iterable[SubnetRecord]) -> None:
-    """The gateway must not be the address that follows from one that a container may be given.
+    """Check that the IPv6 gateway is not derived from an IPv4 address that a container may get.
 
     Raises:
-        Invalid: it is; the text names both, and one that is not.
+        Invalid: it is; the text names both addresses, and a gateway that works.
     """
     if options.ipv6_subnet is None or not options.ipv6_gateway:
         return

@@ -1,6 +1,6 @@
-"""An undo stack: what was done is undone in reverse when a later step fails.
+"""Undo stack: steps are undone in reverse when a later one fails.
 
-An undo that fails is logged and the others still run: the repair at the next start finds what is left.
+A failing undo is logged and the others still run: reconciliation at the next start finds what is left.
 """
 
 import logging
@@ -12,18 +12,18 @@ log = logging.getLogger(__name__)
 
 
 class Undo:
-    """`async with Undo("create network N") as undo:` do a step, then `undo.push("its name", how to undo it)`.
+    """Steps of one request: `async with Undo("create network N") as undo:`, do a step, `undo.push("its record", drop)`.
 
-    Leaving the block by an exception (cancellation included) undoes every step; leaving it normally keeps them.
+    An exception (cancellation included) that leaves the block undoes every step; a normal end keeps them.
     """
 
-    def __init__(self, what: str) -> None:
-        """`what` is named in the log."""
-        self._what = what
+    def __init__(self, operation: str) -> None:
+        """`operation` is its name in the log."""
+        self._operation = operation
         self._steps: list[tuple[str, Callable[[], Awaitable[object]]]] = []
 
     def push(self, name: str, undo: Callable[[], Awaitable[object]]) -> None:
-        """Remember how to undo the step that was just done."""
+        """Add the undo of the step just done."""
         self._steps.append((name, undo))
 
     async def __aenter__(self) -> Self:
@@ -40,4 +40,4 @@ class Undo:
             try:
                 await undo()
             except Exception:  # a bug in one undo must not keep the others from running
-                log.exception("%s failed (%s), and so did undoing %s", self._what, error, name)
+                log.exception("%s failed (%s), and so did undoing %s", self._operation, error, name)

@@ -1,4 +1,4 @@
-"""Bytes to messages and back. Pure."""
+"""JSON codec of the plugin protocol. Pure."""
 
 from typing import TypeVar
 
@@ -15,10 +15,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def decode(body: bytes, kind: type[M]) -> M:
-    """Read a request. An empty body is fine only for a request with nothing in it.
+    """Decode a request. The body may be empty only for requests without content.
 
     Raises:
-        Invalid: not JSON, or not of this shape; the text says where.
+        Invalid: not JSON, or not of this type; the text names the place.
     """
     if kind is Empty:
         return kind()
@@ -31,10 +31,10 @@ def decode(body: bytes, kind: type[M]) -> M:
 
 
 def encode(message: Message) -> bytes:
-    """Write a reply."""
+    """Encode a reply."""
     return _encode(message)
 
 
 def encode_error(text: str, *, ipam: bool) -> bytes:
-    """Write an error where the engine looks for it: `Error` of an IPAM driver, `Err` of a network driver."""
+    """Encode an error: as `Error` for the IPAM driver, `Err` for the network driver."""
     return _encode({"Error" if ipam else "Err": text})

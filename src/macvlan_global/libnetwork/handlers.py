@@ -1,4 +1,11 @@
-"""Messages to calls of the driver and back: the path table, and nothing else. No handler calls the engine's API."""
+"""Docker's plugin protocol: the table of paths, and a handler for each that turns a request into a call of the driver.
+
+The engine speaks it in HTTP over a unix socket: `NetworkDriver.*` for networks and endpoints, `IpamDriver.*` for pools
+and addresses. `docker run` is RequestAddress, CreateEndpoint, Join and ProgramExternalConnectivity; `docker stop` is
+Leave, DeleteEndpoint and ReleaseAddress. The engine repeats a request whose connection broke, so the driver's methods
+may all be repeated. Handlers check ids and the shape of options, and nothing else. None calls the engine's API: the
+engine may hold the lock that its answer needs.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -35,17 +42,17 @@ class Route:
 
 
 class Handlers:
-    """The two drivers behind one socket."""
+    """Handlers of the network driver and the IPAM driver, which share a socket."""
 
     def __init__(self, driver: Driver, *, swarm: bool = False) -> None:
-        """Translate for this driver. In a `swarm` the engines share networks and addresses among themselves."""
+        """Call this driver. In a `swarm` the engines share networks and addresses among themselves."""
         self._swarm = swarm
         self._networks = driver.networks
         self._endpoints = driver.endpoints
         self._ipam = driver.ipam
 
     def routes(self) -> dict[str, Route]:
-        """Every path of the protocol. Anything else is a 404, which the engine knows how to take."""
+        """Routes by path. The engine takes the 404 of any other path as a method that is not implemented."""
         return {
             "/Plugin.Activate": Route(m.Empty, self._activate),
             "/NetworkDriver.GetCapabilities": Route(m.Empty, self._network_capabilities),
@@ -80,30 +87,30 @@ class Handlers:
     # ---------------------------------------------------------- network driver
 
     async def _network_capabilities(self, _request: m.Empty) -> m.NetworkCapabilities:
-        # local scope with global connectivity: outside a swarm the engine shares nothing, we do
+        # local scope with global connectivity: outside a swarm the engine distributes nothing, this driver does
         return m.NetworkCapabilities(scope="global" if self._swarm else "local", connectivity_scope="global")
 
     async def _gateway_check(self, _request: m.GwAllocCheck) -> m.GwAllocAnswer:
-        # as the built-in macvlan driver does since engine 29: no gateway given, none invented
+        # like the built-in macvlan driver since engine 29: without --gateway, none is allocated
         return m.GwAllocAnswer(skip_ipv4=True, skip_ipv6=True)
 
     async def _allocate_network(self, request: m.AllocateNetwork) -> m.AllocatedNetwork:
-        # what is not handed back here, no node of the swarm ever sees
+        # nodes of the swarm get the options of this reply, and no others
         return m.AllocatedNetwork(options=request.options or {})
 
     async def _create_network(self, request: m.CreateNetwork) -> m.Empty:
         options = request.options or {}
-        wanted = NetworkRequest(
+        network = NetworkRequest(
             id=_identifier("NetworkID", request.network_id),
             options=_user_options(options.get(GENERIC)),
-            internal=options.get(INTERNAL) in (True, "true"),  # not a set: what is asked for may be a list
+            internal=options.get(INTERNAL) in (True, "true"),  # not a set: the value may be a list
             subnets=tuple(
                 SubnetRequest(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
                 for data in (*(request.ipv4_data or ()), *(request.ipv6_data or ()))
                 if data.pool
             ),
         )
-        await self._networks.create(wanted)
+        await self._networks.create(network)
         return m.Empty()
 
     async def _delete_network(self, request: m.NetworkOnly) -> m.Empty:
@@ -111,19 +118,18 @@ class Handlers:
         return m.Empty()
 
     async def _create_endpoint(self, request: m.CreateEndpoint) -> m.CreatedEndpoint:
-        asked = request.interface or m.Interface()
+        given = request.interface or m.Interface()
         network, endpoint = _ids(request)
-        added = ""
-        if self._swarm and not asked.address_ipv6:
-            added = await self._networks.address_beside(network, asked.address)
+        derived = ""
+        if self._swarm and not given.address_ipv6:
+            derived = await self._networks.derived_address(network, given.address)
         options = parse_endpoint_options(request.options or {})
-        wanted = EndpointRequest(
-            network, endpoint, asked.address, asked.address_ipv6 or added, asked.mac_address, options
+        mac = await self._endpoints.create(
+            EndpointRequest(network, endpoint, given.address, given.address_ipv6 or derived, given.mac_address, options)
         )
-        mac = await self._endpoints.create(wanted)
-        if asked.mac_address and not added:
+        if given.mac_address and not derived:
             return m.CreatedEndpoint()
-        return m.CreatedEndpoint(interface=m.Added(mac_address="" if asked.mac_address else mac, address_ipv6=added))
+        return m.CreatedEndpoint(interface=m.Added(mac_address="" if given.mac_address else mac, address_ipv6=derived))
 
     async def _oper_info(self, request: m.EndpointOnly) -> m.OperInfo:
         endpoint = await self._endpoints.get(*_ids(request))
@@ -140,8 +146,8 @@ class Handlers:
 
     async def _join(self, request: m.Join) -> m.JoinReply:
         joined = await self._endpoints.join(*_ids(request), request.sandbox_key)
-        # a link that is in the container already is none that the engine should look for. It keeps the name as the
-        # prefix: engine 20.10 reads what is behind that as a number when it finds the link again after a restart
+        # without `src_name` the engine moves no link: a direct one is in the container already. The prefix is its name:
+        # engine 20.10 reads the rest of the name as a number when it finds the link again after a restart
         name = m.InterfaceName(src_name="" if joined.ifname else joined.link, dst_prefix=joined.ifname or "eth")
         return m.JoinReply(
             interface_name=name,

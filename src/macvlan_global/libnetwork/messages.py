@@ -1,4 +1,4 @@
-"""Requests and replies, one type each, with the names that are on the wire. Unknown keys are ignored.
+"""Requests and replies of the plugin protocol, one type each. Unknown keys are ignored.
 
 Go writes an absent list or map as null, so every field that holds one may be None.
 """
@@ -9,15 +9,15 @@ import msgspec
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """Base of every message: fields are spelt in PascalCase on the wire."""
+    """Base of every message. Keys are the field names in PascalCase."""
 
 
 class Empty(Message, frozen=True, kw_only=True):
-    """A request with nothing in it, or the reply `{}`."""
+    """A request without content, or the reply `{}`."""
 
 
 class NetworkCapabilities(Message, frozen=True, kw_only=True):
-    """Reply of NetworkDriver.GetCapabilities. `Scope` is what the engine shows in `docker network ls`."""
+    """Reply of NetworkDriver.GetCapabilities. `scope` is the SCOPE column of `docker network ls`."""
 
     scope: str
     connectivity_scope: str
@@ -25,19 +25,19 @@ class NetworkCapabilities(Message, frozen=True, kw_only=True):
 
 
 class Activation(Message, frozen=True, kw_only=True):
-    """Reply of Plugin.Activate: the kinds of driver behind this socket."""
+    """Reply of Plugin.Activate: the driver interfaces that this socket serves."""
 
     implements: list[str]
 
 
 class GwAllocCheck(Message, frozen=True, kw_only=True):
-    """Before a network is created (engine 28 and newer): does it need a gateway address?"""
+    """Sent before a network is created (engine 28 and newer): whether it needs a gateway address."""
 
     options: dict[str, Any] | None = None
 
 
 class GwAllocAnswer(Message, frozen=True, kw_only=True):
-    """True: do not ask the IPAM driver for a gateway that the user did not give."""
+    """Reply of GwAllocCheck. True: request no gateway address from the IPAM driver unless the user gave one."""
 
     skip_ipv4: bool = msgspec.field(name="SkipIPv4")
     skip_ipv6: bool = msgspec.field(name="SkipIPv6")
@@ -62,7 +62,7 @@ class CreateNetwork(Message, frozen=True, kw_only=True):
 
 
 class AllocateNetwork(Message, frozen=True, kw_only=True):
-    """Swarm manager only: a network is made for the whole swarm."""
+    """Sent on a swarm manager only: a network is created for the whole swarm."""
 
     network_id: str = msgspec.field(name="NetworkID")
     options: dict[str, str] | None = None
@@ -71,7 +71,7 @@ class AllocateNetwork(Message, frozen=True, kw_only=True):
 
 
 class AllocatedNetwork(Message, frozen=True, kw_only=True):
-    """The options that every node will get in CreateNetwork."""
+    """Reply of AllocateNetwork: the options that each node gets in CreateNetwork."""
 
     options: dict[str, str]
 
@@ -83,7 +83,7 @@ class NetworkOnly(Message, frozen=True, kw_only=True):
 
 
 class Interface(Message, frozen=True, kw_only=True):
-    """Addresses in CIDR form and a MAC, each "" if not given."""
+    """Addresses in CIDR form and a MAC, each "" if absent."""
 
     address: str = ""
     address_ipv6: str = msgspec.field(name="AddressIPv6", default="")
@@ -91,7 +91,7 @@ class Interface(Message, frozen=True, kw_only=True):
 
 
 class CreateEndpoint(Message, frozen=True, kw_only=True):
-    """`interface` holds what the IPAM driver or the user chose."""
+    """`interface` holds the addresses and the MAC chosen by the IPAM driver or the user."""
 
     network_id: str = msgspec.field(name="NetworkID")
     endpoint_id: str = msgspec.field(name="EndpointID")
@@ -100,8 +100,8 @@ class CreateEndpoint(Message, frozen=True, kw_only=True):
 
 
 class Added(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """What we add to an interface, "" for nothing. What was supplied must not be echoed: the engine refuses that.
-    `address_ipv6` in CIDR form."""
+    """MAC and IPv6 address (CIDR) that the driver chose, "" for none. A value of the request must not be repeated here:
+    the engine refuses that."""
 
     mac_address: str = ""
     address_ipv6: str = msgspec.field(name="AddressIPv6", default="")
@@ -153,14 +153,14 @@ class JoinReply(Message, frozen=True, kw_only=True):
 
 
 class Discovery(Message, frozen=True, kw_only=True):
-    """DiscoverNew, DiscoverDelete: a node of a swarm came or went."""
+    """DiscoverNew, DiscoverDelete: a node joined or left the swarm."""
 
     discovery_type: int = 0
     discovery_data: dict[str, Any] | None = None
 
 
 class IpamCapabilities(Message, frozen=True, kw_only=True):
-    """Reply of IpamDriver.GetCapabilities. We keep our own state, so the engine need not replay requests."""
+    """Reply of IpamDriver.GetCapabilities. The engine need not replay requests: the driver has its own state."""
 
     requires_mac_address: bool = msgspec.field(name="RequiresMACAddress", default=False)
     requires_request_replay: bool = False
@@ -198,7 +198,7 @@ class PoolOnly(Message, frozen=True, kw_only=True):
 
 
 class RequestAddress(Message, frozen=True, kw_only=True):
-    """`address` "" means any. `options` tell whether a gateway is wanted."""
+    """`address` "" means any. `options` say whether it is for a gateway."""
 
     pool_id: str = msgspec.field(name="PoolID")
     address: str = ""

@@ -17,7 +17,7 @@ CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 
 
 class PluginServer:
-    """Answers the engine. Whatever it asks is logged with what came of it and how long it took."""
+    """Serves the routes. Each request is logged with its outcome and duration."""
 
     def __init__(self, routes: dict[str, Route], metrics: Metrics) -> None:
         """Serve these paths."""
@@ -27,7 +27,7 @@ class PluginServer:
 
     async def start(self, listener: socket.socket) -> None:
         """Begin to serve on a listening unix socket."""
-        # without the application of aiohttp, whose router and signals cost more than all that is done here
+        # no aiohttp.web.Application: its router and signals cost more than a whole request here
         server = web.Server(self._answer, access_log=None)
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=10)
         await self._runner.setup()

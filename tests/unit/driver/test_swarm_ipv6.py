@@ -1,4 +1,4 @@
-"""IPv6 beside the IPv4 of a swarm: which address follows from which, and what cannot be."""
+"""Derived IPv6 in a swarm: the address of each container, and the options that are refused."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Interface, IPv6Network
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from macvlan_global.attach.options import MAX_IPV6_PREFIX, NOT_FOR_CONTAINERS, parse_options
 from macvlan_global.driver.requests import refuse_for_swarm_only
-from macvlan_global.driver.swarm_ipv6 import address_beside, refuse_gateway_of_a_container, subnet_beside
+from macvlan_global.driver.swarm_ipv6 import derived_address, derived_subnet, refuse_gateway_of_a_container
 from macvlan_global.errors import Invalid
 from macvlan_global.store.records import SubnetRecord
 
@@ -21,7 +21,7 @@ def _options(**more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("subnet", "address", "beside"),
+    ("subnet", "address", "derived"),
     [
         ("fd00:65::/64", "10.65.0.11/24", "fd00:65::a41:b/64"),
         ("fd00:65::/64", "10.65.0.11", "fd00:65::a41:b/64"),
@@ -31,9 +31,9 @@ def _options(**more: str) -> dict[str, str]:
         ("fd00:65::/64", "fd00:65::9/64", ""),
     ],
 )
-def test_the_address_ends_with_the_32_bits(subnet: str, address: str, beside: str) -> None:
+def test_the_address_ends_with_the_32_bits(subnet: str, address: str, derived: str) -> None:
     """Whatever the prefix, and with it; who has no IPv4 address gets none."""
-    assert address_beside(IPv6Network(subnet), address) == beside
+    assert derived_address(IPv6Network(subnet), address) == derived
 
 
 @given(
@@ -44,7 +44,7 @@ def test_the_address_ends_with_the_32_bits(subnet: str, address: str, beside: st
 def test_two_addresses_are_never_one(length: int, bits: int, addresses: list[IPv4Address]) -> None:
     """Different IPv4 addresses give different IPv6 addresses, all inside the subnet."""
     subnet = IPv6Network((bits >> 128 - length << 128 - length, length))
-    found = {IPv6Interface(address_beside(subnet, str(each))) for each in addresses}
+    found = {IPv6Interface(derived_address(subnet, str(each))) for each in addresses}
     assert len(found) == 2
     assert all(each.network == subnet for each in found)
 
@@ -80,8 +80,8 @@ def test_what_cannot_be_is_refused(given: Mapping[str, str], said: str) -> None:
 def test_a_gateway_that_no_container_can_be(gateway: str) -> None:
     """Below or above all IPv4 addresses, the IPv4 gateway's own, or that of an address outside the network."""
     options = parse_options(_options(ipv6_gateway=gateway))
-    refuse_gateway_of_a_container(options, [LAN, *subnet_beside(options)])
-    assert [each.gateway for each in subnet_beside(options)] == [options.ipv6_gateway]
+    refuse_gateway_of_a_container(options, [LAN, *derived_subnet(options)])
+    assert [each.gateway for each in derived_subnet(options)] == [options.ipv6_gateway]
 
 
 def test_a_gateway_that_a_container_may_be() -> None:
@@ -94,4 +94,4 @@ def test_elsewhere_the_engine_has_flags_for_it() -> None:
     """The refusal is the flags, with the values that were given."""
     with pytest.raises(Invalid, match=r"use --ipv6 --subnet fd00:65::/64 --gateway fd00:65::1$"):
         refuse_for_swarm_only(parse_options(_options(ipv6_gateway="fd00:65::1")))
-    assert subnet_beside(parse_options({"parent": "eth0"})) == []
+    assert derived_subnet(parse_options({"parent": "eth0"})) == []
