@@ -213,7 +213,7 @@ class FakeDocker:
             raise Conflict(f"the Docker Engine refuses: network with name {network.name} already exists")
         if network.driver == OURS and self.driver_runs:
             record = NetworkRecord(
-                id=network.id, name=network.name, cluster=cluster, options=network.options, at=self._now()
+                id=network.id, name=network.name, cluster=cluster, given=network.options, at=self._now()
             )
             await self.tables.networks.put(record, network.id)
         self._networks[network.name] = network

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.endpoints import EndpointRequest, JoinResult
-from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
+from macvlan_global.driver.endpoints import JoinResult
+from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
 from macvlan_global.engine.ports import (
     EngineContainer,
     EngineEndpoint,
@@ -250,7 +250,7 @@ class FakeEngine:
         for label, address in subnet.aux.items():
             aux[label] = await self._driver.ipam.request_address(pool, address)
             held.append((pool, aux[label]))
-        return SubnetRequest(DEFAULT_SPACE, cidr, gateway, aux)
+        return SubnetRequest.read(DEFAULT_SPACE, cidr, gateway, aux)
 
     async def _start(
         self,
@@ -267,7 +267,7 @@ class FakeEngine:
             if pool:
                 got[version] = await self._driver.ipam.request_address(pool, wish)
                 addresses.append((pool, got[version]))
-        wanted = EndpointRequest(self.id_of(network), endpoint, got[4], got[6], mac)
+        wanted = EndpointRequest.read(self.id_of(network), endpoint, got[4], got[6], mac)
         mac = await self._driver.endpoints.create(wanted)
         sandbox = f"/run/docker/netns/{engine_id(name)[:12]}"
         if self.early:
@@ -304,8 +304,8 @@ class FakeEngine:
 
 
 def _seen(wanted: SubnetRequest) -> EngineSubnet:
-    aux = {label: _bare(address) for label, address in wanted.aux.items()}
-    return EngineSubnet(wanted.subnet, "", _bare(wanted.gateway), aux)
+    aux = {label: str(address) for label, address in wanted.aux.items()}
+    return EngineSubnet(str(wanted.subnet), "", str(wanted.gateway or ""), aux)
 
 
 def _bare(address: str) -> str:

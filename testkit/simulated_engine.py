@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.endpoints import EndpointRequest
-from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
+from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
@@ -64,9 +63,9 @@ class SimulatedEngine(FakeEngine):
             raise
         for each in wanted:
             for address in filter(None, (each.gateway, *each.aux.values())):
-                self._note("fix", begun, "ok", cluster or network, address)
+                self._note("fix", begun, "ok", cluster or network, str(address))
         seen = [
-            EngineSubnet(had.subnet, asked.range, _bare(had.gateway), {key: _bare(x) for key, x in had.aux.items()})
+            EngineSubnet(str(had.subnet), asked.range, str(had.gateway or ""), {k: str(x) for k, x in had.aux.items()})
             for had, asked in zip(wanted, subnets, strict=True)
         ]
         self._networks[name] = EngineNetwork(
@@ -136,7 +135,7 @@ class SimulatedEngine(FakeEngine):
                 got.append((pool, address))
                 legs.append(_bare(address))
             v4, v6 = (next((each for _, each in got if (":" in each) == six), "") for six in (False, True))
-            await self._create_endpoint(EndpointRequest(here, endpoint, v4, v6), got)
+            await self._create_endpoint(EndpointRequest.read(here, endpoint, v4, v6), got)
             created = True
             sandbox = f"/run/netns/{endpoint[:12]}"
             joined = await self._host.call(lambda driver: driver.endpoints.join(here, endpoint, sandbox))
@@ -301,7 +300,7 @@ class SimulatedEngine(FakeEngine):
             if asked:
                 own[label] = await self._own_address(pool, asked, gateway=not label)
                 held.append((pool, own[label]))
-        return SubnetRequest(DEFAULT_SPACE, cidr, own.pop("", ""), own)
+        return SubnetRequest.read(DEFAULT_SPACE, cidr, own.pop("", ""), own)
 
     async def _own_address(self, pool: str, asked: str, *, gateway: bool) -> str:
         return await self._host.call(lambda driver: driver.ipam.request_address(pool, asked, gateway=gateway))

@@ -9,11 +9,11 @@ import pytest
 import typer
 from typer.main import get_command
 
-from macvlan_global.attach.options import KEYS
 from macvlan_global.cli.app import app
 from macvlan_global.config import ENVIRONMENT_PREFIX, FLAGS, AutoPoolConfig, Config
 from macvlan_global.ipam.pool_id import SPACE_OPTION
 from macvlan_global.metrics import Metrics
+from macvlan_global.options.network import KEYS
 from tests.docs.error_texts import all_texts, error_texts
 
 ROOT = Path(__file__).parents[2]

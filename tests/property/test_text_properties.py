@@ -5,10 +5,10 @@ from ipaddress import ip_network
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from macvlan_global.attach.options import parse_options
 from macvlan_global.errors import Invalid
 from macvlan_global.kernel.names import mac_from_address, parse_mac, random_mac
 from macvlan_global.kernel.ports import LinkFact, RouteFacts
+from macvlan_global.options.network import parse_options
 from macvlan_global.parents.parent_file import parse_parent_file
 from macvlan_global.parents.rules import ParentFacts, choose_parent, names_to_look_up, no_usable_parent, split_entries
 from macvlan_global.subnets import parse_address, parse_subnet, usable

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
 from macvlan_global.attach.attach import plain_against_wish
-from macvlan_global.attach.options import parse_options
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver
 from macvlan_global.engine.ports import Engine
@@ -19,7 +18,6 @@ from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower, learn_names
 from macvlan_global.reconcile.plan import Correction
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
-from macvlan_global.subnets import parse_address, parse_subnet
 
 if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay for one
     from macvlan_global.cluster.host_list import HostLine
@@ -128,7 +126,7 @@ class Views:
         found = [each.text for each in self._scope.replicator.problems.all()] if self._scope else []
         networks, endpoints = await self._driver.networks.all(), await self._driver.endpoints.all()
         found += [
-            f"no container can start on network {each.name or each.id[:12]}: {wrong}"
+            f"no container can start on network {each.shown}: {wrong}"
             for each in networks
             if (wrong := self._driver.networks.wrong_with(each))
         ]
@@ -215,10 +213,10 @@ class Views:
         await self._learn_names()
         found = await self._find(network)
         choice = await self._driver.networks.explain(found)
-        options = parse_options(found.options, strict=False)
+        options = found.options
         source = f"parent-file={options.parent_file}" if options.parent_file else f"parent={options.parent}"
         return a.ChoiceView(
-            network=found.name or found.id[:12],
+            network=found.shown,
             current=found.parent,
             chosen=choice.parent.name if choice.parent else "",
             source=source if options.parent or options.parent_file else "no parent given",
@@ -295,7 +293,7 @@ class Views:
         starting = [each for each in networks if each.id.startswith(name)]
         if len(starting) == 1:
             return starting[0]
-        known = ", ".join(sorted(each.name or each.id[:12] for each in networks)) or "none yet"
+        known = ", ".join(sorted(each.shown for each in networks)) or "none yet"
         raise NotFound(f"there is no network {name!r} of macvlan-global on this host; there is: {known}")
 
     async def _learn_names(self) -> None:
@@ -324,13 +322,13 @@ class Views:
             )
         return a.NetworkView(
             id=network.id,
-            name=network.name or network.id[:12],
+            name=network.shown,
             parent=network.parent,
             parent_state="missing" if link is None else "up" if link.up else "down",
             parent_made=made,
-            mode=self._driver.networks.options_of(network).mode,
+            mode=network.options.mode,
             internal=network.internal,
-            options=network.options,
+            options=network.given,
             subnets=subnets,
             endpoints=sum(1 for each in endpoints if each.network == network.id),
             cluster=network.cluster,
@@ -367,19 +365,19 @@ def _given_by_others(endpoint: EndpointRecord, network: NetworkRecord, host: str
     """The addresses of an endpoint that no pool of ours has."""
     return [
         a.AddressView(
-            address=address,
+            address=str(address),
             subnet=subnet.subnet,
             space="",
             kind="endpoint",
-            network=network.name or network.id[:12],
-            holder=endpoint.container or endpoint.id[:12],
+            network=network.shown,
+            holder=endpoint.shown,
             host=host,
             mac=endpoint.mac,
             at=endpoint.at,
         )
-        for address in filter(None, (endpoint.address, endpoint.address6))
+        for address in endpoint.addresses
         for subnet in network.subnets
-        if not subnet.space and parse_address(address, "address") in parse_subnet(subnet.subnet, "subnet")
+        if not subnet.space and address in subnet.prefix
     ]
 
 

@@ -15,9 +15,9 @@ from macvlan_global.attach.advertise import Advertiser, advertisement_of
 from macvlan_global.attach.container_interface import container_link, interface_config
 from macvlan_global.attach.deferred_delete import DeferredDeletion
 from macvlan_global.attach.engine_quirks import EngineQuirks
-from macvlan_global.attach.options import AttachWay, NetworkOptions
 from macvlan_global.errors import Invalid
 from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanSpec
+from macvlan_global.options.network import AttachWay, NetworkOptions
 from macvlan_global.parents.rules import Parent
 from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.records import EndpointRecord, NetworkRecord
@@ -85,7 +85,7 @@ class Attacher:
             options.mtu,
         )
         link = replace(container_link(endpoint), sandbox=sandbox)
-        advertisement = advertisement_of(network.options)
+        advertisement = advertisement_of(network.given)
         why_plain = self.quirks.why_not_inside() if endpoint.attach == "direct" else ""
         await self.deferred.delete_now(sandbox)
         if endpoint.attach == "direct" and not why_plain:
@@ -148,7 +148,7 @@ class Attacher:
         """
         link = container_link(endpoint)
         if await self._kernel.restore(link, interface_config(network, endpoint, NetworkOptions())):
-            self._advertiser.advertise(link, advertisement_of(network.options))
+            self._advertiser.advertise(link, advertisement_of(network.given))
             log.warning("the engine had set link %s of a container down; it is up again", endpoint.link)
 
     async def _make_plain(self, spec: MacvlanSpec, endpoint: EndpointRecord, parent: Parent) -> None:
@@ -175,4 +175,4 @@ def plain_against_wish(network: NetworkRecord, endpoints: Iterable[EndpointRecor
     if not reasons:
         return ""
     count = "1 container is" if len(reasons) == 1 else f"{len(reasons)} containers are"
-    return f"network {network.name or network.id[:12]}: {count} attached in mode plain (eth0, …): {reasons[-1]}"
+    return f"network {network.shown}: {count} attached in mode plain (eth0, …): {reasons[-1]}"

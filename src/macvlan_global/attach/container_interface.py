@@ -2,11 +2,10 @@
 
 from ipaddress import ip_interface
 
-from macvlan_global.attach.endpoint_options import settings_of
-from macvlan_global.attach.options import NetworkOptions
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig
-from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
-from macvlan_global.subnets import parse_address, parse_subnet
+from macvlan_global.options.endpoint import settings_of
+from macvlan_global.options.network import NetworkOptions
+from macvlan_global.store.records import EndpointRecord, NetworkRecord
 
 PREFIX = "mv"
 """Prefix of interface names inside a container, unless the network or the endpoint has another one."""
@@ -19,25 +18,11 @@ def container_link(endpoint: EndpointRecord) -> ContainerLink:
 
 def interface_config(network: NetworkRecord, endpoint: EndpointRecord, options: NetworkOptions) -> InterfaceConfig:
     """The configuration of the interface that an endpoint has in its container."""
-    given = [each for each in (endpoint.address, endpoint.address6) if each]
-    prefixes = {each: subnet.subnet.partition("/")[2] for each in given if (subnet := subnet_of(network, each))}
+    lengths = {each: subnet.prefix.prefixlen for each in endpoint.addresses if (subnet := network.subnet_of(each))}
     return InterfaceConfig(
         endpoint.ifname_asked or options.ifname or PREFIX,
         numbered=not endpoint.ifname_asked,
-        addresses=tuple(ip_interface(f"{each}/{prefix}") for each, prefix in prefixes.items()),
+        addresses=tuple(ip_interface((each, length)) for each, length in lengths.items()),
         settings=settings_of(endpoint.sysctls),
-        gateways=tuple(parse_address(gateway, "gateway") for each in given if (gateway := gateway_of(network, each))),
+        gateways=tuple(gateway for each in endpoint.addresses if (gateway := network.gateway_of(each))),
     )
-
-
-def subnet_of(network: NetworkRecord, address: str) -> SubnetRecord | None:
-    """The subnet of a network that holds a bare address."""
-    parsed = parse_address(address, "address")
-    return next((each for each in network.subnets if parsed in parse_subnet(each.subnet, "subnet")), None)
-
-
-def gateway_of(network: NetworkRecord, address: str) -> str:
-    """The gateway (bare address) of the subnet that holds a bare address, "" if there is none. Each subnet has its
-    own; an internal network has none."""
-    subnet = subnet_of(network, address) if address else None
-    return subnet.gateway if subnet and not network.internal else ""

@@ -178,12 +178,11 @@ def _networks(entries: list[Entry]) -> list[NetworkFacts]:
             record = msgspec.json.decode(entry.value, type=NetworkRecord)
         except msgspec.DecodeError:  # a record that cannot be read is the driver's to report, by its key
             continue
-        mtu = record.options.get("mtu", "")
         found.append(
             NetworkFacts(
-                name=record.name or record.id[:12],
+                name=record.shown,
                 parent=record.parent,
-                mtu=int(mtu) if mtu.isascii() and mtu.isdigit() else 0,
+                mtu=record.options.mtu,
                 ipv6=any(":" in each.subnet for each in record.subnets),
             )
         )

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from macvlan_global.attach.options import parse_options
 from macvlan_global.driver.networks import Networks
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.kernel.ports import Kernel, Station
@@ -107,7 +106,7 @@ class AddressProbe:
         return [each for each in findings.values() if abs(self._now() - each.at) < REMEMBERED_SECONDS]
 
     def _is_wanted(self, network: NetworkRecord) -> bool:
-        option = parse_options(network.options, strict=False).probe
+        option = network.options.probe
         wanted = self._default if option is None else option
         if len(self._wanted) >= KNOWN_MOST:
             self._wanted.clear()

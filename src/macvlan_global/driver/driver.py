@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from macvlan_global.attach.attach import Attacher
-from macvlan_global.attach.options import AttachWay
 from macvlan_global.driver.address_probe import AddressProbe
 from macvlan_global.driver.addresses import IpamDriver
 from macvlan_global.driver.claims import AddressClaims
@@ -27,6 +26,7 @@ from macvlan_global.ipam.cache import PoolCache
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.kernel.ports import Kernel
+from macvlan_global.options.network import AttachWay
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.store.records import EndpointRecord

@@ -5,43 +5,27 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from dataclasses import dataclass
 
 import msgspec
 
 from macvlan_global.attach.attach import Attacher
-from macvlan_global.attach.container_interface import gateway_of, subnet_of
-from macvlan_global.attach.endpoint_options import EndpointOptions
-from macvlan_global.attach.options import NetworkOptions, parse_options
 from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.endpoint_index import EndpointIndex
 from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.networks import Networks
+from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
 from macvlan_global.ipam.owners import Holder
-from macvlan_global.kernel.names import link_name, mac_from_address, parse_mac, random_mac
+from macvlan_global.kernel.names import link_name, mac_from_address, random_mac
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
-from macvlan_global.subnets import parse_address
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointRequest:
-    """An endpoint as Docker asks for it. Addresses in CIDR or bare form, "" if none; `mac` "" if the user gave none."""
-
-    network: str
-    id: str
-    address: str = ""
-    address6: str = ""
-    mac: str = ""
-    options: EndpointOptions = field(default_factory=EndpointOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +91,23 @@ class Endpoints:
                 await self._claim(network, before.record)  # the first request may have been cut short before it
                 return before.record.mac
             await self._networks.refuse_containers(network)
-            options = self._networks.options_of(network)
             record = EndpointRecord(
                 network=network.id,
                 id=wanted.id,
-                address=_bare(wanted.address),
-                address6=_bare(wanted.address6),
-                mac=await self._mac(network, options, wanted),
+                address=str(wanted.address or ""),
+                address6=str(wanted.address6 or ""),
+                mac=await self._mac(network, wanted),
                 mac_asked=bool(wanted.mac),
                 link=link_name(wanted.id),
                 boot=self._boot,
                 at=self._now(),
                 ifname_asked=wanted.options.ifname,
                 sysctls=wanted.options.sysctls,
-                attach=self._attacher.mode(options, wanted.options.ifname),
+                attach=self._attacher.mode(network.options, wanted.options.ifname),
             )
             self._liveness.begin(wanted.id)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
-                await self._write_down(network, options, record)
+                await self._write_down(network, record)
                 undo.push("its record", lambda: self._drop(record))
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
@@ -142,7 +125,6 @@ class Endpoints:
             network = await self._networks.get(network_id)
             row = await self._need(network_id, endpoint_id)
             parent = await self._networks.ready_parent(network)
-            options = parse_options(network.options, strict=False)
             joining = msgspec.structs.replace(row.record, sandbox=sandbox, parent=parent.name, why_plain="")
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
                 # where the link is must be known, whatever happens next
@@ -151,21 +133,17 @@ class Endpoints:
                 undo.push("its link", lambda: self._attacher.delete(joining))
                 if joining.attach == "direct":
                     undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
-                made = await self._attacher.attach(network, joining, parent, options, sandbox)
+                made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
                 if made.why_plain:
                     await self._write(written, msgspec.structs.replace(joining, why_plain=made.why_plain))
-            return JoinResult(
-                joining.link,
-                gateway_of(network, joining.address),
-                gateway_of(network, joining.address6),
-                made.ifname,
-            )
+            gateways = {each.version: str(gw) for each in joining.addresses if (gw := network.gateway_of(each))}
+            return JoinResult(joining.link, gateways.get(4, ""), gateways.get(6, ""), made.ifname)
 
     async def leave(self, network_id: str, endpoint_id: str) -> None:
         """Take the link out of the container. Idempotent."""
         if row := await self._table.get(network_id, endpoint_id):
             network = await self._networks.find(network_id)
-            await self._attacher.leave(row.record, self._networks.options_of(network) if network else None)
+            await self._attacher.leave(row.record, network.options if network else None)
 
     async def delete(self, network_id: str, endpoint_id: str, *, release_follows: bool = True) -> None:
         """Delete an endpoint, its link and its claims. Idempotent.
@@ -207,8 +185,8 @@ class Endpoints:
             record = EndpointRecord(
                 network=network.id,
                 id=wanted.id,
-                address=_bare(wanted.address),
-                address6=_bare(wanted.address6),
+                address=str(wanted.address or ""),
+                address6=str(wanted.address6 or ""),
                 mac=wanted.mac,
                 link=link_name(wanted.id),
                 parent=network.parent,
@@ -292,28 +270,29 @@ class Endpoints:
         for network, endpoint in sorted(siblings, key=lambda pair: pair[0].name):
             await self._attacher.restore(network, endpoint)
 
-    async def _mac(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRequest) -> str:
+    async def _mac(self, network: NetworkRecord, wanted: EndpointRequest) -> str:
         if wanted.mac:
-            return parse_mac(wanted.mac)
-        if options.mode == "passthru":
+            return wanted.mac
+        if network.options.mode == "passthru":
             # a passthru link and its parent are one station: another MAC would change the parent's
             parent = await self._networks.ready_parent(network)
             return parent.mac or random_mac(os.urandom)
-        address = _bare(wanted.address) or _bare(wanted.address6)
-        if options.mac == "address" and address:
-            return mac_from_address(address)
+        if network.options.mac == "address" and wanted.addresses:
+            return mac_from_address(str(wanted.addresses[0]))
         return random_mac(os.urandom)
 
-    async def _write_down(self, network: NetworkRecord, options: NetworkOptions, record: EndpointRecord) -> None:
+    async def _write_down(self, network: NetworkRecord, record: EndpointRecord) -> None:
+        options = network.options
         if not record.mac_asked and options.mac == "random" and options.mode != "passthru":
             await self._put(record)  # a random MAC clashes with none
             return
         async with self._comparing:
-            await self._check_neighbours(network, options, record)
+            await self._check_neighbours(network, record)
             await self._put(record)
 
-    async def _check_neighbours(self, network: NetworkRecord, options: NetworkOptions, wanted: EndpointRecord) -> None:
-        """Refuse what the link would clash with on its parent."""
+    async def _check_neighbours(self, network: NetworkRecord, wanted: EndpointRecord) -> None:
+        """Raise Conflict if the endpoint's link would clash with another one on its parent."""
+        options = network.options
         parent = await self._kernel.link(network.parent)
         if parent and parent.mac == wanted.mac and options.mode != "passthru":
             raise Conflict(f"--mac-address {wanted.mac} is the MAC of the parent {parent.name}; use another")
@@ -324,7 +303,7 @@ class Endpoints:
             # first, because containers of a passthru network would share the parent's MAC too
             if options.mode == "passthru" and await self._liveness.is_alive(other):
                 raise Conflict(
-                    f"network {network.name or network.id[:12]} is in mode passthru, which carries one container at a "
+                    f"network {network.shown} is in mode passthru, which carries one container at a "
                     f"time: {describe_endpoint(other)} is on it"
                 )
             if other.mac == wanted.mac and await self._liveness.is_alive(other):
@@ -334,37 +313,32 @@ class Endpoints:
                 )
 
     async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord, *, in_use: bool = False) -> None:
-        for address in filter(None, (endpoint.address, endpoint.address6)):
-            subnet = subnet_of(network, address)
+        for address in endpoint.addresses:
+            subnet = network.subnet_of(address)
             if subnet is None:
-                raise Invalid(
-                    f"address {address} is in no subnet of network {network.name or network.id[:12]} "
-                    f"({', '.join(each.subnet for each in network.subnets)})"
-                )
+                subnets = ", ".join(each.subnet for each in network.subnets)
+                raise Invalid(f"address {address} is in no subnet of network {network.shown} ({subnets})")
             # what we know ourselves needs no store, which may have lost it
-            if subnet.space and address in {subnet.gateway, *subnet.aux.values()}:
-                who = f"by network {network.name or network.id[:12]} as its gateway or an aux address"
-                raise Conflict(f"address {address} is in use {who}")
+            if subnet.space and str(address) in {subnet.gateway, *subnet.aux.values()}:
+                raise Conflict(
+                    f"address {address} is in use by network {network.shown} as its gateway or an aux address"
+                )
             if subnet.space:
                 pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
                 holder = Holder("endpoint", network.shared_id, endpoint.id)
-                await self._claims.claim(pool, ip_address(address), holder, in_use=in_use)
+                await self._claims.claim(pool, address, holder, in_use=in_use)
 
     async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
         holder = Holder("endpoint", network.shared_id, endpoint.id)
-        for address in filter(None, (endpoint.address, endpoint.address6)):
-            subnet = subnet_of(network, address)
+        for address in endpoint.addresses:
+            subnet = network.subnet_of(address)
             if subnet and subnet.space:
-                await self._claims.unclaim(subnet.space, ip_address(address), holder, release_follows=release_follows)
-
-
-def _bare(address: str) -> str:
-    return str(parse_address(address, "address")) if address else ""
+                await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows)
 
 
 def _same(record: EndpointRecord, wanted: EndpointRequest) -> bool:
     return (
-        record.address == _bare(wanted.address)
-        and record.address6 == _bare(wanted.address6)
-        and (not wanted.mac or record.mac == parse_mac(wanted.mac))
+        record.address == str(wanted.address or "")
+        and record.address6 == str(wanted.address6 or "")
+        and (not wanted.mac or record.mac == wanted.mac)
     )

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Interface
 
 import msgspec
 
 from macvlan_global.attach.container_interface import container_link
-from macvlan_global.attach.options import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.requests import (
@@ -25,12 +25,13 @@ from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.ports import Kernel
+from macvlan_global.options.network import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Choice, Parent, no_usable_parent
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.table import Tables
-from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
+from macvlan_global.subnets import Subnet
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,10 @@ class Networks:
             Invalid: an option or a subnet that cannot be; no usable parent.
             Conflict: a pool, an address or the parent belongs to another network.
         """
-        options = self.options_of(wanted, strict=strict)
+        options = self._parse(wanted, strict=strict)
         async with self._deciding, Undo(f"create network {wanted.id[:12]}") as undo:
             derived = derived_subnet(options) if self._swarm else []
-            given = [each.subnet for each in wanted.subnets] + [each.subnet for each in derived]
-            subnets = [parse_subnet(each, "--subnet") for each in given]
+            subnets = [each.subnet for each in wanted.subnets] + [each.prefix for each in derived]
             before = await self._tables.networks.get(wanted.id)
             joined = self._claims.joined([str(each) for each in subnets])
             if strict and not self._swarm:
@@ -96,7 +96,7 @@ class Networks:
                 name=before.record.name if before else "",
                 cluster=before.record.cluster if before else joined or (wanted.id if self._outbox else ""),
                 published=bool(before and before.record.published),
-                options=wanted.options,
+                given=wanted.options,
                 internal=wanted.internal,
                 subnets=before.record.subnets if before else [],
                 parent=parent.name if parent else "",
@@ -170,37 +170,22 @@ class Networks:
         if error := self._admission(network.id):
             raise Conflict(error)
 
-    def options_of(self, network: NetworkRequest | NetworkRecord, *, strict: bool = False) -> NetworkOptions:
-        """The options of a network. In a swarm those that cannot be are passed over until a container comes.
-
-        Raises:
-            Invalid: one cannot be; if `strict`, also one that is not known.
-        """
-        try:
-            return parse_options(network.options, strict=strict)
-        except Invalid:
-            if not self._swarm:
-                raise
-            return NetworkOptions()
-
     def wrong_with(self, network: NetworkRecord) -> str:
-        """Why no container can ever start on a network as it is, "" if one can. Only a swarm has such networks."""
+        """The reason why no container can start on a network as it is, "" if one can. Swarms have such networks."""
         try:
-            if self._swarm:
-                refuse_in_swarm(network)
+            self._refuse_at_join(network)
         except (Invalid, Conflict) as error:
             return str(error)
         return ""
 
-    async def derived_address(self, network_id: str, address: str) -> str:
-        """The IPv6 address (CIDR) that the driver adds in a swarm to an IPv4 address of a network; "" if none.
+    async def derived_address(self, network_id: str, address: IPv4Address) -> IPv6Interface | None:
+        """The derived IPv6 address of an IPv4 address of a network in a swarm; None without -o ipv6-subnet.
 
         Raises:
             NotFound: the network is not known on this host.
         """
-        network = await self.get(network_id)
-        subnet = self.options_of(network).ipv6_subnet if self._swarm else None
-        return derived_address(subnet, address) if subnet else ""
+        subnet = (await self.get(network_id)).options.ipv6_subnet
+        return derived_address(subnet, address) if subnet and self._swarm else None
 
     async def all(self) -> list[NetworkRecord]:
         """Every network of this host."""
@@ -208,9 +193,8 @@ class Networks:
 
     async def explain(self, network: NetworkRecord) -> Choice:
         """What a choice of the parent would give now, with its reasons."""
-        options = parse_options(network.options, strict=False)
-        subnets = [parse_subnet(each.subnet, "subnet") for each in network.subnets]
-        return await self._parents.choose(network.id, options.parent, options.parent_file, subnets)
+        subnets = [each.prefix for each in network.subnets]
+        return await self._parents.choose(network.id, network.options.parent, network.options.parent_file, subnets)
 
     async def ready_parent(self, network: NetworkRecord) -> Parent:
         """Have the network's parent there and up, choosing again if the one it has is gone and nothing runs on it.
@@ -220,10 +204,9 @@ class Networks:
 
         Raises:
             Unavailable: no entry is usable now; the text names each and why.
-            Invalid, Conflict: in a swarm, what is wrong with the network.
+            Invalid, Conflict: the network cannot have containers; see `wrong_with`.
         """
-        if self._swarm:  # not when the endpoint is made: engine 20.10 would then never end the attachment
-            refuse_in_swarm(network)
+        self._refuse_at_join(network)  # not when the endpoint is made: engine 20.10 would then never end the attachment
         if (current := await self._usable(network.parent)) and await self._stays(network):
             return current
         async with self._deciding:
@@ -231,17 +214,16 @@ class Networks:
             if (current := await self._usable(network.parent)) and await self._stays(network):
                 return current
             choice = await self.explain(network)
-            options = parse_options(network.options, strict=False)
             if choice.parent is None:
-                raise Unavailable(no_usable_parent(choice, options.parent_file))
+                raise Unavailable(no_usable_parent(choice, network.options.parent_file))
             moves = choice.parent.name != network.parent
             if moves and await self._carries_containers(network):
                 raise Unavailable(
-                    f"the parent {network.parent} of network {network.name or network.id[:12]} is down and containers "
+                    f"the parent {network.parent} of network {network.shown} is down and containers "
                     f"run on it; set it up (ip link set {network.parent} up), or stop them and the network moves to "
                     f"{choice.parent.name}"
                 )
-            await self._check(network.id, options, choice.parent, [])
+            await self._check(network.id, network.options, choice.parent, [])
             await self._owned.ensure(choice.parent)
             if moves:
                 await self._move(network, choice.parent)
@@ -255,7 +237,7 @@ class Networks:
         """
         async with self._deciding:
             if users := await self._others_on(parent, ""):
-                raise Conflict(f"network {users[0].name or users[0].id[:12]} uses the parent {parent}")
+                raise Conflict(f"network {users[0].shown} uses the parent {parent}")
             await self._leave_parent(parent, "")
 
     async def name(self, network_id: str, name: str) -> None:
@@ -267,6 +249,22 @@ class Networks:
     async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
         """Every endpoint of a network on this host."""
         return [row.record for row in await self._tables.endpoints.scan(network_id) if row.record.is_live]
+
+    def _parse(self, request: NetworkRequest, *, strict: bool) -> NetworkOptions:
+        """The options of a new network. In a swarm they are checked when a container joins: see `_refuse_at_join`."""
+        try:
+            return parse_options(request.options, strict=strict)
+        except Invalid:
+            if not self._swarm:
+                raise
+            return NetworkOptions()
+
+    def _refuse_at_join(self, network: NetworkRecord) -> None:
+        """Raise Invalid or Conflict if no container can start on a network that exists all the same."""
+        if self._swarm:
+            refuse_in_swarm(network)
+        elif network.options_error:
+            raise Invalid(network.options_error)
 
     def _refuse(self, wanted: NetworkRequest, options: NetworkOptions) -> None:
         """Refuse what cannot work in this scope. In a swarm that is told to containers: see `refuse_in_swarm`."""
@@ -328,13 +326,12 @@ class Networks:
         if options.mtu and options.mtu < MIN_MTU_IPV6 and any(subnet.version == 6 for subnet in subnets):
             raise Invalid(f"-o mtu={options.mtu} is too small for IPv6; use {MIN_MTU_IPV6} or more")
         for other in await self._others_on(parent.name, network_id):
-            mode = self.options_of(other).mode
+            mode = other.options.mode
             if "passthru" in {mode, options.mode}:
-                who = other.name or other.id[:12]
-                what = "is in mode passthru" if mode == "passthru" else "is already using it"
+                use = "is in mode passthru" if mode == "passthru" else "is already using it"
                 raise Conflict(
-                    f"parent {parent.name} cannot be shared: network {who} {what}, and a passthru network needs the "
-                    "parent for itself. Use another parent, or remove that network"
+                    f"parent {parent.name} cannot be shared: network {other.shown} {use}, and a passthru network needs "
+                    "the parent for itself. Use another parent, or remove that network"
                 )
 
     async def _as_published(self, record: NetworkRecord) -> NetworkRecord:
@@ -363,20 +360,16 @@ class Networks:
             parent = record.master
 
     async def _claim_subnet(self, shared_id: str, wanted: SubnetRequest) -> SubnetRecord:
-        subnet = parse_subnet(wanted.subnet, "--subnet")
-        gateway = _address_in(subnet, wanted.gateway, "--gateway") if wanted.gateway else None
-        aux = {name: _address_in(subnet, text, "--aux-address") for name, text in wanted.aux.items()}
-        texts = {name: str(address) for name, address in aux.items()}
+        gateway = str(wanted.gateway or "")
+        aux = {name: str(address) for name, address in wanted.aux.items()}
         if wanted.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
-            return SubnetRecord(space="", subnet=wanted.subnet, gateway=str(gateway or ""), aux=texts)
-        pool = await self._claims.claim_pool(subnet, shared_id)
-        if gateway:
-            await self._claims.claim(pool, gateway, Holder("gateway", shared_id))
-        for name, address in aux.items():
+            return SubnetRecord(space="", subnet=str(wanted.subnet), gateway=gateway, aux=aux)
+        pool = await self._claims.claim_pool(wanted.subnet, shared_id)
+        if wanted.gateway:
+            await self._claims.claim(pool, wanted.gateway, Holder("gateway", shared_id))
+        for name, address in wanted.aux.items():
             await self._claims.claim(pool, address, Holder("aux", shared_id, label=name))
-        return SubnetRecord(
-            space=pool.space, subnet=pool.subnet, range=pool.range, gateway=str(gateway or ""), aux=texts
-        )
+        return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
 
     async def _move(self, network: NetworkRecord, parent: Parent) -> None:
         row = await self._tables.networks.get(network.id)
@@ -385,10 +378,3 @@ class Networks:
         await self._tables.networks.replace(row, msgspec.structs.replace(row.record, parent=parent.name))
         log.warning("network %s moved from parent %s to %s", network.id[:12], network.parent, parent.name)
         await self._leave_parent(network.parent, network.id)
-
-
-def _address_in(subnet: Subnet, text: str, what: str) -> Address:
-    address = parse_address(text, what)
-    if address not in subnet:
-        raise Invalid(f"{what} {address} is not in the subnet {subnet}")
-    return address

@@ -1,12 +1,20 @@
-"""A CreateNetwork request, and the checks that refuse it before anything is changed. Pure."""
+"""Requests for networks and endpoints, and the checks that refuse a network before anything is changed. Pure.
 
+Docker's texts become typed values here, with `read`: nothing below parses a request again.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
-from macvlan_global.attach.options import NetworkOptions, parse_options
 from macvlan_global.driver.swarm_ipv6 import refuse_gateway_of_a_container
 from macvlan_global.errors import Conflict, Invalid
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.kernel.names import parse_mac
+from macvlan_global.options.endpoint import EndpointOptions
+from macvlan_global.options.network import NetworkOptions, parse_options
 from macvlan_global.store.records import NetworkRecord
+from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
 
 IPV6_IN_SWARM = (
     "in a swarm each node gives IPv6 addresses by itself, so containers on two nodes would get the same one; create "
@@ -20,12 +28,27 @@ PROBE_IN_SWARM = (
 
 @dataclass(frozen=True, slots=True)
 class SubnetRequest:
-    """A subnet of the request, CIDR. `space` is the address space; gateway and aux addresses may carry a prefix."""
+    """A subnet of the request. `space` is its address space, `aux` its aux addresses by name."""
 
     space: str
-    subnet: str
-    gateway: str = ""
-    aux: dict[str, str] = field(default_factory=dict)
+    subnet: Subnet
+    gateway: Address | None = None
+    aux: Mapping[str, Address] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, space: str, subnet: str, gateway: str = "", aux: Mapping[str, str] | None = None) -> Self:
+        """Parse the texts of a subnet: CIDR, and addresses that may carry a prefix, "" for no gateway.
+
+        Raises:
+            Invalid: one is malformed, or an address is not in the subnet.
+        """
+        prefix = parse_subnet(subnet, "--subnet")
+        return cls(
+            space,
+            prefix,
+            _address_in(prefix, gateway, "--gateway") if gateway else None,
+            {name: _address_in(prefix, text, "--aux-address") for name, text in (aux or {}).items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,47 @@ class NetworkRequest:
     subnets: tuple[SubnetRequest, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """A CreateEndpoint request. `mac` is "" if the user gave none."""
+
+    network: str
+    id: str
+    address: Address | None = None
+    address6: Address | None = None
+    mac: str = ""
+    options: EndpointOptions = field(default_factory=EndpointOptions)
+
+    @classmethod
+    def read(
+        cls,
+        network: str,
+        endpoint: str,
+        address: str = "",
+        address6: str = "",
+        mac: str = "",
+        options: EndpointOptions | None = None,
+    ) -> Self:
+        """Parse the texts of an endpoint: addresses bare or in CIDR form, "" for none.
+
+        Raises:
+            Invalid: one is malformed.
+        """
+        return cls(
+            network,
+            endpoint,
+            parse_address(address, "address") if address else None,
+            parse_address(address6, "address") if address6 else None,
+            parse_mac(mac) if mac else "",
+            options or EndpointOptions(),
+        )
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The addresses that are given, IPv4 first."""
+        return tuple(each for each in (self.address, self.address6) if each)
+
+
 def refuse_in_swarm(network: NetworkRecord) -> None:
     """Check in a swarm, at Join, for which outside a swarm CreateNetwork is refused.
 
@@ -45,11 +109,11 @@ def refuse_in_swarm(network: NetworkRecord) -> None:
         Invalid: an option is unknown or malformed, or does not work in a swarm.
         Conflict: IPv6 addresses would not be unique in the swarm.
     """
-    options = parse_options(network.options)
+    options = parse_options(network.given)
     if options.probe:
         raise Invalid(PROBE_IN_SWARM)
     # -o ipv6-subnet adds one; any other IPv6 subnet is the engine's
-    if sum(":" in each.subnet for each in network.subnets) > bool(options.ipv6_subnet):
+    if sum(each.prefix.version == 6 for each in network.subnets) > bool(options.ipv6_subnet):
         raise Conflict(IPV6_IN_SWARM)
     refuse_gateway_of_a_container(options, network.subnets)
 
@@ -79,8 +143,8 @@ def refuse_other_ipam(request: NetworkRequest) -> None:
     words = ["docker network create -d macvlan-global --ipam-driver macvlan-global"]
     for each in request.subnets:
         words.append(f"--subnet={each.subnet}")
-        words += [f"--gateway={each.gateway.partition('/')[0]}"] if each.gateway else []
-        words += [f'--aux-address="{name}={text.partition("/")[0]}"' for name, text in each.aux.items()]
+        words += [f"--gateway={each.gateway}"] if each.gateway else []
+        words += [f'--aux-address="{name}={address}"' for name, address in each.aux.items()]
     words += ["--internal"] if request.internal else []
     words += [f'-o {key}="{value}"' for key, value in request.options.items()]
     raise Invalid(
@@ -97,3 +161,10 @@ def refuse_blind_probe(request: NetworkRequest) -> None:
     """
     if any(each.space != DEFAULT_SPACE for each in request.subnets):
         raise Invalid("-o probe=true works with our own IPAM driver: add --ipam-driver macvlan-global")
+
+
+def _address_in(subnet: Subnet, text: str, option: str) -> Address:
+    address = parse_address(text, option)
+    if address not in subnet:
+        raise Invalid(f"{option} {address} is not in the subnet {subnet}")
+    return address

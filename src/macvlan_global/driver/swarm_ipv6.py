@@ -6,22 +6,18 @@ give `fd00:65::a41:b`, also written `fd00:65::10.65.0.11` (RFC 4291 section 2.2)
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
 
-from macvlan_global.attach.options import NetworkOptions
 from macvlan_global.errors import Invalid
+from macvlan_global.options.network import NetworkOptions
 from macvlan_global.store.records import SubnetRecord
-from macvlan_global.subnets import parse_address, parse_subnet, with_prefix
 
 _IPV4_BITS = 32
 
 
-def derived_address(subnet: IPv6Network, address: str) -> str:
-    """The derived IPv6 address (CIDR) of an IPv4 address (CIDR or bare); "" for "" and for an IPv6 address."""
-    given = parse_address(address, "address") if address else None
-    if not isinstance(given, IPv4Address):
-        return ""
-    return with_prefix(IPv6Address(int(subnet.network_address) | int(given)), subnet)
+def derived_address(subnet: IPv6Network, address: IPv4Address) -> IPv6Interface:
+    """The IPv6 address of the container with this IPv4 address."""
+    return IPv6Interface((int(subnet.network_address) | int(address), subnet.prefixlen))
 
 
 def derived_subnet(options: NetworkOptions) -> list[SubnetRecord]:
@@ -44,8 +40,7 @@ def refuse_gateway_of_a_container(options: NetworkOptions, subnets: Iterable[Sub
         return
     same = IPv4Address(number)
     for each in subnets:
-        subnet = parse_subnet(each.subnet, "subnet")
-        if same in subnet and str(same) != each.gateway:
+        if same in each.prefix and same != each.gateway_address:
             raise Invalid(
                 f"-o ipv6-gateway={options.ipv6_gateway} is the IPv6 address of the container with {same}; use another "
                 f"one, for example {options.ipv6_subnet.network_address + 1}"

@@ -8,16 +8,16 @@ engine may hold the lock that its answer needs.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from typing import Any
 
-from macvlan_global.attach.endpoint_options import parse_endpoint_options
 from macvlan_global.driver.addresses import ADDRESS_SPACE
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.endpoints import EndpointRequest
-from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
+from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
 from macvlan_global.errors import Invalid
 from macvlan_global.libnetwork import messages as m
+from macvlan_global.options.endpoint import parse_endpoint_options
 
 GENERIC = "com.docker.network.generic"
 INTERNAL = "com.docker.network.internal"
@@ -105,7 +105,7 @@ class Handlers:
             options=_user_options(options.get(GENERIC)),
             internal=options.get(INTERNAL) in (True, "true"),  # not a set: the value may be a list
             subnets=tuple(
-                SubnetRequest(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
+                SubnetRequest.read(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
                 for data in (*(request.ipv4_data or ()), *(request.ipv6_data or ()))
                 if data.pool
             ),
@@ -119,17 +119,17 @@ class Handlers:
 
     async def _create_endpoint(self, request: m.CreateEndpoint) -> m.CreatedEndpoint:
         given = request.interface or m.Interface()
-        network, endpoint = _ids(request)
-        derived = ""
-        if self._swarm and not given.address_ipv6:
-            derived = await self._networks.derived_address(network, given.address)
         options = parse_endpoint_options(request.options or {})
-        mac = await self._endpoints.create(
-            EndpointRequest(network, endpoint, given.address, given.address_ipv6 or derived, given.mac_address, options)
-        )
+        endpoint = EndpointRequest.read(*_ids(request), given.address, given.address_ipv6, given.mac_address, options)
+        derived = None
+        if self._swarm and isinstance(endpoint.address, IPv4Address) and not endpoint.address6:
+            derived = await self._networks.derived_address(endpoint.network, endpoint.address)
+            endpoint = replace(endpoint, address6=derived.ip if derived else None)
+        mac = await self._endpoints.create(endpoint)
         if given.mac_address and not derived:
             return m.CreatedEndpoint()
-        return m.CreatedEndpoint(interface=m.Added(mac_address="" if given.mac_address else mac, address_ipv6=derived))
+        added = m.Added(mac_address="" if given.mac_address else mac, address_ipv6=str(derived or ""))
+        return m.CreatedEndpoint(interface=added)
 
     async def _oper_info(self, request: m.EndpointOnly) -> m.OperInfo:
         endpoint = await self._endpoints.get(*_ids(request))

@@ -12,9 +12,8 @@ from ipaddress import ip_address
 from typing import assert_never
 
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.endpoints import EndpointRequest
 from macvlan_global.driver.holders import describe_endpoint
-from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
+from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
@@ -238,7 +237,7 @@ class Reconciler:
             options=network.options,
             internal=network.internal,
             subnets=tuple(
-                SubnetRequest(DEFAULT_SPACE if ours else "", each.subnet, each.gateway, each.aux)
+                SubnetRequest.read(DEFAULT_SPACE if ours else "", each.subnet, each.gateway, each.aux)
                 for each in network.subnets
             ),
         )
@@ -247,7 +246,7 @@ class Reconciler:
 
     async def _adopt_endpoint(self, correction: AdoptEndpoint, engine: Engine | None) -> None:
         found = correction.endpoint
-        request = EndpointRequest(correction.network, found.id, found.address, found.address6, found.mac)
+        request = EndpointRequest.read(correction.network, found.id, found.address, found.address6, found.mac)
         sandbox = await engine.sandbox(found.container_id) if engine and found.container_id else ""
         if found.container_id and not sandbox:
             raise NotFound(f"container {found.container} has gone meanwhile")

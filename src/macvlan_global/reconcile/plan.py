@@ -28,7 +28,6 @@ from macvlan_global.store.records import (
     PoolRecord,
     SubnetRecord,
 )
-from macvlan_global.subnets import parse_address, parse_subnet
 
 _OUR_LINK = re.compile(r"mg-[0-9a-f]{12}")
 
@@ -357,12 +356,9 @@ def _unclaimed_by(
     facts: ReconcileFacts,
 ) -> Iterator[ClaimAddress]:
     """The addresses of an endpoint in a subnet that the store does not have as its claims."""
-    inside = parse_subnet(subnet.subnet, "subnet")
     holder = Holder("endpoint", network.shared_id, endpoint.id)
     pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=facts.now)
-    for address in (endpoint.address, endpoint.address6):
-        if not address or parse_address(address, "address") not in inside:
-            continue
+    for address in (str(each) for each in endpoint.addresses if each in subnet.prefix):
         record = held.get((pool.space, address))
         reserved = record is not None and (record.kind, record.host) == ("reserved", facts.host)
         if not facts.is_whole(endpoint) or (reserved and not facts.is_old(endpoint.at)):

@@ -1,15 +1,21 @@
 """Records: typed values of the store, as JSON with a schema version `v`.
 
+A record holds the texts that are stored; options and addresses are typed properties, parsed once when first read.
+
 Shared facts (pools, addresses, definitions of networks, names, hosts) and facts of this host (networks, endpoints,
 links) are records of different tables (`store.table`), so that the former can live in a cluster store while the latter
 stay on the host.
 """
 
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 
+from macvlan_global.errors import Invalid
+from macvlan_global.options.network import AttachWay, NetworkOptions, parse_options
 from macvlan_global.store.validate import VERSION
+from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +63,8 @@ class AddressRecord(Record, frozen=True, kw_only=True):
     at: float
 
 
-class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One subnet of a network: CIDR, bare gateway ("" if none), aux addresses by name.
+class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """One subnet of a network: CIDR, bare gateway ("" if none), bare aux addresses by name.
 
     `space` is our address space, or "" if another IPAM driver gives the addresses.
     """
@@ -69,9 +75,19 @@ class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str = ""
     aux: dict[str, str] = {}
 
+    @cached_property
+    def prefix(self) -> Subnet:
+        """`subnet`, typed."""
+        return parse_subnet(self.subnet, "subnet")
 
-class NetworkRecord(Record, frozen=True, kw_only=True):
-    """A network on this host. `options` are the user's `-o` as given; `parent` is the link chosen on this host.
+    @cached_property
+    def gateway_address(self) -> Address | None:
+        """`gateway`, typed."""
+        return parse_address(self.gateway, "gateway") if self.gateway else None
+
+
+class NetworkRecord(Record, frozen=True, kw_only=True, dict=True):
+    """A network on this host. `given` are the user's `-o` options as texts; `parent` is the link chosen on this host.
 
     `name` is learnt from the engine later and may be "". `cluster` is its id in the cluster, which is its id on the
     host where it was created; "" in local scope, where nobody else knows it. `published` says that the cluster had
@@ -82,7 +98,7 @@ class NetworkRecord(Record, frozen=True, kw_only=True):
     name: str = ""
     cluster: str = ""
     published: bool = False
-    options: dict[str, str]
+    given: dict[str, str] = msgspec.field(name="options")
     internal: bool = False
     subnets: list[SubnetRecord] = []
     parent: str = ""
@@ -98,8 +114,34 @@ class NetworkRecord(Record, frozen=True, kw_only=True):
         """Its name in messages, or its short id as `docker network ls` prints it."""
         return self.name or self.id[:12]
 
+    @cached_property
+    def options(self) -> NetworkOptions:
+        """Its options; the defaults if they cannot be parsed, for which `options_error` has the reason."""
+        try:
+            return parse_options(self.given, strict=False)
+        except Invalid:
+            return NetworkOptions()
 
-class EndpointRecord(Record, frozen=True, kw_only=True):
+    @cached_property
+    def options_error(self) -> str:
+        """The malformed option of a network that exists all the same, in a swarm or by a newer release; "" if none."""
+        try:
+            parse_options(self.given, strict=False)
+        except Invalid as error:
+            return str(error)
+        return ""
+
+    def subnet_of(self, address: Address) -> SubnetRecord | None:
+        """The subnet that holds an address."""
+        return next((each for each in self.subnets if address in each.prefix), None)
+
+    def gateway_of(self, address: Address) -> Address | None:
+        """The gateway of the subnet that holds an address: each subnet has its own, an internal network none."""
+        subnet = None if self.internal else self.subnet_of(address)
+        return subnet.gateway_address if subnet else None
+
+
+class EndpointRecord(Record, frozen=True, kw_only=True, dict=True):
     """A container's leg in a network, on this host. Addresses are bare, "" if none; `mac_asked` says that the
     user gave the MAC.
 
@@ -124,7 +166,7 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     container: str = ""
     ifname_asked: str = ""
     sysctls: str = ""
-    attach: Literal["plain", "direct", ""] = ""
+    attach: AttachWay | Literal[""] = ""
     why_plain: str = ""
     state: Literal["live", "leaving"] = "live"
 
@@ -132,6 +174,11 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     def shown(self) -> str:
         """The name of its container, or its short id."""
         return self.container or self.id[:12]
+
+    @cached_property
+    def addresses(self) -> tuple[Address, ...]:
+        """Its addresses, typed: IPv4 first."""
+        return tuple(parse_address(each, "address") for each in (self.address, self.address6) if each)
 
     @property
     def is_live(self) -> bool:

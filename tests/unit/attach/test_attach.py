@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from macvlan_global.attach.attach import plain_against_wish
-from macvlan_global.attach.endpoint_options import EndpointOptions
 from macvlan_global.driver.driver import Settings
-from macvlan_global.driver.endpoints import EndpointRequest, JoinResult
+from macvlan_global.driver.endpoints import JoinResult
+from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.kernel.names import link_name
+from macvlan_global.options.endpoint import EndpointOptions
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import Rig
 
@@ -37,7 +38,7 @@ async def _join(
     base = "192.168.1" if network == "n1" else "192.168.2"
     await rig.driver.ipam.request_address(f"macvlan-global/{base}.0/24", f"{base}.{last}")
     options = EndpointOptions(**{key: value for key, value in asked.items() if key != "mac"})
-    wanted = EndpointRequest(
+    wanted = EndpointRequest.read(
         engine_id(network), endpoint, f"{base}.{last}/24", mac=asked.get("mac", ""), options=options
     )
     await rig.driver.endpoints.create(wanted)

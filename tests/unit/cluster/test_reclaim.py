@@ -8,7 +8,7 @@ from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecor
 Kind = Literal["reserved", "gateway", "aux", "endpoint"]
 SUBNET = "10.8.0.0/24"
 POOL = PoolRecord(space="s", subnet=SUBNET, network="lan", host="b", at=0)
-LAN = NetworkRecord(id="own", cluster="lan", options={}, parent="eth1", at=0)
+LAN = NetworkRecord(id="own", cluster="lan", given={}, parent="eth1", at=0)
 
 
 def _address(
@@ -42,7 +42,7 @@ def test_what_living_hosts_and_networks_hold_is_not_touched() -> None:
 def test_without_a_parent_here_nobody_can_be_asked() -> None:
     """Another host may be able to."""
     record = _address("10.8.0.2")
-    for networks in ([], [NetworkRecord(id="own", cluster="lan", options={}, parent="", at=0)]):
+    for networks in ([], [NetworkRecord(id="own", cluster="lan", given={}, parent="", at=0)]):
         (claim,) = plan({"b"}, [record], [POOL], networks)
         assert claim.out_of_reach == "network lan has no parent on this host to ask on"
 
@@ -51,7 +51,7 @@ def test_a_reserved_address_is_asked_for_where_its_subnet_is() -> None:
     """It does not say for which network it was; two networks may share a subnet."""
     record = _address("10.8.0.2", kind="reserved")
     other_pool = PoolRecord(space="s", subnet=SUBNET, range="10.8.0.128/25", network="wan", at=0)
-    wan = NetworkRecord(id="wan", options={}, parent="eth2", at=0)
+    wan = NetworkRecord(id="wan", given={}, parent="eth2", at=0)
     assert plan({"b"}, [record], [POOL], [LAN]) == [Claim((record,), ("eth1",))]
     assert plan({"b"}, [record], [POOL, other_pool], [LAN, wan]) == [Claim((record,), ("eth1", "eth2"))]
     (claim,) = plan({"b"}, [record], [POOL, other_pool], [LAN])

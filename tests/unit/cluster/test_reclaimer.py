@@ -106,7 +106,7 @@ async def site() -> AsyncIterator[Site]:
     await tables.pools.put(PoolRecord(space=SPACE, subnet=SUBNET, network="lan", at=0), SPACE, SUBNET)
     subnet = SubnetRecord(space=SPACE, subnet=SUBNET)
     await tables.networks.put(
-        NetworkRecord(id="own", cluster="lan", options={}, subnets=[subnet], parent="eth1", at=0), "own"
+        NetworkRecord(id="own", cluster="lan", given={}, subnets=[subnet], parent="eth1", at=0), "own"
     )
     await heartbeat.announce()
     running: asyncio.Task[None] = asyncio.ensure_future(heartbeat.run())

@@ -197,7 +197,7 @@ async def test_a_network_of_another_host_is_probed_on_the_parent_of_this_one() -
 async def test_with_another_ipam_driver_nothing_is_probed() -> None:
     """It gives addresses without us; the error says what to add. A host's default does not refuse such networks."""
     rig = await Rig.build("eth0", settings=Settings(probe=True))
-    subnet = SubnetRequest("LocalDefault", "192.168.1.0/24")
+    subnet = SubnetRequest.read("LocalDefault", "192.168.1.0/24")
     with pytest.raises(Invalid, match="-o probe=true works with our own IPAM driver: add --ipam-driver macvlan-global"):
         await rig.driver.networks.create(NetworkRequest("n1", PROBED, subnets=(subnet,)))
     assert await rig.driver.networks.all() == []

@@ -41,7 +41,7 @@ class Book:
 
     async def claimed(self, driver: Driver, subnet: str = SUBNET, part: str = "", network: str = "n1") -> PoolRecord:
         """A pool of a network that is called lan-ID."""
-        record = NetworkRecord(id=network, name=f"lan-{network}", options={}, at=0)
+        record = NetworkRecord(id=network, name=f"lan-{network}", given={}, at=0)
         await driver.tables.networks.put(record, network)
         await driver.ipam.request_pool(subnet, part, {}, ipv6=":" in subnet)
         return await driver.claims.claim_pool(ip_network(subnet), network)

@@ -69,7 +69,7 @@ class Host:
         """A driver with the network's pool; with `shared`, other hosts use the store too."""
         tables = Tables(FaultyStore(MemoryStore(), self.faults), MemoryStore())
         driver = Driver.build(tables, self.segment, Identity("a", "run"), Settings(shared=shared), now=self.clock)
-        record = NetworkRecord(id="n1", options={"parent": "eth0", "probe": "true"}, parent="eth0", at=0)
+        record = NetworkRecord(id="n1", given={"parent": "eth0", "probe": "true"}, parent="eth0", at=0)
         await tables.networks.put(record, "n1")
         await driver.ipam.request_pool(subnet, "", {}, ipv6=False)
         await driver.claims.claim_pool(ip_network(subnet), "n1")

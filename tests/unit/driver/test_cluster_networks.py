@@ -115,7 +115,7 @@ async def test_other_ipam_drivers_are_refused_with_the_command_that_works() -> N
         "n1",
         {"parent": "eth0"},
         internal=True,
-        subnets=(SubnetRequest("LocalDefault", "10.9.0.0/24", "10.9.0.1/24", {"router": "10.9.0.2/24"}),),
+        subnets=(SubnetRequest.read("LocalDefault", "10.9.0.0/24", "10.9.0.1/24", {"router": "10.9.0.2/24"}),),
     )
     with pytest.raises(Invalid) as refused:
         await one.driver.networks.create(wanted)

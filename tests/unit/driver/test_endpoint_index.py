@@ -1,7 +1,7 @@
 """Endpoints are found by id and by sandbox without a scan."""
 
 from macvlan_global.driver.endpoint_index import EndpointIndex
-from macvlan_global.driver.endpoints import EndpointRequest
+from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import EndpointRecord
@@ -92,7 +92,7 @@ async def test_the_end_of_a_container_scans_nothing() -> None:
     await rig.engine.create_network("n1", Subnet("192.168.1.0/24"), options={"parent": "eth0"})
     network, endpoint = engine_id("n1"), engine_id("e1")
     await rig.driver.ipam.request_address("macvlan-global/192.168.1.0/24", "192.168.1.9")
-    await rig.driver.endpoints.create(EndpointRequest(network, endpoint, "192.168.1.9/24"))
+    await rig.driver.endpoints.create(EndpointRequest.read(network, endpoint, "192.168.1.9/24"))
     await rig.driver.endpoints.join(network, endpoint, "/netns/c1")
     store.scans.clear()
     await rig.driver.endpoints.leave(network, endpoint)

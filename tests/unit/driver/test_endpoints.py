@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from macvlan_global.driver.driver import Driver, Settings
-from macvlan_global.driver.endpoints import EndpointRequest
 from macvlan_global.driver.liveness import YOUNG_SECONDS
+from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.kernel.names import link_name
@@ -40,7 +40,7 @@ async def test_an_endpoint_from_creation_to_deletion() -> None:
     rig = await _rig()
     before = await rig.snapshot()
     await rig.driver.ipam.request_address(POOL, "192.168.1.9")
-    mac = await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
+    mac = await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24"))
     assert (await _kinds(rig))["192.168.1.9"] == "endpoint"
     joined = await rig.driver.endpoints.join(N1, E1, "/netns/c1")
     assert (joined.link, joined.gateway, joined.gateway6) == (link_name(E1), "192.168.1.1", "")
@@ -60,7 +60,7 @@ async def test_a_release_that_comes_late_takes_nothing_from_the_next_one() -> No
     rig = await _rig(Subnet("192.168.1.0/30", gateway="192.168.1.1"))
     pool = "macvlan-global/192.168.1.0/30"
     assert await rig.driver.ipam.request_address(pool, "") == "192.168.1.2/30"
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.2/30"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.2/30"))
     await rig.driver.endpoints.delete(N1, E1)
     with pytest.raises(Exhausted):
         await rig.driver.ipam.request_address(pool, "")
@@ -71,7 +71,7 @@ async def test_a_release_that_comes_late_takes_nothing_from_the_next_one() -> No
 async def test_an_endpoint_that_repair_deletes_frees_its_address_at_once() -> None:
     """No release will follow."""
     rig = await _rig()
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24"))
     await rig.driver.endpoints.delete(N1, E1, release_follows=False)
     assert "192.168.1.9" not in await _kinds(rig)
 
@@ -79,7 +79,7 @@ async def test_an_endpoint_that_repair_deletes_frees_its_address_at_once() -> No
 async def test_every_request_may_be_repeated_and_come_twice_at_once() -> None:
     """The answers are the same, and nothing is there twice."""
     rig = await _rig()
-    wanted = EndpointRequest(N1, E1, "192.168.1.9/24")
+    wanted = EndpointRequest.read(N1, E1, "192.168.1.9/24")
     macs = await asyncio.gather(*(rig.driver.endpoints.create(wanted) for _ in range(3)))
     joins = await asyncio.gather(*(rig.driver.endpoints.join(N1, E1, "/netns/c1") for _ in range(3)))
     assert (len(set(macs)), len(set(joins))) == (1, 1)
@@ -93,7 +93,7 @@ async def test_a_repeat_finishes_what_a_crash_cut_short() -> None:
     """The record was written and the address not claimed: nobody else may get it after the repeat."""
     rig = await _rig()
     await rig.driver.ipam.request_address(POOL, "192.168.1.9")
-    wanted = EndpointRequest(N1, E1, "192.168.1.9/24")
+    wanted = EndpointRequest.read(N1, E1, "192.168.1.9/24")
     await rig.driver.endpoints.create(wanted)
     record = await rig.driver.endpoints.get(N1, E1)
     await rig.driver.endpoints.delete(N1, E1)
@@ -107,11 +107,11 @@ async def test_a_repeat_finishes_what_a_crash_cut_short() -> None:
 async def test_an_endpoint_is_not_silently_another_one() -> None:
     """The same id with another address would leave the first address without its holder."""
     rig = await _rig()
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24"))
     before = await rig.snapshot()
     for address, mac in (("192.168.1.10/24", ""), ("192.168.1.9/24", "02:00:00:00:00:99")):
         with pytest.raises(Conflict, match="exists already"):
-            await rig.driver.endpoints.create(EndpointRequest(N1, E1, address, mac=mac))
+            await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, address, mac=mac))
     assert await rig.snapshot() == before
 
 
@@ -119,7 +119,7 @@ async def test_unknown_networks_and_endpoints() -> None:
     """Create and join say not found; leave and delete have nothing to do."""
     rig = await _rig()
     with pytest.raises(NotFound, match="network"):
-        await rig.driver.endpoints.create(EndpointRequest(engine_id("x"), E1))
+        await rig.driver.endpoints.create(EndpointRequest.read(engine_id("x"), E1))
     with pytest.raises(NotFound, match="start the container again"):
         await rig.driver.endpoints.join(N1, E1, "/netns/c1")
     with pytest.raises(NotFound):
@@ -155,18 +155,18 @@ async def test_an_address_in_no_subnet_is_refused_and_leaves_nothing() -> None:
     rig = await _rig()
     before = await rig.snapshot()
     with pytest.raises(Invalid, match=r"192\.168\.1\.0/24"):
-        await rig.driver.endpoints.create(EndpointRequest(N1, E1, "10.0.0.1/24"))
+        await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "10.0.0.1/24"))
     assert await rig.snapshot() == before
 
 
 async def test_a_taken_second_address_gives_the_first_one_back() -> None:
     """Both or none."""
     rig = await _rig(LAN, Subnet("fd00::/64"))
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24", "fd00::9/64"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24", "fd00::9/64"))
     await rig.driver.ipam.request_address(POOL, "192.168.1.10")
     before = await rig.snapshot()
     with pytest.raises(Conflict, match="fd00::9"):
-        await rig.driver.endpoints.create(EndpointRequest(N1, E2, "192.168.1.10/24", "fd00::9/64"))
+        await rig.driver.endpoints.create(EndpointRequest.read(N1, E2, "192.168.1.10/24", "fd00::9/64"))
     assert await rig.snapshot() == before
 
 
@@ -176,17 +176,18 @@ async def test_a_taken_second_address_gives_the_first_one_back() -> None:
 async def test_a_mac_of_the_user_is_used_in_one_spelling() -> None:
     """And a malformed one is refused."""
     rig = await _rig()
-    assert await rig.driver.endpoints.create(EndpointRequest(N1, E1, mac="02-00-00-00-00-AA")) == "02:00:00:00:00:aa"
+    request = EndpointRequest.read(N1, E1, mac="02-00-00-00-00-AA")
+    assert await rig.driver.endpoints.create(request) == "02:00:00:00:00:aa"
     with pytest.raises(Invalid, match="--mac-address"):
-        await rig.driver.endpoints.create(EndpointRequest(N1, E2, mac="zz"))
+        await rig.driver.endpoints.create(EndpointRequest.read(N1, E2, mac="zz"))
 
 
 async def test_a_mac_by_policy() -> None:
     """Random and local, or derived from the address."""
     rig = await _rig()
-    assert int((await rig.driver.endpoints.create(EndpointRequest(N1, E1)))[:2], 16) & 0b11 == 0b10
+    assert int((await rig.driver.endpoints.create(EndpointRequest.read(N1, E1)))[:2], 16) & 0b11 == 0b10
     await rig.engine.create_network("n2", Subnet("10.0.0.0/24"), options={"parent": "eth0", "mac": "address"})
-    mac = await rig.driver.endpoints.create(EndpointRequest(engine_id("n2"), E2, "10.0.0.9/24"))
+    mac = await rig.driver.endpoints.create(EndpointRequest.read(engine_id("n2"), E2, "10.0.0.9/24"))
     assert mac == "02:42:0a:00:00:09"
 
 
@@ -195,10 +196,10 @@ async def test_a_mac_in_use_on_the_parent_is_refused_at_create() -> None:
     rig = await _rig()
     await rig.engine.create_network("n2", Subnet("10.0.0.0/24"), options={"parent": "eth0"})
     with pytest.raises(Conflict, match="the MAC of the parent eth0"):
-        await rig.driver.endpoints.create(EndpointRequest(N1, E1, mac=rig.kernel.hosted["eth0"].mac))
-    await rig.driver.endpoints.create(EndpointRequest(engine_id("n2"), E1, mac="02:00:00:00:00:aa"))
+        await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, mac=rig.kernel.hosted["eth0"].mac))
+    await rig.driver.endpoints.create(EndpointRequest.read(engine_id("n2"), E1, mac="02:00:00:00:00:aa"))
     with pytest.raises(Conflict, match=f"endpoint {E1[:12]} has it"):
-        await rig.driver.endpoints.create(EndpointRequest(N1, E2, mac="02:00:00:00:00:aa"))
+        await rig.driver.endpoints.create(EndpointRequest.read(N1, E2, mac="02:00:00:00:00:aa"))
 
 
 async def test_a_mac_may_be_used_on_another_parent() -> None:
@@ -206,14 +207,14 @@ async def test_a_mac_may_be_used_on_another_parent() -> None:
     rig = await _rig()
     await rig.engine.create_network("n2", Subnet("10.0.0.0/24"), options={"parent": "eth0.10"})
     for network, endpoint in ((N1, E1), (engine_id("n2"), E2)):
-        await rig.driver.endpoints.create(EndpointRequest(network, endpoint, mac="02:00:00:00:00:aa"))
+        await rig.driver.endpoints.create(EndpointRequest.read(network, endpoint, mac="02:00:00:00:00:aa"))
 
 
 async def test_of_two_containers_that_want_one_mac_at_once_one_gets_it() -> None:
     """The comparison and the writing are one step."""
     rig = await _rig()
     done = await asyncio.gather(
-        *(rig.driver.endpoints.create(EndpointRequest(N1, each, mac="02:00:00:00:00:aa")) for each in (E1, E2)),
+        *(rig.driver.endpoints.create(EndpointRequest.read(N1, each, mac="02:00:00:00:00:aa")) for each in (E1, E2)),
         return_exceptions=True,
     )
     assert sorted(type(each).__name__ for each in done) == ["Conflict", "str"]
@@ -224,7 +225,7 @@ async def test_a_mac_of_a_link_that_is_not_ours_is_found_at_join() -> None:
     rig = await _rig()
     await rig.kernel.add_macvlan(MacvlanSpec("other", "eth0", "bridge", "02:00:00:00:00:aa"))
     await rig.kernel.set_up("other")
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, mac="02:00:00:00:00:aa"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, mac="02:00:00:00:00:aa"))
     before = await rig.snapshot()
     with pytest.raises(Conflict, match="MAC is in use"):
         await rig.driver.endpoints.join(N1, E1, "/netns/c1")
@@ -246,7 +247,7 @@ async def test_of_two_containers_that_start_on_a_passthru_network_at_once_one_do
     """Refused at create, not by the kernel at join."""
     rig = await _rig(LAN, mode="passthru")
     done = await asyncio.gather(
-        *(rig.driver.endpoints.create(EndpointRequest(N1, each)) for each in (E1, E2)), return_exceptions=True
+        *(rig.driver.endpoints.create(EndpointRequest.read(N1, each)) for each in (E1, E2)), return_exceptions=True
     )
     assert sorted(type(each).__name__ for each in done) == ["Conflict", "str"]
 
@@ -254,7 +255,7 @@ async def test_of_two_containers_that_start_on_a_passthru_network_at_once_one_do
 async def test_the_mtu_of_the_network_is_the_links() -> None:
     """Else the parent's."""
     rig = await _rig(LAN, mtu="1400")
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1))
     joined = await rig.driver.endpoints.join(N1, E1, "/netns/c1")
     assert rig.kernel.hosted[joined.link].mtu == 1400
 
@@ -265,7 +266,7 @@ async def test_the_mtu_of_the_network_is_the_links() -> None:
 async def test_a_leftover_link_of_another_parent_is_made_anew() -> None:
     """A crash between join and its answer, and the parent was made again with another index."""
     rig = await _rig()
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1))
     joined = await rig.driver.endpoints.join(N1, E1, "/netns/c1")
     old = rig.kernel.hosted[joined.link].index
     rig.kernel.add_device("eth1")
@@ -280,7 +281,7 @@ async def test_a_leftover_link_of_another_parent_is_made_anew() -> None:
 async def test_whether_an_endpoint_is_alive() -> None:
     """Young, or its link is in the host or in its container; never after a reboot."""
     rig = await _rig()
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1))
     assert await rig.driver.liveness.is_alive(await rig.driver.endpoints.get(N1, E1))
     rig.clock.advance(YOUNG_SECONDS)
     assert not await rig.driver.liveness.is_alive(await rig.driver.endpoints.get(N1, E1))
@@ -295,10 +296,10 @@ async def test_whether_an_endpoint_is_alive() -> None:
 async def test_after_a_reboot_a_container_gets_its_address_back() -> None:
     """The engine asks for it again, and the endpoint of the last boot is dead."""
     rig = await _rig()
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24"))
     later = await Rig.build("eth0", disk=rig.disk, clock=rig.clock, identity=Identity("a", "r2", "boot2"))
     assert await later.driver.ipam.request_address(POOL, "192.168.1.9") == "192.168.1.9/24"
-    await later.driver.endpoints.create(EndpointRequest(N1, E2, "192.168.1.9/24"))
+    await later.driver.endpoints.create(EndpointRequest.read(N1, E2, "192.168.1.9/24"))
     await later.driver.endpoints.delete(N1, E1)
     assert [each.endpoint for each in await later.driver.addresses.all() if each.kind == "endpoint"] == [E2]
 
@@ -329,19 +330,19 @@ async def test_a_clock_that_is_set_makes_nobody_old() -> None:
     await driver.pools.load()
     await driver.ipam.request_address(POOL, "192.168.1.9")
     await driver.ipam.request_address(POOL, "192.168.1.9")
-    await driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
+    await driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24"))
     rig.clock.advance(YOUNG_SECONDS * 10)
     with pytest.raises(Conflict, match=r"192\.168\.1\.9 is in use by endpoint"):
-        await driver.endpoints.create(EndpointRequest(N1, E2, "192.168.1.9/24"))
+        await driver.endpoints.create(EndpointRequest.read(N1, E2, "192.168.1.9/24"))
     steady.advance(YOUNG_SECONDS)
-    await driver.endpoints.create(EndpointRequest(N1, E2, "192.168.1.9/24"))
+    await driver.endpoints.create(EndpointRequest.read(N1, E2, "192.168.1.9/24"))
 
 
 async def test_of_two_addresses_the_one_that_can_be_is_claimed_again() -> None:
     """Somebody else has the other one by now, and the error says so."""
     rig = await _rig(LAN, Subnet("fd18::/64", gateway="fd18::1"))
     for lost, kept in (("192.168.1.9", "fd18::9"), ("fd18::9", "192.168.1.9")):
-        await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24", "fd18::9/64"))
+        await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24", "fd18::9/64"))
         for record in await rig.driver.addresses.all():
             if record.kind == "endpoint":
                 await rig.driver.addresses.give_back(record)
@@ -361,7 +362,7 @@ async def test_of_two_addresses_the_one_that_can_be_is_claimed_again() -> None:
 async def test_an_adopted_endpoint_holds_its_address() -> None:
     """What the engine has and the state lost; adopting twice is the same."""
     rig = await _rig()
-    wanted = EndpointRequest(N1, E1, "192.168.1.9", mac="02:00:00:00:00:aa")
+    wanted = EndpointRequest.read(N1, E1, "192.168.1.9", mac="02:00:00:00:00:aa")
     for _ in range(2):
         await rig.driver.endpoints.adopt(wanted, sandbox="/netns/c1", container="c1")
     with pytest.raises(Conflict, match="container c1"):
@@ -373,17 +374,17 @@ async def test_an_adopted_endpoint_holds_its_address() -> None:
 async def test_an_adoption_that_conflicts_leaves_nothing() -> None:
     """Somebody else has the address."""
     rig = await _rig()
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24"))
     before = await rig.snapshot()
     with pytest.raises(Conflict):
-        await rig.driver.endpoints.adopt(EndpointRequest(N1, E2, "192.168.1.9"), sandbox="", container="c2")
+        await rig.driver.endpoints.adopt(EndpointRequest.read(N1, E2, "192.168.1.9"), sandbox="", container="c2")
     assert await rig.snapshot() == before
 
 
 async def test_a_containers_name_is_learnt_and_used_in_errors() -> None:
     """Docker tells it only later."""
     rig = await _rig()
-    await rig.driver.endpoints.create(EndpointRequest(N1, E1, "192.168.1.9/24"))
+    await rig.driver.endpoints.create(EndpointRequest.read(N1, E1, "192.168.1.9/24"))
     record = await rig.driver.endpoints.get(N1, E1)
     await rig.driver.endpoints.name(record, "web")
     with pytest.raises(Conflict, match="container web"):

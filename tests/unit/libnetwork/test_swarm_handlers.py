@@ -30,7 +30,7 @@ WRONG = {
         Invalid,
     ),
 }
-BESIDE = {"parent": "eth0", "ipv6-subnet": "fd65::/64", "ipv6-gateway": "fd65::1"}
+DERIVED = {"parent": "eth0", "ipv6-subnet": "fd65::/64", "ipv6-gateway": "fd65::1"}
 
 
 async def test_the_scope_is_the_swarms() -> None:
@@ -73,7 +73,7 @@ async def test_a_container_gets_the_ipv6_address_that_follows_from_its_ipv4_addr
     rig = await Rig.build(settings=Settings("swarm"))
     routes = Handlers(rig.driver, swarm=True).routes()
     await routes["/NetworkDriver.CreateNetwork"].handle(
-        m.CreateNetwork(network_id=N1, options={GENERIC: BESIDE}, ipv4_data=[IPV4])
+        m.CreateNetwork(network_id=N1, options={GENERIC: DERIVED}, ipv4_data=[IPV4])
     )
     wanted = m.CreateEndpoint(
         network_id=N1, endpoint_id=E1, interface=m.Interface(address="10.65.0.9/24", mac_address="02:00:00:00:00:09")
@@ -90,6 +90,18 @@ async def test_a_container_gets_the_ipv6_address_that_follows_from_its_ipv4_addr
     assert (endpoint.address, endpoint.address6) == ("10.65.0.9", "fd65::a41:9")
 
 
+@pytest.mark.parametrize(("address", "address6"), [("", ""), ("10.65.0.9/24", "fd65::9/64")])
+async def test_no_ipv6_address_is_derived_from_none_nor_beside_one(address: str, address6: str) -> None:
+    """The reply adds a MAC, and no address."""
+    rig = await Rig.build("eth0", settings=Settings("swarm"))
+    routes = Handlers(rig.driver, swarm=True).routes()
+    network = m.CreateNetwork(network_id=N1, options={GENERIC: DERIVED}, ipv4_data=[IPV4])
+    await routes["/NetworkDriver.CreateNetwork"].handle(network)
+    interface = m.Interface(address=address, address_ipv6=address6, mac_address="02:00:00:00:00:09")
+    request = m.CreateEndpoint(network_id=N1, endpoint_id=E1, interface=interface)
+    assert encode(await routes["/NetworkDriver.CreateEndpoint"].handle(request)) == b'{"Interface":null}'
+
+
 async def test_a_state_that_was_lost_is_learnt_anew_with_the_ipv6_addresses() -> None:
     """The engine shows the options and both addresses of a container; repair takes no more than that."""
     rig = await Rig.build(settings=Settings("swarm"))
@@ -99,7 +111,7 @@ async def test_a_state_that_was_lost_is_learnt_anew_with_the_ipv6_addresses() ->
             N1,
             "lan",
             "default",
-            options=BESIDE,
+            options=DERIVED,
             subnets=(EngineSubnet("10.65.0.0/24", gateway="10.65.0.1"),),
             endpoints=(endpoint,),
             scope="swarm",
@@ -124,6 +136,6 @@ async def test_outside_of_a_swarm_the_option_is_refused() -> None:
         await (
             Handlers(driver)
             .routes()["/NetworkDriver.CreateNetwork"]
-            .handle(m.CreateNetwork(network_id=N1, options={GENERIC: BESIDE}, ipv4_data=[IPV4]))
+            .handle(m.CreateNetwork(network_id=N1, options={GENERIC: DERIVED}, ipv4_data=[IPV4]))
         )
     assert await driver.networks.all() == []

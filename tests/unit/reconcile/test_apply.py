@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from macvlan_global.driver.endpoints import EndpointRequest
+from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.ipam.owners import Identity
@@ -199,7 +199,7 @@ async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> Non
     network, endpoint = engine_id("n1"), engine_id("e1")
 
     async def join() -> None:
-        await rig.driver.endpoints.create(EndpointRequest(network, endpoint, "192.168.1.9/24"))
+        await rig.driver.endpoints.create(EndpointRequest.read(network, endpoint, "192.168.1.9/24"))
         await rig.driver.endpoints.join(network, endpoint, "/netns/c1")
 
     kernel.meanwhile = join
@@ -218,7 +218,7 @@ async def test_a_container_that_starts_while_repair_looks_and_the_clock_is_set_k
         rig.clock.advance(seconds)
         pool = "macvlan-global/192.168.1.0/24"
         address = await rig.driver.ipam.request_address(pool, "192.168.1.9")
-        await rig.driver.endpoints.create(EndpointRequest(engine_id("n1"), engine_id("e1"), address))
+        await rig.driver.endpoints.create(EndpointRequest.read(engine_id("n1"), engine_id("e1"), address))
 
     kernel.meanwhile = start
     await rig.mend(grace=60)

@@ -28,7 +28,7 @@ SUB = LinkFact("eth0.10", 3, "02:00:00:00:00:02", 1500, up=True, kind="vlan", lo
 def network(identity: str = "n1", at: float = OLD, parent: str = "eth0.10", name: str = "office") -> NetworkRecord:
     """A network of ours."""
     subnets = [SubnetRecord(space="s", subnet=SUBNET, gateway="192.168.1.1")]
-    return NetworkRecord(id=identity, name=name, options={}, subnets=subnets, parent=parent, at=at)
+    return NetworkRecord(id=identity, name=name, given={}, subnets=subnets, parent=parent, at=at)
 
 
 def endpoint(identity: str = "e1", at: float = OLD, on: str = "n1", boot: str = "now") -> EndpointRecord:

@@ -1,5 +1,6 @@
 """Records as an older release wrote them: a driver that is upgraded under running containers reads every one."""
 
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 import msgspec
@@ -46,7 +47,25 @@ async def test_a_network_is_written_as_it_was() -> None:
     row = await Tables(store, store).networks.get(NETWORK_ID)
     assert row is not None
     assert isinstance(row.record, NetworkRecord)
+    assert row.record.options.mtu == 1400
     assert msgspec.json.encode(row.record) == NETWORK
+
+
+def test_a_network_has_typed_values() -> None:
+    """Options, subnets and gateways are parsed from its texts."""
+    record = msgspec.json.decode(NETWORK, type=NetworkRecord)
+    assert (record.options.parent, record.options.attach, record.options_error) == ("eth0.20", "direct", "")
+    assert [each.prefix for each in record.subnets] == [ip_network("10.8.0.0/24"), ip_network("fd00:8::/64")]
+    assert record.gateway_of(ip_address("10.8.0.128")) == ip_address("10.8.0.1")
+    assert record.gateway_of(ip_address("fd00:8::1")) is None
+    assert record.subnet_of(ip_address("10.9.0.1")) is None
+
+
+def test_a_malformed_option_is_no_obstacle_to_reading_a_network() -> None:
+    """Others need the record all the same; only containers are refused, with the reason."""
+    record = msgspec.json.decode(NETWORK.replace(b'"1400"', b'"big"'), type=NetworkRecord)
+    assert record.options.mtu == 0
+    assert "-o mtu=big" in record.options_error
 
 
 async def test_an_endpoint_without_a_state_is_live() -> None:
@@ -54,6 +73,7 @@ async def test_an_endpoint_without_a_state_is_live() -> None:
     record = await _endpoint(ENDPOINT)
     assert record.is_live
     assert record.is_inside
+    assert record.addresses == (ip_address("10.8.0.128"), ip_address("fd00:8::1"))
     assert msgspec.json.encode(record) == ENDPOINT[:-1] + b',"state":"live"}'
 
 

@@ -14,7 +14,7 @@ from macvlan_global.store.records import NetworkRecord
 from macvlan_global.store.table import Table, Tables
 from tests.docs.imports import modules
 
-RECORD = NetworkRecord(id="n1", options={}, at=1.0)
+RECORD = NetworkRecord(id="n1", given={}, at=1.0)
 
 
 class RivalStore(MemoryStore):

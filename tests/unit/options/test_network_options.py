@@ -2,8 +2,8 @@
 
 import pytest
 
-from macvlan_global.attach.options import NetworkOptions, parse_options
 from macvlan_global.errors import Invalid
+from macvlan_global.options.network import NetworkOptions, parse_options
 
 
 @pytest.mark.parametrize(

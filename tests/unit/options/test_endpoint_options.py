@@ -2,7 +2,8 @@
 
 import pytest
 
-from macvlan_global.attach.endpoint_options import (
+from macvlan_global.errors import Invalid
+from macvlan_global.options.endpoint import (
     IFNAME_KEY,
     SYSCTLS_KEY,
     EndpointOptions,
@@ -10,7 +11,6 @@ from macvlan_global.attach.endpoint_options import (
     parse_endpoint_options,
     settings_of,
 )
-from macvlan_global.errors import Invalid
 
 
 def test_nothing_is_asked_by_what_is_not_ours() -> None:

@@ -1,4 +1,4 @@
-"""The user's `-o` options as typed values. Pure."""
+"""Network options (`-o`) as typed values. Pure."""
 
 import difflib
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Literal, cast, get_args
 
-from macvlan_global.attach.endpoint_options import check_ifname
 from macvlan_global.errors import Invalid
-from macvlan_global.kernel.ports import MacvlanMode
+from macvlan_global.options.endpoint import check_ifname
 from macvlan_global.subnets import parse_address, parse_subnet
 
+MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
 MacPolicy = Literal["random", "address"]
 AttachWay = Literal["plain", "direct"]
 
@@ -18,27 +18,29 @@ KEYS = (
     *("parent", "parent-file", "macvlan_mode", "mode", "mtu", "mac", "probe", "attach", "ifname"),
     *("ipv6-subnet", "ipv6-gateway"),
 )
-"""Every key of ours. A key with an empty name counts as `parent` (`-o =eth0,eth1`)."""
+"""All keys of the driver. An empty key counts as `parent` (`-o =eth0,eth1`)."""
 
 ENGINE_PREFIX = "com.docker.network."
-"""Keys that the engine reads itself, for any driver; we let them pass."""
+"""Keys that engines read for any driver; they are no error."""
 
 MIN_MTU = 68  # RFC 791: every link carries datagrams of 68 bytes
 MIN_MTU_IPV6 = 1280  # RFC 8200 section 5
 MAX_MTU = 65535
 
-MAX_IPV6_PREFIX = 96  # what is left holds the 32 bits of an IPv4 address
+MAX_IPV6_PREFIX = 96  # the other 32 bits hold an IPv4 address
 NOT_FOR_CONTAINERS = tuple(map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")))
 """Reserved (with loopback and mapped IPv4), link-local, multicast: RFC 4291 section 2.4."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """What a network was created with. `parent` is the text of the option, "" if there was none; `mtu` 0 means the
-    parent's; `mac` tells where a MAC comes from that the user did not give; `probe` whether the wire is asked for an
-    address before a container gets it, None if the network does not say. `attach` is how links come into containers, ""
-    if the network does not say; `ifname` how their names begin there if they are made inside. `ipv6_subnet` is for
-    networks of a swarm: where IPv6 addresses are that follow from IPv4 ones; `ipv6_gateway` is in it, "" for none."""
+    """Options that a network was created with.
+
+    `parent` and `parent_file` are the texts of the options, "" if not given. `mtu` 0 means the parent's. `mac` is the
+    source of MACs that the user does not give. `probe` is duplicate address detection, None for the driver's default.
+    `attach` is the attach mode, "" for the driver's default; `ifname` the prefix of names of direct links. In a swarm
+    `ipv6_subnet` is the prefix of derived IPv6 addresses, and `ipv6_gateway` an address in it, "" for none.
+    """
 
     parent: str = ""
     parent_file: str = ""
@@ -53,10 +55,11 @@ class NetworkOptions:
 
 
 def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOptions:
-    """Read `-o` options. With `strict=False` (a stored network is loaded again) unknown keys are passed over.
+    """Parse `-o` options. With `strict=False` (stored networks, which a newer release may have made) unknown keys are
+    ignored.
 
     Raises:
-        Invalid: an unknown key (the nearest known one is named), or a value that cannot be.
+        Invalid: an unknown key (the text names the nearest known one), or a malformed value.
     """
     if strict:
         for key in given:

@@ -1,0 +1,1 @@
+"""Options of networks (`-o`) and endpoints (`--driver-opt`) as typed values. Pure."""
