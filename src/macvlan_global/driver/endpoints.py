@@ -125,17 +125,17 @@ class Endpoints:
             network = await self._networks.get(network_id)
             row = await self._need(network_id, endpoint_id)
             parent = await self._networks.ready_parent(network)
-            joining = msgspec.structs.replace(row.record, sandbox=sandbox, parent=parent.name, why_plain="")
+            before = {name: getattr(row.record, name) for name in ("sandbox", "parent", "why_plain")}
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
                 # where the link is must be known, whatever happens next
-                undo.push("its record", lambda: self._write(row, row.record))
-                written = await self._write(row, joining)
+                undo.push("its record", lambda: self._change(row.record, **before))
+                joining = await self._change(row.record, sandbox=sandbox, parent=parent.name, why_plain="")
                 undo.push("its link", lambda: self._attacher.delete(joining))
                 if joining.attach == "direct":
                     undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
                 made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
                 if made.why_plain:
-                    await self._write(written, msgspec.structs.replace(joining, why_plain=made.why_plain))
+                    await self._change(joining, why_plain=made.why_plain)
             gateways = {each.version: str(gw) for each in joining.addresses if (gw := network.gateway_of(each))}
             return JoinResult(joining.link, gateways.get(4, ""), gateways.get(6, ""), made.ifname)
 
@@ -231,25 +231,32 @@ class Endpoints:
         return await self._index.find(endpoint_id)
 
     async def name(self, endpoint: EndpointRecord, container: str) -> None:
-        """Remember the name of the container that an endpoint belongs to."""
-        row = await self._table.get(endpoint.network, endpoint.id)
-        if row and row.record.container != container:
-            await self._table.replace(row, msgspec.structs.replace(row.record, container=container))
+        """Record the name of an endpoint's container."""
+        await self._table.update(
+            lambda record: msgspec.structs.replace(record, container=container), endpoint.network, endpoint.id
+        )
 
     # ---------------------------------------------------------------- inside
 
     async def _need(self, network_id: str, endpoint_id: str) -> Row[EndpointRecord]:
         row = await self._table.get(network_id, endpoint_id)
         if row is None:
-            raise NotFound(
-                f"endpoint {endpoint_id[:12]} is not known to macvlan-global on this host; start the container again"
-            )
+            raise _unknown(endpoint_id)
         return row
 
-    async def _write(self, row: Row[EndpointRecord], record: EndpointRecord) -> Row[EndpointRecord]:
-        """Write a record anew, also if its container's name was learnt meanwhile."""
-        self._index.add(record)
-        return await self._table.replace(row, record) or await self._put(record)
+    async def _change(self, endpoint: EndpointRecord, **fields: object) -> EndpointRecord:
+        """Change fields of a record, and no others; the record as it is then.
+
+        Raises:
+            NotFound: the endpoint was deleted meanwhile, with its network.
+        """
+        self._index.add(msgspec.structs.replace(endpoint, **fields))
+        row = await self._table.update(
+            lambda record: msgspec.structs.replace(record, **fields), endpoint.network, endpoint.id
+        )
+        if row is None:
+            raise _unknown(endpoint.id)
+        return row.record
 
     async def _put(self, record: EndpointRecord) -> Row[EndpointRecord]:
         self._index.add(record)
@@ -334,6 +341,12 @@ class Endpoints:
             subnet = network.subnet_of(address)
             if subnet and subnet.space:
                 await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows)
+
+
+def _unknown(endpoint_id: str) -> NotFound:
+    return NotFound(
+        f"endpoint {endpoint_id[:12]} is not known to macvlan-global on this host; start the container again"
+    )
 
 
 def _same(record: EndpointRecord, wanted: EndpointRequest) -> bool:

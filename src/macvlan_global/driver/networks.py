@@ -91,19 +91,16 @@ class Networks:
             # a repeated request must not move the network, even if a better parent has come meanwhile
             kept = await self._usable(before.record.parent) if before else None
             parent = kept or await self._first_parent(wanted.id, options, subnets, joined=bool(joined) or self._swarm)
-            record = NetworkRecord(
+            requested = NetworkRecord(
                 id=wanted.id,
-                name=before.record.name if before else "",
-                cluster=before.record.cluster if before else joined or (wanted.id if self._outbox else ""),
-                published=bool(before and before.record.published),
+                cluster=joined or (wanted.id if self._outbox else ""),
                 given=wanted.options,
                 internal=wanted.internal,
-                subnets=before.record.subnets if before else [],
                 parent=parent.name if parent else "",
                 at=self._now(),
             )
             # the record comes first: whatever a crash leaves behind is then found by its network
-            await self._tables.networks.put(record, wanted.id)
+            record = await self._write(requested)
             if before is None:  # a repeated request must not take away what the first one made
                 undo.push("its record", lambda: self._tables.networks.drop(wanted.id))
                 if not joined:  # what is joined belongs to the cluster
@@ -111,8 +108,7 @@ class Networks:
             claimed = [await self._claim_subnet(record.shared_id, each) for each in wanted.subnets]
             if parent and await self._owned.ensure(parent) and before is None:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
-            record = msgspec.structs.replace(record, subnets=[*claimed, *derived])
-            await self._tables.networks.put(record, wanted.id)
+            record = await self._change(record, subnets=[*claimed, *derived]) or record
             self._claims.end_joining(record.shared_id)
         if wrong := self.wrong_with(record):
             log.warning("network %s: no container can start on it: %s", wanted.id[:12], wrong)
@@ -241,10 +237,8 @@ class Networks:
             await self._leave_parent(parent, "")
 
     async def name(self, network_id: str, name: str) -> None:
-        """Remember the name that the engine gave to a network."""
-        row = await self._tables.networks.get(network_id)
-        if row and row.record.name != name:
-            await self._tables.networks.replace(row, msgspec.structs.replace(row.record, name=name))
+        """Record the engine's name of a network."""
+        await self._tables.networks.update(lambda record: msgspec.structs.replace(record, name=name), network_id)
 
     async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
         """Every endpoint of a network on this host."""
@@ -371,10 +365,23 @@ class Networks:
             await self._claims.claim(pool, address, Holder("aux", shared_id, label=name))
         return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
 
+    async def _write(self, requested: NetworkRecord) -> NetworkRecord:
+        """Write the record of a network that is created, for the first time or again: what was learnt of it stays."""
+
+        def again(before: NetworkRecord) -> NetworkRecord:
+            kept = {name: getattr(before, name) for name in ("name", "cluster", "published", "subnets")}
+            return msgspec.structs.replace(requested, **kept)
+
+        row = await self._tables.networks.update(again, requested.id)
+        return (row or await self._tables.networks.put(requested, requested.id)).record
+
+    async def _change(self, network: NetworkRecord, **fields: object) -> NetworkRecord | None:
+        """Change fields of a record, and no others; the record as it is then, None if there is none."""
+        row = await self._tables.networks.update(lambda record: msgspec.structs.replace(record, **fields), network.id)
+        return row.record if row else None
+
     async def _move(self, network: NetworkRecord, parent: Parent) -> None:
-        row = await self._tables.networks.get(network.id)
-        if row is None:
+        if await self._change(network, parent=parent.name) is None:
             return
-        await self._tables.networks.replace(row, msgspec.structs.replace(row.record, parent=parent.name))
         log.warning("network %s moved from parent %s to %s", network.id[:12], network.parent, parent.name)
         await self._leave_parent(network.parent, network.id)

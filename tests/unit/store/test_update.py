@@ -108,9 +108,6 @@ COMPARE_AND_SWAP = {
     "ipam.addresses": 2,  # to reserve and to claim: who loses has not got the address
     "ipam.pools": 3,
     "store.table": 3,
-    # these still have to become an `update`; the list only shrinks
-    "driver.endpoints": 2,
-    "driver.networks": 2,
 }
 """Modules that may call `replace` of a table or a store, and how often."""
 
