@@ -14,7 +14,7 @@ from macvlan_global.attach.attach import Attacher
 from macvlan_global.driver.address_probe import AddressProbe
 from macvlan_global.driver.addresses import IpamDriver
 from macvlan_global.driver.claims import AddressClaims
-from macvlan_global.driver.endpoint_index import EndpointIndex
+from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.endpoints import Endpoints
 from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.liveness import Liveness
@@ -104,9 +104,9 @@ class Driver:
         pools = Pools(tables, cache, addresses, identity, auto_pools=settings.auto_pools, now=now)
         outbox = Outbox(tables, pools, addresses, identity.host, now=now) if settings.shared else None
         attacher = Attacher(kernel, tables, default=settings.attach)
-        index = EndpointIndex(tables.endpoints)
-        liveness = Liveness(index, kernel, attacher, identity, now=now, steady=steady)
-        holders = Holders(tables, index, identity, liveness, host_name=hooks.host_name)
+        table = EndpointTable(tables.endpoints)
+        liveness = Liveness(table, kernel, attacher, identity, now=now, steady=steady)
+        holders = Holders(tables, table, identity, liveness, host_name=hooks.host_name)
         claims = AddressClaims(pools, addresses, holders, outbox)
         owned = OwnedParents(kernel, tables.links, identity.boot, now=now)
         parents = ParentChooser(kernel, owned, settings.aliases, settings.scope)
@@ -114,9 +114,7 @@ class Driver:
         networks = Networks(
             tables, claims, kernel, owned, parents, outbox=outbox, swarm=swarm, admission=hooks.admission, now=now
         )
-        endpoints = Endpoints(
-            tables, claims, kernel, networks, attacher, liveness, index=index, on_deleted=hooks.on_deleted, now=now
-        )
+        endpoints = Endpoints(table, claims, networks, attacher, liveness, on_deleted=hooks.on_deleted, now=now)
         probe = AddressProbe(tables, kernel, networks, default=settings.probe, now=now)
         ipam = IpamDriver(pools, addresses, holders, probe, kernel, outbox=outbox)
         return cls(

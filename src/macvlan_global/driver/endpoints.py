@@ -1,6 +1,7 @@
 """Create, join, leave and delete endpoints: a container's legs in our networks, on this host."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -11,7 +12,7 @@ import msgspec
 
 from macvlan_global.attach.attach import Attacher
 from macvlan_global.driver.claims import AddressClaims
-from macvlan_global.driver.endpoint_index import EndpointIndex
+from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.networks import Networks
@@ -20,10 +21,8 @@ from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.kernel.names import link_name, mac_from_address, random_mac
-from macvlan_global.kernel.ports import Kernel
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord
-from macvlan_global.store.table import Row, Tables
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +43,21 @@ class Endpoints:
 
     def __init__(  # noqa: PLR0913 - each of another owner
         self,
-        tables: Tables,
+        table: EndpointTable,
         claims: AddressClaims,
-        kernel: Kernel,
         networks: Networks,
         attacher: Attacher,
         liveness: Liveness,
         *,
-        index: EndpointIndex,
         on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`liveness` tells the boot that is written down with each endpoint; `index` is kept up to date here.
+        """`liveness` also has the boot that is recorded with each endpoint.
 
-        `on_deleted` is told of each endpoint that is gone. It must be quick: the engine waits.
+        `on_deleted` is called with each endpoint that was deleted. It must be quick: the engine waits.
         """
-        self._table = tables.endpoints
-        self._index = index
+        self._table = table
         self._claims = claims
-        self._kernel = kernel
         self._networks = networks
         self._attacher = attacher
         self._liveness = liveness
@@ -90,7 +85,7 @@ class Endpoints:
                     raise Conflict(f"endpoint {wanted.id[:12]} exists already, with other addresses or another MAC")
                 await self._claim(network, before.record)  # the first request may have been cut short before it
                 return before.record.mac
-            await self._networks.refuse_containers(network)
+            self._networks.admit(network)
             record = EndpointRecord(
                 network=network.id,
                 id=wanted.id,
@@ -108,7 +103,7 @@ class Endpoints:
             self._liveness.begin(wanted.id)
             async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
                 await self._write_down(network, record)
-                undo.push("its record", lambda: self._drop(record))
+                undo.push("its record", lambda: self._table.drop(record))
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
             return record.mac
@@ -123,19 +118,19 @@ class Endpoints:
         """
         async with self._turns.of(endpoint_id):
             network = await self._networks.get(network_id)
-            row = await self._need(network_id, endpoint_id)
+            endpoint = await self._table.need(network_id, endpoint_id)
             parent = await self._networks.ready_parent(network)
-            before = {name: getattr(row.record, name) for name in ("sandbox", "parent", "why_plain")}
+            before = {name: getattr(endpoint, name) for name in ("sandbox", "parent", "why_plain")}
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
                 # where the link is must be known, whatever happens next
-                undo.push("its record", lambda: self._change(row.record, **before))
-                joining = await self._change(row.record, sandbox=sandbox, parent=parent.name, why_plain="")
+                undo.push("its record", lambda: self._table.change(endpoint, **before))
+                joining = await self._table.change(endpoint, sandbox=sandbox, parent=parent.name, why_plain="")
                 undo.push("its link", lambda: self._attacher.delete(joining))
                 if joining.attach == "direct":
                     undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
                 made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
                 if made.why_plain:
-                    await self._change(joining, why_plain=made.why_plain)
+                    await self._table.change(joining, why_plain=made.why_plain)
             gateways = {each.version: str(gw) for each in joining.addresses if (gw := network.gateway_of(each))}
             return JoinResult(joining.link, gateways.get(4, ""), gateways.get(6, ""), made.ifname)
 
@@ -164,9 +159,9 @@ class Endpoints:
             if network := await self._networks.find(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)
             if await self._attacher.finish(row):
-                self._index.discard(row.record)
+                self._table.forget(row.record)
             else:
-                await self._drop(row.record)
+                await self._table.drop(row.record)
             if row.record.is_inside:
                 await self._restore_siblings(row.record)
             self._on_deleted(row.record)
@@ -196,8 +191,8 @@ class Endpoints:
                 container=container,
             )
             async with Undo(f"adopt endpoint {wanted.id[:12]}") as undo:
-                await self._put(record)
-                undo.push("its record", lambda: self._drop(record))
+                await self._table.put(record)
+                undo.push("its record", lambda: self._table.drop(record))
                 await self._claim(network, record, in_use=True)
 
     async def claim_again(self, endpoint_id: str) -> None:
@@ -220,59 +215,30 @@ class Endpoints:
         Raises:
             NotFound: it is not known on this host.
         """
-        return (await self._need(network_id, endpoint_id)).record
+        return await self._table.need(network_id, endpoint_id)
 
     async def all(self) -> list[EndpointRecord]:
-        """Every endpoint of this host, but those that the engine has deleted and whose links go in a moment."""
-        return [row.record for row in await self._table.scan() if row.record.is_live]
+        """Every endpoint of this host that the engine has."""
+        return await self._table.all()
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""
-        return await self._index.find(endpoint_id)
+        return await self._table.find(endpoint_id)
 
     async def name(self, endpoint: EndpointRecord, container: str) -> None:
         """Record the name of an endpoint's container."""
-        await self._table.update(
-            lambda record: msgspec.structs.replace(record, container=container), endpoint.network, endpoint.id
-        )
+        with contextlib.suppress(NotFound):
+            await self._table.change(endpoint, container=container)
 
     # ---------------------------------------------------------------- inside
 
-    async def _need(self, network_id: str, endpoint_id: str) -> Row[EndpointRecord]:
-        row = await self._table.get(network_id, endpoint_id)
-        if row is None:
-            raise _unknown(endpoint_id)
-        return row
-
-    async def _change(self, endpoint: EndpointRecord, **fields: object) -> EndpointRecord:
-        """Change fields of a record, and no others; the record as it is then.
-
-        Raises:
-            NotFound: the endpoint was deleted meanwhile, with its network.
-        """
-        self._index.add(msgspec.structs.replace(endpoint, **fields))
-        row = await self._table.update(
-            lambda record: msgspec.structs.replace(record, **fields), endpoint.network, endpoint.id
-        )
-        if row is None:
-            raise _unknown(endpoint.id)
-        return row.record
-
-    async def _put(self, record: EndpointRecord) -> Row[EndpointRecord]:
-        self._index.add(record)
-        return await self._table.put(record, record.network, record.id)
-
-    async def _drop(self, record: EndpointRecord) -> None:
-        await self._table.drop(record.network, record.id)
-        self._index.discard(record)
-
     async def _restore_siblings(self, gone: EndpointRecord) -> None:
         """Restore the direct links that remain in the container of a deleted endpoint: see `Attacher.restore`."""
-        siblings = []
-        for row in await self._index.in_sandbox(gone.sandbox):
-            inside = row.record.is_live and row.record.is_inside
-            if inside and row.record.id != gone.id and (network := await self._networks.find(row.record.network)):
-                siblings.append((network, row.record))
+        siblings = [
+            (network, each)
+            for each in await self._table.in_sandbox(gone.sandbox)
+            if each.is_inside and each.id != gone.id and (network := await self._networks.find(each.network))
+        ]
         # the first one leads out, as with engines: those choose by the network's name
         for network, endpoint in sorted(siblings, key=lambda pair: pair[0].name):
             await self._attacher.restore(network, endpoint)
@@ -291,16 +257,16 @@ class Endpoints:
     async def _write_down(self, network: NetworkRecord, record: EndpointRecord) -> None:
         options = network.options
         if not record.mac_asked and options.mac == "random" and options.mode != "passthru":
-            await self._put(record)  # a random MAC clashes with none
+            await self._table.put(record)  # a random MAC clashes with none
             return
         async with self._comparing:
             await self._check_neighbours(network, record)
-            await self._put(record)
+            await self._table.put(record)
 
     async def _check_neighbours(self, network: NetworkRecord, wanted: EndpointRecord) -> None:
         """Raise Conflict if the endpoint's link would clash with another one on its parent."""
         options = network.options
-        parent = await self._kernel.link(network.parent)
+        parent = await self._networks.parent_link(network)
         if parent and parent.mac == wanted.mac and options.mode != "passthru":
             raise Conflict(f"--mac-address {wanted.mac} is the MAC of the parent {parent.name}; use another")
         sharing = {each.id for each in await self._networks.all() if each.parent == network.parent}
@@ -341,12 +307,6 @@ class Endpoints:
             subnet = network.subnet_of(address)
             if subnet and subnet.space:
                 await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows)
-
-
-def _unknown(endpoint_id: str) -> NotFound:
-    return NotFound(
-        f"endpoint {endpoint_id[:12]} is not known to macvlan-global on this host; start the container again"
-    )
 
 
 def _same(record: EndpointRecord, wanted: EndpointRequest) -> bool:

@@ -6,7 +6,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from macvlan_global.driver.endpoint_index import EndpointIndex
+from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.liveness import Liveness
 from macvlan_global.errors import Conflict
 from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps, PoolTaken
@@ -21,7 +21,7 @@ class Holders:
     def __init__(
         self,
         tables: Tables,
-        endpoints: EndpointIndex,
+        endpoints: EndpointTable,
         identity: Identity,
         liveness: Liveness,
         *,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from macvlan_global.attach.attach import Attacher
-from macvlan_global.driver.endpoint_index import EndpointIndex
+from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.store.records import AddressRecord, EndpointRecord
@@ -44,7 +44,7 @@ class Liveness:
 
     def __init__(
         self,
-        endpoints: EndpointIndex,
+        endpoints: EndpointTable,
         kernel: Kernel,
         attacher: Attacher,
         identity: Identity,

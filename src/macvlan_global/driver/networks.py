@@ -24,7 +24,7 @@ from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
-from macvlan_global.kernel.ports import Kernel
+from macvlan_global.kernel.ports import Kernel, LinkFact
 from macvlan_global.options.network import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
@@ -157,14 +157,10 @@ class Networks:
         row = await self._tables.networks.get(network_id)
         return row.record if row else None
 
-    async def refuse_containers(self, network: NetworkRecord) -> None:
-        """Let a network pass on which containers may start.
-
-        Raises:
-            Conflict: something is wrong with it; the text says what, and what to do.
-        """
-        if error := self._admission(network.id):
-            raise Conflict(error)
+    def admit(self, network: NetworkRecord) -> None:
+        """Raise Conflict if no container may start on this network now; the text has the reason and what to do."""
+        if reason := self._admission(network.id):
+            raise Conflict(reason)
 
     def wrong_with(self, network: NetworkRecord) -> str:
         """The reason why no container can start on a network as it is, "" if one can. Swarms have such networks."""
@@ -184,7 +180,7 @@ class Networks:
         return derived_address(subnet, address) if subnet and self._swarm else None
 
     async def all(self) -> list[NetworkRecord]:
-        """Every network of this host."""
+        """All networks of this host."""
         return [row.record for row in await self._tables.networks.scan()]
 
     async def explain(self, network: NetworkRecord) -> Choice:
@@ -225,8 +221,12 @@ class Networks:
                 await self._move(network, choice.parent)
             return choice.parent
 
+    async def parent_link(self, network: NetworkRecord) -> LinkFact | None:
+        """The link of a network's parent, None if it is gone."""
+        return await self._kernel.link(network.parent)
+
     async def remove_parent(self, parent: str) -> None:
-        """Take away a parent of ours.
+        """Delete a parent of ours.
 
         Raises:
             Conflict: a network uses it now.

@@ -1,7 +1,10 @@
 """Endpoints are found by id and by sandbox without a scan."""
 
-from macvlan_global.driver.endpoint_index import EndpointIndex
+import pytest
+
+from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.requests import EndpointRequest
+from macvlan_global.errors import NotFound
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import EndpointRecord
@@ -28,8 +31,8 @@ def _record(network: str, endpoint: str, sandbox: str = "") -> EndpointRecord:
     return EndpointRecord(network=network, id=endpoint, mac="m", link="l", sandbox=sandbox, boot="b", at=1.0)
 
 
-async def _ids(index: EndpointIndex, sandbox: str) -> list[str]:
-    return [row.record.id for row in await index.in_sandbox(sandbox)]
+async def _ids(endpoints: EndpointTable, sandbox: str) -> list[str]:
+    return [each.id for each in await endpoints.in_sandbox(sandbox)]
 
 
 async def _table(store: MemoryStore, *records: EndpointRecord) -> Table[EndpointRecord]:
@@ -42,47 +45,46 @@ async def _table(store: MemoryStore, *records: EndpointRecord) -> Table[Endpoint
 async def test_what_an_earlier_run_wrote_is_found_after_one_scan() -> None:
     """Each further question reads the rows that it is about, and no others."""
     store = ScannedStore()
-    index = EndpointIndex(
+    endpoints = EndpointTable(
         await _table(store, _record("n1", "e1", "/a"), _record("n2", "e2", "/a"), _record("n1", "e3"))
     )
     for _ in range(3):
-        row = await index.by_id("e2")
+        row = await endpoints.find("e2")
         assert row is not None
-        assert row.record.network == "n2"
-        assert await _ids(index, "/a") == ["e1", "e2"]
-        assert await index.by_id("e4") is None
+        assert row.network == "n2"
+        assert await _ids(endpoints, "/a") == ["e1", "e2"]
+        assert await endpoints.find("e4") is None
     assert store.scans == ["endpoints/"]
 
 
 async def test_what_is_written_later_is_found_where_it_is_now() -> None:
     """An endpoint that joined another sandbox is in that one only."""
     table = await _table(MemoryStore(), _record("n1", "e1", "/a"))
-    index = EndpointIndex(table)
-    assert await _ids(index, "/a") == ["e1"]
-    for moved in (_record("n1", "e1", "/b"), _record("n1", "e2", "/b")):
-        index.add(moved)
-        await table.put(moved, moved.network, moved.id)
-    assert await _ids(index, "/a") == []
-    assert await _ids(index, "/b") == ["e1", "e2"]
+    endpoints = EndpointTable(table)
+    assert await _ids(endpoints, "/a") == ["e1"]
+    await endpoints.change(_record("n1", "e1"), sandbox="/b")
+    await endpoints.put(_record("n1", "e2", "/b"))
+    assert await _ids(endpoints, "/a") == []
+    assert await _ids(endpoints, "/b") == ["e1", "e2"]
 
 
 async def test_a_write_that_never_happened_is_not_found() -> None:
     """The index names a row, and only the table says that it is there."""
-    index = EndpointIndex(await _table(MemoryStore()))
-    index.add(_record("n1", "e1", "/a"))
-    assert await index.by_id("e1") is None
-    assert await _ids(index, "/a") == []
+    endpoints = EndpointTable(await _table(MemoryStore()))
+    with pytest.raises(NotFound, match="endpoint e1"):
+        await endpoints.change(_record("n1", "e1"), sandbox="/a")
+    assert await endpoints.find("e1") is None
+    assert await _ids(endpoints, "/a") == []
 
 
 async def test_a_deleted_endpoint_is_forgotten() -> None:
     """Also one that others share the sandbox with."""
     table = await _table(MemoryStore(), _record("n1", "e1", "/a"), _record("n1", "e2", "/a"))
-    index = EndpointIndex(table)
-    assert await _ids(index, "/a") == ["e1", "e2"]
-    await table.drop("n1", "e1")
-    index.discard(_record("n1", "e1", "/a"))
-    assert await index.by_id("e1") is None
-    assert await _ids(index, "/a") == ["e2"]
+    endpoints = EndpointTable(table)
+    assert await _ids(endpoints, "/a") == ["e1", "e2"]
+    await endpoints.drop(_record("n1", "e1", "/a"))
+    assert await endpoints.find("e1") is None
+    assert await _ids(endpoints, "/a") == ["e2"]
 
 
 async def test_the_end_of_a_container_scans_nothing() -> None:
