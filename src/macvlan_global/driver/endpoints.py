@@ -1,4 +1,10 @@
-"""Create, join, leave and delete endpoints: a container's legs in our networks, on this host."""
+"""Endpoints of this host: containers' interfaces on our networks, from CreateEndpoint to DeleteEndpoint.
+
+CreateEndpoint chooses a MAC, records the endpoint and claims its addresses. Join makes its link on the parent of the
+network (`attach/` does), Leave deletes it in the container, DeleteEndpoint deletes the record and gives up the claims.
+Requests about one endpoint take turns, those about different ones run side by side. The record comes before the link
+and goes after it, so that whatever a crash leaves behind has a record for reconciliation.
+"""
 
 import asyncio
 import contextlib
@@ -29,8 +35,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JoinResult:
-    """What the engine needs to finish: the link to move into the container, bare gateways ("" if none), and the name
-    of the link there, "" if the engine is to move it and to choose one."""
+    """Reply to Join: the link for the engine to move into the container, bare gateways ("" if none), and the name of a
+    direct link there, "" for a plain one, which the engine moves and names."""
 
     link: str
     gateway: str
@@ -68,40 +74,40 @@ class Endpoints:
         self._comparing = asyncio.Lock()
         self._turns = KeyedLock()
 
-    async def create(self, wanted: EndpointRequest) -> str:
-        """Create an endpoint and claim its addresses; its MAC.
+    async def create(self, request: EndpointRequest) -> str:
+        """Create an endpoint, claim its addresses, and return its MAC.
 
         Raises:
             NotFound: no such network here.
-            Invalid: an address outside the network's subnets, a malformed MAC, a name where the engine gives them.
+            Invalid: an address is outside the network's subnets; an interface name on a network with attach=plain.
             Conflict: an address or the MAC is in use; a passthru network has its one container; the endpoint exists
-                and is another one.
+                with other addresses or another MAC.
         """
-        async with self._turns.of(wanted.id):
-            network = await self._networks.get(wanted.network)
-            before = await self._table.get(wanted.network, wanted.id)
+        async with self._turns.of(request.id):
+            network = await self._networks.get(request.network)
+            before = await self._table.get(request.network, request.id)
             if before:
-                if not _same(before.record, wanted):
-                    raise Conflict(f"endpoint {wanted.id[:12]} exists already, with other addresses or another MAC")
-                await self._claim(network, before.record)  # the first request may have been cut short before it
+                if not _same(before.record, request):
+                    raise Conflict(f"endpoint {request.id[:12]} exists already, with other addresses or another MAC")
+                await self._claim(network, before.record)  # the first request may have been interrupted before
                 return before.record.mac
             self._networks.admit(network)
             record = EndpointRecord(
                 network=network.id,
-                id=wanted.id,
-                address=str(wanted.address or ""),
-                address6=str(wanted.address6 or ""),
-                mac=await self._mac(network, wanted),
-                mac_asked=bool(wanted.mac),
-                link=link_name(wanted.id),
+                id=request.id,
+                address=str(request.address or ""),
+                address6=str(request.address6 or ""),
+                mac=await self._mac(network, request),
+                mac_asked=bool(request.mac),
+                link=link_name(request.id),
                 boot=self._boot,
                 at=self._now(),
-                ifname_asked=wanted.options.ifname,
-                sysctls=wanted.options.sysctls,
-                attach=self._attacher.mode(network.options, wanted.options.ifname),
+                ifname_asked=request.options.ifname,
+                sysctls=request.options.sysctls,
+                attach=self._attacher.mode(network.options, request.options.ifname),
             )
-            self._liveness.begin(wanted.id)
-            async with Undo(f"create endpoint {wanted.id[:12]}") as undo:
+            self._liveness.begin(request.id)
+            async with Undo(f"create endpoint {request.id[:12]}") as undo:
                 await self._write_down(network, record)
                 undo.push("its record", lambda: self._table.drop(record))
                 undo.push("its addresses", lambda: self._let_go(network, record))
@@ -109,7 +115,7 @@ class Endpoints:
             return record.mac
 
     async def join(self, network_id: str, endpoint_id: str, sandbox: str) -> JoinResult:
-        """Make the endpoint's link, ready to be moved into the container, or inside it.
+        """Make the endpoint's link: plain, for the engine to move into the container, or direct, inside it.
 
         Raises:
             NotFound: no such network or endpoint here.
@@ -122,7 +128,7 @@ class Endpoints:
             parent = await self._networks.ready_parent(network)
             before = {name: getattr(endpoint, name) for name in ("sandbox", "parent", "why_plain")}
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
-                # where the link is must be known, whatever happens next
+                # the record tells where the link is before there is one, in case of a crash
                 undo.push("its record", lambda: self._table.change(endpoint, **before))
                 joining = await self._table.change(endpoint, sandbox=sandbox, parent=parent.name, why_plain="")
                 undo.push("its link", lambda: self._attacher.delete(joining))
@@ -135,7 +141,7 @@ class Endpoints:
             return JoinResult(joining.link, gateways.get(4, ""), gateways.get(6, ""), made.ifname)
 
     async def leave(self, network_id: str, endpoint_id: str) -> None:
-        """Take the link out of the container. Idempotent."""
+        """Delete the link inside the container. Idempotent."""
         if row := await self._table.get(network_id, endpoint_id):
             network = await self._networks.find(network_id)
             await self._attacher.leave(row.record, network.options if network else None)
@@ -143,11 +149,11 @@ class Endpoints:
     async def delete(self, network_id: str, endpoint_id: str, *, release_follows: bool = True) -> None:
         """Delete an endpoint, its link and its claims. Idempotent.
 
-        Its addresses are free once the engine has released them, or at once if no release will follow: then nobody
-        asked for it but repair.
+        Its addresses stay reserved until the engine releases them. With `release_follows=False`, for reconciliation,
+        they are free at once.
 
         Raises:
-            Conflict: repair asked, and the link is in a container by now.
+            Conflict: without a release to follow, the link is in a container by now.
         """
         async with self._turns.of(endpoint_id):
             row = await self._table.get(network_id, endpoint_id)
@@ -166,37 +172,37 @@ class Endpoints:
                 await self._restore_siblings(row.record)
             self._on_deleted(row.record)
 
-    async def adopt(self, wanted: EndpointRequest, *, sandbox: str, container: str) -> None:
-        """Write down an endpoint that the engine has and the state lost, and claim its addresses.
+    async def adopt(self, request: EndpointRequest, *, sandbox: str, container: str) -> None:
+        """Record an endpoint that the engine has and the state lost, and claim its addresses.
 
         Raises:
             NotFound: its network is not known.
             Conflict: somebody else claims an address of it.
         """
-        async with self._turns.of(wanted.id):
-            network = await self._networks.get(wanted.network)
-            if await self._table.get(network.id, wanted.id):  # its own request has come meanwhile
+        async with self._turns.of(request.id):
+            network = await self._networks.get(request.network)
+            if await self._table.get(network.id, request.id):  # its own request has come meanwhile
                 return
             record = EndpointRecord(
                 network=network.id,
-                id=wanted.id,
-                address=str(wanted.address or ""),
-                address6=str(wanted.address6 or ""),
-                mac=wanted.mac,
-                link=link_name(wanted.id),
+                id=request.id,
+                address=str(request.address or ""),
+                address6=str(request.address6 or ""),
+                mac=request.mac,
+                link=link_name(request.id),
                 parent=network.parent,
                 sandbox=sandbox,
                 boot=self._boot,
                 at=self._now(),
                 container=container,
             )
-            async with Undo(f"adopt endpoint {wanted.id[:12]}") as undo:
+            async with Undo(f"adopt endpoint {request.id[:12]}") as undo:
                 await self._table.put(record)
                 undo.push("its record", lambda: self._table.drop(record))
                 await self._claim(network, record, in_use=True)
 
     async def claim_again(self, endpoint_id: str) -> None:
-        """Claim the addresses of an endpoint that the store may have lost. One that is gone has none to claim.
+        """Claim the addresses of an endpoint again, in case the store lost them. Nothing to do if it is gone.
 
         Raises:
             Conflict: somebody else claims an address of it; the other one is claimed all the same.
@@ -243,15 +249,15 @@ class Endpoints:
         for network, endpoint in sorted(siblings, key=lambda pair: pair[0].name):
             await self._attacher.restore(network, endpoint)
 
-    async def _mac(self, network: NetworkRecord, wanted: EndpointRequest) -> str:
-        if wanted.mac:
-            return wanted.mac
+    async def _mac(self, network: NetworkRecord, request: EndpointRequest) -> str:
+        if request.mac:
+            return request.mac
         if network.options.mode == "passthru":
             # a passthru link and its parent are one station: another MAC would change the parent's
             parent = await self._networks.ready_parent(network)
             return parent.mac or random_mac(os.urandom)
-        if network.options.mac == "address" and wanted.addresses:
-            return mac_from_address(str(wanted.addresses[0]))
+        if network.options.mac == "address" and request.addresses:
+            return mac_from_address(str(request.addresses[0]))
         return random_mac(os.urandom)
 
     async def _write_down(self, network: NetworkRecord, record: EndpointRecord) -> None:
@@ -263,15 +269,15 @@ class Endpoints:
             await self._check_neighbours(network, record)
             await self._table.put(record)
 
-    async def _check_neighbours(self, network: NetworkRecord, wanted: EndpointRecord) -> None:
+    async def _check_neighbours(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
         """Raise Conflict if the endpoint's link would clash with another one on its parent."""
         options = network.options
         parent = await self._networks.parent_link(network)
-        if parent and parent.mac == wanted.mac and options.mode != "passthru":
-            raise Conflict(f"--mac-address {wanted.mac} is the MAC of the parent {parent.name}; use another")
+        if parent and parent.mac == endpoint.mac and options.mode != "passthru":
+            raise Conflict(f"--mac-address {endpoint.mac} is the MAC of the parent {parent.name}; use another")
         sharing = {each.id for each in await self._networks.all() if each.parent == network.parent}
         for other in await self.all():
-            if other.id == wanted.id or other.network not in sharing:
+            if other.id == endpoint.id or other.network not in sharing:
                 continue
             # first, because containers of a passthru network would share the parent's MAC too
             if options.mode == "passthru" and await self._liveness.is_alive(other):
@@ -279,9 +285,9 @@ class Endpoints:
                     f"network {network.shown} is in mode passthru, which carries one container at a "
                     f"time: {describe_endpoint(other)} is on it"
                 )
-            if other.mac == wanted.mac and await self._liveness.is_alive(other):
+            if other.mac == endpoint.mac and await self._liveness.is_alive(other):
                 raise Conflict(
-                    f"--mac-address {wanted.mac} is in use on the parent {network.parent}: "
+                    f"--mac-address {endpoint.mac} is in use on the parent {network.parent}: "
                     f"{describe_endpoint(other)} has it; use another"
                 )
 
@@ -291,7 +297,7 @@ class Endpoints:
             if subnet is None:
                 subnets = ", ".join(each.subnet for each in network.subnets)
                 raise Invalid(f"address {address} is in no subnet of network {network.shown} ({subnets})")
-            # what we know ourselves needs no store, which may have lost it
+            # known from the record: the store may have lost the claim
             if subnet.space and str(address) in {subnet.gateway, *subnet.aux.values()}:
                 raise Conflict(
                     f"address {address} is in use by network {network.shown} as its gateway or an aux address"
@@ -309,9 +315,9 @@ class Endpoints:
                 await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows)
 
 
-def _same(record: EndpointRecord, wanted: EndpointRequest) -> bool:
+def _same(record: EndpointRecord, request: EndpointRequest) -> bool:
     return (
-        record.address == str(wanted.address or "")
-        and record.address6 == str(wanted.address6 or "")
-        and (not wanted.mac or record.mac == wanted.mac)
+        record.address == str(request.address or "")
+        and record.address6 == str(request.address6 or "")
+        and (not request.mac or record.mac == request.mac)
     )

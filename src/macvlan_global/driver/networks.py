@@ -1,4 +1,11 @@
-"""Create and delete networks on this host, and keep each one's parent there."""
+"""Networks of this host: CreateNetwork, DeleteNetwork, and a parent that is there and up for each container.
+
+CreateNetwork checks the options, chooses the parent (`parents/`), records the network, claims its pools, gateways and
+aux addresses, and makes the parent if it is a sub-interface of ours. DeleteNetwork takes all of it away again; in a
+cluster it also writes the network's tombstone. A network whose parent is gone moves to another entry of its list as
+long as no container runs on it. Decisions about parents compare networks, so there is one lock for them all. Steps
+that fail are undone by the undo stack; names come from the engine's events, see `reconcile.engine_follower`.
+"""
 
 import asyncio
 import logging
@@ -52,12 +59,12 @@ class Networks:
         admission: Callable[[str], str] = lambda _network: "",
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`owned` makes and removes parents, `parents` chooses them; an `outbox` makes networks the cluster's.
+        """`owned` makes and removes parents, `parents` chooses them; with an `outbox`, networks are the cluster's.
 
         `admission` gives the reason why no container may start on a network (the engine's id), "" if one may.
 
-        In a `swarm` a network is made on a node for the first container there, and whoever starts that one does not
-        hear why a network cannot be made. So each one is made, and its containers are told what is wrong with it.
+        In a `swarm` a node creates a network for its first container, and the user does not see an error of
+        CreateNetwork. So every network is created, and Join reports what is wrong with it.
         """
         self._tables = tables
         self._claims = claims
@@ -68,57 +75,57 @@ class Networks:
         self._swarm = swarm
         self._now = now
         self._admission = admission
-        # who may use a parent is decided by comparing networks, so two decisions must not overlap
+        # decisions about parents compare networks, so two must not overlap
         self._deciding = asyncio.Lock()
 
-    async def create(self, wanted: NetworkRequest, *, strict: bool = True) -> None:
-        """Create a network: choose its parent, claim its pools and addresses, have its parent there.
+    async def create(self, request: NetworkRequest, *, strict: bool = True) -> None:
+        """Create a network: choose and make its parent, claim its pools and addresses. Idempotent.
 
-        With `strict=False` (the engine has the network already) unknown options are passed over.
+        With `strict=False` (the engine has the network already) unknown options are ignored.
 
         Raises:
-            Invalid: an option or a subnet that cannot be; no usable parent.
+            Invalid: an option is unknown or malformed; no parent is usable.
             Conflict: a pool, an address or the parent belongs to another network.
         """
-        options = self._parse(wanted, strict=strict)
-        async with self._deciding, Undo(f"create network {wanted.id[:12]}") as undo:
+        options = self._parse(request, strict=strict)
+        async with self._deciding, Undo(f"create network {request.id[:12]}") as undo:
             derived = derived_subnet(options) if self._swarm else []
-            subnets = [each.subnet for each in wanted.subnets] + [each.prefix for each in derived]
-            before = await self._tables.networks.get(wanted.id)
+            subnets = [each.subnet for each in request.subnets] + [each.prefix for each in derived]
+            before = await self._tables.networks.get(request.id)
             joined = self._claims.joined([str(each) for each in subnets])
             if strict and not self._swarm:
-                self._refuse(wanted, options)
-            # a repeated request must not move the network, even if a better parent has come meanwhile
+                self._refuse(request, options)
+            # a repeated request must not move the network, even if a better parent is there by now
             kept = await self._usable(before.record.parent) if before else None
-            parent = kept or await self._first_parent(wanted.id, options, subnets, joined=bool(joined) or self._swarm)
+            parent = kept or await self._first_parent(request.id, options, subnets, joined=bool(joined) or self._swarm)
             requested = NetworkRecord(
-                id=wanted.id,
-                cluster=joined or (wanted.id if self._outbox else ""),
-                given=wanted.options,
-                internal=wanted.internal,
+                id=request.id,
+                cluster=joined or (request.id if self._outbox else ""),
+                given=request.options,
+                internal=request.internal,
                 parent=parent.name if parent else "",
                 at=self._now(),
             )
             # the record comes first: whatever a crash leaves behind is then found by its network
             record = await self._write(requested)
-            if before is None:  # a repeated request must not take away what the first one made
-                undo.push("its record", lambda: self._tables.networks.drop(wanted.id))
-                if not joined:  # what is joined belongs to the cluster
-                    undo.push("its addresses", lambda: self._drop_own(wanted.id))
-            claimed = [await self._claim_subnet(record.shared_id, each) for each in wanted.subnets]
+            if before is None:  # a failing repetition must not undo the first request
+                undo.push("its record", lambda: self._tables.networks.drop(request.id))
+                if not joined:  # a joined pool belongs to the cluster
+                    undo.push("its addresses", lambda: self._drop_own(request.id))
+            claimed = [await self._claim_subnet(record.shared_id, each) for each in request.subnets]
             if parent and await self._owned.ensure(parent) and before is None:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
             record = await self._change(record, subnets=[*claimed, *derived]) or record
             self._claims.end_joining(record.shared_id)
         if wrong := self.wrong_with(record):
-            log.warning("network %s: no container can start on it: %s", wanted.id[:12], wrong)
-        log.info("network %s created on parent %s", wanted.id[:12], parent.name if parent else "(none is usable now)")
+            log.warning("network %s: no container can start on it: %s", request.id[:12], wrong)
+        log.info("network %s created on parent %s", request.id[:12], parent.name if parent else "(none is usable now)")
 
     async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
-        """Delete a network and all that only it uses. Idempotent: an unknown id is a network that is gone.
+        """Delete a network, its claims, and a parent of ours that nothing else uses. Idempotent.
 
-        If the cluster has it, the other hosts remove it too, each once nothing uses it there. With `everywhere=False`
-        it is only forgotten here.
+        If the cluster has it, the other hosts remove it too, each once nothing uses it there; with `everywhere=False`
+        only this host forgets it.
         """
         async with self._deciding:
             row = await self._tables.networks.get(network_id)
@@ -129,11 +136,11 @@ class Networks:
                 await self._tables.endpoints.drop(network_id, endpoint.id)
             record = await self._as_published(row.record)
             if not record.published:
-                if record.shared_id == network_id:  # else it was to be a copy, and what it claims is the cluster's
+                if record.shared_id == network_id:  # else it is a copy, and its claims are the cluster's
                     await self._drop_own(network_id)
             elif self._outbox and everywhere:
                 await self._outbox.remove_network(record.shared_id, record.name)
-            # with the record in place still: a crash after this line is settled by the next delete or repair
+            # the record goes last: after a crash here, the next delete or reconciliation finishes
             await self._leave_parent(row.record.parent, network_id)
             await self._tables.networks.drop(network_id)
         log.info("network %s deleted", network_id[:12])
@@ -184,18 +191,17 @@ class Networks:
         return [row.record for row in await self._tables.networks.scan()]
 
     async def explain(self, network: NetworkRecord) -> Choice:
-        """What a choice of the parent would give now, with its reasons."""
+        """The parent that would be chosen now, with the verdict on each entry of its list."""
         subnets = [each.prefix for each in network.subnets]
         return await self._parents.choose(network.id, network.options.parent, network.options.parent_file, subnets)
 
     async def ready_parent(self, network: NetworkRecord) -> Parent:
-        """Have the network's parent there and up, choosing again if the one it has is gone and nothing runs on it.
+        """The network's parent, which is there and up. It is chosen again if it is gone and no container runs on it.
 
-        A copy of another host's network chooses for each container that is the first to run: nobody typed a command
-        here that found the host as it was then.
+        A copy of another host's network chooses again for each first container: no user chose this host's parent.
 
         Raises:
-            Unavailable: no entry is usable now; the text names each and why.
+            Unavailable: no entry is usable now; the text has the reason for each.
             Invalid, Conflict: the network cannot have containers; see `wrong_with`.
         """
         self._refuse_at_join(network)  # not when the endpoint is made: engine 20.10 would then never end the attachment
@@ -241,7 +247,7 @@ class Networks:
         await self._tables.networks.update(lambda record: msgspec.structs.replace(record, name=name), network_id)
 
     async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
-        """Every endpoint of a network on this host."""
+        """The endpoints of a network on this host."""
         return [row.record for row in await self._tables.endpoints.scan(network_id) if row.record.is_live]
 
     def _parse(self, request: NetworkRequest, *, strict: bool) -> NetworkOptions:
@@ -260,18 +266,18 @@ class Networks:
         elif network.options_error:
             raise Invalid(network.options_error)
 
-    def _refuse(self, wanted: NetworkRequest, options: NetworkOptions) -> None:
-        """Refuse what cannot work in this scope. In a swarm that is told to containers: see `refuse_in_swarm`."""
+    def _refuse(self, request: NetworkRequest, options: NetworkOptions) -> None:
+        """Raise Invalid for options that cannot work in this scope. For a swarm see `refuse_in_swarm`."""
         refuse_for_swarm_only(options)
         if self._outbox:
-            refuse_other_ipam(wanted)
+            refuse_other_ipam(request)
         if options.probe:
-            refuse_blind_probe(wanted)
+            refuse_blind_probe(request)
 
     async def _first_parent(
         self, network_id: str, options: NetworkOptions, subnets: list[Subnet], *, joined: bool
     ) -> Parent | None:
-        """The parent that a new network gets here. A network of the cluster exists even where it has none."""
+        """The parent of a new network; None for one of the cluster without a usable parent: it exists all the same."""
         try:
             parent = await self._choose(network_id, options, subnets)
             await self._check(network_id, options, parent, subnets)
@@ -291,12 +297,12 @@ class Networks:
         return choice.parent
 
     async def _usable(self, name: str) -> Parent | None:
-        """The link of this name as a parent, if it is there and up."""
+        """The link of this name as a parent, None unless it is there and up."""
         link = await self._kernel.link(name) if name else None
         return Parent("existing", link.name, mtu=link.mtu, mac=link.mac) if link and link.up else None
 
     async def _stays(self, network: NetworkRecord) -> bool:
-        """Whether a network keeps a parent that is usable, even if a better one has come."""
+        """Whether a network keeps its usable parent, even if a better one is there."""
         return network.shared_id == network.id or await self._carries_containers(network)
 
     async def _carries_containers(self, network: NetworkRecord) -> bool:
@@ -311,7 +317,7 @@ class Networks:
         return False
 
     async def _check(self, network_id: str, options: NetworkOptions, parent: Parent, subnets: list[Subnet]) -> None:
-        """Refuse what this parent cannot carry, before anything is touched."""
+        """Raise Invalid or Conflict if this parent cannot carry the network."""
         if parent.mtu and options.mtu > parent.mtu:
             below = parent.master or parent.name
             raise Invalid(
@@ -329,7 +335,7 @@ class Networks:
                 )
 
     async def _as_published(self, record: NetworkRecord) -> NetworkRecord:
-        """A network that was made here, as the cluster has it: a state that was lost and learnt anew may not know."""
+        """The record with `published` set if the cluster defines this network: adopted records do not know."""
         if self._outbox and not record.published and record.shared_id == record.id:
             for row in await self._tables.definitions.scan():
                 if row.record.id == record.id:
@@ -337,7 +343,8 @@ class Networks:
         return record
 
     async def _drop_own(self, network_id: str) -> None:
-        """Let go of what a network of this host claims, unless other hosts may have it too."""
+        """Release the claims of a network of this host, unless the cluster defines it."""
+        # keys of definitions are names, which a new network does not know yet
         if self._outbox and any(row.record.id == network_id for row in await self._tables.definitions.scan()):
             return
         await self._claims.drop_network(network_id, if_empty=self._outbox is not None)
@@ -346,22 +353,22 @@ class Networks:
         return [each for each in await self.all() if each.parent == parent and each.id != network_id]
 
     async def _leave_parent(self, parent: str, network_id: str) -> None:
-        """Take away a parent of ours that only this network used, and the masters of ours that only it stood on."""
+        """Delete a parent of ours that only this network used, and its masters that are ours and carry nothing else."""
         owned = await self._owned.owned()
         while (record := owned.get(parent)) and not await self._others_on(parent, network_id):
             if not await self._owned.remove(parent):
                 return
             parent = record.master
 
-    async def _claim_subnet(self, shared_id: str, wanted: SubnetRequest) -> SubnetRecord:
-        gateway = str(wanted.gateway or "")
-        aux = {name: str(address) for name, address in wanted.aux.items()}
-        if wanted.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
-            return SubnetRecord(space="", subnet=str(wanted.subnet), gateway=gateway, aux=aux)
-        pool = await self._claims.claim_pool(wanted.subnet, shared_id)
-        if wanted.gateway:
-            await self._claims.claim(pool, wanted.gateway, Holder("gateway", shared_id))
-        for name, address in wanted.aux.items():
+    async def _claim_subnet(self, shared_id: str, request: SubnetRequest) -> SubnetRecord:
+        gateway = str(request.gateway or "")
+        aux = {name: str(address) for name, address in request.aux.items()}
+        if request.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
+            return SubnetRecord(space="", subnet=str(request.subnet), gateway=gateway, aux=aux)
+        pool = await self._claims.claim_pool(request.subnet, shared_id)
+        if request.gateway:
+            await self._claims.claim(pool, request.gateway, Holder("gateway", shared_id))
+        for name, address in request.aux.items():
             await self._claims.claim(pool, address, Holder("aux", shared_id, label=name))
         return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
 

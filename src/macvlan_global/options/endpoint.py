@@ -1,7 +1,6 @@
-"""What one container asks of its interface, by options of its endpoint. Pure.
+"""Endpoint options (`--driver-opt`, Compose's `interface_name`) as typed values. Pure.
 
-They come by `--driver-opt`, or from Compose, whose `interface_name` is one of them. The engine tells a driver of all of
-them, and heeds those of its own only for links that it moves itself.
+The engine passes all of them to a driver, and applies its own only to links that it moves itself.
 """
 
 import re
@@ -22,18 +21,18 @@ _SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.([a-z]+)\.IFNAME\.([A-Za-z0-9_-]+)
 
 @dataclass(frozen=True, slots=True)
 class EndpointOptions:
-    """What one container asks of its link: its `ifname` inside, "" if any will do; `sysctls` as the engine's option has
-    them, `net.X.Y.IFNAME.Z=value` with commas between."""
+    """Options of one endpoint: `ifname` is the interface name in the container, "" for any; `sysctls` the text of the
+    engine's option, `net.X.Y.IFNAME.Z=value` separated by commas."""
 
     ifname: str = ""
     sysctls: str = ""
 
 
 def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
-    """Read the options of one endpoint that are ours, or the engine's and told to us.
+    """Parse the options of one endpoint: the driver's own, and the engine's that the driver applies.
 
     Raises:
-        Invalid: a name or a setting that cannot be.
+        Invalid: a malformed name or sysctl.
     """
     engines, ours, sysctls = (_text(key, given.get(key, "")) for key in (IFNAME_KEY, "ifname", SYSCTLS_KEY))
     if engines and ours and engines != ours:
@@ -45,10 +44,10 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
 
 
 def settings_of(sysctls: str) -> tuple[tuple[str, str], ...]:
-    """Sysctls of an interface as paths below /proc/sys/net, with `*` for its name, and values.
+    """Sysctls of an interface: paths below /proc/sys/net with `*` for its name, and values.
 
     Raises:
-        Invalid: one is none of an interface.
+        Invalid: one is not a sysctl of an interface.
     """
     found = []
     for each in filter(None, sysctls.split(",")):
@@ -56,7 +55,7 @@ def settings_of(sysctls: str) -> tuple[tuple[str, str], ...]:
         match = _SYSCTL.fullmatch(name.strip())
         if not match or not equals:
             raise Invalid(
-                f"{each!r} is no setting of an interface; use for example net.ipv4.conf.IFNAME.log_martians=1"
+                f"{each!r} is not a sysctl of an interface; use for example net.ipv4.conf.IFNAME.log_martians=1"
             )
         family, table, key = match.groups()
         found.append((f"{family.lower()}/{table.lower()}/*/{key}", value.strip()))
@@ -64,9 +63,9 @@ def settings_of(sysctls: str) -> tuple[tuple[str, str], ...]:
 
 
 def check_ifname(name: str, what: str, *, counted: bool) -> None:
-    """Pass a name that an interface in a container may have, or if it is `counted` the beginning of such names.
+    """Raise Invalid if `name` cannot be an interface name in a container or, if `counted`, the prefix of such names.
 
-    It is what the kernel says (`dev_valid_name` in net/core/dev.c), less what engines and all containers have already.
+    The rules are the kernel's (`dev_valid_name` in net/core/dev.c), without the names that engines and loopbacks have.
 
     Raises:
         Invalid: it cannot be; the text begins with `what`.
@@ -75,7 +74,7 @@ def check_ifname(name: str, what: str, *, counted: bool) -> None:
     if not name or len(name) > most:
         raise Invalid(f"{what} has {len(name)} characters; use 1 to {most}{why}")
     if not _IFNAME.fullmatch(name) or set(name) & set("/:%\\") or name in {".", ".."}:
-        raise Invalid(f"{what} is no name that an interface can have; use letters, digits, - and _")
+        raise Invalid(f"{what} is not a valid interface name; use letters, digits, - and _")
     if _ENGINES_NAMES.fullmatch(name) and (counted or name != "eth"):
         raise Invalid(
             f"{what} is the engine's to give, which counts eth0, eth1, … itself; use another one, such as lan"

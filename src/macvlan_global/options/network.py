@@ -83,7 +83,7 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
 def _attach(given: Mapping[str, str]) -> AttachWay | Literal[""]:
     value = given.get("attach", "")
     if value not in ("", *get_args(AttachWay)):
-        raise Invalid(f"-o attach={value} is no way to attach a container; use plain or direct")
+        raise Invalid(f"-o attach={value} is not an attach mode; use plain or direct")
     if value == "plain" and "ifname" in given:
         raise Invalid(f"-o ifname={given['ifname']} needs -o attach=direct: with plain, the engine chooses the names")
     return cast("AttachWay", value)

@@ -88,7 +88,7 @@ def test_a_container_has_its_name_from_the_start(site: Site) -> None:
         ("eth0", "the engine's to give"),
         ("eth7", "the engine's to give"),
         ("a234567890123456", "16 characters; use 1 to 15"),
-        ("la/n", "no name that an interface can have"),
+        ("la/n", "not a valid interface name"),
         ("lo", "the loopback's"),
         ("lan0", "the interface name lan0 is taken in this container"),
     ],
@@ -110,7 +110,7 @@ def test_names_of_a_plain_network_are_the_engines(site: Site) -> None:
     assert "-o ifname=lan needs -o attach=direct" in site.refusal(
         *site.create_command("lan", *LAN, "-oattach=plain", "-oifname=lan")
     )
-    assert "-o attach=other is no way to attach" in site.refusal(*site.create_command("lan", *LAN, "-oattach=other"))
+    assert "-o attach=other is not an attach mode" in site.refusal(*site.create_command("lan", *LAN, "-oattach=other"))
     site.create("lan", *LAN, "-oattach=plain")
     idle(site)
     said = site.refusal("network", "connect", "--driver-opt", "ifname=wan", "lan", "box")

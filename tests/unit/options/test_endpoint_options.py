@@ -42,13 +42,13 @@ def test_names_that_can_be(name: str) -> None:
     [
         ("", "0 characters; use 1 to 15"),
         ("x" * 16, "16 characters; use 1 to 15"),
-        ("a b", "is no name"),
-        ("a/b", "is no name"),
-        ("a:b", "is no name"),
-        ("a%d", "is no name"),
-        ("é", "is no name"),
-        (".", "is no name"),
-        ("..", "is no name"),
+        ("a b", "is not a valid"),
+        ("a/b", "is not a valid"),
+        ("a:b", "is not a valid"),
+        ("a%d", "is not a valid"),
+        ("é", "is not a valid"),
+        (".", "is not a valid"),
+        ("..", "is not a valid"),
         ("eth0", "is the engine's to give"),
         ("eth17", "is the engine's to give"),
         ("lo", "is the loopback's"),
@@ -89,7 +89,7 @@ def test_settings_of_an_interface() -> None:
 )
 def test_what_is_no_setting_of_an_interface(asked: str) -> None:
     """Nothing else of the kernel can be reached by it."""
-    with pytest.raises(Invalid, match="is no setting of an interface"):
+    with pytest.raises(Invalid, match="is not a sysctl of an interface"):
         parse_endpoint_options({SYSCTLS_KEY: asked})
 
 
