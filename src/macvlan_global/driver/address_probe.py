@@ -123,8 +123,7 @@ class AddressProbe:
         return None
 
     def _note_unprobeable(self, network: NetworkRecord, reason: str) -> None:
-        name = network.name or network.id[:12]
-        text = f"addresses of network {name} are handed out without probing the segment: {reason}"
+        text = f"addresses of network {network.shown} are handed out without probing the segment: {reason}"
         before = self._unprobeable.get(network.shared_id)
         if before is None or before.text != text:
             log.warning("%s", text)
