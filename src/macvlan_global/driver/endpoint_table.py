@@ -66,9 +66,7 @@ class EndpointTable:
             NotFound: the endpoint was deleted meanwhile, with its network.
         """
         self._add(msgspec.structs.replace(endpoint, **fields))
-        row = await self._table.update(
-            lambda record: msgspec.structs.replace(record, **fields), endpoint.network, endpoint.id
-        )
+        row = await self._table.change(endpoint.network, endpoint.id, **fields)
         if row is None:
             raise _unknown(endpoint.id)
         return row.record

@@ -62,7 +62,7 @@ class Endpoints:
 
         `on_deleted` is called with each endpoint that was deleted. It must be quick: the engine waits.
         """
-        self._table = table
+        self._endpoints = table
         self._claims = claims
         self._networks = networks
         self._attacher = attacher
@@ -85,7 +85,7 @@ class Endpoints:
         """
         async with self._turns.of(request.id):
             network = await self._networks.get(request.network)
-            before = await self._table.get(request.network, request.id)
+            before = await self._endpoints.get(request.network, request.id)
             if before:
                 if not _same(before.record, request):
                     raise Conflict(f"endpoint {request.id[:12]} exists already, with other addresses or another MAC")
@@ -109,7 +109,7 @@ class Endpoints:
             self._liveness.begin(request.id)
             async with Undo(f"create endpoint {request.id[:12]}") as undo:
                 await self._write_down(network, record)
-                undo.push("its record", lambda: self._table.drop(record))
+                undo.push("its record", lambda: self._endpoints.drop(record))
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
             return record.mac
@@ -124,25 +124,25 @@ class Endpoints:
         """
         async with self._turns.of(endpoint_id):
             network = await self._networks.get(network_id)
-            endpoint = await self._table.need(network_id, endpoint_id)
+            endpoint = await self._endpoints.need(network_id, endpoint_id)
             parent = await self._networks.ready_parent(network)
             before = {name: getattr(endpoint, name) for name in ("sandbox", "parent", "why_plain")}
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
                 # the record tells where the link is before there is one, in case of a crash
-                undo.push("its record", lambda: self._table.change(endpoint, **before))
-                joining = await self._table.change(endpoint, sandbox=sandbox, parent=parent.name, why_plain="")
+                undo.push("its record", lambda: self._endpoints.change(endpoint, **before))
+                joining = await self._endpoints.change(endpoint, sandbox=sandbox, parent=parent.name, why_plain="")
                 undo.push("its link", lambda: self._attacher.delete(joining))
                 if joining.attach == "direct":
                     undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
                 made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
                 if made.why_plain:
-                    await self._table.change(joining, why_plain=made.why_plain)
+                    await self._endpoints.change(joining, why_plain=made.why_plain)
             gateways = {each.version: str(gw) for each in joining.addresses if (gw := network.gateway_of(each))}
             return JoinResult(joining.link, gateways.get(4, ""), gateways.get(6, ""), made.ifname)
 
     async def leave(self, network_id: str, endpoint_id: str) -> None:
         """Delete the link inside the container. Idempotent."""
-        if row := await self._table.get(network_id, endpoint_id):
+        if row := await self._endpoints.get(network_id, endpoint_id):
             network = await self._networks.find(network_id)
             await self._attacher.leave(row.record, network.options if network else None)
 
@@ -156,7 +156,7 @@ class Endpoints:
             Conflict: without a release to follow, the link is in a container by now.
         """
         async with self._turns.of(endpoint_id):
-            row = await self._table.get(network_id, endpoint_id)
+            row = await self._endpoints.get(network_id, endpoint_id)
             if row is None:
                 return
             deleted = await self._attacher.delete(row.record)
@@ -165,9 +165,9 @@ class Endpoints:
             if network := await self._networks.find(network_id):
                 await self._let_go(network, row.record, release_follows=release_follows)
             if await self._attacher.finish(row):
-                self._table.forget(row.record)
+                self._endpoints.forget(row.record)
             else:
-                await self._table.drop(row.record)
+                await self._endpoints.drop(row.record)
             if row.record.is_inside:
                 await self._restore_siblings(row.record)
             self._on_deleted(row.record)
@@ -181,7 +181,7 @@ class Endpoints:
         """
         async with self._turns.of(request.id):
             network = await self._networks.get(request.network)
-            if await self._table.get(network.id, request.id):  # its own request has come meanwhile
+            if await self._endpoints.get(network.id, request.id):  # its own request has come meanwhile
                 return
             record = EndpointRecord(
                 network=network.id,
@@ -197,8 +197,8 @@ class Endpoints:
                 container=container,
             )
             async with Undo(f"adopt endpoint {request.id[:12]}") as undo:
-                await self._table.put(record)
-                undo.push("its record", lambda: self._table.drop(record))
+                await self._endpoints.put(record)
+                undo.push("its record", lambda: self._endpoints.drop(record))
                 await self._claim(network, record, in_use=True)
 
     async def claim_again(self, endpoint_id: str) -> None:
@@ -221,20 +221,20 @@ class Endpoints:
         Raises:
             NotFound: it is not known on this host.
         """
-        return await self._table.need(network_id, endpoint_id)
+        return await self._endpoints.need(network_id, endpoint_id)
 
     async def all(self) -> list[EndpointRecord]:
         """Every endpoint of this host that the engine has."""
-        return await self._table.all()
+        return await self._endpoints.all()
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""
-        return await self._table.find(endpoint_id)
+        return await self._endpoints.find(endpoint_id)
 
     async def name(self, endpoint: EndpointRecord, container: str) -> None:
         """Record the name of an endpoint's container."""
         with contextlib.suppress(NotFound):
-            await self._table.change(endpoint, container=container)
+            await self._endpoints.change(endpoint, container=container)
 
     # ---------------------------------------------------------------- inside
 
@@ -242,7 +242,7 @@ class Endpoints:
         """Restore the direct links that remain in the container of a deleted endpoint: see `Attacher.restore`."""
         siblings = [
             (network, each)
-            for each in await self._table.in_sandbox(gone.sandbox)
+            for each in await self._endpoints.in_sandbox(gone.sandbox)
             if each.is_inside and each.id != gone.id and (network := await self._networks.find(each.network))
         ]
         # the first one leads out, as with engines: those choose by the network's name
@@ -263,11 +263,11 @@ class Endpoints:
     async def _write_down(self, network: NetworkRecord, record: EndpointRecord) -> None:
         options = network.options
         if not record.mac_asked and options.mac == "random" and options.mode != "passthru":
-            await self._table.put(record)  # a random MAC clashes with none
+            await self._endpoints.put(record)  # a random MAC clashes with none
             return
         async with self._comparing:
             await self._check_neighbours(network, record)
-            await self._table.put(record)
+            await self._endpoints.put(record)
 
     async def _check_neighbours(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
         """Raise Conflict if the endpoint's link would clash with another one on its parent."""

@@ -115,7 +115,8 @@ class Networks:
             claimed = [await self._claim_subnet(record.shared_id, each) for each in request.subnets]
             if parent and await self._owned.ensure(parent) and before is None:
                 undo.push("its parent", lambda: self._owned.remove(parent.name))
-            record = await self._change(record, subnets=[*claimed, *derived]) or record
+            if row := await self._tables.networks.change(request.id, subnets=[*claimed, *derived]):
+                record = row.record
             self._claims.end_joining(record.shared_id)
         if wrong := self.wrong_with(record):
             log.warning("network %s: no container can start on it: %s", request.id[:12], wrong)
@@ -244,7 +245,7 @@ class Networks:
 
     async def name(self, network_id: str, name: str) -> None:
         """Record the engine's name of a network."""
-        await self._tables.networks.update(lambda record: msgspec.structs.replace(record, name=name), network_id)
+        await self._tables.networks.change(network_id, name=name)
 
     async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
         """The endpoints of a network on this host."""
@@ -374,21 +375,12 @@ class Networks:
 
     async def _write(self, requested: NetworkRecord) -> NetworkRecord:
         """Write the record of a network that is created, for the first time or again: what was learnt of it stays."""
-
-        def again(before: NetworkRecord) -> NetworkRecord:
-            kept = {name: getattr(before, name) for name in ("name", "cluster", "published", "subnets")}
-            return msgspec.structs.replace(requested, **kept)
-
-        row = await self._tables.networks.update(again, requested.id)
+        fields = {name: getattr(requested, name) for name in ("given", "internal", "parent", "at")}
+        row = await self._tables.networks.change(requested.id, **fields)
         return (row or await self._tables.networks.put(requested, requested.id)).record
 
-    async def _change(self, network: NetworkRecord, **fields: object) -> NetworkRecord | None:
-        """Change fields of a record, and no others; the record as it is then, None if there is none."""
-        row = await self._tables.networks.update(lambda record: msgspec.structs.replace(record, **fields), network.id)
-        return row.record if row else None
-
     async def _move(self, network: NetworkRecord, parent: Parent) -> None:
-        if await self._change(network, parent=parent.name) is None:
+        if await self._tables.networks.change(network.id, parent=parent.name) is None:
             return
         log.warning("network %s moved from parent %s to %s", network.id[:12], network.parent, parent.name)
         await self._leave_parent(network.parent, network.id)

@@ -150,6 +150,10 @@ class Table(Generic[R]):
                 return written
         return None
 
+    async def change(self, *parts: str, **fields: object) -> Row[R] | None:
+        """Set these fields of the record at this key, and no others; None if there is none. See `update`."""
+        return await self.update(lambda record: msgspec.structs.replace(record, **fields), *parts)
+
     async def replace(self, row: Row[R], record: R) -> Row[R] | None:
         """Write `record` if the row is still current; None if not. For those to whom a lost race is an answer.
 
@@ -221,7 +225,7 @@ class Tables:
         Writers: driver.networks, replication.apply."""
         self.endpoints = Table(local, "endpoints", EndpointRecord, decode=decode_endpoint)
         """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.
-        Writers: driver.endpoints, driver.networks, attach.deferred_delete."""
+        Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
         self.links = Table(local, "links", LinkRecord)
         """Parents that we made. Writers: parents.owned."""
         self.identity = Table(local, "identity", IdentityRecord)
