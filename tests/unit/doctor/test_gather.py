@@ -82,7 +82,7 @@ async def test_a_host_from_its_files(tmp_path: Path) -> None:
     store = open_sqlite(tmp_path / "state/state.db")
     tables = Tables(store, store)
     subnets = [SubnetRecord(space="", subnet="fd65::/64")]
-    record = NetworkRecord(id="n" * 64, name="lan", options={"mtu": "1400"}, parent="eth1", at=0, subnets=subnets)
+    record = NetworkRecord(id="n" * 64, name="lan", given={"mtu": "1400"}, parent="eth1", at=0, subnets=subnets)
     await tables.networks.put(record, record.id)
     await store.close()
     config = tmp_path / "config.toml"
