@@ -63,22 +63,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     scope: Annotated[Literal["", "local", "global", "swarm"], _flag("local or global; swarm in a managed plugin")] = ""
     store: Annotated[str, _flag("sqlite, consul://HOST:PORT,… or etcd://HOST:PORT,…")] = "sqlite"
     socket: Annotated[str, _flag("plugin socket that the engine calls")] = "/run/docker/plugins/macvlan-global.sock"
-    admin_socket: Annotated[str, _flag("socket that the other commands ask")] = "/run/macvlan-global/admin.sock"
+    admin_socket: Annotated[str, _flag("admin socket of the other commands")] = "/run/macvlan-global/admin.sock"
     state_dir: Annotated[str, _flag("folder of the state file")] = "/var/lib/macvlan-global"
-    docker_host: Annotated[str, _flag("where the engine's API is")] = "unix:///var/run/docker.sock"
-    driver_name: Annotated[str, _flag("what the engine calls this driver")] = "macvlan-global"
+    docker_host: Annotated[str, _flag("address of the engine's API")] = "unix:///var/run/docker.sock"
+    driver_name: Annotated[str, _flag("name of this driver in the engine")] = "macvlan-global"
     host_name: Annotated[str, _flag("name of this host [its hostname]")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _flag("debug, info, warning or error")] = "info"
     log_format: Annotated[Literal["text", "json"], _flag("text or json")] = "text"
     metrics: Annotated[str, _flag("serve Prometheus metrics on HOST:PORT")] = ""
     repair_grace: Annotated[float, _flag("seconds before an unused reservation counts as abandoned")] = 60.0
-    dns: Annotated[str, _flag("the resolver listens on HOST:PORT [127.0.0.153:53]")] = "127.0.0.153:53"
-    dns_ttl: Annotated[int, _flag("seconds that its answers may be remembered")] = 5
-    host_grace: Annotated[float, _flag("seconds before addresses of a host that is gone may be given back")] = 600.0
-    probe: Annotated[bool, _flag("true: ask the wire for an address before a container gets it")] = False
-    attach: Annotated[Literal["plain", "direct"], _flag("plain, or direct: make links inside containers [plain]")] = (
-        "plain"
-    )
+    dns: Annotated[str, _flag("address of the resolver, HOST:PORT [127.0.0.153:53]")] = "127.0.0.153:53"
+    dns_ttl: Annotated[int, _flag("TTL of its answers, in seconds")] = 5
+    host_grace: Annotated[float, _flag("seconds before addresses of a dead host may be reclaimed")] = 600.0
+    probe: Annotated[bool, _flag("true: probe for an address (ARP, NDP) before a container gets it")] = False
+    attach: Annotated[
+        Literal["plain", "direct"], _flag("attach mode: plain, or direct (links made inside containers) [plain]")
+    ] = "plain"
     store_access: StoreAccessConfig = StoreAccessConfig()
     parents: dict[str, str] = {}
     auto_pools: list[AutoPoolConfig] = []
@@ -213,7 +213,7 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
             msgspec.convert({key: value}, Config, strict=False)
         except msgspec.ValidationError as error:
             shown = "" if isinstance(value, dict | list) else f" = {value!r}"
-            raise Invalid(f"{key}{shown} ({where[key]}) is not right: {error}") from error
+            raise Invalid(f"{key}{shown} ({where[key]}) is invalid: {error}") from error
     config = msgspec.convert(values, Config, strict=False)
     for each in config.auto_pools:
         _check_auto_pool(each)

@@ -47,8 +47,8 @@ class ScopeLabel:
                 return
             await self._known.remember_label(found)
             raise Conflict(
-                f"the engine's label asks for scope {found or 'by the store'} by now, and the driver runs with "
-                f"{self._in_force or 'what fits the store'}: start it again (as a service it starts again by itself)"
+                f"the engine's label sets scope {found or 'by the store'}, but the driver runs with scope "
+                f"{self._in_force or 'by the store'}; restart the driver (systemd does so by itself)"
             )
 
         return on_event

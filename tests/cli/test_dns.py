@@ -37,10 +37,10 @@ def test_install_and_remove_say_what_they_change(root: Path) -> None:
     assert "\n  + nameserver 127.0.0.153\n" in done.stdout
     assert "\nwarning: nameserver 192.0.2.3 is ignored: only the first 3 are used\n" in done.stdout
     assert done.stdout.endswith("restart those that run. The engine needs no restart.\n")
-    assert _dns(root, "install").stdout.startswith(f"{root}/etc/resolv.conf is right already\n")
+    assert _dns(root, "install").stdout.startswith(f"{root}/etc/resolv.conf is up to date\n")
     assert "\n  - nameserver 127.0.0.153\n" in _dns(root, "remove").stdout
     assert (root / "etc/resolv.conf").read_text() == PLAIN
-    assert _dns(root, "remove").stdout == f"{root}/etc/resolv.conf is right already\n"
+    assert _dns(root, "remove").stdout == f"{root}/etc/resolv.conf is up to date\n"
 
 
 def test_status_shows_resolver_and_file(root: Path) -> None:

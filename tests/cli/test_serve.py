@@ -40,7 +40,7 @@ def test_an_unknown_key_in_the_configuration_is_named(host: Host) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--log-level", "loud"), "log_level = 'loud' (--log-level) is not right"),
+        (("--log-level", "loud"), "log_level = 'loud' (--log-level) is invalid"),
         (("--metrics", "here"), "metrics = 'here' is not HOST:PORT; use for example 127.0.0.1:9477"),
         (("--store", "oracle://x"), "--store 'oracle' is not a kind of store; use sqlite"),
         (("--docker-host", "ssh://x"), "--docker-host 'ssh://x' is neither unix:///path nor tcp://host:port"),

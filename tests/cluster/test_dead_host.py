@@ -23,19 +23,19 @@ def test_a_dead_hosts_addresses() -> None:
             return {each.name: each.state for each in one.driver.admin.hosts()}
 
         settle(one, lambda: states() == {"host1": "up", "host2": "down"}, "end of host2", seconds=40)
-        said = "address 10.81.0.2 of dead host host2 stays: somebody answers for 10.81.0.2 on eth1"
+        said = "address 10.81.0.2 of dead host host2 stays: a device answers for 10.81.0.2 on eth1"
         settle(one, lambda: said in one.driver.log_text(), "look after the grace period")
         done = one.driver.cli("hosts", "remove", "host2", "--json", check=False)
         found = json.loads(done.stdout)
         assert (done.returncode, found["removed"], found["given_back"]) == (1, False, [])
         assert found["kept"] == [
-            {"address": "10.81.0.2", "reason": "somebody answers for 10.81.0.2 on eth1"},
+            {"address": "10.81.0.2", "reason": "a device answers for 10.81.0.2 on eth1"},
         ]
         assert "in use" in one.refusal("run", "--rm", "--network=mac", "--ip=10.81.0.2", "alpine", "true")
 
         cluster.wire.cut(two.host)
         settle(one, lambda: one.driver.admin.addresses() == [], "address given back", seconds=30)
-        assert "address 10.81.0.2 of dead host host2 given back" in one.driver.log_text()
+        assert "address 10.81.0.2 of dead host host2 is reclaimed" in one.driver.log_text()
         one.start("mac", "heir", "--ip=10.81.0.2")
         assert "Host host2 is removed." in one.driver.cli("hosts", "remove", "host2").stdout
         assert states() == {"host1": "up"}

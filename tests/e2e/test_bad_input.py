@@ -276,7 +276,7 @@ def ask_plugin(site: Site, path: str, body: object = b"", content_type: str = ""
 NETWORK, ENDPOINT = "ab" * 32, "cd" * 32
 IDS = {"NetworkID": NETWORK, "EndpointID": ENDPOINT}
 GENERIC = "com.docker.network.generic"
-NOT_THE_PROTOCOL = "the request is not what the protocol says"
+NOT_THE_PROTOCOL = "the request does not follow the plugin protocol"
 
 
 def network_request(options: object, **data: object) -> dict[str, object]:
@@ -304,19 +304,19 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "an id with a path in it": (
         "/NetworkDriver.DeleteNetwork",
         {"NetworkID": "../../x"},
-        "is not an id of the engine's",
+        "is not an id of Docker",
     ),
-    "an empty id": ("/NetworkDriver.DeleteNetwork", {"NetworkID": ""}, "is not an id of the engine's"),
-    "an id without end": ("/NetworkDriver.DeleteNetwork", {"NetworkID": "a" * 5000}, "is not an id of the engine's"),
+    "an empty id": ("/NetworkDriver.DeleteNetwork", {"NetworkID": ""}, "is not an id of Docker"),
+    "an id without end": ("/NetworkDriver.DeleteNetwork", {"NetworkID": "a" * 5000}, "is not an id of Docker"),
     "options that are no map": (
         "/NetworkDriver.CreateNetwork",
         network_request("parent=eth1"),
-        "must be a map of texts",
+        "must be a map of strings",
     ),
     "an option that is no text": (
         "/NetworkDriver.CreateNetwork",
         network_request({"mtu": 1400}),
-        "must be a map of texts",
+        "must be a map of strings",
     ),
     "a pool that is none": (
         "/NetworkDriver.CreateNetwork",

@@ -84,7 +84,7 @@ class Trouble:
 
     def reclaimed(self) -> int:
         """How many addresses of the host without power were given back by others, as these say."""
-        mark = f"of dead host {self._unlucky.name} given back"
+        mark = f"of dead host {self._unlucky.name} is reclaimed"
         return sum(host.driver.log_text().count(mark) for host in self._hosts)
 
     async def once(self, kind: Callable[[], Awaitable[str]]) -> None:

@@ -70,7 +70,7 @@ def test_a_manager_hears_what_is_wrong_in_the_swarm(swarm: SwarmSite) -> None:
     assert len(told) == 2
     (six,) = [do for seen, do in told.items() if "network six" in seen and "with --ipv6" in seen]
     assert "-o ipv6-subnet=" in six
-    (web,) = [do for seen, do in told.items() if "service web leads to a virtual address on lan" in seen]
+    (web,) = [do for seen, do in told.items() if "service web resolves to a virtual address on lan" in seen]
     assert web == "docker service update --endpoint-mode dnsrr web"
     manager.docker("service", "update", *quick, "--endpoint-mode=dnsrr", "web")
     manager.docker("network", "rm", "six")

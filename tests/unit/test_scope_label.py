@@ -70,7 +70,7 @@ async def test_a_label_that_came_meanwhile_makes_the_driver_start_anew() -> None
     assert await label.ask() == ""
     hear = label.listen("")
     engine.labels = ("macvlan-global.scope=local",)
-    with pytest.raises(Conflict, match="label asks for scope local by now"):
+    with pytest.raises(Conflict, match="label sets scope local"):
         await hear(None)
     engine.labels = None
     assert await ScopeLabel(KnownEngine(tables), engine).ask() == "local"

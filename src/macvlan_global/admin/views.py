@@ -133,7 +133,7 @@ class Views:
         found += [told for each in networks if (told := plain_against_wish(each, endpoints))]
         inside, why_not = sum(each.is_inside for each in endpoints), self._driver.attacher.quirks.why_not_inside()
         if inside and why_not:  # live-restore can be switched on under running containers
-            found.append(f"{inside} containers have links that were made inside; restart them: {why_not}")
+            found.append(f"{inside} containers have links in attach mode direct; restart them: {why_not}")
         return found
 
     def _resolver(self) -> a.ResolverView | None:

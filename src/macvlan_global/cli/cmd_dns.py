@@ -162,7 +162,7 @@ def _carry_out(file: ResolvConf, change: FileChange, *, dry_run: bool, json: boo
         render.print_json(found)
         return
     if not found.changed:
-        print(f"{found.path} is right already")
+        print(f"{found.path} is up to date")
     else:
         print(f"{'would change' if dry_run else 'changed'}: {found.path}")
         for line in found.diff:

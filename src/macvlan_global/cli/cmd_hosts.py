@@ -19,7 +19,7 @@ REMOVE_SECONDS = 600.0
 """Timeout for probing the network: three seconds for each container of the host, sixteen at a time."""
 
 HostArgument = Annotated[str, typer.Argument(help="name, id or the beginning of an id", metavar="HOST")]
-ForceFlag = Annotated[bool, typer.Option("--force", help="ask nobody on the wire: take what somebody may still use")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="skip probing: reclaim addresses that may still be in use")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def hosts(
 ) -> None:
     """List the hosts of the cluster, or remove one.
 
-    STATE is up while the host's driver runs and reaches the store. ADDRESSES are those that its containers hold.
+    STATE is up while the host's driver runs and reaches the store. ADDRESSES counts those of its containers.
     """
     if context.invoked_subcommand:
         return
@@ -61,12 +61,12 @@ def remove(
     admin_socket: AdminSocketFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Give back what a host held that is gone for good.
+    """Reclaim the addresses of a host that is gone for good.
 
-    Each of its addresses is asked for on the network's parent here, and kept if somebody answers. The host is
-    forgotten once nothing of it is left. Exit code 1 if something was kept.
+    Probes for each of its addresses on the network's parent here, and keeps those that a device answers for. The host
+    is removed once it holds nothing any more. Exit code 1 if something was kept.
     """
-    with Waiting("asking for its addresses on the wire"):
+    with Waiting("probing for its addresses"):
         found = driver_at(admin_socket, config, timeout=REMOVE_SECONDS).remove_host(host, force=force)
     # imported here: rich costs a quarter of the start, and an error needs none of it
     from macvlan_global.cli import render  # noqa: PLC0415
@@ -74,7 +74,7 @@ def remove(
     if json:
         render.print_json(found)
     else:
-        rows: list[list[Cell]] = [[each, "given back", ""] for each in found.given_back]
+        rows: list[list[Cell]] = [[each, "reclaimed", ""] for each in found.given_back]
         rows += [[each.address, ("kept", WARN), each.reason] for each in found.kept]
         if rows:
             render.print_table(("ADDRESS", "OUTCOME", "REASON"), rows)
@@ -87,8 +87,8 @@ def _summary(found: HostRemovalView) -> str:
     if found.removed:
         return f"Host {found.name} is removed."
     return (
-        f"Host {found.name} is not removed: something of it is left. Stop what answers, or call it on a host that has "
-        "the network; --force asks nobody."
+        f"Host {found.name} is not removed: it still holds addresses. Stop the devices that answer for them, or run "
+        "this on a host that has the network; --force skips probing."
     )
 
 

@@ -38,7 +38,7 @@ def repair(
         render.print_json(found)
     else:
         if not found.engine:
-            text = "The engine does not answer: only what the kernel alone proves was compared."
+            text = "The engine does not answer: the state was compared with the kernel only."
             render.print_text(text, WARN)
         if not found.corrections and not found.failed:
             render.print_text("Nothing to correct.")

@@ -40,16 +40,16 @@ def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, conf
             ("Addresses", "unknown" if found.addresses is None else str(found.addresses)),
             *([("Hosts", ", ".join(found.hosts))] if found.hosts else []),
             *([("Resolver", _resolver(found.resolver))] if found.resolver else []),
-            *([("Away", (found.store_problem, BAD))] if found.store_problem else []),
-            *([("Waiting", (f"{found.waiting} for the store to answer", WARN))] if found.waiting else []),
+            *([("Outage", (found.store_problem, BAD))] if found.store_problem else []),
+            *([("Waiting", (f"{found.waiting} releases and removals for the store", WARN))] if found.waiting else []),
             *(("Problem", (problem, WARN)) for problem in found.problems),
-            *(("Left alone", (key, WARN)) for key in _left_alone(found.foreign_records)),
+            *(("Skipped", (key, WARN)) for key in _skipped(found.foreign_records)),
         ]
     )
 
 
-def _left_alone(keys: list[str]) -> list[str]:
-    shown = [f"{key!r} in the store (written by a newer version, or cannot be read)" for key in keys[:MOST_KEYS]]
+def _skipped(keys: list[str]) -> list[str]:
+    shown = [f"{key!r} in the store (by a newer version, or malformed; not touched)" for key in keys[:MOST_KEYS]]
     return shown if len(keys) <= MOST_KEYS else [*shown, f"{len(keys) - MOST_KEYS} more (--json names them)"]
 
 
@@ -57,7 +57,7 @@ def _resolver(found: ResolverView) -> Cell:
     if not found.listening:
         return found.problem, BAD
     if not found.known:
-        return f"{found.address}, knows no names yet", WARN
+        return f"{found.address}, has not read the names yet", WARN
     return f"{found.address}, {found.names} endpoints known"
 
 

@@ -80,7 +80,7 @@ def plan(
 def _claim(records: tuple[AddressRecord, ...], networks: set[str], parents: Mapping[str, str]) -> Claim:
     missing = sorted(network for network in networks if network not in parents)
     if missing:
-        return Claim(records, out_of_reach=f"network {missing[0][:12]} has no parent on this host to ask on")
+        return Claim(records, out_of_reach=f"network {missing[0][:12]} has no parent on this host to probe on")
     return Claim(records, tuple(sorted({parents[network] for network in networks})))
 
 

@@ -89,7 +89,7 @@ class Reclaimer:
             await asyncio.sleep(every)
             await self.look()
 
-        await forever("giving back what dead hosts held", look, first=1.0, last=every)
+        await forever("reclaiming addresses of dead hosts", look, first=1.0, last=every)
 
     async def look(self) -> ReclaimResult:
         """Give back what may be given back now. Costs nothing while no host is dead.
@@ -159,7 +159,7 @@ class Reclaimer:
                 tasks.create_task(settle(claim))
         for pool in reserved_pools(dead, pools):
             if await self._still_dead(pool.host) and await self._pools.give_back(pool):
-                log.info("subnet %s, asked for on dead host %s, given back", pool.subnet, self._name(pool.host))
+                log.info("subnet %s, reserved on dead host %s, is reclaimed", pool.subnet, self._name(pool.host))
                 outcome.pools += 1
         await self._drop_stranded(dead, outcome)
         await self._drop_names(dead, outcome)
@@ -182,7 +182,7 @@ class Reclaimer:
             if not all([await self._still_dead(host) for host in makers]):
                 continue
             if await self._pools.drop_network(network, if_empty=True):
-                log.info("network %s, which a dead host was making, is forgotten", network[:12])
+                log.info("network %s, which a dead host was creating, is dropped", network[:12])
                 outcome.pools += sum(1 for pool in pools if pool.network == network)
 
     async def _obstacle(self, claim: Claim) -> str:
@@ -195,7 +195,7 @@ class Reclaimer:
                     return "a container of this host has it"
                 for parent in claim.parents:
                     if await self._kernel.probe(parent, record.address):
-                        return f"somebody answers for {record.address} on {parent}"
+                        return f"a device answers for {record.address} on {parent}"
         except MacvlanGlobalError as error:  # nobody knows, then
             return str(error)
         return ""
@@ -230,13 +230,13 @@ class Reclaimer:
         if not await self._still_dead(record.host):
             return "its host is back"
         if await self._addresses.give_back(record):
-            log.info("address %s of dead host %s given back", record.address, self._name(record.host))
+            log.info("address %s of dead host %s is reclaimed", record.address, self._name(record.host))
             outcome.given.append(record)
             if await self._tables.removed.get(record.network):  # perhaps this was all that kept its pool
                 await self._pools.drop_network(record.network, if_empty=True)
             return ""
         row = await self._tables.addresses.get(record.space, record.address)
-        return "it was written anew just now" if row and row.record.host == record.host else ""
+        return "its record changed meanwhile" if row and row.record.host == record.host else ""
 
     async def _drop_names(self, dead: Collection[str], outcome: ReclaimResult) -> None:
         """Names go once their endpoint holds no address any more."""

@@ -14,7 +14,7 @@ def examine_cluster(facts: ClusterFacts | None) -> list[Finding]:
 def _store(facts: ClusterFacts) -> list[Finding]:
     found = []
     if facts.store_problem:
-        do = "containers run on and none can start; see that the store runs and can be reached from here"
+        do = "check that the store runs and that this host reaches it; until then containers run on, and none can start"
         found.append(Finding("error", "cluster", facts.store_problem, do))
     else:
         found.append(Finding("ok", "cluster", f"{facts.store} answers; living hosts: {listed(facts.hosts)}"))
@@ -36,8 +36,8 @@ def _problems(facts: ClusterFacts) -> list[Finding]:
 def _rights(facts: ClusterFacts) -> list[Finding]:
     if facts.may_probe:
         return []
-    seen = "the driver lacks CAP_NET_RAW, and can ask no wire: addresses of dead hosts stay, and probe finds nobody"
-    return [Finding("warning", "rights", seen, "start it as root, or write its service anew (macvlan-global install)")]
+    seen = "the driver lacks CAP_NET_RAW: it cannot reclaim addresses of dead hosts, and probe has no effect"
+    return [Finding("warning", "rights", seen, "run it as root, or write its unit again (macvlan-global install)")]
 
 
 def _resolver(facts: ClusterFacts) -> list[Finding]:
@@ -46,10 +46,12 @@ def _resolver(facts: ClusterFacts) -> list[Finding]:
             Finding("error", "names", f"the resolver does not serve: {facts.resolver_problem}", "see docs/names.md")
         ]
     if not facts.resolver:
-        seen = "the resolver is off (dns in the configuration): containers of other hosts have no names here"
-        return [Finding("note", "names", seen, "set dns, if you want names")]
+        seen = "the resolver is off (dns in the configuration): names of containers on other hosts do not resolve here"
+        return [Finding("note", "names", seen, "set dns if containers should resolve names of other hosts")]
     ip = facts.resolver.rpartition(":")[0].strip("[]")
     if facts.nameservers[:1] != (ip,):
-        seen = f"the engine does not ask the resolver ({ip}) first: containers of other hosts have no names here"
+        seen = (
+            f"the engine does not ask the resolver ({ip}) first: names of containers on other hosts do not resolve here"
+        )
         return [Finding("warning", "names", seen, "macvlan-global dns install")]
-    return [Finding("ok", "names", f"the resolver serves on {facts.resolver}, and is asked first")]
+    return [Finding("ok", "names", f"the resolver serves on {facts.resolver}, and is the first nameserver")]

@@ -59,12 +59,12 @@ def _module(name: str, kernel: KernelFacts, level: Level, consequence: str) -> F
 def _ipv6(facts: DoctorFacts) -> list[Finding]:
     wanting = [each.name for each in facts.networks if each.ipv6]
     if not facts.kernel.has_ipv6:
-        seen = f"the kernel speaks no IPv6, and {listed(wanting)} want it" if wanting else "the kernel speaks no IPv6"
+        seen = f"the kernel has no IPv6, but {listed(wanting)} need it" if wanting else "the kernel has no IPv6"
         do = "take ipv6.disable=1 off the kernel's command line, if you want IPv6"
         return [Finding("error" if wanting else "note", "kernel", seen, do)]
     if facts.kernel.ipv6_off and wanting:
         seen = f"IPv6 is off on the host's interfaces; the engine turns it on in containers of {listed(wanting)}"
-        return [Finding("note", "kernel", seen, "sysctl net.ipv6.conf.all.disable_ipv6=0, if the host shall speak it")]
+        return [Finding("note", "kernel", seen, "sysctl net.ipv6.conf.all.disable_ipv6=0, if the host is to use IPv6")]
     return []
 
 
@@ -75,9 +75,9 @@ def _rights(facts: DoctorFacts) -> list[Finding]:
         return [Finding("ok", "rights", f"{who} has {' and '.join(CAPABILITIES)}")]
     lacks = f"{who} lacks {' and '.join(missing)}"
     if facts.driver.problem:  # it is this command's own rights that were seen
-        seen = f"{lacks}, so it sees only part, and a driver started like this could not work"
+        seen = f"{lacks}, so it sees only a part, and a driver with these rights could not work"
         return [Finding("warning", "rights", seen, "run it as root")]
-    seen = f"{lacks}: it cannot make links (NET_ADMIN) or reach into containers (SYS_ADMIN)"
+    seen = f"{lacks}: it cannot make links (NET_ADMIN) or enter network namespaces (SYS_ADMIN)"
     return [Finding("error", "rights", seen, "start it as root, or by the units of `macvlan-global install`")]
 
 
@@ -117,7 +117,7 @@ def _engine_version(version: str) -> Finding:
         return Finding("warning", "engine", f"Docker {version} is older than 20.10, the oldest known", "upgrade it")
     if numbers[0] > NEWEST_ENGINE:
         seen = f"Docker {version} is newer than {NEWEST_ENGINE}, the newest known"
-        return Finding("note", "engine", seen, "look for a newer macvlan-global, should something not work")
+        return Finding("note", "engine", seen, "look for a newer macvlan-global, if something does not work")
     return Finding("ok", "engine", f"Docker {version} answers")
 
 
@@ -206,6 +206,6 @@ def _state(state: StateFacts) -> list[Finding]:
         found.append(Finding("note", "state", seen, "see what fills it: macvlan-global addresses"))
     if state.free is not None and state.free < LITTLE_SPACE:
         seen = f"only {state.free // 1000} kB are free on the disk of {state.path}"
-        do = "make room: what cannot be written down is not given out"
+        do = "make room: without it the driver hands out no addresses"
         found.append(Finding("error" if state.free < NO_SPACE else "warning", "state", seen, do))
     return found or [Finding("ok", "state", f"{state.path} is sound ({max(1, state.size // 1000)} kB)")]

@@ -89,7 +89,7 @@ def _config(file: Path | None, environment: Mapping[str, str]) -> tuple[Config, 
 
 def _where(file: Path | None) -> str:
     path = file or DEFAULT_FILE
-    return f"{path} is right" if path.exists() else f"there is no {path}; the defaults hold"
+    return f"{path} is valid" if path.exists() else f"there is no {path}; the defaults apply"
 
 
 def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | None, DriverFacts]:

@@ -8,7 +8,7 @@ from macvlan_global.doctor.facts import EngineFacts, PlatformFacts
 from macvlan_global.doctor.findings import Finding, Level
 
 CHECK = "platform"
-DROPS = "drops frames of MACs that it did not give out, unless it is told otherwise"
+DROPS = "drops frames from MACs that it did not assign, unless configured otherwise"
 
 # a word in DMI's vendor and product -> level, what it does, what to do; the first that fits counts
 _TRAPS: tuple[tuple[str, Level, str, str], ...] = (
@@ -17,7 +17,7 @@ _TRAPS: tuple[tuple[str, Level, str, str], ...] = (
         (
             word,
             "warning",
-            f"{name} drops frames of MACs that it did not give out, and nothing changes that",
+            f"{name} drops frames from MACs that it did not assign, and no setting changes that",
             "containers reach each other within this machine only; use the cloud's own addresses for containers",
         )
         for word, name in (
@@ -33,7 +33,7 @@ _TRAPS: tuple[tuple[str, Level, str, str], ...] = (
     (
         "openstack",
         "warning",
-        "OpenStack's port security drops frames of MACs that it did not give out",
+        "OpenStack's port security drops frames from MACs that it did not assign",
         "openstack port set --no-security-group --disable-port-security PORT, for the port of the parent",
     ),
     (
@@ -55,7 +55,12 @@ _TRAPS: tuple[tuple[str, Level, str, str], ...] = (
         "Set-VMNetworkAdapter -VMName NAME -MacAddressSpoofing On; Azure has no such setting",
     ),
     ("parallels", "note", "Parallels passes foreign MACs on bridged networks only", "use a bridged network"),
-    ("xen", "note", "Xen may be set to drop frames of MACs that it did not give out", "see that port locking is off"),
+    (
+        "xen",
+        "note",
+        "Xen may be configured to drop frames from MACs that it did not assign",
+        "see that port locking is off",
+    ),
 )
 
 
@@ -65,7 +70,7 @@ def examine_platform(platform: PlatformFacts, engine: EngineFacts) -> list[Findi
     if "docker desktop" in engine.system.lower():
         found.append(_hidden("Docker Desktop runs the engine in a virtual machine of its own"))
     elif platform.wsl:
-        found.append(_hidden("this is the Windows Subsystem for Linux, a virtual machine behind address translation"))
+        found.append(_hidden("this is the Windows Subsystem for Linux, a virtual machine behind NAT"))
     if platform.container:
         seen = "this command runs inside a container, so links and modules are the container's"
         found.append(Finding("note", CHECK, seen, "run it on the host to see the host"))
@@ -81,4 +86,6 @@ def _machine(name: str) -> Finding:
     for word, level, trap, do in _TRAPS:
         if word in name.lower():
             return Finding(level, CHECK, f"{name}: {trap}", do)
-    return Finding("ok", CHECK, f"{name}: no trap known" if name else "no hypervisor is named: no trap known")
+    return Finding(
+        "ok", CHECK, f"{name}: no MAC filter known" if name else "no hypervisor detected: no MAC filter known"
+    )

@@ -33,12 +33,12 @@ def _unfinished(facts: SwarmFacts) -> Iterator[Finding]:
     for each in facts.networks:
         if each.driver:
             continue
-        seen = f"the managers never finished network {each.name}, and no container can start on it"
+        seen = f"the managers never allocated network {each.name}, and no container can start on it"
         if each.ipv6:
             do = f"docker network rm {each.name}, and create it without --ipv6 and its subnet; {BESIDE}"
             yield Finding("error", CHECK, f"{seen}: it was made with --ipv6", do)
         else:
-            do = "the reason is in the log of the engine that leads (docker node ls): look for 'Failed allocation'"
+            do = "the reason is in the log of the swarm's leader (docker node ls): look for 'Failed allocation'"
             yield Finding("error", CHECK, seen, do)
 
 
@@ -56,7 +56,8 @@ def _virtual(facts: SwarmFacts) -> Iterator[Finding]:
     for service in facts.services:
         on = sorted(names[each] for each in service.virtual if each in names)
         if on:
-            seen = f"the name of service {service.name} leads to a virtual address on {listed(on)}, which nobody has"
+            seen = f"the name of service {service.name} resolves to a virtual address on {listed(on)}"
+            seen += ", which no container has"
             do = f"docker service update --endpoint-mode dnsrr {service.name}"
             yield Finding("warning", CHECK, seen, do)
 

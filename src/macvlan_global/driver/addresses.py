@@ -92,7 +92,7 @@ class IpamDriver:
         except Unavailable:
             if self._outbox is None:
                 raise
-            log.info("pool %s is given back by repair, if nobody has it by then", pool)
+            log.info("repair releases pool %s if it is unused by then", pool)
 
     async def request_address(self, pool: str, address: str, *, gateway: bool = False) -> str:
         """Reserve an address (bare or CIDR text, "" for one of our choosing); CIDR text of it.

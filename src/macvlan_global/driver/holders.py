@@ -81,7 +81,7 @@ class Holders:
     async def _describe(self, record: AddressRecord) -> str:
         """The holder of an address, in words that follow "in use"."""
         if record.kind == "reserved":
-            return "by a container that is just being started"
+            return "by a container that is starting"
         if record.kind == "endpoint":
             return f"by {await self._endpoint_name(record)} on host {self._host_named(record.host)}"
         role = "its gateway" if record.kind == "gateway" else f"its aux address {record.label}"

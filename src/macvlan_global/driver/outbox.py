@@ -55,7 +55,9 @@ class Outbox:
         try:
             await self.deliver()
         except Unavailable as error:
-            log.warning("the removal of network %s is told to the other hosts later: %s", name or network[:12], error)
+            log.warning(
+                "the removal of network %s is published to the other hosts later: %s", name or network[:12], error
+            )
 
     async def waiting(self) -> list[PendingRecord]:
         """Everything that is not delivered yet, oldest first."""
@@ -75,7 +77,7 @@ class Outbox:
                     done += 1
                 except Internal as error:  # an unreadable record: what comes behind must not wait for it
                     if row.entry.key not in self._said:
-                        log.warning("something for the store is kept until it can be done: %s", error)
+                        log.warning("a release or removal stays queued: %s", error)
                     self._said.add(row.entry.key)
             return done
 

@@ -17,13 +17,11 @@ from macvlan_global.store.records import NetworkRecord
 from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
 
 IPV6_IN_SWARM = (
-    "in a swarm each node gives IPv6 addresses by itself, so containers on two nodes would get the same one; create "
-    "the network again without --ipv6 and its subnet, and with -o ipv6-subnet=fd00:65::/64 (a prefix of yours), where "
-    "each container's IPv6 address follows from its IPv4 address"
+    "--ipv6 cannot be used in a swarm, where each node assigns IPv6 addresses by itself, so that two containers would "
+    "get the same one; create the network again without --ipv6 and its subnet, and with -o ipv6-subnet=fd00:65::/64 (a "
+    "prefix of yours), which derives each container's IPv6 address from its IPv4 address"
 )
-PROBE_IN_SWARM = (
-    "-o probe=true works where our own IPAM driver gives the addresses; in a swarm its managers do, so leave it out"
-)
+PROBE_IN_SWARM = "-o probe=true cannot be used in a swarm, whose managers assign the addresses; leave it out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +146,8 @@ def refuse_other_ipam(request: NetworkRequest) -> None:
     words += ["--internal"] if request.internal else []
     words += [f'-o {key}="{value}"' for key, value in request.options.items()]
     raise Invalid(
-        "in global scope addresses come from our own IPAM driver, for no other knows those of the other hosts; use: "
-        + " ".join([*words, "NAME"])
+        "global scope needs --ipam-driver macvlan-global, for other IPAM drivers do not know the addresses of other "
+        "hosts; use: " + " ".join([*words, "NAME"])
     )
 
 
@@ -160,7 +158,7 @@ def refuse_blind_probe(request: NetworkRequest) -> None:
         Invalid: another IPAM driver gave the pools.
     """
     if any(each.space != DEFAULT_SPACE for each in request.subnets):
-        raise Invalid("-o probe=true works with our own IPAM driver: add --ipam-driver macvlan-global")
+        raise Invalid("-o probe=true needs --ipam-driver macvlan-global; add it")
 
 
 def _address_in(subnet: Subnet, text: str, option: str) -> Address:

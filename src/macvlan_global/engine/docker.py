@@ -219,7 +219,7 @@ class DockerEngine:
             yield
         except _UNREADABLE as error:
             raise Unavailable(
-                f"the Docker Engine at {self._docker_host} answers what cannot be understood "
+                f"the answer of the Docker Engine at {self._docker_host} cannot be parsed "
                 f"({type(error).__name__}: {error}); is it Docker 20.10 or later?"
             ) from error
 

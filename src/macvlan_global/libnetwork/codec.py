@@ -27,7 +27,7 @@ def decode(body: bytes, kind: type[M]) -> M:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Invalid(f"the request is not what the protocol says: {error}") from error
+        raise Invalid(f"the request does not follow the plugin protocol: {error}") from error
 
 
 def encode(message: Message) -> bytes:

@@ -26,8 +26,8 @@ GATEWAY = "com.docker.network.gateway"
 MAC_KEY = "com.docker.network.endpoint.macaddress"
 MAX_ID = 128
 NO_IPAM_IN_SWARM = (
-    "a swarm gives the addresses of its networks itself, and tells every node; create the network again without "
-    "--ipam-driver"
+    "--ipam-driver macvlan-global cannot be used in a swarm, whose managers assign the addresses; create the network "
+    "again without --ipam-driver"
 )
 
 Handler = Callable[[Any], Awaitable[m.Message]]
@@ -195,7 +195,7 @@ def _ids(request: m.CreateEndpoint | m.EndpointOnly | m.Join) -> tuple[str, str]
 
 def _identifier(name: str, value: str) -> str:
     if not 0 < len(value) <= MAX_ID or not value.isascii() or not value.isalnum():
-        raise Invalid(f"{name} {value[:MAX_ID]!r} is not an id of the engine's (letters and digits)")
+        raise Invalid(f"{name} {value[:MAX_ID]!r} is not an id of Docker (letters and digits)")
     return value
 
 
@@ -203,5 +203,5 @@ def _user_options(generic: object) -> dict[str, str]:
     if generic is None:
         return {}
     if not isinstance(generic, dict) or not all(isinstance(value, str) for value in generic.values()):
-        raise Invalid(f"{GENERIC} must be a map of texts")
+        raise Invalid(f"{GENERIC} must be a map of strings")
     return generic

@@ -211,7 +211,7 @@ def _judge_link(link: LinkFact, facts: ParentFacts) -> tuple[Parent | None, str]
         return None, f"it is down (ip link set {link.name} up)"
     if link.master:
         return None, f"it is a port of {link.master}; use {link.master} instead"
-    made = " (made by us)" if link.name in facts.ours else ""
+    made = " (made by the driver)" if link.name in facts.ours else ""
     return Parent("existing", link.name, mtu=link.mtu, mac=link.mac), f"exists{made}"
 
 

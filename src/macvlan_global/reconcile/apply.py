@@ -73,7 +73,7 @@ class Reconciler:
             try:
                 seen = tuple(await engine.networks())
             except Unavailable as error:
-                log.info("repair goes without the engine: %s", error)
+                log.info("repair compares with the kernel only: %s", error)
         return plan(facts(seen))
 
     async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
@@ -150,7 +150,7 @@ class Reconciler:
                 defined=frozenset(row.record.id for row in await tables.definitions.scan()),
             )
         except Unavailable as error:
-            log.info("repair goes without the store: %s", error)
+            log.info("repair leaves the store out: %s", error)
             return None
 
     async def _delete_direct_link(self, endpoint: EndpointRecord, engine: Engine | None) -> None:

@@ -116,7 +116,7 @@ async def test_doctor(daemon: Running, tmp_path: Path) -> None:
         found["engine"]["seen"]
         == f"the Docker Engine does not answer: no such file or directory ({tmp_path}/none.sock)"
     )
-    assert found["kernel"]["seen"] == "the kernel speaks no IPv6, and lan want it"
+    assert found["kernel"]["seen"] == "the kernel has no IPv6, but lan need it"
     table = (await daemon.cli(*words)).text
     assert "→ start it (systemctl start docker)" in table
     assert re.search(r"^\d+ errors?, .*\d+ ok\.$", table, re.MULTILINE)

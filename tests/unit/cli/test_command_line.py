@@ -81,7 +81,7 @@ def test_serve_reads_its_plain_flags_without_a_parser(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         entry.main(["serve", "--log-level", "loud"])
     assert ended.value.code == 1
-    assert "log_level = 'loud' (--log-level) is not right" in capsys.readouterr().err
+    assert "log_level = 'loud' (--log-level) is invalid" in capsys.readouterr().err
 
 
 def test_a_driver_that_cannot_use_its_configuration_does_not_start() -> None:

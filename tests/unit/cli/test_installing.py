@@ -88,7 +88,7 @@ def test_the_resolver_is_put_first_and_taken_out(root: Path, capsys: pytest.Capt
     assert (again["changed"], again["diff"]) == (False, [each for each in again["diff"] if each.startswith(" ")])
     assert "\n  - nameserver 127.0.0.153\n" in command(capsys, "dns", "remove", "--root", str(root)).text
     assert (root / "etc/resolv.conf").read_text() == PLAIN
-    assert "is right already" in command(capsys, "dns", "remove", "--root", str(root)).text
+    assert "is up to date" in command(capsys, "dns", "remove", "--root", str(root)).text
 
 
 def test_status_of_the_resolver(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

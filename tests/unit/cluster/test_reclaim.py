@@ -44,7 +44,7 @@ def test_without_a_parent_here_nobody_can_be_asked() -> None:
     record = _address("10.8.0.2")
     for networks in ([], [NetworkRecord(id="own", cluster="lan", given={}, parent="", at=0)]):
         (claim,) = plan({"b"}, [record], [POOL], networks)
-        assert claim.out_of_reach == "network lan has no parent on this host to ask on"
+        assert claim.out_of_reach == "network lan has no parent on this host to probe on"
 
 
 def test_a_reserved_address_is_asked_for_where_its_subnet_is() -> None:

@@ -148,8 +148,8 @@ async def test_who_answers_keeps_his_address_and_his_name(site: Site) -> None:
     site.clock.advance(GRACE)
     outcome = await site.reclaimer.look()
     assert {each.record.address: each.reason for each in outcome.kept} == {
-        "10.8.0.2": "somebody answers for fd18::2 on eth1",
-        "fd18::2": "somebody answers for fd18::2 on eth1",
+        "10.8.0.2": "a device answers for fd18::2 on eth1",
+        "fd18::2": "a device answers for fd18::2 on eth1",
     }
     assert [each.address for each in outcome.given] == ["10.8.0.3"]
     assert await site.held() == ["10.8.0.2", "fd18::2"]
@@ -203,7 +203,7 @@ async def test_a_record_that_changes_while_the_wire_is_asked_is_left(site: Site)
     site.kernel.meanwhile = write_anew
     outcome = await site.reclaimer.look()
     assert [(each.record.address, each.reason) for each in outcome.kept] == [
-        ("10.8.0.2", "it was written anew just now")
+        ("10.8.0.2", "its record changed meanwhile")
     ]
     assert outcome.given == []
     assert await site.held() == ["10.8.0.2", "10.8.0.3"]
@@ -221,7 +221,7 @@ async def test_what_cannot_be_asked_is_not_given_back(site: Site) -> None:
     outcome = await site.reclaimer.look()
     assert {each.record.address: each.reason for each in outcome.kept} == {
         "10.8.0.2": "interface eth1 cannot be probed for addresses: it is down; set it up (ip link set eth1 up)",
-        "10.8.0.3": "network elsewhere has no parent on this host to ask on",
+        "10.8.0.3": "network elsewhere has no parent on this host to probe on",
         "10.8.0.4": "a container of this host has it",
     }
 
@@ -327,7 +327,7 @@ async def test_an_operator_does_not_take_what_answers_unless_he_forces_it(site: 
     site.kernel.neighbours["eth1"] = {"10.8.0.2"}
     removal = await site.reclaimer.remove(DEAD[:8])
     assert (removal.forgotten, await site.held()) == (False, ["10.8.0.2"])
-    assert [each.reason for each in removal.outcome.kept] == ["somebody answers for 10.8.0.2 on eth1"]
+    assert [each.reason for each in removal.outcome.kept] == ["a device answers for 10.8.0.2 on eth1"]
     assert (await site.reclaimer.remove("bert", force=True)).forgotten
     assert (await site.held(), len(site.kernel.probed)) == ([], 1)
 

@@ -31,7 +31,7 @@ def test_a_cluster_that_is_well_has_nothing_to_tell() -> None:
 @pytest.mark.parametrize(
     ("changed", "level", "seen", "do"),
     [
-        ({"store_problem": "no store answers"}, "error", "no store answers", "containers run on and none can start"),
+        ({"store_problem": "no store answers"}, "error", "no store answers", "containers run on, and none can start"),
         ({"waiting": 3}, "warning", "3 releases and removals wait", "see the log"),
         (
             {"problems": ("network lan is another one here; remove it (docker network rm lan)",)},

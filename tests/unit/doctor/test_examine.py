@@ -33,7 +33,7 @@ WELL: dict[str, Any] = {
     "socket": SocketFacts("/run/docker/plugins/macvlan-global.sock", True, True, 0o600, 0),
     "driver": DriverFacts(version="1.0", processes=(7,), unit=True),
     "state": StateFacts("/var/lib/macvlan-global/state.db", True, size=4096, free=10**9),
-    "config": "there is no /etc/macvlan-global/config.toml; the defaults hold",
+    "config": "there is no /etc/macvlan-global/config.toml; the defaults apply",
 }
 LAN = NetworkFacts("lan", "eth0")
 

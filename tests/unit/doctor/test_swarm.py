@@ -25,7 +25,7 @@ def test_a_swarm_that_is_well() -> None:
         (
             SwarmFacts("", (SwarmNetwork("n2", "six", "", ipv6=True),), (), NODES),
             "error",
-            "never finished network six, and no container can start on it: it was made with --ipv6",
+            "never allocated network six, and no container can start on it: it was made with --ipv6",
             "-o ipv6-subnet=PREFIX",
         ),
         (
@@ -34,11 +34,11 @@ def test_a_swarm_that_is_well() -> None:
             "network six: it was made with --ipv6, and each node would give the same addresses",
             "-o ipv6-subnet=PREFIX",
         ),
-        (SwarmFacts("", (SwarmNetwork("n2", "ours", ""),), (), NODES), "error", "never finished network ours", "log"),
+        (SwarmFacts("", (SwarmNetwork("n2", "ours", ""),), (), NODES), "error", "never allocated network ours", "log"),
         (
             SwarmFacts("", (LAN,), (SwarmService("web", frozenset({"n1", "other"})),), NODES),
             "warning",
-            "service web leads to a virtual address on lan, which nobody has",
+            "service web resolves to a virtual address on lan, which no container has",
             "docker service update --endpoint-mode dnsrr web",
         ),
         (

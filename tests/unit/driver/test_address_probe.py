@@ -198,7 +198,7 @@ async def test_with_another_ipam_driver_nothing_is_probed() -> None:
     """It gives addresses without us; the error says what to add. A host's default does not refuse such networks."""
     rig = await Rig.build("eth0", settings=Settings(probe=True))
     subnet = SubnetRequest.read("LocalDefault", "192.168.1.0/24")
-    with pytest.raises(Invalid, match="-o probe=true works with our own IPAM driver: add --ipam-driver macvlan-global"):
+    with pytest.raises(Invalid, match="-o probe=true needs --ipam-driver macvlan-global; add it"):
         await rig.driver.networks.create(NetworkRequest("n1", PROBED, subnets=(subnet,)))
     assert await rig.driver.networks.all() == []
     await rig.driver.networks.create(NetworkRequest("n1", {"parent": "eth0"}, subnets=(subnet,)))

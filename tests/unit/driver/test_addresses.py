@@ -346,7 +346,7 @@ async def test_an_address_reserved_unasked_is_not_given_to_who_asks_for_it(book:
     """It is on its way to somebody else."""
     await book.claimed(driver)
     given = await driver.ipam.request_address(f"macvlan-global/{SUBNET}", "")
-    with pytest.raises(Conflict, match="just being started"):
+    with pytest.raises(Conflict, match="that is starting"):
         await driver.ipam.request_address(f"macvlan-global/{SUBNET}", given)
 
 

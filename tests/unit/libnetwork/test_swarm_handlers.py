@@ -22,7 +22,7 @@ WRONG = {
     "no parent": ({}, [], "no parent interface was passed", Invalid),
     "IPv6": ({"parent": "eth0"}, [IPV6], "without --ipv6 and its subnet, and with -o ipv6-subnet=", Conflict),
     "IPv6 twice": ({"parent": "eth0", "ipv6-subnet": "fd65::/64"}, [IPV6], "without --ipv6", Conflict),
-    "a probe": ({"parent": "eth0", "probe": "true"}, [], "its managers do, so leave it out", Invalid),
+    "a probe": ({"parent": "eth0", "probe": "true"}, [], "managers assign the addresses; leave it out", Invalid),
     "a container as gateway": (
         {"parent": "eth0", "ipv6-subnet": "fd65::/64", "ipv6-gateway": "fd65::10.65.0.7"},
         [],

@@ -156,7 +156,7 @@ def test_a_sub_interface_to_be_made_knows_its_master() -> None:
 
 def test_what_we_made_is_said_to_be_ours() -> None:
     """And is a parent even while it is down: we set it up."""
-    assert choose_parent("eth0.20", FACTS).explain() == "eth0.20: exists (made by us)"
+    assert choose_parent("eth0.20", FACTS).explain() == "eth0.20: exists (made by the driver)"
 
 
 def test_nothing_after_the_first_usable_entry_is_looked_at() -> None:

@@ -108,7 +108,7 @@ async def test_another_server_is_not_taken_for_a_store(kind: str) -> None:
 
     async with HttpServer(answer) as server:
         store = open_cluster_store(f"{kind}://{server.address}/test", StoreAccess())
-        with pytest.raises(Unavailable, match=f"(?i){kind} answers what cannot be understood"):
+        with pytest.raises(Unavailable, match=f"(?i){kind}'s answer cannot be parsed"):
             await store.get("a")
         await store.close()
 

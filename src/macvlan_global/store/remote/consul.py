@@ -213,7 +213,7 @@ class ConsulStore:
 
     def _written(self, key: str, value: bytes, done: _Done) -> Entry:
         if not done.results or not (pair := done.results[-1].kv) or pair.key != self._name(key):
-            raise Unavailable("Consul answers what cannot be understood: no result; is it Consul 1.8 or later?")
+            raise Unavailable("Consul's answer cannot be parsed: it has no result; is it Consul 1.8 or later?")
         return Entry(key, value, pair.modify_index)
 
     # --- names

@@ -91,4 +91,4 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except UNREADABLE as error:
-        raise Unavailable(f"Consul answers what cannot be understood ({error}); is it Consul 1.8 or later?") from error
+        raise Unavailable(f"Consul's answer cannot be parsed ({error}); is it Consul 1.8 or later?") from error

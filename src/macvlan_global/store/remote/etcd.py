@@ -146,7 +146,7 @@ class EtcdStore:
         done = decode(answer.body, EtcdTxn)
         inner = [each.response_txn for each in done.responses if each.response_txn]
         if len(inner) != len(writes):
-            raise Unavailable("etcd answers what cannot be understood: results are missing; is it etcd 3.4 or later?")
+            raise Unavailable("etcd's answer cannot be parsed: it lacks results; is it etcd 3.4 or later?")
         return [msgspec.structs.replace(each, header=done.header) for each in inner]
 
     async def _pair(self, key: str, until: float) -> EtcdPair | None:

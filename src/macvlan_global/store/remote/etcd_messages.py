@@ -143,4 +143,4 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
     except UNREADABLE as error:
-        raise Unavailable(f"etcd answers what cannot be understood ({error}); is it etcd 3.4 or later?") from error
+        raise Unavailable(f"etcd's answer cannot be parsed ({error}); is it etcd 3.4 or later?") from error
