@@ -117,8 +117,10 @@ def judge(events: Iterable[Event]) -> Verdict:
             if kind := _clash(first, second):
                 text = f"{first.describe()}; {second.describe()}"
                 found = Violation(kind, address, text, (first.holder, second.holder))
-                # a reservation that was lost on its way is answered all the same, perhaps after the next one's
-                excused = lost.explain(first, second) or (second.kind == "reserved" and lost.explain(second, first))
+                # a reservation that was lost on its way is answered all the same, perhaps after the next one's; and
+                # who lost one without knowing claims it, although it was promised to somebody else since
+                only_promised = "reserved" in {first.kind, second.kind}
+                excused = lost.explain(first, second) or (only_promised and lost.explain(second, first))
                 (verdict.excused if excused else verdict.violations).append(found)
     return verdict
 

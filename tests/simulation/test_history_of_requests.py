@@ -30,3 +30,18 @@ def test_a_release_on_its_host_may_take_what_is_just_being_reserved() -> None:
         [release, Event("request", "h0", 6.5, 9, "ok", "e1", ADDRESS, asked=True), other],
     ):
         assert [each.kind for each in judge(clear).violations] == ["two reservations"]
+
+
+def test_who_lost_a_reservation_without_knowing_may_claim_it() -> None:
+    """A restore took it while its container was being made, and it was promised again. Else there is no excuse."""
+    slow = [
+        Event("request", "h1", 0, 1, "ok", "e0", ADDRESS, asked=True),
+        Event("create", "h1", 1, 9, "ok", "e0", ADDRESS),
+    ]
+    next_one = [
+        Event("request", "h1", 6, 7, "ok", "e1", ADDRESS),
+        Event("create", "h1", 7, 11, "failed", "e1", ADDRESS),
+    ]
+    restored = judge([*slow, Event("restore", "", 5, 5), *next_one])
+    assert (restored.violations, restored.excused[-1].kind) == ([], "reservation lost")
+    assert [each.kind for each in judge([*slow, *next_one]).violations] != []

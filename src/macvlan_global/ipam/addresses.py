@@ -17,7 +17,7 @@ from ipaddress import ip_address
 import msgspec
 
 from macvlan_global.errors import Exhausted
-from macvlan_global.ipam.cache import ParsedPool, PoolCache, number
+from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
@@ -134,7 +134,8 @@ class Addresses:
                 chosen = None
             if not is_fresh and (chosen is None or lost == RACES):
                 rows = await self._table.scan(pool.record.space)
-                occupancy.learn(number(each.record) for each in rows if each.record.subnet == pool.record.subnet)
+                held = [each.record for each in rows if each.record.subnet == pool.record.subnet]
+                self._cache.learn_subnet(pool.record, held, self._now())
                 is_fresh = True
             elif chosen is None:
                 raise Exhausted(
@@ -252,7 +253,7 @@ class Addresses:
         """Delete a row if it is still current; whether it was."""
         if not await self._table.delete(row):
             return False
-        self._cache.occupancy(row.record).free(number(row.record), self._now())
+        self._cache.dropped(row.record, self._now())
         return True
 
     # ---------------------------------------------------------------- inside
@@ -260,18 +261,14 @@ class Addresses:
     async def _create(self, record: AddressRecord) -> Row[AddressRecord] | None:
         row = await self._table.create(record, record.space, record.address)
         if row:
-            self._wrote(row)
+            self._cache.wrote(row, self._now())
         return row
 
     async def _replace(self, row: Row[AddressRecord], record: AddressRecord) -> Row[AddressRecord] | None:
         written = await self._table.replace(row, record)
         if written:
-            self._wrote(written)
+            self._cache.wrote(written, self._now())
         return written
-
-    def _wrote(self, row: Row[AddressRecord]) -> None:
-        self._cache.recent.add(row, self._now())
-        self._cache.occupancy(row.record).take(number(row.record))
 
     async def _try_candidate(self, pool: ParsedPool, chosen: int) -> Row[AddressRecord] | None:
         """Reserve an address that was chosen; None if another host was faster."""
@@ -279,7 +276,7 @@ class Addresses:
         try:
             return await self._create(self._record(pool.record, address, None, asked=False))
         except BaseException:
-            self._cache.occupancy(pool.record).free(chosen, self._now())
+            self._cache.not_taken(pool.record, chosen, self._now())
             raise
 
     async def _keep(self, row: Row[AddressRecord]) -> Row[AddressRecord] | None:

@@ -6,7 +6,9 @@ Three hints, one for each read of the store that it saves:
 * the taken addresses of each subnet (`allocator.Occupancy`), from which candidates are chosen;
 * rows that were written moments ago (`RecentWrites`), so that the next request of a pair does not read them again.
 
-And one fact that is nowhere else: pools of the cluster's networks that are being joined on this host just now.
+And two facts that may be nowhere else: pools of the cluster's networks that are being joined on this host just now, and
+the addresses that this host reserved or claimed and did not release. A store that was restored from an older copy has
+forgotten the latest of them, while their containers run or are being started.
 """
 
 from collections import OrderedDict
@@ -22,7 +24,8 @@ from macvlan_global.store.table import Row
 from macvlan_global.subnets import Address, Subnet, dynamic_window, from_number, usable
 
 CREATE_WINDOW_SECONDS = 60.0
-"""The longest wait of a reserved pool for its CreateNetwork. The engine repeats a broken call for 15 s."""
+"""The longest wait of what is reserved for its CreateNetwork or CreateEndpoint. The engine repeats a broken call for
+15 s."""
 
 RECENT_SECONDS = 10.0
 """A written row is used without a read for so long. Not for ever: a store that was restored from an older copy may
@@ -101,6 +104,8 @@ class PoolCache:
         self._pools: dict[str, ParsedPool] = {}
         self._occupied: dict[tuple[str, str], Occupancy] = {}
         self._joining: dict[str, tuple[str, float]] = {}  # network and time, by pool id
+        # this host's own, by space and subnet: when an address was reserved, None once it is claimed
+        self._own: dict[tuple[str, str], dict[int, float | None]] = {}
         self._host = host
         self._shared = shared
 
@@ -109,20 +114,45 @@ class PoolCache:
         self.recent = RecentWrites()
         self._pools.clear()
         self._occupied.clear()
+        self._own.clear()
         for pool in pools:
             self.remember(pool)
         for key, records in _by_subnet(addresses).items():
-            last = max((each for each in records if each.host == self._host), key=lambda each: each.at, default=None)
+            mine = [each for each in records if each.host == self._host]
+            self._own[key] = {number(each): each.at if each.kind == "reserved" else None for each in mine}
+            last = max(mine, key=lambda each: each.at, default=None)
             self._occupied[key] = Occupancy(
                 [number(each) for each in records], number(last) if last else None, spread=self._offsets(key)
             )
 
-    def learn(self, addresses: Iterable[AddressRecord]) -> None:
+    def learn(self, addresses: Iterable[AddressRecord], now: float) -> None:
         """Replace the taken addresses of every known pool: these are all that the store has."""
         held = _by_subnet(addresses)
         for pool in self._pools.values():
-            key = pool.record.space, pool.record.subnet
-            self.occupancy(pool.record).learn(number(each) for each in held.get(key, ()))
+            self.learn_subnet(pool.record, held.get((pool.record.space, pool.record.subnet), ()), now)
+
+    def learn_subnet(self, record: PoolRecord, addresses: Iterable[AddressRecord], now: float) -> None:
+        """Replace the taken addresses of one subnet. This host's own stay taken, also if the store has lost them."""
+        own = self._own.get((record.space, record.subnet), {})
+        kept = [address for address, at in own.items() if at is None or abs(now - at) <= CREATE_WINDOW_SECONDS]
+        self.occupancy(record).learn([*(number(each) for each in addresses), *kept])
+
+    def wrote(self, row: Row[AddressRecord], now: float) -> None:
+        """Take a row into account that this process wrote."""
+        self.recent.add(row, now)
+        self.occupancy(row.record).take(number(row.record))
+        own = self._own.setdefault((row.record.space, row.record.subnet), {})
+        own[number(row.record)] = now if row.record.kind == "reserved" else None
+
+    def not_taken(self, record: PoolRecord, candidate: int, now: float) -> None:
+        """Free a candidate that could not be reserved, unless another request of this host has it by now."""
+        if candidate not in self._own.get((record.space, record.subnet), {}):
+            self.occupancy(record).free(candidate, now)
+
+    def dropped(self, record: AddressRecord, now: float) -> None:
+        """Take into account that nobody has this address any more."""
+        self._own.get((record.space, record.subnet), {}).pop(number(record), None)
+        self.occupancy(record).free(number(record), now)
 
     def get(self, pool: str) -> ParsedPool | None:
         """The pool with this id, if it is known here."""
@@ -155,6 +185,7 @@ class PoolCache:
     def forget_occupancy(self, record: PoolRecord) -> None:
         """Keep no addresses of a subnet that no pool has any more."""
         self._occupied.pop((record.space, record.subnet), None)
+        self._own.pop((record.space, record.subnet), None)
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """How many addresses of a pool's window are held, and how many it has; (0, 0) if the pool is not known."""

@@ -61,7 +61,7 @@ class Pools:
         Raises:
             Unavailable: the store does not answer.
         """
-        self._cache.learn(await self._addresses.all())
+        self._cache.learn(await self._addresses.all(), self._now())
 
     async def all(self) -> list[PoolRecord]:
         """Every pool, read from the store."""
