@@ -17,13 +17,14 @@ from testkit.fake_clock import FakeClock
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet
 from testkit.fake_kernel import FakeKernel
 from testkit.faults import Faults, FaultyStore
+from testkit.plugin_calls import InProcess
 
 SETTINGS = Settings(scope="global", shared=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterHost:
-    """One host of the rig. `faults` are those of its way to the shared store."""
+    """One host of the rig. `faults` are those of its way to the shared store; the engine calls through `plugin`."""
 
     driver: Driver
     engine: FakeEngine
@@ -31,6 +32,7 @@ class ClusterHost:
     disk: MemoryStore
     clock: FakeClock
     faults: Faults
+    plugin: InProcess
 
     @property
     def outbox(self) -> Outbox:
@@ -71,17 +73,18 @@ class ClusterHost:
 
 @dataclass(slots=True)
 class ClusterRig:
-    """The shared store, and the hosts by their ids."""
+    """The shared store, and the hosts by their ids. With `new_ids` a network gets another id each time it is made."""
 
     shared: MemoryStore = field(default_factory=MemoryStore)
     clock: FakeClock = field(default_factory=FakeClock)
     hosts: dict[str, ClusterHost] = field(default_factory=dict)
+    new_ids: bool = False
     _runs: int = 0
 
     @classmethod
-    async def build(cls) -> Self:
+    async def build(cls, *, new_ids: bool = False) -> Self:
         """A store, and no hosts yet."""
-        return cls()
+        return cls(new_ids=new_ids)
 
     async def host(self, name: str, hooks: ClusterHooks = ALONE) -> ClusterHost:
         """A new host with one device, eth0."""
@@ -111,6 +114,7 @@ class ClusterRig:
         driver = Driver.build(tables, kernel, identity, SETTINGS, hooks=hooks, now=self.clock)
         if not faults.away:
             await driver.pools.load()
-        engine = old.engine if old else FakeEngine(driver, kernel, host=name)
-        engine.call(driver, kernel)
-        return ClusterHost(driver, engine, kernel, disk, self.clock, faults)
+        plugin = InProcess(driver)
+        engine = old.engine if old else FakeEngine(plugin, kernel, host=name, new_ids=self.new_ids)
+        engine.call(plugin, kernel)
+        return ClusterHost(driver, engine, kernel, disk, self.clock, faults, plugin)

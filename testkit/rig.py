@@ -15,6 +15,7 @@ from testkit.fake_clock import FakeClock
 from testkit.fake_engine import OUR_IPAM, FakeEngine
 from testkit.fake_kernel import FakeKernel
 from testkit.faults import Faults, FaultyStore
+from testkit.plugin_calls import InProcess
 
 HOST = Identity("a", "run1", "boot1")
 
@@ -52,8 +53,8 @@ class Rig:
         driver = Driver.build(Tables(store, store), kernel, identity, settings or Settings(), now=clock)
         await driver.pools.load()
         if engine is None:
-            engine = FakeEngine(driver, kernel)
-        engine.call(driver, kernel)
+            engine = FakeEngine(InProcess(driver), kernel)
+        engine.call(InProcess(driver), kernel)
         return cls(driver, kernel, disk, clock, engine, faults)
 
     async def mend(self, *, grace: float = 0, engine: bool = True) -> list[Correction]:

@@ -3,16 +3,15 @@ left over."""
 
 import contextlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from macvlan_global.cluster.reclaim import plan, reserved_pools, stranded
-from macvlan_global.errors import Exhausted
-from macvlan_global.store.records import AddressRecord, DefinitionRecord, SubnetRecord
+from macvlan_global.errors import Exhausted, NotFound
+from macvlan_global.replication.definition import cluster_id, differences
+from macvlan_global.store.records import AddressRecord, DefinitionRecord, NameRecord, SubnetRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import dynamic_window, from_number, parse_subnet
 from testkit.fake_engine import Container
 from testkit.history import Verdict, Violation, compare_end
-from testkit.simulated_engine import SimulatedEngine
 from testkit.simulated_host import SimulatedHost
 
 SMALL = 8
@@ -26,13 +25,11 @@ class End:
         self,
         tables: Tables,
         hosts: Sequence[SimulatedHost],
-        engines: Mapping[str, SimulatedEngine],
         lot: random.Random,
     ) -> None:
         """`tables` are those of the store; a driver serves on each host."""
         self._tables = tables
         self._hosts = hosts
-        self._engines = engines
         self._lot = lot
 
     async def unheld(self) -> list[Violation]:
@@ -40,9 +37,9 @@ class End:
         held = {row.record.address: row.record.endpoint for row in await self._tables.addresses.scan()}
         return [
             Violation("claim lost", address, f"of {container.name}, which runs", (container.endpoint,))
-            for engine in self._engines.values()
-            for container in engine.containers.values()
-            for address in addresses_of(container)
+            for host in self._hosts
+            for container in host.engine.containers.values()
+            for address in container.addresses
             if held.get(address) != container.endpoint
         ]
 
@@ -57,8 +54,8 @@ class End:
         by_endpoint: dict[str, SimulatedHost] = {}
         unsettled = []
         for host in self._hosts:
-            for container in self._engines[host.name].containers.values():
-                living[container.endpoint] = host.id, addresses_of(container)
+            for container in host.engine.containers.values():
+                living[container.endpoint] = host.id, container.addresses
                 by_endpoint[container.endpoint] = host
                 unsettled += await _not_intact(host, container)
         defined = [row.record for row in await self._tables.definitions.scan()]
@@ -85,41 +82,62 @@ class End:
             for row in await self._tables.pools.scan()
             if row.record.network not in fixed
         ]
+        found += await self._names(kept)
         for definition in defined:
-            found += self._missing(definition)
+            found += self._networks(definition)
             for subnet in definition.subnets:
                 found += await self._fill(definition, subnet, records)
         return found
 
-    async def reclaim(self) -> None:
-        """Hosts whose state was lost are dead hosts to the others: what nobody answers for is given back."""
-        former = {each for host in self._hosts for each in host.former_ids}
-        answering = {
-            address
-            for engine in self._engines.values()
-            for container in engine.containers.values()
-            for address in addresses_of(container)
-        }
-        host = self._lot.choice(self._hosts)
-        assert host.run is not None
-        pools, addresses = host.run.driver.pools, host.run.driver.addresses
-        networks = await host.run.driver.networks.all()
-        for claim in plan(former, await addresses.all(), await pools.all(), networks):
-            if not answering & {each.address for each in claim.records}:
-                for record in claim.records:
-                    await addresses.give_back(record)
-        for pool in reserved_pools(former, await pools.all()):
-            await pools.give_back(pool)
-        known = {row.record.id for row in await self._tables.definitions.scan()}
-        known |= {row.record.id for row in await self._tables.removed.scan()}
-        known |= {each.shared_id for each in networks}
-        for network in stranded(former, await addresses.all(), await pools.all(), known):
-            await pools.drop_network(network, if_empty=True)
+    async def remove_hosts(self) -> None:
+        """An operator removes the hosts that are gone for good, after the others gave back what they could.
 
-    def _missing(self, definition: DefinitionRecord) -> list[Violation]:
-        lacking = [host.name for host in self._hosts if self._engines[host.name].has(definition.name) is None]
-        text = f"is not on {', '.join(lacking)}"
-        return [Violation("network not everywhere", definition.name, text)] if lacking else []
+        What is left was claimed on networks that are removed: no host has a parent any more on which it could ask. By
+        force it goes, unless something else is in the way of it.
+        """
+        for former in [each for host in self._hosts for each in host.former_ids]:
+            run = self._lot.choice(self._hosts).run
+            assert run is not None
+            with contextlib.suppress(NotFound):
+                kept = (await run.scope.reclaimer.remove(former)).outcome.kept
+                if kept and all("has no parent on this host" in each.reason for each in kept):
+                    await run.scope.reclaimer.remove(former, force=True)
+
+    async def _names(self, undead: Collection[str]) -> list[Violation]:
+        """Every container that runs has its name in the store, with all its addresses, and nobody else has one.
+
+        `undead` are endpoints of hosts that are gone for good, whose claims nobody can give back.
+        """
+        rows = {(row.record.host, row.record.endpoint): row.record for row in await self._tables.names.scan()}
+        found = []
+        for host in self._hosts:
+            for each in host.engine.containers.values():
+                record = rows.pop((host.id, each.endpoint), None)
+                network = host.engine.has(each.network)
+                assert network
+                wanted = cluster_id(network), each.network, each.name, each.addresses
+                if record is None:
+                    found.append(Violation("name missing", ", ".join(each.addresses), f"{each.name} on {host.name}"))
+                elif (said := _said(record)) != wanted:
+                    text = f"of {each.name} on {host.name}: {said} instead of {wanted}"
+                    found.append(Violation("name wrong", ", ".join(each.addresses), text))
+        return found + [
+            Violation("name left over", each.address or each.address6, f"{each.names} on {each.host[:12]}")
+            for each in rows.values()
+            if each.endpoint not in undead
+        ]
+
+    def _networks(self, definition: DefinitionRecord) -> list[Violation]:
+        """A network of the cluster is on every host, as it is defined."""
+        found = []
+        for host in self._hosts:
+            network = host.engine.has(definition.name)
+            if network is None:
+                found.append(Violation("network not everywhere", definition.name, f"is not on {host.name}"))
+            elif cluster_id(network) != definition.id or differences(definition, network):
+                text = f"is on {host.name} as {cluster_id(network)[:12]}: {differences(definition, network)}"
+                found.append(Violation("network not as defined", definition.name, text))
+        return found
 
     async def _fill(
         self, definition: DefinitionRecord, subnet: SubnetRecord, records: list[AddressRecord]
@@ -128,7 +146,7 @@ class End:
         whole = parse_subnet(subnet.subnet, "subnet")
         first, stop = dynamic_window(whole, parse_subnet(subnet.range, "range") if subnet.range else None)
         host = self._lot.choice(self._hosts)
-        if stop - first > SMALL or self._engines[host.name].has(definition.name) is None:
+        if stop - first > SMALL or host.engine.has(definition.name) is None:
             return []
         held = {record.address for record in records}
         wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held
@@ -146,16 +164,16 @@ class End:
         return [Violation("pool not handed out to its last address", subnet.subnet, text)]
 
 
-def addresses_of(container: Container) -> list[str]:
-    """Bare addresses of a container."""
-    return [each.partition("/")[0] for each in (container.address, container.address6) if each]
+def _said(record: NameRecord) -> tuple[str, str, str, list[str]]:
+    addresses = [each for each in (record.address, record.address6) if each]
+    return record.network, record.network_name, record.names[0], addresses
 
 
 async def _not_intact(host: SimulatedHost, container: Container) -> list[Violation]:
     """A container that runs has its link, and its host's driver knows its endpoint."""
     assert host.run is not None
     found = []
-    address = ", ".join(addresses_of(container))
+    address = ", ".join(container.addresses)
     if "eth0" not in host.kernel.sandboxed.get(container.sandbox, {}):
         found.append(Violation("running container touched", address, f"{container.name} lost its link"))
     if await host.run.driver.endpoints.find(container.endpoint) is None:

@@ -5,33 +5,47 @@ import contextlib
 import copy
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from macvlan_global.cluster.heartbeat import Clocks
+from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver, Settings
-from macvlan_global.engine.ports import Engine
-from macvlan_global.errors import MacvlanGlobalError, Unavailable
+from macvlan_global.engine.ports import Engine, NewNetwork
+from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
+from macvlan_global.global_scope import join_cluster
 from macvlan_global.ipam.owners import Identity
+from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile import plan as r
 from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import IdentityRecord
 from macvlan_global.store.table import Tables
-from testkit.fake_engine import OUR_IPAM, engine_id
+from testkit.fake_engine import OUR_IPAM, FakeEngine, engine_id
 from testkit.fake_kernel import FakeKernel
 from testkit.history import Event
+from testkit.plugin_calls import InProcess, NoAnswer, insist
 from testkit.simulated_store import Life, LocalStore, SharedStore, Weather
 
 T = TypeVar("T")
 
 EPOCH = 1_000_000.0
 GRACE = 60.0
+HOST_GRACE = 200.0
+TTL = 60.0
+"""Of a host's lease, in seconds. Longer than the driver's own, as each renewal costs a schedule time."""
 RETRIES = (1.0, 2.0, 4.0, 8.0)
 """How long an engine waits before it calls again a driver that did not answer."""
+CLAIM_SECONDS = 20.0
+RESTART = 5.0
+"""Seconds until a driver that refused to start is started again."""
+PARENT = "eth0"
 
 
 def device() -> FakeKernel:
     """The kernel of a host with one device."""
-    return FakeKernel("eth0")
+    return FakeKernel(PARENT)
 
 
 @dataclass(slots=True)
@@ -46,6 +60,9 @@ class Surroundings:
     twice: float = 0.0
     repeated: int = 0
     """How many requests were sent two times."""
+    hosts: list["SimulatedHost"] = field(default_factory=list)
+    bugs: list[BaseException] = field(default_factory=list)
+    """What ended a task that must not end."""
 
     def now(self) -> float:
         """The true time, which no host knows."""
@@ -73,7 +90,7 @@ class HostClock:
         return now
 
 
-class Died(Exception):
+class Died(NoAnswer):
     """The driver died before it answered."""
 
 
@@ -82,6 +99,8 @@ class Run:
 
     def __init__(self, around: Surroundings, host: "SimulatedHost") -> None:
         """Built, and not serving yet."""
+        self._around = around
+        self._host = host
         self.life = Life()
         self.tasks: dict[asyncio.Task[Any], None] = {}  # no set: that has no order to rely on
         self.serving = False
@@ -90,12 +109,38 @@ class Run:
         self.kernel = copy.copy(host.kernel)  # the links are the same, and this run's changes end with it
         self.kernel.faults = self.life
         local = LocalStore(host.disk, self.life, around.weather)
-        shared = SharedStore(around.store, self.life, around.weather, host.name)
+        self.shared = SharedStore(around.store, self.life, around.weather, host.name)
         identity = Identity(host.id, f"{host.name} run {host.runs}", f"boot {host.boots}", host.name)
         settings = Settings(scope="global", shared=True)
-        tables = Tables(shared, local)
-        self.driver = Driver.build(tables, self.kernel, identity, settings, now=host.clock, steady=around.now)
+        self.tables = tables = Tables(self.shared, local)
+        config = Config(store="consul://simulated:8500", dns="", host_grace=HOST_GRACE)
+        clocks = Clocks(host.clock, around.now)
+        self.driver, self.scope = join_cluster(
+            config, settings, tables, self.shared, self.kernel, host.engine, identity, clocks=clocks, ttl=TTL
+        )
+        self._plugin = InProcess(self.driver)
         self.reconciler = _NotingReconciler(self.driver, around, host)
+        self._follower = _Follower(
+            self.driver, host.engine, self.reconciler, Metrics(), self.scope.hear, store_read=self.scope.store_read
+        )
+
+    async def start(self) -> None:
+        """As the daemon does; from the end of this on, it serves."""
+        if await self.tables.identity.get("this") is None:
+            await self.tables.identity.put(IdentityRecord(id=self._host.id), "this")
+        while True:
+            try:
+                await self.scope.heartbeat.announce()
+                break
+            except Conflict:  # the host's name is that of one who lives: the identity that it lost
+                await asyncio.sleep(RESTART)
+        with contextlib.suppress(Unavailable):
+            await self.driver.pools.load()
+        await self.reconciler.reconcile(None)
+        for work in (self.scope.run(), self._follower.run()):
+            self.begin(work).add_done_callback(self._ended)
+        self.serving = True
+        self.changed.set()
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """A task that dies with the run."""
@@ -104,23 +149,34 @@ class Run:
         task.add_done_callback(self.tasks.pop)
         return task
 
-    async def serve(self, request: Callable[[Driver], Awaitable[T]]) -> T:
+    async def serve(self, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request.
 
         Raises:
             Died: there will be none.
         """
-        task = self.begin(_answer(request, self.driver))
+        task = self.begin(_answer(request))
         try:
             answer = await task
         except (asyncio.CancelledError, MacvlanGlobalError):
             asks = asyncio.current_task()
             if self.life.over and not (asks and asks.cancelling()):  # else who asks ends, too
-                raise Died from None
+                raise Died("the driver died") from None
             raise
         if self.life.over:
-            raise Died
+            raise Died("the driver died")
         return answer
+
+    async def take(self, method: str, fields: dict[str, object]) -> dict[str, Any]:
+        """A message of the engine arrives. A release that is sent twice may take its effect when the other one was
+        answered long ago, so each is written down."""
+        begun = self._around.now()
+        try:
+            return await self._plugin.call(method, **fields)
+        finally:
+            if method == "IpamDriver.ReleaseAddress":
+                address = str(fields["Address"]).partition("/")[0]
+                self._around.note(Event("release", self._host.name, begun, self._around.now(), "ok", "", address))
 
     def die(self) -> None:
         """As by SIGKILL: nothing of it does anything any more."""
@@ -130,9 +186,18 @@ class Run:
         for task in list(self.tasks):
             task.cancel()
 
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, BaseExceptionGroup) or error.split(Conflict)[1] is None:  # it is started again
+            self._host.restart(self)
+        else:
+            self._around.bugs.append(error)
+
 
 class SimulatedHost:
-    """A machine. What a run of the driver leaves behind is on `disk` and in `kernel`."""
+    """A machine, and the way of its engine to whichever driver runs (see `Plugin`). What a run of the driver leaves
+    behind is on `disk` and in `kernel`."""
 
     def __init__(self, around: Surroundings, name: str, skew: float) -> None:
         """It is on, and no driver runs."""
@@ -145,36 +210,40 @@ class SimulatedHost:
         self.disk = MemoryStore()
         self.boots = 1
         self.runs = 0
+        self.made = 0
+        """How many containers were started here."""
         self.run: Run | None = None
-        self.engine: Engine | None = None
-        self.legs: dict[str, list[str]] = {}
-        """The addresses of each endpoint that the engine is working on, or that is in use."""
+        self.engine = SimulatedEngine(self)
+        self.doing: dict[asyncio.Task[Any], None] = {}  # no set: these have no order to rely on
+        self._wire()
+        around.hosts.append(self)
 
     async def start(self) -> None:
         """Start the driver, as the daemon does."""
         self.runs += 1
         self.run = run = Run(self.around, self)
-        self.kernel = run.kernel
-        run.begin(self._begin(run))
+        self.engine.links = self.kernel = run.kernel
+        run.begin(run.start())
 
-    async def _begin(self, run: Run) -> None:
-        with contextlib.suppress(Unavailable):
-            await run.driver.pools.load()
-        await run.reconciler.reconcile(None)
-        if run.driver.outbox:
-            run.begin(run.driver.outbox.run())
-        run.serving = True
-        run.changed.set()
-        await self.mend()
-
-    async def mend(self) -> list[r.Correction]:
+    async def repair(self) -> list[r.Correction]:
         """Repair with the engine's view, if a driver serves; what was corrected."""
         run = self.run
         if run is None or not run.serving:
             return []
-        with contextlib.suppress(Died, MacvlanGlobalError):
-            return await run.serve(lambda _: run.reconciler.reconcile(self.engine))
+        with contextlib.suppress(MacvlanGlobalError):
+            return await run.serve(lambda: run.reconciler.reconcile(self.engine))
         return []
+
+    def restart(self, run: Run) -> None:
+        """The driver of this run stops by itself, and is started again after a while."""
+        if run is self.run:
+            self.crash()
+            self.begin(self._start_late())
+
+    async def _start_late(self) -> None:
+        await asyncio.sleep(RESTART)
+        if self.run is None:
+            await self.start()
 
     def crash(self) -> None:
         """The driver is killed; containers run on."""
@@ -186,7 +255,11 @@ class SimulatedHost:
         """Everything stops. The disk stays, and no link does. The host boots anew."""
         self.crash()
         self.boots += 1
-        self.kernel = self.around.kernel()
+        self.engine.lose_power()
+        self.engine.links = self.kernel = self.around.kernel()
+        self._wire()
+        for task in list(self.doing):
+            task.cancel()
 
     def lose_state(self) -> None:
         """The state folder is gone, and with it who this host was."""
@@ -197,24 +270,77 @@ class SimulatedHost:
         self.around.note(Event("forget", self.name, now, now))
         self.id = engine_id(f"{self.name} {len(self.former_ids)}")[:32]
 
-    async def call(self, request: Callable[[Driver], Awaitable[T]]) -> T:
-        """As an engine calls: again if the driver dies or is not there, and sometimes twice for no reason.
+    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """What users or the engine do: it ends with the power."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.doing[task] = None
+        task.add_done_callback(self._done)
+        return task
 
-        Raises:
-            Unavailable: the driver did not come back in time, or says so itself.
-        """
-        for wait in (*RETRIES, None):
-            run = self.run
-            if run and run.serving:
-                with contextlib.suppress(Died):
-                    if self.around.lot.random() < self.around.twice:
-                        self.around.repeated += 1
-                        run.begin(_ignore_errors(_answer(request, run.driver)))
-                        await asyncio.sleep(self.around.weather.delay())
-                    return await run.serve(request)
-            if wait is not None:
-                await asyncio.sleep(wait)
-        raise Unavailable("the engine cannot reach the driver")
+    async def call(self, method: str, **fields: object) -> dict[str, Any]:
+        """See `Plugin.call`: again if the driver dies or is not there, and sometimes twice for no reason."""
+        return await insist(lambda: self._ask(method, fields), RETRIES)
+
+    async def _ask(self, method: str, fields: dict[str, object]) -> dict[str, Any]:
+        run = self.run
+        if run is None or not run.serving:
+            raise NoAnswer("the engine cannot reach the driver")
+        if self.around.lot.random() < self.around.twice:
+            self.around.repeated += 1
+            run.begin(_ignore_errors(run.take(method, fields)))
+            await asyncio.sleep(self.around.weather.delay())
+        return await run.serve(lambda: run.take(method, fields))
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.doing.pop(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, MacvlanGlobalError):
+            self.around.bugs.append(error)
+
+    def _wire(self) -> None:
+        self.kernel.neighbours[PARENT] = _Answering(self)
+
+
+class SimulatedEngine(FakeEngine):
+    """The engine of a host. It goes on with what it was asked for, also if the driver that asked dies meanwhile."""
+
+    def __init__(self, host: SimulatedHost) -> None:
+        """Call whichever driver runs there."""
+        around = host.around
+        super().__init__(host, host.kernel, host=host.name, note=around.note, now=around.now, new_ids=True)
+        self._machine = host
+
+    async def add_network(self, wanted: NewNetwork) -> str:
+        """See `Engine.add_network`."""
+        return await asyncio.shield(self._machine.begin(super().add_network(wanted)))
+
+    async def delete_network(self, network_id: str) -> None:
+        """See `Engine.delete_network`."""
+        await asyncio.shield(self._machine.begin(super().delete_network(network_id)))
+
+
+class _Answering(set[str]):
+    """The addresses for which somebody answers on the wire, as a host hears it: those of the other hosts' containers,
+    as they are now. Its own cannot be heard from the parent."""
+
+    def __init__(self, host: SimulatedHost) -> None:
+        super().__init__()
+        self._host = host
+
+    def __contains__(self, address: object) -> bool:
+        return any(
+            address in container.addresses
+            for host in self._host.around.hosts
+            if host is not self._host
+            for container in host.engine.containers.values()
+        )
+
+
+class _Follower(EngineFollower):
+    """Asks less often for an address that somebody else has: each time costs a schedule time."""
+
+    async def _claim_again(self) -> None:
+        await asyncio.sleep(CLAIM_SECONDS)
+        await self._reconciler.claim_again()
 
 
 class _NotingReconciler(Reconciler):
@@ -226,10 +352,10 @@ class _NotingReconciler(Reconciler):
         self._machine = host
 
     async def plan(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
-        planned = await super().plan(engine, grace)
-        for correction in planned:  # when it is applied is not known, nor whether that works
+        plan = await super().plan(engine, grace)
+        for correction in plan:  # when it is applied is not known, nor whether that works
             self._note(correction, "unknown")
-        return planned
+        return plan
 
     async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
         done = await super().reconcile(engine, grace)
@@ -243,12 +369,12 @@ class _NotingReconciler(Reconciler):
             record = correction.address
             self._around.note(Event("take back", host, now, now, outcome, record.endpoint, record.address))
         elif isinstance(correction, r.DeleteEndpoint):
-            for address in self._machine.legs.get(correction.endpoint, ()):
+            for address in self._machine.engine.legs.get(correction.endpoint, ()):
                 self._around.note(Event("take back", host, now, now, outcome, correction.endpoint, address))
 
 
-async def _answer(request: Callable[[Driver], Awaitable[T]], driver: Driver) -> T:
-    return await request(driver)
+async def _answer(request: Callable[[], Awaitable[T]]) -> T:
+    return await request()
 
 
 async def _ignore_errors(work: Awaitable[object]) -> None:

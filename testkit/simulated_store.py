@@ -5,13 +5,15 @@ A request can be lost before it took effect or after, and can take effect when i
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.store.ports import Entry, Store
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Batch, Entry, Lease, Store
 from testkit.faults import Faults
 
 T = TypeVar("T")
@@ -21,6 +23,8 @@ GIVE_UP = 3.0
 QUIET = 1.0
 """Seconds for which, after that, further requests fail at once."""
 LATE = 5.0
+SLOW = 0.25
+"""The share of what is asked of a disk that takes time."""
 
 
 class Life(Faults):
@@ -56,11 +60,28 @@ class Weather:
     """Grows with each snapshot that is put back: what was on its way then arrives nowhere."""
     struck: int = 0
     """How many messages were lost or came late."""
+    lines: list[tuple[str, MemoryStore]] = field(default_factory=list)
+    """Open watches: by which host, and the client of the store that has nothing else to do."""
 
     def delay(self) -> float:
         """How long the next message takes: often short, sometimes long."""
         drawn = self.lot.random()
         return self.slowest * drawn * drawn
+
+    def cut(self, host: str) -> None:
+        """A host does not reach the store, and its watches break."""
+        self.cut_off.add(host)
+        self._break(host)
+
+    def go(self) -> None:
+        """The store serves nobody, and all watches break."""
+        self.away = True
+        for host in dict.fromkeys(host for host, _ in self.lines):
+            self._break(host)
+
+    def _break(self, host: str) -> None:
+        for _, line in [each for each in self.lines if each[0] == host]:
+            _at_once(line.close)
 
     def calm(self) -> None:
         """From now on nothing is lost, and all is quick."""
@@ -104,6 +125,10 @@ class LocalStore:
 
     async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self._life.begin("")
+        if self._weather.lot.random() >= SLOW:  # others go on meanwhile, but the clock does not
+            done = _at_once(work)
+            await asyncio.sleep(0)
+            return done
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         answer.get_loop().call_later(self._weather.delay() / 100, self._arrive, answer, work)
         return await answer
@@ -119,11 +144,34 @@ class LocalStore:
 class SharedStore(LocalStore):
     """What a process has of the store that all hosts share."""
 
-    def __init__(self, inner: Store, life: Life, weather: Weather, host: str) -> None:
+    def __init__(self, inner: MemoryStore, life: Life, weather: Weather, host: str) -> None:
         """`host` is the name by which it may be cut off."""
         super().__init__(inner, life, weather)
+        self._shared = inner
         self._host = host
         self._quiet_until = 0.0
+
+    async def lease(self, seconds: float) -> Lease:
+        """See `ClusterStore.lease`."""
+        return SimulatedLease(await self._ask(lambda: self._shared.lease(seconds)), self._ask)
+
+    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+        """See `ClusterStore.create_with`."""
+        inner = lease.inner if isinstance(lease, SimulatedLease) else lease
+        return await self._ask(lambda: self._shared.create_with(inner, key, value))
+
+    async def watch(self, prefix: str) -> AsyncGenerator[Batch]:
+        """See `ClusterStore.watch`. News takes its time too, and is in order; nothing of it is lost."""
+        await self._ask(lambda: self._shared.get(prefix))
+        line = self._shared.client()
+        self._weather.lines.append((self._host, line))
+        try:
+            async with contextlib.aclosing(line.watch(prefix)) as batches:
+                async for batch in batches:
+                    await asyncio.sleep(self._weather.delay())
+                    yield batch
+        finally:
+            self._weather.lines.remove((self._host, line))
 
     async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self._life.begin("")
@@ -163,6 +211,27 @@ class SharedStore(LocalStore):
         if not answer.done():
             self._quiet_until = answer.get_loop().time() + QUIET
             answer.set_exception(Unavailable("the store does not answer"))
+
+
+class _Ask(Protocol):
+    async def __call__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+
+
+class SimulatedLease:
+    """A lease of the shared store, over messages."""
+
+    def __init__(self, inner: Lease, ask: _Ask) -> None:
+        """Made by `SharedStore.lease`."""
+        self.inner = inner
+        self._ask = ask
+
+    async def renew(self) -> bool:
+        """See `Lease.renew`."""
+        return await self._ask(self.inner.renew)
+
+    async def end(self) -> None:
+        """See `Lease.end`."""
+        await self._ask(self.inner.end)
 
 
 def _at_once(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

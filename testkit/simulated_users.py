@@ -11,18 +11,18 @@ from testkit.fake_engine import Subnet
 class Habits:
     """What users do how often.
 
-    `start` to `compare` are bounds of a number drawn from 0 to 1, in this order: below the first a container starts,
-    then one ends, one that ended is taken down once more, a network is made, networks are compared; above them a host
-    is repaired. `wish` is how often a container wants addresses of its own choice. `paces` are mean seconds from one of
-    these to the next, of which a schedule has one; it goes on so much `longer`. `risk` is how likely each kind of fault
-    is to happen at all. In a `crowd`, everybody wants one of few addresses.
+    `start` to `reconnect` are bounds of a number drawn from 0 to 1, in this order: below the first a container starts,
+    then one ends, one that ended is taken down once more, a network is made, the engine's events are interrupted; above
+    them a host is repaired. `wish` is how often a container wants addresses of its own choice. `paces` are mean seconds
+    from one of these to the next, of which a schedule has one; it goes on so much `longer`. `risk` is how likely each
+    kind of fault is to happen at all. In a `crowd`, everybody wants one of few addresses.
     """
 
     start: float = 0.5
     end: float = 0.75
     again: float = 0.8
     make: float = 0.85
-    compare: float = 0.95
+    reconnect: float = 0.95
     wish: float = 0.3
     paces: tuple[float, ...] = (0.1, 1.0, 5.0)
     longer: int = 1
@@ -31,7 +31,16 @@ class Habits:
 
 
 CROWD = Habits(
-    start=0.4, end=0.7, again=0.92, make=0.93, compare=0.97, wish=0.6, paces=(0.1, 0.5), longer=2, risk=0.15, crowd=True
+    start=0.4,
+    end=0.7,
+    again=0.92,
+    make=0.93,
+    reconnect=0.97,
+    wish=0.6,
+    paces=(0.1, 0.5),
+    longer=2,
+    risk=0.15,
+    crowd=True,
 )
 
 

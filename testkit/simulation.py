@@ -1,8 +1,8 @@
 """A cluster in one process, on virtual time: everything that happens in it follows from its seed.
 
-Hosts with engines, drivers and disks of their own share one store in memory. The seed draws how long each message
-takes, what users do, and what goes wrong. When all is quiet again and repaired, nothing may be left over or missing;
-and the history of the run is read for addresses with two holders.
+Hosts with engines, disks, and our own driver, replicator, reclaimer and publisher share one store in memory. The seed
+draws how long each message takes, what users do, and what goes wrong. When all is quiet again and repaired, nothing may
+be left over or missing; and the history of the run is read for addresses with two holders.
 
     python -m testkit.simulation 4711    # the story of one schedule
 """
@@ -17,20 +17,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.replication.definition import cluster_id
 from macvlan_global.store.memory import MemoryStore, Saved
 from macvlan_global.store.table import Tables
 from testkit.fake_kernel import FakeKernel
 from testkit.history import Event, Verdict, Violation, judge
 from testkit.simulated_end import End
-from testkit.simulated_engine import SimulatedEngine, Wish
-from testkit.simulated_host import GRACE, SimulatedHost, Surroundings, device
-from testkit.simulated_replication import SimulatedReplication
+from testkit.simulated_host import GRACE, PARENT, SimulatedHost, Surroundings, device
 from testkit.simulated_store import Weather
 from testkit.simulated_users import draw_address, draw_habits, draw_subnets
-from testkit.virtual_time import VirtualLoop
+from testkit.virtual_time import LeanLoop
 
-ROUNDS = 4
-"""So many comparisons by all hosts settle everything: one host's repair may wait for another's."""
+ROUNDS = 3
+"""So many repairs by all hosts settle everything: one host's repair may wait for another's."""
+MORE_ROUNDS = 3
+"""For what a host held that lost its state: it is dead to the others, and they wait for the grace period."""
+LAST_SECONDS = 15.0
+"""How long what follows from the last repair may take."""
+OPTIONS = {"parent": PARENT}
 FAULTS = ("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice")
 
 
@@ -68,7 +72,7 @@ def simulate(
     `store` makes the shared store, `kernel` that of a host: a test of the simulation itself gives broken ones.
     """
     random.seed(seed)  # our own code draws its pauses from here
-    with _quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with _quiet(), asyncio.Runner(loop_factory=LeanLoop) as runner:
         return runner.run(_World(seed, steps, store(), kernel).run())
 
 
@@ -91,35 +95,30 @@ class _World:
             self._weather.late = self._lot.choice((0.02, 0.2))
         if "twice" in self._possible:
             self._around.twice = 0.1
-        self._hosts: list[SimulatedHost] = []
-        self._engines: dict[str, SimulatedEngine] = {}
-        self._doing: dict[str, dict[asyncio.Task[None], None]] = {}  # no sets: these have no order to rely on
-        self._replicators: dict[str, SimulatedReplication] = {}
+        self._hosts = self._around.hosts
+        self._doing: dict[asyncio.Task[None], None] = {}  # faults; no set: these have no order to rely on
         self._removed: set[str] = set()
         self._networks = 0
         self._saved: list[Saved] = []
         self._faults = 0
         self._containers = 0
         self._story: list[str] = []
-        self._bugs: list[BaseException] = []
         self._lost: dict[tuple[str, tuple[str, ...]], Violation] = {}
-        self._end = End(self._tables, self._hosts, self._engines, self._lot)
+        self._end = End(self._tables, self._hosts, self._lot)
 
     async def run(self) -> Outcome:
         for number in range(self._lot.randint(2, 4)):
-            host = SimulatedHost(self._around, f"h{number}", self._lot.uniform(-5, 5))
-            self._hosts.append(host)
-            self._doing[host.name] = {}
-            await self._start(host)
+            await self._start(SimulatedHost(self._around, f"h{number}", self._lot.uniform(-5, 5)))
         await self._new_network(self._lot.choice(self._hosts))
-        for host in self._hosts:
-            await self._replicate(host)
+        await asyncio.sleep(20 * self._weather.slowest)  # the others have it too, mostly
         pace = self._lot.choice(self._habits.paces)
         for _ in range(self._steps * self._habits.longer):
             await asyncio.sleep(self._lot.expovariate(1 / pace))
             self._something()
             await self._look()
         await self._settle()
+        if self._around.bugs:
+            raise self._around.bugs[0]
         verdict = judge(self._around.events)
         verdict.violations += self._lost.values()
         verdict.violations += await self._end.examine(verdict, restored=self._weather.era > 0)
@@ -144,43 +143,47 @@ class _World:
         host = self._lot.choice(self._hosts)
         if self._possible and self._lot.random() < 0.25 and (fault := self._fault(self._lot.choice(self._possible))):
             self._faults += 1
-            self._do(host, fault(host), survives=True)
+            self._break(fault(host))
             return
         drawn, habits = self._lot.random(), self._habits
-        engine = self._engines[host.name]
+        engine = host.engine
         if drawn < habits.start:
-            self._do(host, self._start_container(host))
+            host.begin(self._start_container(host))
         elif drawn < habits.end and engine.containers:
             name = self._lot.choice(list(engine.containers))
             self._tell(f"{host.name} ends {name} ({engine.containers[name].address})")
-            self._do(host, engine.end(name))
+            host.begin(engine.stop(name))
         elif drawn < habits.again and engine.stopped:
             again = self._lot.choice(engine.stopped[-3:])
             self._tell(f"{host.name} takes {again.name} down again")
-            self._do(host, engine.repeat_end(again))
+            host.begin(engine.repeat_stop(again))
         elif drawn < habits.make and self._networks < 3:
-            self._do(host, self._new_network(host))
-        elif drawn < habits.compare:
-            self._do(host, self._replicate(host))
+            host.begin(self._new_network(host))
+        elif drawn < habits.reconnect:
+            self._tell(f"{host.name}: the engine's stream of events breaks")
+            engine.break_streams()
         else:
-            self._do(host, self._mend(host))
+            host.begin(self._repair(host))
 
     async def _start_container(self, host: SimulatedHost) -> None:
-        engine = self._engines[host.name]
-        names = [name for name in engine.network_names() if name not in self._removed]
+        engine = host.engine
+        names = [name for name in engine.names() if name not in self._removed]
         if not names:
             return
         name = self._lot.choice(names)
         network = engine.has(name)
-        wish = Wish()
+        four = six = ""
         if network and self._lot.random() < self._habits.wish:
             asked = [each.subnet for each in network.subnets]
-            four, six = (next((x for x in asked if (":" in x) == wanted), "") for wanted in (False, True))
-            wish = Wish(*(draw_address(self._lot, self._habits, subnet) for subnet in (four, six)))
+            four, six = (
+                draw_address(self._lot, self._habits, next((x for x in asked if (":" in x) == wanted), ""))
+                for wanted in (False, True)
+            )
+        host.made += 1
         try:
-            container = await engine.start(name, wish)
+            container = await engine.run(f"{host.name}-c{host.made}", name, ip=four, ip6=six)
         except MacvlanGlobalError as error:
-            self._tell(f"{host.name} starts nothing on {name} ({wish.ip or 'any'}): {error}")
+            self._tell(f"{host.name} starts nothing on {name} ({four or 'any'}): {error}")
             return
         self._containers += 1
         self._tell(f"{host.name} runs {container.name} on {name}: {container.address} {container.address6}")
@@ -192,16 +195,15 @@ class _World:
         base = f"10.0.{number % 2 if 'restore' not in self._possible else number}"
         subnets = draw_subnets(self._lot, self._habits, number, base)
         try:
-            await self._engines[host.name].create(f"n{number}", subnets)
+            await host.engine.create_network(f"n{number}", *subnets, options=OPTIONS)
         except MacvlanGlobalError as error:
             self._tell(f"{host.name} makes no network n{number}: {error}")
             return
         self._tell(f"{host.name} made network n{number}: {subnets}")
-        await self._replicate(host)
 
     async def _remove_network(self, host: SimulatedHost) -> None:
-        engine = self._engines[host.name]
-        names = [name for name in engine.network_names() if not engine.is_busy(name) and name not in self._removed]
+        engine = host.engine
+        names = [name for name in engine.names() if not engine.is_busy(name) and name not in self._removed]
         if not names:
             return
         name = self._lot.choice(names)
@@ -213,13 +215,10 @@ class _World:
             for address in (subnet.gateway, *subnet.aux.values()):
                 cluster = network.ipam_options.get("network", network.id) if network else ""
                 self._around.note(Event("unfix", host.name, now, now, "ok", cluster, address))
-        await engine.remove(name)
+        await host.begin(engine.remove_network(name))
 
-    async def _replicate(self, host: SimulatedHost) -> None:
-        await self._replicators[host.name].compare()
-
-    async def _mend(self, host: SimulatedHost) -> None:
-        for correction in await host.mend():
+    async def _repair(self, host: SimulatedHost) -> None:
+        for correction in await host.repair():
             self._tell(f"{host.name} repairs: {correction.subject}: {correction.reason}")
         await self._confirm()
 
@@ -245,15 +244,13 @@ class _World:
 
     async def _lose_power(self, host: SimulatedHost) -> None:
         self._tell(f"{host.name} loses power")
-        ended = self._engines[host.name].lose_power()
+        ended = list(host.engine.containers.values())
         host.lose_power()
-        for task in list(self._doing[host.name]):
-            task.cancel()
         await asyncio.sleep(self._lot.uniform(1, 30))
         await self._start(host)
         if self._lot.random() < 0.5:  # the engine takes down what ran, as far as it remembers
             for container in ended:
-                await self._engines[host.name].repeat_end(container)
+                await host.engine.repeat_stop(container)
 
     async def _lose_state(self, host: SimulatedHost) -> None:
         self._tell(f"{host.name}: the driver is killed, and its state folder is lost")
@@ -262,14 +259,14 @@ class _World:
 
     async def _outage(self, _host: SimulatedHost) -> None:
         self._tell("the store is away")
-        self._weather.away = True
+        self._weather.go()
         await asyncio.sleep(self._lot.uniform(0.5, 20))
         self._weather.away = False
         self._tell("the store is back")
 
     async def _cut(self, host: SimulatedHost) -> None:
         self._tell(f"{host.name} is cut off")
-        self._weather.cut_off.add(host.name)
+        self._weather.cut(host.name)
         await asyncio.sleep(self._lot.uniform(0.5, 60))
         self._weather.cut_off.discard(host.name)
 
@@ -283,7 +280,7 @@ class _World:
             self._tell("a snapshot of the store is taken")
             self._saved.append(self._store.save())
             return
-        self._weather.away = True
+        self._weather.go()
         await asyncio.sleep(6)
         self._store.restore(self._lot.choice(self._saved))
         self._weather.era += 1
@@ -298,55 +295,48 @@ class _World:
     async def _settle(self) -> None:
         """Nothing goes wrong any more; everybody finishes, and repairs until there is nothing to repair."""
         self._around.twice = 0.0
-        while tasks := [task for tasks in self._doing.values() for task in tasks]:
+        while tasks := [*self._doing, *(task for host in self._hosts for task in host.doing)]:
             await asyncio.wait(tasks)
-        if self._bugs:
-            raise self._bugs[0]
         self._weather.calm()
         for host in self._hosts:
             if host.run is None or not host.run.serving:
                 await self._start(host)
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS + MORE_ROUNDS * any(host.former_ids for host in self._hosts)):
             await asyncio.sleep(GRACE * 1.5)
             for host in self._hosts:
-                await self._replicate(host)
-                await self._mend(host)
+                await self._repair(host)
             await self._empty_removed()
-            await self._end.reclaim()
             await self._look()
+        await self._end.remove_hosts()
+        await asyncio.sleep(LAST_SECONDS)
 
     async def _empty_removed(self) -> None:
         """Networks that were removed wait for their containers only."""
         removed = {row.record.id for row in await self._tables.removed.scan()}
-        for engine in self._engines.values():
-            for container in list(engine.containers.values()):
-                if engine.definition(container.network).id in removed:
-                    await engine.end(container.name)
+        for host in self._hosts:
+            for container in list(host.engine.containers.values()):
+                network = host.engine.has(container.network)
+                if network and cluster_id(network) in removed:
+                    await host.engine.stop(container.name)
 
     # ----------------------------------------------------------- inside
 
     async def _start(self, host: SimulatedHost) -> None:
         if host.run is None:
             await host.start()
-            assert host.run is not None
-            engine = self._engines.get(host.name)
-            if engine is None:
-                host.engine = engine = self._engines[host.name] = SimulatedEngine(host.run.driver, host)
-                self._replicators[host.name] = SimulatedReplication(host, engine, self._tell)
             self._tell(f"{host.name}: a driver starts")
         while host.run and not host.run.serving:
             await host.run.changed.wait()
 
-    def _do(self, host: SimulatedHost, work: Coroutine[Any, Any, None], *, survives: bool = False) -> None:
-        tasks = self._doing.setdefault("" if survives else host.name, {})
-        task = asyncio.get_running_loop().create_task(work)
-        tasks[task] = None
-        task.add_done_callback(lambda done: self._done(tasks, done))
+    def _break(self, fault: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(fault)
+        self._doing[task] = None
+        task.add_done_callback(self._done)
 
-    def _done(self, tasks: dict[asyncio.Task[None], None], task: asyncio.Task[None]) -> None:
-        tasks.pop(task)
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._doing.pop(task)
         if not task.cancelled() and (error := task.exception()):
-            self._bugs.append(error)
+            self._around.bugs.append(error)
 
     async def _look(self) -> None:
         """Whether all that run have their addresses, unless a snapshot took them."""

@@ -5,11 +5,10 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 
 from macvlan_global import __version__
-from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
+from macvlan_global.cluster.heartbeat import TTL_SECONDS, Clocks, Heartbeat, HostSummary, Member
 from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.config import Config
 from macvlan_global.dns.address import read_address
@@ -85,21 +84,34 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     kernel: Kernel,
     engine: Engine,
     identity: Identity,
+    *,
+    clocks: Clocks | None = None,
+    ttl: float = TTL_SECONDS,
 ) -> tuple[Driver, GlobalScope]:
     """A driver whose networks and addresses are those of a cluster, and what it has besides; nothing runs yet.
+
+    `ttl` in seconds is that of the host's lease.
 
     Raises:
         Invalid: `dns` in the configuration is no address.
     """
+    clocks = clocks or Clocks()
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
-    heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(tables, engine))
+    heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(tables, engine), ttl=ttl, clocks=clocks)
     publisher = Publisher(tables.names, identity.host)
-    names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host)
+    names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host, now=clocks.wall)
     problems, store_read = NetworkProblems(), asyncio.Event()
     hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, names.on_endpoint_deleted)
-    driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, steady=time.monotonic)
+    driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, now=clocks.wall, steady=clocks.steady)
     replicator = Replicator(
-        shared, tables, engine, driver.networks, identity.host, problems=problems, on_read=store_read.set
+        shared,
+        tables,
+        engine,
+        driver.networks,
+        identity.host,
+        problems=problems,
+        on_read=store_read.set,
+        now=clocks.wall,
     )
 
     def names_read() -> None:
@@ -110,7 +122,8 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     cache = ResponseCache(config.dns_ttl)
     feed = Feed(shared, tables.names, cache, on_read=names_read)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
-    reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=config.host_grace)
+    grace, steady = config.host_grace, clocks.steady
+    reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=grace, steady=steady)
     return driver, GlobalScope(heartbeat, replicator, names, feed, resolver, driver, reclaimer, store_read)
 
 

@@ -11,6 +11,7 @@ from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
 from testkit.fake_engine import FakeEngine
+from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 
 
@@ -32,7 +33,7 @@ async def labelled() -> tuple[ScopeLabel, Labelled, Tables]:
     tables = Tables(store, store)
     await load_identity(tables.identity, "machine")
     rig = await Rig.build()
-    engine = Labelled(rig.driver, rig.kernel)
+    engine = Labelled(InProcess(rig.driver), rig.kernel)
     return ScopeLabel(KnownEngine(tables), engine), engine, tables
 
 

@@ -241,7 +241,7 @@ class Reclaimer:
     async def _drop_names(self, dead: Collection[str], outcome: ReclaimResult) -> None:
         """Names go once their endpoint holds no address any more."""
         holding = {(each.record.host, each.record.network, each.record.endpoint) for each in outcome.kept}
-        for host in dead:
+        for host in sorted(dead):
             for row in await self._tables.names.scan(host):
                 record = row.record
                 if (host, record.network, record.endpoint) in holding or not await self._still_dead(host):

@@ -108,8 +108,9 @@ class Endpoints:
             )
             self._liveness.begin(request.id)
             async with Undo(f"create endpoint {request.id[:12]}") as undo:
-                await self._write_down(network, record)
+                # first: a write whose answer is lost may be done, and the engine asks next time with another id
                 undo.push("its record", lambda: self._endpoints.drop(record))
+                await self._write_down(network, record)
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
             return record.mac

@@ -15,6 +15,7 @@ from macvlan_global.engine.ports import Engine, EngineEvent, NetworkEvent
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, Correction
 from macvlan_global.tasks import forever, when
 
 log = logging.getLogger(__name__)
@@ -121,16 +122,24 @@ class EngineFollower:
         async with when(self._came_back, at_most=AGAIN_SECONDS):
             await asyncio.sleep(self._reconciler.grace + 1)
             if self.following:
-                await self._reconcile()
+                await self._reconcile_again()
 
     async def _reconcile_with_store(self) -> None:
         """Claim again at once what the store lost: until then others could be given it."""
         async with when(self._store_read, settle=SETTLE_SECONDS):  # several watches tell it
-            await self._reconcile()
+            await self._reconcile_again()
             self._came_back.set()
 
-    async def _reconcile(self) -> None:
-        self._metrics.corrected(len(await self._reconciler.reconcile(self.engine)))
+    async def _reconcile(self) -> list[Correction]:
+        done = await self._reconciler.reconcile(self.engine)
+        self._metrics.corrected(len(done))
+        return done
+
+    async def _reconcile_again(self) -> None:
+        """Reconcile, and look at the engine anew if that brought back a record which the listeners had to do without:
+        they passed over the containers of a network that was not known."""
+        if any(isinstance(each, AdoptNetwork | AdoptEndpoint) for each in await self._reconcile()):
+            await self._handle(None)
 
     async def _claim_again(self) -> None:
         await asyncio.sleep(CLAIM_SECONDS)

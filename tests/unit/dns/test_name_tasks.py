@@ -23,9 +23,9 @@ from macvlan_global.engine.ports import (
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import NameRecord
 from macvlan_global.store.table import Tables
-from testkit.fake_clock import FakeClock
-from testkit.fake_docker import FakeDocker
+from testkit.fake_engine import FakeEngine
 from testkit.faults import FOREIGN, Faults, FaultyStore
+from testkit.plugin_calls import NoDriver
 from testkit.virtual_time import VirtualLoop
 from tests.unit.dns.names import ask, knowing, record, texts
 
@@ -138,7 +138,7 @@ def test_an_event_that_cannot_be_published_makes_a_comparison_due(error: Excepti
     play(story)
 
 
-class Docker(FakeDocker):
+class Docker(FakeEngine):
     """An engine with one container `web` on the network `lan`, which runs."""
 
     async def networks(self) -> list[EngineNetwork]:
@@ -160,8 +160,8 @@ def test_the_name_watcher_lives_on(error: Exception) -> None:
 
     async def story() -> None:
         store = MemoryStore()
-        docker = Docker("h1", store, store, FakeClock())
-        docker.trouble.raises = error
+        docker = Docker(NoDriver())
+        docker.raises = error
         publisher = Publisher(Tables(store, store).names, "h1")
 
         async def networks() -> dict[str, str]:
@@ -172,7 +172,7 @@ def test_the_name_watcher_lives_on(error: Exception) -> None:
             await watcher.on_event(ContainerEvent("start", "c1", "web"))
             await asyncio.sleep(30)
             assert await _names(store) == set()
-            docker.trouble.raises = None
+            docker.raises = None
             await until(lambda: _equal(_names(store), {"web"}))
             await store.delete((await store.scan("names/"))[0])
             await watcher.on_event(None)

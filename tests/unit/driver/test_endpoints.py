@@ -139,6 +139,8 @@ async def test_each_subnet_has_its_own_gateway() -> None:
     rig = await _rig(*subnets)
     one = await rig.engine.run("c1", "n1", ip="10.2.0.9", ip6="fd01::9")
     two = await rig.engine.run("c2", "n1", ip="10.1.0.9", ip6="fd02::9")
+    assert one.joined
+    assert two.joined
     assert (one.joined.gateway, one.joined.gateway6) == ("10.2.0.1", "fd01::1")
     assert (two.joined.gateway, two.joined.gateway6) == ("10.1.0.1", "")
 
@@ -147,7 +149,9 @@ async def test_an_internal_network_gives_no_gateway() -> None:
     """Nothing leads out of it."""
     rig = await Rig.build("eth0")
     await rig.engine.create_network("n1", LAN, options={"parent": "eth0"}, internal=True)
-    assert (await rig.engine.run("c1", "n1")).joined.gateway == ""
+    joined = (await rig.engine.run("c1", "n1")).joined
+    assert joined
+    assert joined.gateway == ""
 
 
 async def test_an_address_in_no_subnet_is_refused_and_leaves_nothing() -> None:

@@ -151,7 +151,9 @@ async def test_deleting_a_network_frees_all_that_only_it_uses() -> None:
     before = await rig.snapshot()
     await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
     container = await rig.engine.run("c1", "n1")
+    assert container.joined
     rig.kernel.move_back(container.sandbox, "eth0", container.joined.link)
+    rig.engine.forget_endpoint("c1")
     await rig.engine.remove_network("n1")
     assert await rig.snapshot() == before
 

@@ -19,6 +19,7 @@ from macvlan_global.store.memory import MemoryStore
 from testkit.cluster_rig import ClusterRig
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel
+from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1", aux={"router": "192.168.1.2"})
@@ -257,7 +258,7 @@ class SlowEngine(FakeEngine):
 
 async def _on_slow_engine() -> tuple[Rig, SlowEngine]:
     rig = await Rig.build("eth0")
-    engine = SlowEngine(rig.driver, rig.kernel)
+    engine = SlowEngine(InProcess(rig.driver), rig.kernel)
     await engine.create_network("n1", LAN, options={"parent": "eth0"})
     return replace(rig, engine=engine), engine
 

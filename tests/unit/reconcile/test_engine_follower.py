@@ -11,8 +11,9 @@ from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, EngineFollower, Listener
-from macvlan_global.reconcile.plan import Correction
+from macvlan_global.reconcile.plan import AdoptNetwork, Correction
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
+from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 from testkit.virtual_time import VirtualLoop
 
@@ -25,7 +26,7 @@ class StreamingEngine(FakeEngine):
 
     def __init__(self, rig: Rig) -> None:
         """The engine of this rig's driver."""
-        super().__init__(rig.driver, rig.kernel)
+        super().__init__(InProcess(rig.driver), rig.kernel)
         self.broken: dict[str, Exception] = {}
         self.closed = asyncio.Event()
 
@@ -51,18 +52,19 @@ class StreamingEngine(FakeEngine):
 
 
 class CountingReconciler(Reconciler):
-    """Counts its work, which fails while `error` is set."""
+    """Counts its work, which fails while `error` is set, and corrects what is in `done`."""
 
     error: Exception | None = None
+    done: tuple[Correction, ...] = ()
     times: int = 0
     claims: int = 0
 
     async def reconcile(self, engine: object, grace: float | None = None) -> list[Correction]:
-        """See `Reconciler.reconcile`; nothing is corrected."""
+        """See `Reconciler.reconcile`."""
         self.times += 1
         if self.error:
             raise self.error
-        return []
+        return list(self.done)
 
     async def claim_again(self) -> None:
         """See `Reconciler.claim_again`."""
@@ -165,6 +167,30 @@ def test_a_reconciliation_follows_when_nothing_is_young_any_more() -> None:
             assert followed.reconciler.times == 3
             await asyncio.sleep(GRACE + 1)
             assert followed.reconciler.times == 4
+
+    _on_virtual_time(story)
+
+
+def test_what_is_adopted_later_is_told_to_the_listeners() -> None:
+    """They did without the record of the network, so the names of its containers were passed over."""
+
+    async def story() -> None:
+        heard: list[EngineEvent | None] = []
+
+        async def listener(event: EngineEvent | None) -> None:
+            heard.append(event)
+
+        async with AsyncExitStack() as stack:
+            followed, _ = await _follow(stack, listener)
+            await asyncio.sleep(1)
+            followed.store_read.set()
+            await asyncio.sleep(1)
+            assert heard == [None]
+            network = EngineNetwork(engine_id("lan"), "lan", OUR_IPAM)
+            followed.reconciler.done = (AdoptNetwork("network lan", "the state has it not", network),)
+            followed.store_read.set()
+            await asyncio.sleep(1)
+            assert heard == [None, None]
 
     _on_virtual_time(story)
 

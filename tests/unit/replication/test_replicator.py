@@ -10,17 +10,20 @@ from typing import Self
 import pytest
 from msgspec import structs
 
-from macvlan_global.engine.ports import NetworkEvent
+from macvlan_global.engine.ports import EngineNetwork, NetworkEvent
 from macvlan_global.errors import Unavailable
+from macvlan_global.reconcile.engine_follower import learn_names
 from macvlan_global.replication import decide
 from macvlan_global.replication.apply import Executor
 from macvlan_global.replication.definition import cluster_id, definition_of
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import DefinitionRecord, HostRecord, RemovedRecord
-from testkit.fake_clock import FakeClock
-from testkit.fake_docker import FakeDocker
+from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.records import DefinitionRecord, HostRecord, IdentityRecord, NetworkRecord, RemovedRecord
+from macvlan_global.store.table import Tables
+from testkit.cluster_rig import ClusterHost, ClusterRig
+from testkit.fake_engine import OUR_DRIVER, OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.faults import Faults, FaultyStore
 
 pytestmark = pytest.mark.virtual_time
@@ -28,29 +31,52 @@ pytestmark = pytest.mark.virtual_time
 
 @dataclass
 class Site:
-    """One host: its engine and its replicator."""
+    """One host: its engine, its driver, and its replicator. Until it `runs`, the driver calls nobody by himself."""
 
-    docker: FakeDocker
+    host: ClusterHost
+    tables: Tables
     replicator: Replicator
 
     @classmethod
-    async def build(cls, name: str, store: MemoryStore | FaultyStore, clock: FakeClock) -> Self:
-        """Nothing runs yet."""
-        docker = FakeDocker(name, store, MemoryStore(), clock)
-        await docker.install()
-        replicator = Replicator(store, docker.tables, docker, docker, name, now=clock)
-        docker.tell = replicator.on_network_event
-        await docker.tables.hosts.put(HostRecord(id=name, name=f"host-{name}", seen=0.0), name)
-        return cls(docker, replicator)
+    async def build(cls, name: str, store: ClusterStore, rig: ClusterRig) -> Self:
+        """Nothing runs yet. Replication goes through `store`, the driver through a client of its own."""
+        host = await rig.host(name)
+        tables = Tables(store, host.disk)
+        await tables.identity.put(IdentityRecord(id=name), "this")
+        replicator = Replicator(store, tables, host.engine, host.driver.networks, name, now=rig.clock)
+        await tables.hosts.put(HostRecord(id=name, name=f"host-{name}", seen=0.0), name)
+        return cls(host, tables, replicator)
+
+    @property
+    def engine(self) -> FakeEngine:
+        """The host's engine."""
+        return self.host.engine
 
     @asynccontextmanager
     async def runs(self) -> AsyncIterator[Self]:
         """It replicates within the block."""
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(self.replicator.run())
+            running = [tasks.create_task(self.replicator.run()), tasks.create_task(self._follow())]
             await self.replicator.on_engine_up()
             yield self
-            running.cancel()
+            for each in running:
+                each.cancel()
+
+    async def create(self, name: str, subnet: str = "10.8.0.0/24", *, driver: str = OUR_DRIVER) -> str:
+        """`docker network create`; the network's id."""
+        return await self.engine.create_network(name, Subnet(subnet), options={"parent": "eth1, eth0"}, driver=driver)
+
+    def executor(
+        self, definitions: MirroredTable[DefinitionRecord], tombstones: MirroredTable[RemovedRecord]
+    ) -> Executor:
+        """What applies actions here, with these views of the store."""
+        return Executor(self.tables, self.engine, self.host.driver.networks, definitions, tombstones)
+
+    async def _follow(self) -> None:
+        async for event in self.engine.events():
+            await learn_names(self.host.driver, self.engine)
+            if isinstance(event, NetworkEvent):
+                self.replicator.on_network_event(event)
 
     def reason(self) -> str:
         """The reason of the only problem."""
@@ -64,17 +90,21 @@ class Pair:
 
     a: Site
     b: Site
-    store: MemoryStore
-    clock: FakeClock
+    rig: ClusterRig
+
+    @property
+    def store(self) -> MemoryStore:
+        """The store that both share."""
+        return self.rig.shared
 
 
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
     """Hosts a and b."""
-    store, clock = MemoryStore(), FakeClock()
-    a, b = [await Site.build(name, store.client(), clock) for name in ("a", "b")]
+    rig = await ClusterRig.build(new_ids=True)
+    a, b = [await Site.build(name, rig.shared.client(), rig) for name in ("a", "b")]
     async with a.runs(), b.runs():
-        yield Pair(a, b, store, clock)
+        yield Pair(a, b, rig)
 
 
 async def until(condition: Callable[[], object], what: str, seconds: float = 5.0) -> None:
@@ -92,130 +122,133 @@ async def settled(*sites: Site) -> None:
 
 async def test_a_network_is_made_on_the_other_host(pair: Pair) -> None:
     """The same options and subnets, and its id in the cluster; both know that it is published."""
-    made = await pair.a.docker.create("lan", options={"parent": "eth1, eth0"})
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    made = await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
-    here, there = pair.a.docker.has("lan"), pair.b.docker.has("lan")
+    here, there = pair.a.engine.has("lan"), pair.b.engine.has("lan")
     assert here
     assert there
     assert (there.options, there.subnets, cluster_id(there)) == (here.options, here.subnets, made)
-    for docker in (pair.a.docker, pair.b.docker):
-        [row] = await docker.tables.networks.scan()
+    for site in (pair.a, pair.b):
+        [row] = await site.tables.networks.scan()
         assert (row.record.published, row.record.cluster) == (True, made)
-    assert pair.a.docker.made == []
+    assert pair.a.engine.added == []
 
 
 async def test_a_removal_reaches_the_other_host(pair: Pair) -> None:
     """From either host; and the name can be used again."""
-    await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.b)
-    await pair.b.docker.rm("lan")
-    await until(lambda: not pair.a.docker.has("lan"), "the removal on a")
-    again = await pair.b.docker.create("lan", "10.9.0.0/24")
-    await until(lambda: pair.a.docker.has("lan"), "the next one on a")
-    found = pair.a.docker.has("lan")
+    await pair.b.engine.remove_network("lan")
+    await until(lambda: not pair.a.engine.has("lan"), "the removal on a")
+    again = await pair.b.create("lan", "10.9.0.0/24")
+    await until(lambda: pair.a.engine.has("lan"), "the next one on a")
+    found = pair.a.engine.has("lan")
     assert found
     assert cluster_id(found) == again
 
 
 async def test_a_network_in_use_goes_with_its_last_container(pair: Pair) -> None:
     """Until then it stays and is reported, and a new network of the name waits for it; no container starts on it."""
-    await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.b)
-    pair.b.docker.start("web", "lan")
-    old = pair.b.docker.has("lan")
+    await pair.b.engine.run("web", "lan")
+    old = pair.b.engine.has("lan")
     assert old
-    await pair.a.docker.rm("lan")
-    new = await pair.a.docker.create("lan", "10.9.0.0/24")
+    await pair.a.engine.remove_network("lan")
+    new = await pair.a.create("lan", "10.9.0.0/24")
     await until(pair.b.replicator.problems.all, "the report of b")
     assert pair.b.reason() == "network lan was removed in the cluster and is kept on this host for its containers: web"
     assert pair.b.replicator.problems.admission_error(old.id).startswith(pair.b.reason() + "; stop or disconnect them")
     assert pair.b.replicator.problems.admission_error("another") == ""
-    assert pair.b.docker.has("lan")
-    pair.b.docker.stop("web")
-    await until(lambda: (found := pair.b.docker.has("lan")) and cluster_id(found) == new, "the new network on b")
+    assert pair.b.engine.has("lan")
+    await pair.b.engine.stop("web")
+    await until(lambda: (found := pair.b.engine.has("lan")) and cluster_id(found) == new, "the new network on b")
     await until(lambda: not pair.b.replicator.problems.all(), "the end of the report")
 
 
 async def test_one_of_two_networks_wins(pair: Pair) -> None:
     """Made at once on both hosts: the loser's stays, says why, takes no container, and gives way once it is removed."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(pair.a.docker.create("lan", "10.8.0.0/24"))
-        tasks.create_task(pair.b.docker.create("lan", "10.9.0.0/24"))
+        tasks.create_task(pair.a.create("lan", "10.8.0.0/24"))
+        tasks.create_task(pair.b.create("lan", "10.9.0.0/24"))
     await until(lambda: pair.a.replicator.problems.all() or pair.b.replicator.problems.all(), "a conflict")
     await settled(pair.a, pair.b)
     loser, winner = (pair.a, pair.b) if pair.a.replicator.problems.all() else (pair.b, pair.a)
-    lost, won = loser.docker.has("lan"), winner.docker.has("lan")
+    lost, won = loser.engine.has("lan"), winner.engine.has("lan")
     assert lost
     assert won
     assert winner.replicator.problems.all() == []
     assert winner.replicator.problems.admission_error(won.id) == ""
-    assert f"which is from host host-{winner.docker.host}: subnets: 10." in loser.replicator.problems.admission_error(
-        lost.id
+    assert (
+        f"which is from host host-{winner.host.driver.identity.host}: subnets: 10."
+        in loser.replicator.problems.admission_error(lost.id)
     )
     assert "docker network rm lan" in loser.replicator.problems.admission_error(lost.id)
-    await loser.docker.rm("lan")
-    await until(lambda: loser.docker.made == ["lan"], "the cluster's network")
+    await loser.engine.remove_network("lan")
+    await until(lambda: loser.engine.added == ["lan"], "the cluster's network")
     await settled(loser)
     assert loser.replicator.problems.all() == []
-    assert winner.docker.has("lan") == won
+    assert winner.engine.has("lan") == won
 
 
 async def test_a_foreign_network_is_left_alone(pair: Pair) -> None:
     """A bridge, or a network of the time before the cluster: reported, untouched, and replaced once it is removed."""
-    bridge = await pair.b.docker.create("lan", driver="bridge")
-    own = await pair.b.docker.create("dmz", local_scope=True)
-    await pair.a.docker.create("lan")
-    await pair.a.docker.create("dmz", "10.9.0.0/24")
+    bridge = await pair.b.create("lan", driver="bridge")
+    own = engine_id("of the time before")
+    await pair.b.tables.networks.put(NetworkRecord(id=own, name="dmz", options={}, at=0.0), own)
+    pair.b.engine.learn(EngineNetwork(own, "dmz", OUR_IPAM, driver=OUR_DRIVER))
+    await pair.a.create("lan")
+    await pair.a.create("dmz", "10.9.0.0/24")
     await until(lambda: len(pair.b.replicator.problems.all()) == 2, "two reports")
     dmz, lan = pair.b.replicator.problems.all()
     assert (lan.id, dmz.id, lan.blocks, dmz.blocks) == (bridge, own, False, False)
     assert "this host has a network of driver bridge of that name" in lan.reason
     assert "this host has a local network of that name" in dmz.reason
-    await pair.b.docker.rm("lan")
-    await until(lambda: pair.b.docker.made == ["lan"], "the cluster's network")
+    await pair.b.engine.remove_network("lan")
+    await until(lambda: pair.b.engine.added == ["lan"], "the cluster's network")
 
 
 async def test_a_host_that_comes_later() -> None:
     """It gets what is there, and what it has that was removed meanwhile goes."""
-    store, clock = MemoryStore(), FakeClock()
-    a, b = [await Site.build(name, store.client(), clock) for name in ("a", "b")]
+    rig = await ClusterRig.build(new_ids=True)
+    a, b = [await Site.build(name, rig.shared.client(), rig) for name in ("a", "b")]
     async with a.runs():
         async with b.runs():
-            await a.docker.create("old")
-            await until(lambda: b.docker.has("old"), "the network on b")
+            await a.create("old")
+            await until(lambda: b.engine.has("old"), "the network on b")
             await settled(b)
-        await a.docker.rm("old")
-        await a.docker.create("new", "10.9.0.0/24")
+        await a.engine.remove_network("old")
+        await a.create("new", "10.9.0.0/24")
         await settled(a)
         async with b.runs():
-            await until(lambda: b.docker.names() == ["new"], "what a has")
+            await until(lambda: b.engine.names() == ["new"], "what a has")
 
 
 async def test_removed_while_the_driver_was_down() -> None:
     """The engine still is the one that had it, so its operator removed it: it goes everywhere, once it is no longer
     young."""
-    store, clock = MemoryStore(), FakeClock()
-    a, b = [await Site.build(name, store.client(), clock) for name in ("a", "b")]
+    rig = await ClusterRig.build(new_ids=True)
+    a, b = [await Site.build(name, rig.shared.client(), rig) for name in ("a", "b")]
     async with a.runs():
         async with b.runs():
-            await a.docker.create("lan")
-            await until(lambda: b.docker.has("lan"), "the network on b")
+            await a.create("lan")
+            await until(lambda: b.engine.has("lan"), "the network on b")
             await settled(a, b)
-        b.docker.driver_runs = False
-        await b.docker.rm("lan")
-        b.docker.driver_runs = True
+        b.host.plugin.runs = False
+        await b.engine.remove_network("lan")
+        b.host.plugin.runs = True
         async with b.runs():
             await settled_for_now(b)
-            assert a.docker.has("lan")
-            assert not b.docker.has("lan")
-            clock.advance(120)
+            assert a.engine.has("lan")
+            assert not b.engine.has("lan")
+            rig.clock.advance(120)
             await b.replicator.on_engine_up()
-            await until(lambda: not a.docker.has("lan"), "the removal on a")
+            await until(lambda: not a.engine.has("lan"), "the removal on a")
             await settled(a, b)
-            assert not b.docker.has("lan")
+            assert not b.engine.has("lan")
 
 
 async def settled_for_now(site: Site) -> None:
@@ -225,42 +258,40 @@ async def settled_for_now(site: Site) -> None:
 
 async def test_an_engine_that_lost_its_data(pair: Pair) -> None:
     """Gets its networks again, the one that was made on it too; nobody takes that for a removal."""
-    made = await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    made = await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
-    pair.clock.advance(120)
-    pair.a.docker.lose_data()
+    pair.rig.clock.advance(120)
+    pair.a.engine.lose_data()
     await pair.a.replicator.on_engine_up()
-    await until(lambda: pair.a.docker.has("lan"), "the network on a")
+    await until(lambda: pair.a.engine.has("lan"), "the network on a")
     await settled(pair.a, pair.b)
-    found = pair.a.docker.has("lan")
+    found = pair.a.engine.has("lan")
     assert found
     assert cluster_id(found) == made
-    assert pair.b.docker.has("lan")
-    assert await pair.a.docker.tables.removed.scan() == []
-    [row] = await pair.a.docker.tables.networks.scan()
+    assert pair.b.engine.has("lan")
+    assert await pair.a.tables.removed.scan() == []
+    [row] = await pair.a.tables.networks.scan()
     assert (row.record.id, row.record.cluster, row.record.published) == (found.id, made, True)
 
 
 async def test_nothing_is_taken_for_removed_from_another_engine(pair: Pair) -> None:
     """An engine that came back empty and that nobody told us of: its networks are not removed elsewhere."""
-    await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
-    pair.clock.advance(120)
-    pair.a.docker.lose_data()
+    pair.rig.clock.advance(120)
+    pair.a.engine.lose_data()
     watches = _unwatched(pair.a, pair.store)
-    [row] = await pair.a.docker.tables.networks.scan()
-    outcome = await Executor(pair.a.docker.tables, pair.a.docker, pair.a.docker, *watches).apply(
-        decide.WriteTombstone(row.record.id, "it looks removed")
-    )
+    [row] = await pair.a.tables.networks.scan()
+    outcome = await pair.a.executor(*watches).apply(decide.WriteTombstone(row.record.id, "it looks removed"))
     assert outcome == "later"
-    assert await pair.a.docker.tables.removed.scan() == []
+    assert await pair.a.tables.removed.scan() == []
 
 
 def _unwatched(site: Site, store: MemoryStore) -> tuple[MirroredTable[DefinitionRecord], MirroredTable[RemovedRecord]]:
     """Views that saw nothing yet."""
-    tables = site.docker.tables
+    tables = site.tables
     return (
         MirroredTable(store, tables.definitions, lambda _: None, lambda: None),
         MirroredTable(store, tables.removed, lambda _: None, lambda: None),
@@ -269,94 +300,94 @@ def _unwatched(site: Site, store: MemoryStore) -> tuple[MirroredTable[Definition
 
 async def test_a_lagging_watch_brings_nothing_back(pair: Pair) -> None:
     """A network removed a moment ago is neither created nor published again by a host whose watch lags."""
-    await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
-    copy = pair.b.docker.has("lan")
+    copy = pair.b.engine.has("lan")
     assert copy
     definition = definition_of(copy, "b", 0.0)
-    await pair.a.docker.rm("lan")
-    await until(lambda: not pair.b.docker.has("lan"), "the removal on b")
+    await pair.a.engine.remove_network("lan")
+    await until(lambda: not pair.b.engine.has("lan"), "the removal on b")
     definitions, removed = _unwatched(pair.b, pair.store)
-    executor = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, definitions, removed)
+    executor = pair.b.executor(definitions, removed)
     assert await executor.apply(decide.Create(definition, "it is defined")) == "again"
     assert await executor.apply(decide.Publish(copy.id, definition, "it is lost")) == "again"
-    assert list(pair.b.docker.names()) == []
-    assert await pair.b.docker.tables.definitions.scan() == []
+    assert list(pair.b.engine.names()) == []
+    assert await pair.b.tables.definitions.scan() == []
     assert definition.id in removed.rows, "it knows now"
-    await pair.a.docker.tables.removed.drop(definition.id)
+    await pair.a.tables.removed.drop(definition.id)
     assert await executor.apply(decide.Create(definition, "it was defined")) == "again"
-    assert list(pair.b.docker.names()) == [], "what is no longer defined is not made either"
+    assert list(pair.b.engine.names()) == [], "what is no longer defined is not made either"
 
 
 async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
     """A removal of our own is no operator's: the other hosts keep the network."""
-    await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
-    copy = pair.b.docker.has("lan")
+    copy = pair.b.engine.has("lan")
     assert copy
-    executor = Executor(pair.b.docker.tables, pair.b.docker, pair.b.docker, *_unwatched(pair.b, pair.store))
+    executor = pair.b.executor(*_unwatched(pair.b, pair.store))
     assert await executor.apply(decide.RemoveDuplicate(copy.id, "there are two")) == "again"
-    assert await pair.b.docker.tables.removed.scan() == []
-    await until(lambda: (again := pair.b.docker.has("lan")) and again.id != copy.id, "the next look at b")
-    assert pair.a.docker.has("lan")
+    assert await pair.b.tables.removed.scan() == []
+    await until(lambda: (again := pair.b.engine.has("lan")) and again.id != copy.id, "the next look at b")
+    assert pair.a.engine.has("lan")
 
 
 async def test_who_loses_the_race_has_not_published(pair: Pair) -> None:
     """The removal of a network that only has the name of the cluster's is nobody else's business."""
     store = pair.store.client()
-    c = await Site.build("c", store, pair.clock)
-    await c.docker.create("lan", "10.9.0.0/24")
-    await pair.a.docker.create("lan", "10.8.0.0/24")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    c = await Site.build("c", store, pair.rig)
+    await c.create("lan", "10.9.0.0/24")
+    await pair.a.create("lan", "10.8.0.0/24")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     async with c.runs():
         await until(c.replicator.problems.all, "a conflict")
         await settled(c)
-        [row] = await c.docker.tables.networks.scan()
+        [row] = await c.tables.networks.scan()
         assert row.record.published is False
 
 
 async def test_a_definition_that_was_lost_is_written_again(pair: Pair) -> None:
     """The store went back to a time before the network: it is neither removed anywhere nor forgotten."""
     before = pair.store.save()
-    made = await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    made = await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
     pair.store.restore(before)
     await settled(pair.a, pair.b)
     deadline = time.monotonic() + 5
-    while (row := await pair.a.docker.tables.definitions.get("lan")) is None:
+    while (row := await pair.a.tables.definitions.get("lan")) is None:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.001)
     assert row.record.id == made
-    assert pair.a.docker.has("lan")
-    assert pair.b.docker.has("lan")
+    assert pair.a.engine.has("lan")
+    assert pair.b.engine.has("lan")
 
 
 async def test_a_definition_of_a_removed_network_goes(pair: Pair) -> None:
     """It is a left-over, and nothing is made from it."""
-    await pair.a.docker.create("lan")
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await settled(pair.a, pair.b)
-    tables = pair.a.docker.tables
+    tables = pair.a.tables
     [row] = await tables.definitions.scan()
-    await pair.a.docker.rm("lan")
-    await until(lambda: not pair.b.docker.has("lan"), "the removal on b")
+    await pair.a.engine.remove_network("lan")
+    await until(lambda: not pair.b.engine.has("lan"), "the removal on b")
     await tables.definitions.create(row.record, "lan")
     deadline = time.monotonic() + 5
     while await tables.definitions.get("lan"):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.001)
     await settled(pair.a, pair.b)
-    assert (list(pair.a.docker.names()), list(pair.b.docker.names())) == ([], [])
-    assert pair.b.docker.made == ["lan"]
+    assert (list(pair.a.engine.names()), list(pair.b.engine.names())) == ([], [])
+    assert pair.b.engine.added == ["lan"]
 
 
 async def test_what_the_engine_refuses_is_shown_and_tried_again(pair: Pair) -> None:
     """With the engine's words, until it works."""
-    pair.b.docker.trouble.refuses = "no usable parent: eth7 is not there"
-    await pair.a.docker.create("lan")
+    pair.b.engine.refuses = "no usable parent: eth7 is not there"
+    await pair.a.create("lan")
     await until(pair.b.replicator.problems.all, "the report of b")
     [problem] = pair.b.replicator.problems.all()
     assert problem.reason == (
@@ -364,20 +395,20 @@ async def test_what_the_engine_refuses_is_shown_and_tried_again(pair: Pair) -> N
         "is not there"
     )
     assert (problem.name, problem.id, problem.blocks) == ("lan", "", False)
-    pair.b.docker.trouble.refuses = ""
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    pair.b.engine.refuses = ""
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
     await until(lambda: not pair.b.replicator.problems.all(), "the end of the report")
 
 
 async def test_an_engine_that_is_away(pair: Pair) -> None:
     """A network published meanwhile is created when it is back, without another event."""
-    pair.b.docker.trouble.away = True
+    pair.b.engine.raises = Unavailable("the Docker Engine does not answer")
     with pytest.raises(Unavailable):
         await pair.b.replicator.on_engine_up()
-    await pair.a.docker.create("lan")
+    await pair.a.create("lan")
     await until(lambda: pair.b.replicator.busy, "a try")
-    pair.b.docker.trouble.away = False
-    await until(lambda: pair.b.docker.has("lan"), "the network on b")
+    pair.b.engine.raises = None
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
 
 
 async def test_a_store_that_fails_at_every_step() -> None:
@@ -391,28 +422,28 @@ async def test_a_store_that_fails_at_every_step() -> None:
 
 async def _made_with_fault(number: int, *, after: bool) -> bool:
     """Whether the step was reached at all."""
-    inner, clock, faults = MemoryStore(), FakeClock(), Faults()
-    store = FaultyStore(inner, faults)
-    a, b = [await Site.build(name, store, clock) for name in ("a", "b")]
+    rig, faults = await ClusterRig.build(new_ids=True), Faults()
+    store = FaultyStore(rig.shared.client(), faults)
+    a, b = [await Site.build(name, store, rig) for name in ("a", "b")]
     faults.arm(number, after=after)
     async with a.runs(), b.runs():
-        made = await a.docker.create("lan")
+        made = await a.create("lan")
         await until(
-            lambda: b.docker.has("lan"), f"the network on b though step {faults.taken[number - 1 :][:1]} failed"
+            lambda: b.engine.has("lan"), f"the network on b though step {faults.taken[number - 1 :][:1]} failed"
         )
         await settled(a, b)
-        found = b.docker.has("lan")
+        found = b.engine.has("lan")
         assert found
         assert cluster_id(found) == made
-        assert b.docker.made == ["lan"]
+        assert b.engine.added == ["lan"]
         return len(faults.taken) >= number
 
 
 async def test_old_removals_are_forgotten(pair: Pair) -> None:
     """After ninety days a row tells nobody anything; a younger one stays."""
-    tables = pair.a.docker.tables
-    old = RemovedRecord(id="11", name="old", host="a", at=pair.clock() - KEEP_TOMBSTONES_SECONDS - 1)
-    young = structs.replace(old, id="22", name="young", at=pair.clock() - KEEP_TOMBSTONES_SECONDS + 60)
+    tables = pair.a.tables
+    old = RemovedRecord(id="11", name="old", host="a", at=pair.rig.clock() - KEEP_TOMBSTONES_SECONDS - 1)
+    young = structs.replace(old, id="22", name="young", at=pair.rig.clock() - KEEP_TOMBSTONES_SECONDS + 60)
     await tables.removed.create(old, old.id)
     await tables.removed.create(young, young.id)
     await settled(pair.a, pair.b)
@@ -427,18 +458,18 @@ async def test_what_a_newer_version_wrote_is_left_alone(pair: Pair) -> None:
     """Its definition is neither followed nor overwritten, nor is its tombstone guessed at."""
     await pair.store.create("definitions/lan", b'{"v": 99, "id": "77"}')
     await pair.store.create("removed/88", b"no JSON at all")
-    await pair.a.docker.create("lan")
+    await pair.a.create("lan")
     await until(lambda: pair.a.replicator.busy, "a look")
     entry = await pair.store.get("definitions/lan")
     assert entry
     assert entry.value == b'{"v": 99, "id": "77"}'
-    assert not pair.b.docker.has("lan")
-    assert pair.a.docker.has("lan")
+    assert not pair.b.engine.has("lan")
+    assert pair.a.engine.has("lan")
 
 
 async def test_other_events_change_nothing(pair: Pair) -> None:
     """A container that comes or goes on a network that is in order makes nobody look."""
-    await pair.a.docker.create("lan")
+    await pair.a.create("lan")
     await settled(pair.a, pair.b)
     for action in ("connect", "disconnect"):
         pair.a.replicator.on_network_event(NetworkEvent(action, "aa", "lan"))

@@ -157,7 +157,7 @@ class Publisher:
             if version_of(entry.value) <= VERSION:
                 stored[entry.key.removeprefix(self._names.key(self._host) + "/")] = self._names.read(entry)
         slots = asyncio.Semaphore(AT_ONCE)
-        endpoints = wanted.keys() | stored.keys()
+        endpoints = sorted(wanted.keys() | stored.keys())  # in one order, so that a simulated run can be played again
         corrections = (self._correct(slots, each, stored.get(each), wanted.get(each)) for each in endpoints)
         # all are tried, then the first failure is raised
         for result in await asyncio.gather(*corrections, return_exceptions=True):

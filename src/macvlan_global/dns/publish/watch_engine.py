@@ -104,10 +104,10 @@ class NameWatcher:
         """Start a task for all that is queued, but for containers that have one."""
         async with when(self._queued):
             deleted, self._deleted = self._deleted, set()
-            for endpoint in deleted:
+            for endpoint in sorted(deleted):  # in one order, so that a simulated run can be played again
                 tasks.create_task(self._publisher.withdraw(endpoint))
             ready, self._containers = self._containers - self._active, self._containers & self._active
-            for container in ready:
+            for container in sorted(ready):
                 self._active.add(container)
                 tasks.create_task(self._inspect(container))
 
