@@ -147,6 +147,10 @@ class FakeEngine:
         """The id of the network with this name, or of whatever the name is for."""
         return self._networks[name].id if name in self._networks else engine_id(self.host + name)
 
+    def first_endpoint_id(self, name: str, network: str) -> str:
+        """The id of the first endpoint of a container's name on a network."""
+        return engine_id(f"{self.host}{name} in {network}")
+
     def new_endpoint_id(self, name: str, network: str) -> str:
         """The id of a container's next endpoint: the same for the first one of a name, and never used twice."""
         key = f"{self.host}{name} in {network}"
@@ -310,6 +314,10 @@ class FakeEngine:
     def pool_of(self, name: str) -> str:
         """The id of a network's first pool."""
         return self._pools[name][0][0]
+
+    def gateway_of(self, name: str) -> str:
+        """The gateway of a network's first subnet."""
+        return self._networks[name].subnets[0].gateway
 
     def is_busy(self, name: str) -> bool:
         """Whether a container is on a network, is coming or going."""

@@ -11,6 +11,7 @@ from lab.unixhttp import ask
 from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import ContainerEvent, EngineEvent, EnginePort, EngineSubnet, NetworkEvent, NewNetwork
 from macvlan_global.errors import Conflict, Invalid
+from testkit.engine_contract import ENGINE_CONTRACT, Check, EngineRig
 
 LAN = NewNetwork(
     "lan",
@@ -43,6 +44,20 @@ async def engine(host: Host) -> AsyncIterator[DockerEngine]:
     for network in await engine.networks():
         await engine.delete_network(network.id)
     await engine.close()
+
+
+@pytest.mark.parametrize("check", ENGINE_CONTRACT, ids=lambda check: check.__name__)
+async def test_contract(check: Check, host: Host, engine: DockerEngine) -> None:
+    """One promise that the double of an engine keeps too."""
+
+    async def run(name: str, network: str) -> None:
+        command = ("run", "-d", "--init", f"--name={name}", f"--network={network}", "alpine", "sleep", "600")
+        await asyncio.to_thread(host.docker, *command)
+
+    async def stop(name: str) -> None:
+        await asyncio.to_thread(host.docker, "rm", "-f", name)
+
+    await check(EngineRig(engine, run, stop))
 
 
 async def test_a_network_is_made_as_it_is_described(engine: DockerEngine) -> None:

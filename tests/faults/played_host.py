@@ -5,14 +5,17 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 from lab import Host
 from lab.driver import SOCKET, Driver
-from testkit.history import Event, Outcome, What
-from tests.faults.played_engine import PlayedEngine, PlayedLeg, PlayedNetwork, long_id
-from tests.faults.plugin_calls import Gone, Plugin, Refused
+from macvlan_global.errors import MacvlanGlobalError
+from testkit.fake_engine import Container, FakeEngine
+from testkit.history import Event
+from testkit.plugin_calls import NoAnswer
+from testkit.plugin_socket import Refused, SocketPlugin
+from testkit.served_engine import ServedEngine
 
 USERS = 8
 """Of each host, each with one thing under way."""
@@ -27,6 +30,22 @@ WISHES = 0.2
 REMEMBERED = 40
 
 
+class DrawnPlugin(SocketPlugin):
+    """Sends some requests twice, as its lot draws it, but those to which another answer may come the second time."""
+
+    def __init__(self, socket: Path, lot: random.Random) -> None:
+        """Draw from `lot`."""
+        super().__init__(socket)
+        self._lot = lot
+
+    async def call(self, method: str, **fields: object) -> dict[str, Any]:
+        """See `SocketPlugin.call`."""
+        once = method == "NetworkDriver.Leave" or (method == "IpamDriver.RequestAddress" and not fields["Address"])
+        if not once and self._lot.random() < TWICE:
+            return await self.twice(method, **fields)
+        return await super().call(method, **fields)
+
+
 class PlayedHost:
     """What its users do is drawn by its own lots; what came of it is written into the history that all hosts share."""
 
@@ -34,17 +53,16 @@ class PlayedHost:
         """Nothing runs yet."""
         self.machine = machine
         self.driver = driver
-        self.plugin = Plugin(machine.run_folder / SOCKET)
-        self.engine = PlayedEngine(machine.name, self.plugin)
+        self.plugin = DrawnPlugin(machine.run_folder / SOCKET, lot)
+        self.engine = FakeEngine(self.plugin, host=machine.name, note=history.append, now=time.time)
+        self._served = ServedEngine(self.engine)
         self.known: dict[str, str] = {}
         """Endpoints by what the driver's log calls them: container's name, or the beginning of the id."""
-        self._history = history
         self._lot = lot
         self._made = 0
-        self._kept: list[PlayedLeg] = []
-        self._passing: list[PlayedLeg] = []
-        self._legs: dict[str, PlayedLeg] = {}  # all that have, or are about to get, an address
-        self._ended: deque[PlayedLeg] = deque(maxlen=REMEMBERED)
+        self._kept: list[str] = []
+        self._passing: list[str] = []
+        self._ended: deque[Container] = deque(maxlen=REMEMBERED)
         self._users: list[asyncio.Task[None]] = []
         self._resting = False
 
@@ -53,20 +71,20 @@ class PlayedHost:
         """Of the machine."""
         return self.machine.name
 
-    def living(self) -> list[PlayedLeg]:
+    def living(self) -> list[Container]:
         """Every container that runs."""
-        return [*self._kept, *self._passing]
+        return list(self.engine.containers.values())
 
     async def start(self) -> None:
         """Start engine and driver; returns once the driver answers."""
-        await self.engine.start(self.machine.run_folder / "docker.sock")
+        await self._served.start(self.machine.run_folder / "docker.sock")
         await asyncio.to_thread(self.driver.start)
 
     async def stop(self) -> None:
         """Stop both."""
         self.plugin.close()
         await asyncio.to_thread(self.driver.stop)
-        await self.engine.stop()
+        await self._served.stop()
 
     # ----------------------------------------------------------------- users
 
@@ -87,163 +105,82 @@ class PlayedHost:
         for user in self._users:
             user.cancel()
         await asyncio.gather(*self._users, return_exceptions=True)
-        await self.engine.stop()
-        now = time.time()
-        for leg in self._legs.values():
-            if leg.address:
-                self._note("vanish", leg, now)
-            leg.network.legs.pop(leg.endpoint, None)
-        self._ended.extend(self.living())
-        self._kept, self._passing, self._legs = [], [], {}
+        await self._served.stop()
+        self._ended.extend(self.engine.lose_power())
+        self._kept, self._passing = [], []
         self.plugin.close()
 
     async def come_back(self) -> None:
         """The machine boots; its engine takes down, late, what ran when the power went."""
         await self.start()
         self.begin()
-        for leg in list(self._ended)[-4:]:
-            await self._late(leg)
+        for container in list(self._ended)[-4:]:
+            await self.engine.repeat_stop(container)
 
-    async def end(self, leg: PlayedLeg) -> None:
+    async def end(self, name: str) -> None:
         """Stop a container."""
-        for lists in (self._kept, self._passing):
-            if leg in lists:
-                lists.remove(leg)
-        leg.network.legs.pop(leg.endpoint, None)
-        if leg.joined:
-            self.engine.disconnected(leg)
-        await self._whatever(self.plugin.call("NetworkDriver.Leave", **_ids(leg)))
-        self._note("delete", leg, time.time())
-        await self._whatever(self._maybe_twice("NetworkDriver.DeleteEndpoint", **_ids(leg)))
-        await self._release(leg)
-        self._ended.append(leg)
+        for names in (self._kept, self._passing):
+            if name in names:
+                names.remove(name)
+        await self.engine.stop(name)
+        self._ended.append(self.engine.stopped.pop())
 
     async def join_all(self) -> None:
         """Give each container that runs its link: none may look dead for the lack of one."""
-        for leg in self.living():
-            if not leg.joined:
-                await self._join(leg)
+        for container in self.living():
+            if not container.joined:
+                await self.engine.join(container.name)
 
     async def take(self, network: str, address: str) -> None:
         """Start a container that wants this very address.
 
         Raises:
-            Refused, Gone: it does not get it, or cannot start.
+            Refused, NoAnswer: it does not get it, or cannot start.
         """
-        leg = self._new_leg()
-        leg.network = self.engine.networks[network]
-        await self._run(leg, address)
+        await self._run(self._new_name(network), network, address)
 
     async def _use(self) -> None:
         while not self._resting:
             try:
                 await self._something()
-            except Gone:
+            except NoAnswer:
                 await asyncio.sleep(0.5)
             except Refused as refusal:
                 await asyncio.sleep(0.3 if refusal.away else 0)
 
     async def _something(self) -> None:
         drawn = self._lot.random()
+        network = self._lot.choice(["wide"] * 5 + ["tight"])
         if drawn < 0.03 and self._ended:
-            await self._late(self._lot.choice(self._ended))
+            await self.engine.repeat_stop(self._lot.choice(self._ended))
         elif drawn < 0.05 and self._kept:
             await self.end(self._kept[0])
         elif drawn < 0.1:
-            await self._fail(self._new_leg())
+            await self.engine.fail(self._new_name(network), network, ip=self._wish(network))
         elif len(self._kept) + len(self._passing) < self._lot.randint(*CONTAINERS) or not self._passing:
-            leg = self._new_leg()
-            await self._run(leg, self._wish(leg.network))
+            await self._run(self._new_name(network), network, self._wish(network))
         else:
             await self.end(self._passing[0])
 
     # ------------------------------------------------------------ containers
 
-    def _new_leg(self) -> PlayedLeg:
+    def _new_name(self, network: str) -> str:
         self._made += 1
         name = f"{self.name}-c{self._made}"
-        networks = [self.engine.networks["wide"]] * 5 + [self.engine.networks["tight"]]
-        leg = PlayedLeg(name, long_id(name), self._lot.choice(networks))
-        self.known[name] = self.known[leg.endpoint[:12]] = leg.endpoint
-        self._legs[leg.endpoint] = leg
-        return leg
+        endpoint = self.engine.first_endpoint_id(name, network)
+        self.known[name] = self.known[endpoint[:12]] = endpoint
+        return name
 
-    async def _run(self, leg: PlayedLeg, wish: str) -> None:
+    async def _run(self, name: str, network: str, wish: str) -> None:
         keep = len(self._kept) < KEPT
-        await self._request(leg, wish)
-        begun = time.time()
-        asked = {**_ids(leg), "Interface": {"Address": leg.address}}
-        try:
-            await self._maybe_twice("NetworkDriver.CreateEndpoint", **asked)
-        except (Refused, Gone):
-            self._note("create", leg, begun, "failed")
-            await self._release(leg)
-            raise
-        self._note("create", leg, begun)
-        leg.network.legs[leg.endpoint] = leg
-        (self._kept if keep else self._passing).append(leg)
-        if keep:
-            try:
-                await self._join(leg)
-            except (Refused, Gone):
-                await self.end(leg)
-                raise
-            self.engine.connected(leg)
-        self._note("run", leg, time.time())
-        await self.plugin.call("NetworkDriver.EndpointOperInfo", **_ids(leg))
+        container = await self.engine.run(name, network, ip=wish, join=keep)
+        (self._kept if keep else self._passing).append(name)
+        ids = {"NetworkID": self.engine.id_of(network), "EndpointID": container.endpoint}
+        with contextlib.suppress(MacvlanGlobalError):
+            await self.plugin.call("NetworkDriver.EndpointOperInfo", **ids)
 
-    async def _fail(self, leg: PlayedLeg) -> None:
-        """A container gets an address, and does not start for another reason."""
-        await self._request(leg, self._wish(leg.network))
-        await self._release(leg)
-
-    async def _late(self, leg: PlayedLeg) -> None:
-        """What was said when a container ended is said once more, whoever has its address now."""
-        await self._whatever(self.plugin.call("NetworkDriver.DeleteEndpoint", **_ids(leg)))
-        await self._release(leg)
-
-    async def _join(self, leg: PlayedLeg) -> None:
-        await self._maybe_twice("NetworkDriver.Join", **_ids(leg), SandboxKey=f"/run/netns/{leg.name}")
-        leg.joined = True
-
-    async def _request(self, leg: PlayedLeg, wish: str) -> None:
-        call = self._maybe_twice if wish else self.plugin.call  # else the second one would get another address
-        begun = time.time()
-        try:
-            answer = await call("IpamDriver.RequestAddress", PoolID=leg.network.pool, Address=wish)
-        except (Refused, Gone):
-            self._legs.pop(leg.endpoint, None)
-            raise
-        leg.address = answer["Address"]
-        self._note("request", leg, begun, asked=bool(wish))
-
-    async def _release(self, leg: PlayedLeg) -> None:
-        begun = time.time()
-        asked = {"PoolID": leg.network.pool, "Address": leg.bare}
-        try:
-            await self._whatever(self._maybe_twice("IpamDriver.ReleaseAddress", **asked))
-        finally:  # power that is lost meanwhile cancels this, and the driver may have let go all the same
-            self._note("release", leg, begun)
-        self._legs.pop(leg.endpoint, None)
-
-    def _wish(self, network: PlayedNetwork) -> str:
+    def _wish(self, network: str) -> str:
         """Mostly any, else one of a few, so that others want it too."""
         if self._lot.random() >= WISHES:
             return ""
-        return network.fixed[0].rpartition(".")[0] + f".{self._lot.randrange(1, 21)}"
-
-    async def _maybe_twice(self, path: str, **fields: Any) -> dict[str, Any]:
-        ask = self.plugin.twice if self._lot.random() < TWICE else self.plugin.call
-        return await ask(path, **fields)
-
-    async def _whatever(self, work: Coroutine[Any, Any, object]) -> None:
-        """Engines do not look at errors of the way back."""
-        with contextlib.suppress(Refused, Gone):
-            await work
-
-    def _note(self, what: What, leg: PlayedLeg, begun: float, outcome: Outcome = "ok", *, asked: bool = False) -> None:
-        self._history.append(Event(what, self.name, begun, time.time(), outcome, leg.endpoint, leg.bare, asked))
-
-
-def _ids(leg: PlayedLeg) -> dict[str, str]:
-    return {"NetworkID": leg.network.id, "EndpointID": leg.endpoint}
+        return f"{self.engine.gateway_of(network).rpartition('.')[0]}.{self._lot.randrange(1, 21)}"

@@ -14,17 +14,16 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.cluster_site import ClusterSite, StoreKind
 from lab.proxy import TcpProxy
 from lab.site import links
+from testkit.fake_engine import Subnet
 from testkit.history import Event, Violation, compare_end, judge
-from tests.faults.played_engine import DRIVER, PlayedNetwork
+from testkit.plugin_socket import Refused
 from tests.faults.played_host import PlayedHost
-from tests.faults.plugin_calls import Refused
 from tests.faults.trouble import Trouble, until
 
 HOSTS = 8
@@ -39,12 +38,8 @@ FLAGS = ("--log-level=info", f"--repair-grace={REPAIR_GRACE:g}", f"--host-grace=
 SEED = int(os.environ.get("MACVLAN_GLOBAL_TESTS_SEED") or secrets.randbelow(1_000_000))
 ROUNDS = 8
 SETTLE_SECONDS = 60.0
-WIDE: dict[str, Any] = {
-    "Subnet": "10.80.0.0/24",
-    "Gateway": "10.80.0.254",
-    "AuxiliaryAddresses": {"router": "10.80.0.253"},
-}
-TIGHT: dict[str, Any] = {"Subnet": "10.81.0.0/27", "Gateway": "10.81.0.1", "AuxiliaryAddresses": {}}
+WIDE = Subnet("10.80.0.0/24", gateway="10.80.0.254", aux={"router": "10.80.0.253"})
+TIGHT = Subnet("10.81.0.0/27", gateway="10.81.0.1")
 _REPAIRED = re.compile(r"^(\S+ \S+),(\d+) INFO .*repair: (GiveBackAddress|DeleteEndpoint) (.*?): (.*)$", re.MULTILINE)
 _BEGUN = re.compile(r" from ([\d.]+) to ")
 
@@ -119,10 +114,9 @@ async def _cluster(
 
 async def _make_networks(hosts: Sequence[PlayedHost]) -> None:
     """One host makes each network, and the others have it by replication."""
-    for name, config in (("wide", WIDE), ("tight", TIGHT)):
-        ipam = {"Driver": DRIVER, "Options": {}, "Config": [config]}
-        await hosts[0].engine.create({"Name": name, "Driver": DRIVER, "IPAM": ipam, "Options": {"parent": "eth1"}})
-    await until(lambda: all(len(host.engine.networks) == 2 for host in hosts), 30)
+    for name, subnet in (("wide", WIDE), ("tight", TIGHT)):
+        await hosts[0].engine.create_network(name, subnet, options={"parent": "eth1"})
+    await until(lambda: all(len(host.engine.names()) == 2 for host in hosts), 30)
 
 
 # ---------------------------------------------------------------- the end
@@ -138,8 +132,8 @@ async def _settle(hosts: Sequence[PlayedHost]) -> int:
         repairs = [await asyncio.to_thread(host.driver.admin.repair, dry_run=False, grace=0) for host in hosts]
         for host, repair in zip(hosts, repairs, strict=True):
             lost = {each.subject.removeprefix("address ") for each in repair.failed}
-            for leg in [leg for leg in host.living() if leg.bare in lost]:
-                await host.end(leg)
+            for container in [each for each in host.living() if lost & set(each.addresses)]:
+                await host.end(container.name)
                 told += 1
         if not any(repair.corrections or repair.failed for repair in repairs):
             return told
@@ -155,38 +149,43 @@ async def _examine(hosts: Sequence[PlayedHost], trouble: Trouble) -> list[Violat
     """The store against what runs, each driver against its host, and the last address of a small pool."""
     records = await trouble.records()
     ids = {host.name: (await asyncio.to_thread(host.driver.admin.status)).host_id for host in hosts}
-    living = {leg.endpoint: (ids[host.name], [leg.bare]) for host in hosts for leg in host.living()}
-    fixed = {each.id: each.fixed for each in hosts[0].engine.networks.values()}
+    living = {each.endpoint: (ids[host.name], each.addresses) for host in hosts for each in host.living()}
+    fixed = {
+        hosts[0].engine.id_of(name): [subnet.gateway, *subnet.aux.values()]
+        for name, subnet in (("wide", WIDE), ("tight", TIGHT))
+    }
     found = compare_end(records, living, fixed)
     for host in hosts:
         found += [each async for each in _not_intact(host)]
-    network = hosts[0].engine.networks["tight"]
     free = {f"10.81.0.{number}" for number in range(1, 31)} - {record.address for record in records}
-    got = [each for few in await asyncio.gather(*(_fill(host, network) for host in hosts)) for each in few]
+    got = [each for few in await asyncio.gather(*(_fill(host, "tight") for host in hosts)) for each in few]
     if sorted(got) != sorted(free):
         text = f"free were {sorted(free)}, and given were {sorted(got)}"
-        found.append(Violation("pool not handed out to its last address", TIGHT["Subnet"], text))
+        found.append(Violation("pool not handed out to its last address", TIGHT.subnet, text))
     return found
 
 
 async def _not_intact(host: PlayedHost) -> AsyncIterator[Violation]:
     there = set(await asyncio.to_thread(links, host.machine))
-    for leg in host.living():
-        if f"mg-{leg.endpoint[:12]}" not in there:
-            yield Violation("running container touched", leg.bare, f"{leg.name} lost its link", (leg.endpoint,))
+    for each in host.living():
+        address = ", ".join(each.addresses)
+        if f"mg-{each.endpoint[:12]}" not in there:
+            yield Violation("running container touched", address, f"{each.name} lost its link", (each.endpoint,))
         try:
-            ids = {"NetworkID": leg.network.id, "EndpointID": leg.endpoint}
+            ids = {"NetworkID": host.engine.id_of(each.network), "EndpointID": each.endpoint}
             await host.plugin.call("NetworkDriver.EndpointOperInfo", **ids)
         except Refused as error:
-            yield Violation("endpoint forgotten", leg.bare, f"{leg.name}: {error}", (leg.endpoint,))
+            yield Violation("endpoint forgotten", address, f"{each.name}: {error}", (each.endpoint,))
 
 
-async def _fill(host: PlayedHost, network: PlayedNetwork) -> list[str]:
+async def _fill(host: PlayedHost, network: str) -> list[str]:
     """Take what is left of a pool, as fast as others let it."""
     got: list[str] = []
     while True:
         try:
-            answer = await host.plugin.call("IpamDriver.RequestAddress", PoolID=network.pool, Address="")
+            answer = await host.plugin.call(
+                "IpamDriver.RequestAddress", PoolID=host.engine.pool_of(network), Address=""
+            )
         except Refused as error:
             assert "no free address is left" in str(error)
             return got
@@ -195,7 +194,7 @@ async def _fill(host: PlayedHost, network: PlayedNetwork) -> list[str]:
 
 async def _inject(hosts: Sequence[PlayedHost], trouble: Trouble) -> str:
     """Give the address of a container that runs to a second one, behind the drivers' backs; which it is."""
-    address = next(leg.bare for leg in hosts[0].living() if leg.network.name == "wide")
+    address = next(each.addresses[0] for each in hosts[0].living() if each.network == "wide")
     for _ in range(ROUNDS):  # a repair may just look, and put it right
         await trouble.forget(address)
         with contextlib.suppress(Refused):

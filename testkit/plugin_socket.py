@@ -1,4 +1,4 @@
-"""Asks a driver at its plugin socket as an engine does, as leanly as asyncio can: load is what this is for."""
+"""The plugin socket of a driver, as an engine asks it. As lean as asyncio can: tests make load with it."""
 
 import asyncio
 from pathlib import Path
@@ -6,15 +6,17 @@ from typing import Any
 
 import msgspec
 
+from macvlan_global.errors import MacvlanGlobalError
+from testkit.plugin_calls import NoAnswer, insist
+
 SECONDS = 30.0
 """An engine waits for longer. No answer may take nearly as long."""
-RETRIES = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 3.0, 3.0, None)
-"""How long to wait before a call is repeated whose connection broke; None gives up."""
-GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
+RETRIES = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 3.0, 3.0)
+"""Pauses before a call is repeated whose connection broke."""
 _AWAY = ("the store does not answer", "the store did not answer", "it is not known who deleted")
 
 
-class Refused(Exception):
+class Refused(MacvlanGlobalError):
     """The driver answered with an error."""
 
     @property
@@ -23,12 +25,8 @@ class Refused(Exception):
         return any(each in str(self) for each in _AWAY)
 
 
-class Gone(Exception):
-    """No driver answered, however often it was asked."""
-
-
-class Plugin:
-    """The plugin socket of one host, over as many connections as there are requests at a time."""
+class SocketPlugin:
+    """See `Plugin`. Over as many connections as there are requests at a time."""
 
     def __init__(self, socket: Path) -> None:
         """Nobody need listen there yet."""
@@ -42,43 +40,31 @@ class Plugin:
         self.repeated = 0
         self.slowest = 0.0
 
-    async def call(self, path: str, **fields: Any) -> dict[str, Any]:
-        """The answer to a request, which is repeated as engines do if the driver dies over it.
+    async def call(self, method: str, **fields: object) -> dict[str, Any]:
+        """See `Plugin.call`. A request is repeated as engines do if the driver dies over it.
 
         Raises:
             Refused: the answer is an error.
-            Gone: there is no answer.
+            NoAnswer: there is no answer.
         """
+        return await self._send(method, fields)
+
+    async def _send(self, method: str, fields: dict[str, object]) -> dict[str, Any]:
         body = msgspec.json.encode(fields)
         request = b"POST /%b HTTP/1.1\r\nHost: faults\r\nContent-Length: %d\r\n\r\n%b" % (
-            path.encode(),
+            method.encode(),
             len(body),
             body,
         )
-        loop = asyncio.get_running_loop()
-        for wait in RETRIES:
-            if self.off:
-                break
-            begun = loop.time()
-            try:
-                async with asyncio.timeout(SECONDS):
-                    answer = await self._ask(request)
-            except (OSError, EOFError):
-                if wait is not None:
-                    self.repeated += 1
-                    await asyncio.sleep(wait)
-                continue
-            self.slowest = max(self.slowest, loop.time() - begun)
-            return self._counted(answer)
-        raise Gone(path)
+        return self._counted(await insist(lambda: self._attempt(request), RETRIES))
 
-    async def twice(self, path: str, **fields: Any) -> dict[str, Any]:
+    async def twice(self, method: str, **fields: object) -> dict[str, Any]:
         """The same request at the same time from two connections; the first one's answer, when both have one.
 
         Raises:
-            Refused, Gone: the first one was.
+            Refused, NoAnswer: the first one was.
         """
-        both = await asyncio.gather(self.call(path, **fields), self.call(path, **fields), return_exceptions=True)
+        both = await asyncio.gather(self._send(method, fields), self._send(method, fields), return_exceptions=True)
         if isinstance(both[0], BaseException):
             raise both[0]
         return both[0]
@@ -100,6 +86,20 @@ class Plugin:
         else:
             self.refused += 1
         raise refusal
+
+    async def _attempt(self, request: bytes) -> dict[str, Any]:
+        if self.off:
+            raise NoAnswer("the machine is off")
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            async with asyncio.timeout(SECONDS):
+                answer = await self._ask(request)
+        except (OSError, EOFError) as error:
+            self.repeated += 1
+            raise NoAnswer(f"no driver answers: {error}") from error
+        self.slowest = max(self.slowest, loop.time() - begun)
+        return answer
 
     async def _ask(self, request: bytes) -> dict[str, Any]:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_unix_connection(self._socket)
