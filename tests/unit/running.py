@@ -21,6 +21,7 @@ from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.ports import ClusterStore
 from testkit.fake_engine import OUR_IPAM, FakeEngine
 from testkit.fake_kernel import FakeKernel
+from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 
 SPACE = "macvlan-global"
@@ -64,7 +65,7 @@ class SteadyEngine(FakeEngine):
 
     def __init__(self, driver: Driver, kernel: FakeKernel) -> None:
         """As `FakeEngine`."""
-        super().__init__(driver, kernel)
+        super().__init__(InProcess(driver), kernel)
         self.followed = asyncio.Event()
 
     async def events(self) -> AsyncGenerator[EngineEvent | None]:

@@ -197,7 +197,7 @@ async def test_a_container_that_exposes_thousands_of_ports_has_a_small_record(ca
         return {"n1": "n1"}
 
     publisher = Publisher(Tables(store, store).names, "h1")
-    watcher = NameWatcher(Exposing("h1", store, store, FakeClock()), networks, publisher, "h1")
+    watcher = NameWatcher(Exposing(NoDriver()), networks, publisher, "h1")
     for _ in range(2):
         (found,) = await watcher.read()
     assert len(found.ports) == MOST_PORTS
