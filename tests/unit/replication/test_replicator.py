@@ -198,7 +198,7 @@ async def test_a_foreign_network_is_left_alone(pair: Pair) -> None:
     """A bridge, or a network of the time before the cluster: reported, untouched, and replaced once it is removed."""
     bridge = await pair.b.create("lan", driver="bridge")
     own = engine_id("of the time before")
-    await pair.b.tables.networks.put(NetworkRecord(id=own, name="dmz", options={}, at=0.0), own)
+    await pair.b.tables.networks.put(NetworkRecord(id=own, name="dmz", given={}, at=0.0), own)
     pair.b.engine.learn(EngineNetwork(own, "dmz", OUR_IPAM, driver=OUR_DRIVER))
     await pair.a.create("lan")
     await pair.a.create("dmz", "10.9.0.0/24")
