@@ -1,6 +1,7 @@
 """Who imports whom in the package, room by room."""
 
 import ast
+import functools
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,6 +9,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "macvlan_global"
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
     found = {}
@@ -17,11 +19,18 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """A module, parsed once."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Dotted names of all that a module imports, within functions too: of ours the module, of others as written."""
     known = modules()
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -35,6 +44,7 @@ def room(module: str) -> str:
     return parts[1] if len(parts) > 1 else parts[0]
 
 
+@functools.cache
 def matrix() -> dict[str, set[str]]:
     """Which other rooms each room imports. The package itself (its version) counts as no room."""
     found: dict[str, set[str]] = defaultdict(set)

@@ -1,5 +1,6 @@
 """The route of a `docker run` through the rooms, as it is really taken: calls follow the arrows of the imports."""
 
+import functools
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -61,8 +62,13 @@ class Trace:
 
 def _module(frame: FrameType | None) -> str | None:
     """The module of the package that a frame runs in; None for other code."""
-    path = Path(frame.f_code.co_filename) if frame else None
-    if path is None or not path.is_relative_to(PACKAGE):
+    return _module_of(frame.f_code.co_filename) if frame else None
+
+
+@functools.cache
+def _module_of(file: str) -> str | None:
+    path = Path(file)
+    if not path.is_relative_to(PACKAGE):
         return None
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -1,6 +1,5 @@
 """Tasks without an end, on virtual time: failures are logged and tried again, and only a cancellation ends them."""
 
-import ast
 import asyncio
 import itertools
 import logging
@@ -11,7 +10,6 @@ import pytest
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.tasks import attempt, each, forever, when
 from testkit.virtual_time import VirtualLoop
-from tests.docs.imports import modules
 
 EPSILON = 1e-6
 """Times are sums of floating-point numbers."""
@@ -267,22 +265,3 @@ def test_a_burst_of_events_is_one_pass_and_silence_one_too() -> None:
         assert times == [2, 12]
 
     play(story)
-
-
-BROAD = {"Exception", "BaseException", "MacvlanGlobalError"}
-
-
-def _catches_all(loop: ast.While) -> bool:
-    caught = [handler.type for node in ast.walk(loop) if isinstance(node, ast.Try) for handler in node.handlers]
-    return any(kind is None or bool(BROAD & set(ast.unparse(kind).strip("()").split(", "))) for kind in caught)
-
-
-def test_no_loop_without_an_end_has_a_rule_of_its_own() -> None:
-    """A loop that goes on after any failure is a `forever`, which logs it and slows down."""
-    found = {
-        f"{name}:{node.lineno}"
-        for name, path in modules().items()
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.While) and ast.unparse(node.test) == "True" and _catches_all(node)
-    }
-    assert {each.partition(":")[0] for each in found} == {"macvlan_global.tasks"}

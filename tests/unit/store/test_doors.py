@@ -150,10 +150,14 @@ async def test_every_error_of_sqlite_becomes_one_of_ours(later: bool) -> None:
     foreign: dict[str, Exception] = {}
     for error in sqlite_errors():
         for reads_beside in (False, True):
-            for name, operation in LOCAL.items():
-                made = cast("sqlite3.Connection", BrokenConnection(error, later=later))
-                store = SqliteStore(made, made if reads_beside else None)
-                if found := await _foreign(cast("Operation", operation), cast("ClusterStore", store)):
+            made = cast("sqlite3.Connection", BrokenConnection(error, later=later))
+            store = SqliteStore(made, made if reads_beside else None)
+            for name, operation in {**LOCAL, "close": SqliteStore.close}.items():
+                try:
+                    await operation(store)
+                except MacvlanGlobalError:
+                    continue
+                except Exception as found:  # noqa: BLE001 - to be shown
                     foreign[f"{name}: {error!r}"] = found
     assert foreign == {}
 

@@ -1,6 +1,5 @@
 """Changing a record while others change it: no change is lost."""
 
-import ast
 import asyncio
 from collections import Counter
 
@@ -12,7 +11,6 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import NetworkRecord
 from macvlan_global.store.table import Table, Tables
-from tests.docs.imports import modules
 
 RECORD = NetworkRecord(id="n1", given={}, at=1.0)
 
@@ -102,24 +100,3 @@ async def test_of_many_changes_at_once_none_is_lost() -> None:
     row = await networks.get("n1")
     assert row is not None
     assert row.record.at == 20
-
-
-COMPARE_AND_SWAP = {
-    "ipam.addresses": 2,  # to reserve and to claim: who loses has not got the address
-    "ipam.pools": 3,
-    "store.table": 3,
-}
-"""Modules that may call `replace` of a table or a store, and how often."""
-
-
-def test_a_record_is_changed_with_update_and_nothing_else() -> None:
-    """`replace` may lose a race: only those use it to whom that is an answer, and all others `Table.update`."""
-    found = Counter[str]()
-    for name, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Await) or not isinstance(node.value, ast.Call):
-                continue  # `str.replace` and `Path.replace` are not awaited
-            called = node.value.func
-            if isinstance(called, ast.Attribute) and called.attr == "replace":
-                found[name.removeprefix("macvlan_global.")] += 1
-    assert dict(found) == COMPARE_AND_SWAP
