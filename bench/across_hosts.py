@@ -1,4 +1,4 @@
-"""How soon the other host has what one host made: a network, and a container's name. Beside a swarm of both engines.
+"""Delay until another host has what one host made: a network, and a container's name. Beside a swarm of both engines.
 
 Both are managers of the swarm, so both show its networks; its network is a built-in macvlan, with parents of each host
 (`--config-only`, `--config-from`). Counted from the answer of the engine that made it. A name is asked for in a
@@ -86,7 +86,7 @@ def _swarm(one: Site, two: Site) -> tuple[dict[str, Any], str]:
 
 
 class _Side:
-    """What one of the two ways needs: a network for names, and the description of one that comes and goes."""
+    """Needs of one of the two ways: a network for names, and the description of one that comes and goes."""
 
     def __init__(self, one: Site, two: Site, name: str, wanted: dict[str, Any], asker: NameAsker) -> None:
         self._one = one.host.run_folder / "docker.sock"

@@ -13,12 +13,12 @@ NETWORK = "bench"
 
 
 def name(number: int) -> str:
-    """What container `number` is called."""
+    """Name of container `number`."""
     return f"web{number}"
 
 
 def address(number: int) -> str:
-    """Where it is."""
+    """Its address."""
     return f"10.66.0.{number + 10}"
 
 

@@ -1,4 +1,4 @@
-"""What one allocation costs in a full pool, beside an empty /24: durable, one at a time.
+"""Cost of one allocation in a full pool, beside an empty /24: durable, one at a time.
 
 A pool is filled by a random choice of its addresses, which leaves the free ones scattered: nothing to leap over.
 """

@@ -1,4 +1,4 @@
-"""What a cluster costs one of its hosts, as it grows: to 1,000 hosts with 100,000 containers, which are simulated.
+"""Cost of a cluster for one of its hosts, as it grows: to 1,000 hosts with 100,000 containers, which are simulated.
 
 The store and the driver are real, and the driver is alone on its machine. All others are what they are to it: records
 in the store. What the driver receives and sends is counted on the interface that leads to the store.

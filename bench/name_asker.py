@@ -25,7 +25,7 @@ QUIET = 0.5
 
 
 def until_there(server: str, name: str) -> float:
-    """When an answer with an address came.
+    """Time of the first answer with an address.
 
     Raises:
         TimeoutError: none did.
@@ -38,7 +38,7 @@ def until_there(server: str, name: str) -> float:
 
 
 def until_gone(server: str, name: str) -> float:
-    """When the last question was asked that had an address for its answer.
+    """Time of the last query that was answered with an address.
 
     Raises:
         TimeoutError: it goes on to have one.
@@ -116,7 +116,7 @@ class NameAsker:
         self._process.stdin.flush()
 
     def answer(self) -> str:
-        """What it said.
+        """Its answer.
 
         Raises:
             RuntimeError: it has ended.

@@ -79,7 +79,7 @@ class PluginNetwork:
         self._pool = pool
 
     def attach(self, sandbox: str) -> "Attached":
-        """What an engine asks as a container starts: an address, an endpoint, a link."""
+        """Requests of an engine as a container starts: an address, an endpoint, a link."""
         endpoint = secrets.token_hex(32)
         address = self._plugin.ask("IpamDriver.RequestAddress", PoolID=self._pool, Address="", Options={})["Address"]
         ids = {"NetworkID": self._network, "EndpointID": endpoint}
@@ -89,7 +89,7 @@ class PluginNetwork:
         return Attached(endpoint, address, joined["InterfaceName"]["SrcName"])
 
     def detach(self, attached: "Attached") -> None:
-        """What an engine asks as a container ends."""
+        """Requests of an engine as a container ends."""
         ids = {"NetworkID": self._network, "EndpointID": attached.endpoint}
         self._plugin.ask("NetworkDriver.Leave", **ids)
         self._plugin.ask("NetworkDriver.DeleteEndpoint", **ids)

@@ -14,7 +14,7 @@ _PIECE = 65536
 
 @dataclass(frozen=True, slots=True)
 class Pumped:
-    """When the first request went out and the last answer came, in seconds of the machine's clock; and the answers."""
+    """Times of the first request and the last answer, in seconds of the machine's clock; and the answers."""
 
     begun: float
     ended: float

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Figures = dict[str, float]
-"""What one turn of a side measured, by name."""
+"""Figures of one turn of a side, by name."""
 
 Samples = dict[str, dict[str, list[float]]]
 """By side and name, one figure for each round."""

@@ -1,4 +1,4 @@
-"""What stops the demo."""
+"""Error that stops the demo."""
 
 
 class DemoError(Exception):

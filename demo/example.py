@@ -14,7 +14,7 @@ CONTAINERS = ("mac-one", "mac-two")
 IMAGE = "macvlan-global-demo"
 LABEL = "macvlan-global.demo"
 STATIC = 10
-"""Which address of the subnet the container with `--ip` has."""
+"""Number within the subnet of the address of the container with `--ip`."""
 
 
 def import_image(screen: Screen) -> None:

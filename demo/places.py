@@ -1,4 +1,4 @@
-"""Where the demo keeps things. All of it goes with `make stop`.
+"""Folders of the demo. All of it goes with `make stop`.
 
 The folder below /var/lib outlives a reboot and the one below /run does not, as what they describe.
 """

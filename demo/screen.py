@@ -1,4 +1,4 @@
-"""What the reader sees: each step, the command as a user would type it, what it said, and how long it took."""
+"""Screen of the demo: each step, the command as a user would type it, what it said, and how long it took."""
 
 import shlex
 import subprocess

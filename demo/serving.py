@@ -9,7 +9,7 @@ from demo.places import KEPT, PROGRAM, RUN, shown
 from demo.screen import Screen
 
 SOCKET = Path("/run/docker/plugins/macvlan-global.sock")
-"""Where the engine looks for a driver called macvlan-global."""
+"""Path at which the engine looks for a driver called macvlan-global."""
 ADMIN_SOCKET = Path("/run/macvlan-global/admin.sock")
 STATE = KEPT / "state"
 

@@ -20,7 +20,7 @@ class Terminal:
         self._env = {"PATH": path, "COLUMNS": "120", "TERM": os.environ.get("TERM", "dumb")}
 
     def type(self, line: str) -> str:
-        """What a command printed.
+        """Output of a command.
 
         Raises:
             DemoError: it failed; with the last thing that it said.
@@ -31,7 +31,7 @@ class Terminal:
         return said
 
     def refused(self, line: str) -> str:
-        """What a command said that is refused, as it should be.
+        """Refusal of a command that must be refused.
 
         Raises:
             DemoError: it was not refused.

@@ -26,7 +26,7 @@ def choose_subnet(routed: list[IPv4Network]) -> IPv4Network:
 
 
 def routed_subnets() -> list[IPv4Network]:
-    """Where this machine goes, but for its default route and the demo's own wire."""
+    """Routes of this machine, but for its default route and the demo's own wire."""
     routes = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all") or "[]")
     found = [ip_network(each["dst"]) for each in routes if each["dst"] != "default" and each.get("dev") != PARENT]
     return [each for each in found if isinstance(each, IPv4Network) and not each.is_loopback]

@@ -1,4 +1,4 @@
-"""What clusters of store members have in common: places, processes, faults, and their end.
+"""Clusters of store members: places, processes, faults, and their end.
 
 Each member is a process of its own with an address of its own and the ports that are usual for it: on the machine's
 loopback, where all of 127.0.0.0/8 is ours, or on hosts of the lab, within their networks. Data lies below /run, so
@@ -34,7 +34,7 @@ _numbers = itertools.count(1)
 
 
 class Site(Protocol):
-    """What a member needs to know of the host that it runs on."""
+    """The host that a member runs on."""
 
     @property
     def namespace(self) -> str:
@@ -56,7 +56,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """What the member is called in its cluster."""
+        """Name of the member in its cluster."""
         return f"m{self.index}"
 
     @property
@@ -138,11 +138,11 @@ class Cluster(abc.ABC):
 
     @property
     def url(self) -> str:
-        """What `--store` takes, with every member."""
+        """Argument of `--store`, with every member."""
         return self.url_through(self.endpoints)
 
     def url_through(self, endpoints: Iterable[str], prefix: str = "") -> str:
-        """What `--store` takes to come by these ways (of proxies, say), under a prefix of the keys."""
+        """Argument of `--store` that leads through these addresses (of proxies, say), under a prefix of the keys."""
         scheme = f"{self.scheme}+https" if self.certificates else self.scheme
         return f"{scheme}://{','.join(endpoints)}" + (f"/{prefix}" if prefix else "")
 

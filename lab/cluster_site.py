@@ -152,7 +152,7 @@ class ClusterSite:
 
 
 def at_once(calls: Iterable[Callable[[], T]]) -> list[T]:
-    """What calls returned that were made at the same time, in their order.
+    """Results of calls that were made at the same time, in their order.
 
     Raises:
         Exception: the first that one of them raised, once all have ended.

@@ -1,4 +1,4 @@
-"""What can go wrong in the lab.
+"""Errors of the lab.
 
 LabError              anything that the lab itself could not do
 └── CommandError      a command ended with a code other than zero

@@ -40,7 +40,7 @@ _LAST_WORD = "reboot: System halted\n"
 
 @dataclass(frozen=True)
 class GuestResult:
-    """What came of a command in the guest."""
+    """Result of a command in the guest."""
 
     returncode: int
     output: str

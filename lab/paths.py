@@ -1,4 +1,4 @@
-"""Where the lab keeps things, and the lock that guards what is made once."""
+"""Folders of the lab, and the lock that guards what is made once."""
 
 import contextlib
 import fcntl

@@ -14,7 +14,7 @@ Completed = subprocess.CompletedProcess[str]
 
 SLOWNESS_VARIABLE = "MACVLAN_GLOBAL_LAB_SLOWNESS"
 SLOWNESS = float(os.environ.get(SLOWNESS_VARIABLE, "1"))
-"""How many times slower things may be here: `run` and `wait_until` give up that many times later. The guest sets it."""
+"""Factor by which things may be slower: `run` and `wait_until` give up that many times later. The guest sets it."""
 
 
 def run(

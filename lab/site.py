@@ -28,11 +28,11 @@ class EngineHost:
         self.host = host
 
     def docker(self, *arguments: str) -> str:
-        """What docker printed; raises `lab.DockerError` if it refused."""
+        """Output of a docker command; raises `lab.DockerError` if it refused."""
         return self.host.docker(*arguments).strip()
 
     def refusal(self, *arguments: str) -> str:
-        """What docker said when it refused, as one line.
+        """Refusal of a docker command, as one line.
 
         Raises:
             AssertionError: it did not refuse.
@@ -44,7 +44,7 @@ class EngineHost:
         raise AssertionError(f"docker {' '.join(arguments)} was not refused; it printed {printed!r}")
 
     def shell(self, line: str) -> str:
-        """What a command line printed that a user types on the host; raises `lab.CommandError` if it failed."""
+        """Output of a command line that a user types on the host; raises `lab.CommandError` if it failed."""
         return self.host.run(["sh", "-c", line]).stdout.strip()
 
     def start(self, network: str, name: str, *arguments: str) -> str:
@@ -54,7 +54,7 @@ class EngineHost:
         )
 
     def inside(self, container: str, *command: str) -> str:
-        """What a command printed in a running container; raises `lab.DockerError` if it failed."""
+        """Output of a command in a running container; raises `lab.DockerError` if it failed."""
         return self.docker("exec", container, *command)
 
     def reaches(self, container: str, target: str) -> bool:
@@ -107,7 +107,7 @@ class Site(EngineHost):
         return self.docker("run", "--rm", f"--network={network}", *arguments)
 
     def endpoint(self, container: str, network: str) -> dict[str, Any]:
-        """What the engine knows of a container's leg in a network (`IPAddress`, `GlobalIPv6Address`, `MacAddress`)."""
+        """A container's endpoint in a network, by the engine (`IPAddress`, `GlobalIPv6Address`, `MacAddress`)."""
         found = self.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container)
         leg: dict[str, Any] = json.loads(found)[network]
         return leg
@@ -130,7 +130,7 @@ class Site(EngineHost):
         }
 
     def engine(self, method: str, path: str) -> Any:
-        """What the engine's API answers; quicker than the command line, and the same in all versions.
+        """Answer of the engine's API; quicker than the command line, and the same in all versions.
 
         Raises:
             AssertionError: it refused.

@@ -32,7 +32,7 @@ LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "
 
 @dataclass(frozen=True)
 class Done:
-    """How a suite ended."""
+    """Result of a suite."""
 
     title: str
     code: int

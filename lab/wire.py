@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 
 
 class Plugged(Protocol):
-    """What a wire needs to know of a host."""
+    """A host as a wire needs it."""
 
     @property
     def namespace(self) -> str:

@@ -1,4 +1,4 @@
-"""What Docker is told about the managed plugin: its config.json. Pure."""
+"""Description of the managed plugin for Docker: its config.json. Pure."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from macvlan_global.config import PLUGIN_ADMIN_SOCKET
 
 INTERPRETER = "/usr/bin/python3.11"
 PACKAGES = "/usr/lib/macvlan-global"
-"""Where the driver and its libraries are in the root file system."""
+"""Folder of the driver and its libraries in the root file system."""
 STATE = "/var/lib/macvlan-global"
 SOCKET = "macvlan-global.sock"
 NAME = "macvlan-global:latest"

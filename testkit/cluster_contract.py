@@ -14,7 +14,7 @@ from macvlan_global.store.ports import Batch, ClusterStore, Entry
 Check = Callable[[ClusterStore, ClusterStore], Awaitable[None]]
 
 PATIENCE = 10.0
-"""How long a check waits for what must come, in seconds."""
+"""Seconds that a check waits for an event that must come."""
 
 LEASE = 10.0
 """The shortest lease that all of them allow, in seconds."""

@@ -36,7 +36,7 @@ class ClusterHost:
 
     @property
     def outbox(self) -> Outbox:
-        """What waits for the store on this host."""
+        """The outbox of this host."""
         assert self.driver.outbox is not None
         return self.driver.outbox
 

@@ -1,4 +1,4 @@
-"""What engines asked for in a run, what they were told, and whether an address ever had two holders. Pure.
+"""History of a run: requests of engines, their answers, and whether an address ever had two holders. Pure.
 
 An address is *reserved* for an endpoint from the answer of RequestAddress to the call of ReleaseAddress, or to the
 claim; it is *held* from the answer of CreateEndpoint to the call of DeleteEndpoint. A network holds its gateway and its
@@ -33,7 +33,7 @@ What = Literal[
     "restore",
     "forget",
 ]
-"""What an event tells. Besides the engine's requests: `run`, a container runs with its address; `vanish`, it is gone
+"""Kind of an event. Besides the engine's requests: `run`, a container runs with its address; `vanish`, it is gone
 without a word (power loss); `take back`, repair let go of a reservation or an endpoint; `fix` and `unfix`, a network
 has a gateway or aux address, and is removed; `confirm`, the store knows the holder; `restore`, the store became that of
 an older snapshot at some moment from `begun` to `ended`; `forget`, a host lost its state folder. (A stop of the driver
@@ -83,7 +83,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What must never be: what kind it is, whose address it is about, and the story."""
+    """A violation: its kind, its address, and the story."""
 
     kind: str
     address: str
@@ -130,7 +130,7 @@ def compare_end(
     living: Mapping[str, tuple[str, Collection[str]]],
     fixed: Mapping[str, Collection[str]],
 ) -> list[Violation]:
-    """What the store says when all is quiet and repaired, against who lives.
+    """Compare the store, when all is quiet and repaired, with the endpoints that live.
 
     Args:
         records: every address in the store.
@@ -168,7 +168,7 @@ def compare_end(
 
 
 class _Losses:
-    """When writes of the store were lost, and when each holder was known to be in it again."""
+    """Losses of the store: times of restores, and of each holder's confirmation afterwards."""
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._restored = [(event.begun, event.ended) for event in events if event.what == "restore"]
@@ -310,7 +310,7 @@ def _overlaps(holds: list[Hold]) -> Iterator[tuple[Hold, Hold]]:
 
 
 def _clash(first: Hold, second: Hold) -> str:
-    """What is wrong about these two at one time; "" if nothing."""
+    """The kind of violation that these two at one time are; "" for none."""
     kinds = {first.kind, second.kind}
     if "fixed" in kinds:
         return "gateway or aux address handed out"

@@ -1,4 +1,4 @@
-"""How an engine reaches its driver: Docker's plugin protocol, over whatever carries it.
+"""Docker's plugin protocol as an engine calls it, over any transport.
 
 `FakeEngine` sends the messages of the protocol through a `Plugin`: in this process here, over a socket in
 `plugin_socket`, on virtual time in `simulated_host`.

@@ -1,4 +1,4 @@
-"""What the store must say at any time, and, when a simulation is over and all is repaired, that nothing is missing or
+"""Invariants of the store at any time, and, when a simulation is over and all is repaired, that nothing is missing or
 left over."""
 
 import contextlib

@@ -36,7 +36,7 @@ HOST_GRACE = 200.0
 TTL = 60.0
 """Of a host's lease, in seconds. Longer than the driver's own, as each renewal costs a schedule time."""
 RETRIES = (1.0, 2.0, 4.0, 8.0)
-"""How long an engine waits before it calls again a driver that did not answer."""
+"""Pause of an engine before it calls a driver again that did not answer, in seconds."""
 CLAIM_SECONDS = 20.0
 RESTART = 5.0
 """Seconds until a driver that refused to start is started again."""
@@ -50,7 +50,7 @@ def device() -> FakeKernel:
 
 @dataclass(slots=True)
 class Surroundings:
-    """What all hosts of a simulation share. `twice` is the chance that an engine sends a request two times."""
+    """Surroundings that all hosts share. `twice` is the chance that an engine sends a request two times."""
 
     store: MemoryStore
     weather: Weather
@@ -59,10 +59,10 @@ class Surroundings:
     kernel: Callable[[], FakeKernel] = device
     twice: float = 0.0
     repeated: int = 0
-    """How many requests were sent two times."""
+    """Count of the requests that were sent two times."""
     hosts: list["SimulatedHost"] = field(default_factory=list)
     bugs: list[BaseException] = field(default_factory=list)
-    """What ended a task that must not end."""
+    """Exceptions that ended tasks which must not end."""
 
     def now(self) -> float:
         """The true time, which no host knows."""
@@ -211,7 +211,7 @@ class SimulatedHost:
         self.boots = 1
         self.runs = 0
         self.made = 0
-        """How many containers were started here."""
+        """Count of the containers that were started here."""
         self.run: Run | None = None
         self.engine = SimulatedEngine(self)
         self.doing: dict[asyncio.Task[Any], None] = {}  # no set: these have no order to rely on
@@ -271,7 +271,7 @@ class SimulatedHost:
         self.id = engine_id(f"{self.name} {len(self.former_ids)}")[:32]
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """What users or the engine do: it ends with the power."""
+        """Run something that users or the engine do: it ends with the power."""
         task = asyncio.get_running_loop().create_task(work)
         self.doing[task] = None
         task.add_done_callback(self._done)

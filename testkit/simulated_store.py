@@ -44,7 +44,7 @@ class Life(Faults):
 
 @dataclass(slots=True)
 class Weather:
-    """How messages between hosts and the shared store fare. Chances are from 0 to 1, times in seconds.
+    """Loss and delay of messages between hosts and the shared store. Chances are from 0 to 1, times in seconds.
 
     `away` says that the store serves nobody, `cut_off` names the hosts that do not reach it.
     """
@@ -59,12 +59,12 @@ class Weather:
     era: int = 0
     """Grows with each snapshot that is put back: what was on its way then arrives nowhere."""
     struck: int = 0
-    """How many messages were lost or came late."""
+    """Count of the messages that were lost or came late."""
     lines: list[tuple[str, MemoryStore]] = field(default_factory=list)
     """Open watches: by which host, and the client of the store that has nothing else to do."""
 
     def delay(self) -> float:
-        """How long the next message takes: often short, sometimes long."""
+        """Delay of the next message: often short, sometimes long."""
         drawn = self.lot.random()
         return self.slowest * drawn * drawn
 
@@ -92,7 +92,7 @@ class Weather:
 
 
 class LocalStore:
-    """What a process has on its host's disk: quick, and always there."""
+    """A host's disk as a process has it: quick, and always there."""
 
     def __init__(self, inner: Store, life: Life, weather: Weather) -> None:
         """`inner` must do its work without waiting, as the store in memory does."""
@@ -142,7 +142,7 @@ class LocalStore:
 
 
 class SharedStore(LocalStore):
-    """What a process has of the store that all hosts share."""
+    """The shared store as a process has it."""
 
     def __init__(self, inner: MemoryStore, life: Life, weather: Weather, host: str) -> None:
         """`host` is the name by which it may be cut off."""

@@ -1,4 +1,4 @@
-"""What users of a simulation ask for: networks that are small or share subnets, and addresses that others want too."""
+"""Requests of a simulation's users: networks that are small or share subnets, and addresses that others want too."""
 
 import random
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from testkit.fake_engine import Subnet
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What users do how often.
+    """Habits of users: how often they do each thing.
 
     `start` to `reconnect` are bounds of a number drawn from 0 to 1, in this order: below the first a container starts,
     then one ends, one that ended is taken down once more, a network is made, the engine's events are interrupted; above

@@ -33,14 +33,14 @@ ROUNDS = 3
 MORE_ROUNDS = 3
 """For what a host held that lost its state: it is dead to the others, and they wait for the grace period."""
 LAST_SECONDS = 15.0
-"""How long what follows from the last repair may take."""
+"""Time that the consequences of the last repair may take, in seconds."""
 OPTIONS = {"parent": PARENT}
 FAULTS = ("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a schedule came to. `story` tells what was done when.
+    """Outcome of a schedule. `story` has each step with its time.
 
     `operations` counts requests of engines; `faults` what went wrong, each message that was lost or came late, and each
     request that was sent twice.

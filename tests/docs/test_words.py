@@ -11,16 +11,10 @@ import pytest
 from tests.docs.imports import modules, room
 
 ROOT = Path(__file__).parents[2]
-BESIDE = ("testkit", "lab")
+BESIDE = ("testkit", "lab", "demo", "bench", "plugin")
 """Folders beside the package that are looked at too."""
 
 QUESTION = re.compile(r"(What|Who|Whom|Whose|How|Which|Where|When|Why)\b")
-
-NOT_YET = {
-    *("attach", "cluster", "driver", "ipam", "libnetwork"),
-    *("testkit", "lab"),
-}
-"""Rooms with docstrings that begin with a question. A room that is clean loses its place here."""
 
 
 def _docstrings(path: Path) -> Iterator[str]:
@@ -41,16 +35,10 @@ def _questions(paths: list[Path]) -> list[str]:
     return [f"{path.name}: {text[:60]}" for path in paths for text in _docstrings(path) if QUESTION.match(text)]
 
 
-@pytest.mark.parametrize("name", sorted(set(_rooms()) - NOT_YET))
+@pytest.mark.parametrize("name", sorted(_rooms()))
 def test_a_docstring_names_the_thing(name: str) -> None:
     """Its first sentence begins with the thing, and never with a question."""
     assert _questions(_rooms()[name]) == []
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_a_room_that_is_clean_is_held_to_it(name: str) -> None:
-    """A room of the list still has such docstrings; else it is to be taken off the list."""
-    assert _questions(_rooms()[name]) != []
 
 
 def test_a_class_name_is_unique_in_the_package() -> None:

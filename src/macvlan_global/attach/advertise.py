@@ -27,7 +27,7 @@ MOST_WAITING = 1000
 
 @dataclass(frozen=True, slots=True)
 class Advertisement:
-    """How many times the addresses of a new interface are advertised (0: never), and the seconds in between."""
+    """Schedule of advertisements for a new interface: how many (0: none), and the seconds in between."""
 
     times: int = TIMES
     every: float = EVERY_MS / 1000

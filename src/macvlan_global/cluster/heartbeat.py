@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 TTL_SECONDS = 15.0
 ROW_SECONDS = 60.0
-"""How often `hosts/<id>` is written if nothing changed."""
+"""Interval in seconds at which `hosts/<id>` is written if nothing changed."""
 SETTLE_SECONDS = 1.0
 """Changes of this host within this time are written together."""
 LEAVE_SECONDS = 2.0
@@ -114,7 +114,7 @@ class Heartbeat:
         return self._membership.is_live(host)
 
     def gone_for(self, host: str) -> float | None:
-        """How long this process has seen the host gone without a gap, in seconds; None if it lives or nobody knows."""
+        """Seconds for which this process has seen the host gone without a gap; None if it lives or nobody knows."""
         return self._membership.gone_for(host, self._clocks.steady())
 
     def live(self) -> Mapping[str, AliveRecord]:

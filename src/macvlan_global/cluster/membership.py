@@ -88,7 +88,7 @@ class Membership:
         return host == self._own or host in self._alive or self._since is None
 
     def gone_for(self, host: str, now: float) -> float | None:
-        """How long this process has seen the host gone, in seconds; None if it lives or nobody knows."""
+        """Seconds for which this process has seen the host gone; None if it lives or nobody knows."""
         if self._since is None or self.is_live(host):
             return None
         return now - self._gone_since.get(host, self._since)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
 
 MOST_TURNS = 8
-"""How many turns a host waits at most for others to give back what a dead one held."""
+"""Most turns that a host waits for others to reclaim from a dead host."""
 
 
 @dataclass(frozen=True, slots=True)

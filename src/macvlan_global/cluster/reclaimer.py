@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 600.0
 AT_ONCE = 16
-"""How many claims are asked for at a time: each takes some seconds, and three frames on the wire."""
+"""Claims probed at a time: each takes some seconds, and three frames on the wire."""
 
 
 @dataclass(frozen=True, slots=True)

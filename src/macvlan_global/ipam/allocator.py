@@ -69,7 +69,7 @@ class Occupancy:
         return number
 
     def held_in(self, first: int, stop: int) -> int:
-        """How many numbers of the window are held, not counting those that cool off."""
+        """Count of the numbers of the window that are held, without those that cool off."""
         cooling = sum(1 for number in self._cooling if first <= number < stop)
         return self.taken.held_in(first, stop) - cooling
 

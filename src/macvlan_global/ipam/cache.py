@@ -78,7 +78,7 @@ class RecentWrites:
         self._rows: OrderedDict[tuple[str, str], tuple[Row[AddressRecord], float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """Count of the rows kept."""
         return len(self._rows)
 
     def add(self, row: Row[AddressRecord], now: float) -> None:
@@ -188,7 +188,7 @@ class PoolCache:
         self._own.pop((record.space, record.subnet), None)
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
-        """How many addresses of a pool's window are held, and how many it has; (0, 0) if the pool is not known."""
+        """Usage of a pool's window: addresses held, and its size; (0, 0) if the pool is not known."""
         pool = self.get(pool_id(record))
         if pool is None:
             return 0, 0

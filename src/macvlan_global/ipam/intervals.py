@@ -26,7 +26,7 @@ class IntervalSet:
             self._size += 1
 
     def __len__(self) -> int:
-        """How many numbers are held."""
+        """Count of the numbers held."""
         return self._size
 
     def __contains__(self, number: int) -> bool:
@@ -78,7 +78,7 @@ class IntervalSet:
         return candidate if candidate < stop else None
 
     def held_in(self, start: int, stop: int) -> int:
-        """How many numbers of `[start, stop)` are held."""
+        """Count of the numbers of `[start, stop)` that are held."""
         first = max(0, bisect_right(self._starts, start) - 1)
         last = bisect_left(self._starts, stop)
         return sum(max(0, min(self._ends[at], stop) - max(self._starts[at], start)) for at in range(first, last))

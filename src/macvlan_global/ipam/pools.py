@@ -83,7 +83,7 @@ class Pools:
         return self._cache.remember(row.record)
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
-        """How many addresses of a pool's dynamic window are held as far as is known, and how many it has."""
+        """Usage of a pool's dynamic window: addresses held as far as is known, and its size."""
         return self._cache.usage(record)
 
     async def reserve(self, space: str, subnet: Subnet, part: Subnet | None = None) -> PoolRecord:
