@@ -214,7 +214,7 @@ def _taken_back(host: PlayedHost) -> Iterator[Event]:
     """What repair let go of by itself, from the driver's log: promises that nobody came for, and endpoints."""
     for when, fraction, action, subject, reason in _REPAIRED.findall(host.driver.log_text()):
         at = time.mktime(time.strptime(when, "%Y-%m-%d %H:%M:%S")) + int(fraction) / 1000
-        if action == "GiveBackAddress" and "it was asked for" in reason:
+        if action == "GiveBackAddress" and "it is reserved" in reason:
             yield Event("take back", host.name, at, at, "ok", "", subject.removeprefix("address "))
         elif action == "DeleteEndpoint":
             _, name, address = subject.split()

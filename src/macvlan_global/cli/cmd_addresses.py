@@ -36,9 +36,9 @@ def addresses(
     admin_socket: AdminSocketFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """List the addresses in use and who holds them.
+    """List the addresses in use and their holders.
 
-    KIND is endpoint (a container), gateway, aux, or reserved (asked for, and not used yet).
+    KIND is endpoint (a container), gateway, aux, or reserved (not claimed yet).
     """
     with Waiting("asking the driver"):
         found = driver_at(admin_socket, config).addresses(network)

@@ -61,11 +61,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonFlag = False) -> None:
-    """Show whether engines ask the resolver.
+    """Show whether the resolver answers, and whether engines ask it.
 
-    Whether it answers, and whether it stands first in /etc/resolv.conf.
-
-    Engines read /etc/resolv.conf when a container starts, and so do programs on the host.
+    Engines ask it if it is the first nameserver in /etc/resolv.conf, which they read when a container starts.
     """
     address, file = _address(config), ResolvConf(root.absolute())
     text, link = file.read()
@@ -107,10 +105,10 @@ def install(
     config: ConfigFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Put the resolver first in /etc/resolv.conf.
+    """Make the resolver the first nameserver in /etc/resolv.conf.
 
-    The other nameservers stay behind it: names that are no container's go on to them. A file is given a marked block
-    at its top. A link of systemd-resolved becomes a file that names our resolver and then systemd-resolved. Repeatable.
+    The other nameservers stay after it and get the queries for all other names. A plain file gets a marked block at its
+    top. A link of systemd-resolved becomes a file with this resolver first and then systemd-resolved. Repeatable.
     """
     address, file = _address(config), ResolvConf(root.absolute())
     if address.port != PORT:
@@ -120,10 +118,10 @@ def install(
 
 
 def remove(*, dry_run: DryRunFlag = False, root: RootFlag = Path("/"), json: JsonFlag = False) -> None:
-    """Take the resolver out of /etc/resolv.conf.
+    """Remove the resolver from /etc/resolv.conf.
 
-    The file is then what it was, byte for byte, and what was changed beside our lines stays. A link comes back; if the
-    file was changed since it took the link's place, nothing is done.
+    Deletes the marked block; the rest of the file stays, byte for byte. Restores a link of systemd-resolved, unless the
+    file that replaced it was changed since; then nothing is changed.
     """
     file = ResolvConf(root.absolute())
     _carry_out(file, file.remove(), dry_run=dry_run, json=json, advice=[])

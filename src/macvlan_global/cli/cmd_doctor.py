@@ -30,10 +30,10 @@ def doctor(
     config: ConfigFlag = None,
     root: RootFlag = Path("/"),
 ) -> None:
-    """Check this host and say what to do.
+    """Check this host, with a remedy for each finding.
 
-    Looks at kernel modules, rights, the engine, the driver, its sockets, its configuration and state, the parents in
-    use, and the traps of hypervisors and clouds. Nothing is changed. Exit code 1 if there is a finding of level error.
+    Checks kernel modules, rights, the engine, the driver, its sockets, its configuration and state, the parents in use,
+    and MAC filters of hypervisors and clouds. Changes nothing. Exit code 1 if there is a finding of level error.
     """
     # imported here: the other commands need nothing of it
     from macvlan_global.doctor.examine import examine  # noqa: PLC0415

@@ -45,9 +45,9 @@ def install(
 ) -> None:
     """Make the driver a service of systemd.
 
-    It is started now, and with the machine. Units: macvlan-global.socket and macvlan-global.service in
-    /etc/systemd/system, in order before docker.service. Repeatable; run it again after the configuration or the
-    place of this program changed. Where systemd does not run nothing is started, and it says what is left to do.
+    Starts it now, and at boot. The units are macvlan-global.socket and macvlan-global.service in /etc/systemd/system,
+    ordered before docker.service. Repeatable; run it again after the configuration or the path of this program
+    changed. Without systemd it starts nothing, and lists the steps that are left.
     """
     installer = Installer(root.absolute(), dry_run)
     texts = unit_texts(_command(config), load_config(config, {}, {}))  # the service has none of this environment
@@ -68,8 +68,7 @@ def uninstall(
 ) -> None:
     """Stop the driver and remove its service.
 
-    Exactly the units that install wrote are removed. The state stays, so that a driver installed later goes on
-    where this one ended; --purge removes it.
+    Removes exactly the units that install wrote. The state stays for a later installation; --purge removes it.
     """
     installer = Installer(root.absolute(), dry_run)
     state = Path(load_config(config, {}, {}).state_dir)

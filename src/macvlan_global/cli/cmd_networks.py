@@ -24,7 +24,7 @@ def networks(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, co
     """List networks, their parents and addresses in use.
 
     A network with several subnets has a line for each. STATE is the parent's: up, down or missing.
-    What is wrong with a network of the cluster is told below.
+    Problems of networks are listed below the table.
     """
     with Waiting("asking the driver"):
         found = driver_at(admin_socket, config).networks()

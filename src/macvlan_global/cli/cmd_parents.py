@@ -24,8 +24,8 @@ def parents(
 ) -> None:
     """Show how a network's parent is chosen, and why.
 
-    The parent is chosen on this host, now, entry by entry of its list or parent file.
-    The first usable entry wins; what stands behind it is not looked at.
+    Evaluates the entries of the list or parent file in order, on this host and now. The first usable entry wins; the
+    rest is not checked.
     """
     with Waiting("asking the driver"):
         found = driver_at(admin_socket, config).parents(network)

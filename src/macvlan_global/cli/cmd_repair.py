@@ -24,9 +24,9 @@ def repair(
     admin_socket: AdminSocketFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Correct what differs from kernel and engine.
+    """Correct differences from kernel and engine.
 
-    State, kernel and engine are compared, and each correction is told with its reason. The driver does the same
+    Compares state, kernel and engine, and prints each correction with its reason. The driver does the same
     when it starts and when the engine comes back. Exit code 1 if a correction failed.
     """
     with Waiting("comparing state, kernel and engine"):

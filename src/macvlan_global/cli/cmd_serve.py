@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 def serve(config: Path | None = None, **flags: str | None) -> None:
     """Run the driver in the foreground.
 
-    It serves until SIGTERM or Ctrl-C. Containers do not notice when it is away; new ones cannot start. Every flag
+    It serves until SIGTERM or Ctrl-C. Without it containers run on; new ones cannot start. Every flag
     is also a key of the configuration file and an environment variable MACVLAN_GLOBAL_….
     """
     run_driver(config, flags)

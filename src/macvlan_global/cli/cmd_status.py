@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, config: ConfigFlag = None) -> None:
-    """Show the running driver and what it sees."""
+    """Show the state of the running driver, the engine and the store."""
     with Waiting("asking the driver"):
         found = driver_at(admin_socket, config).status()
     # imported here: rich costs a quarter of the start, and an error needs none of it

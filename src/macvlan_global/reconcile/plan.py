@@ -224,7 +224,9 @@ def _networks(facts: ReconcileFacts) -> list[DeleteNetwork]:
         return []
     known = {each.id for each in facts.engine}
     return [
-        DeleteNetwork(f"network {each.shown}", "the engine has no such network: it was removed unseen", each.id)
+        DeleteNetwork(
+            f"network {each.shown}", "the engine has no such network: it was removed while the driver was down", each.id
+        )
         for each in facts.networks
         # a published network is replication's to remove: the engine may only have lost it
         if each.id not in known and facts.is_old(each.at) and not each.published
@@ -380,7 +382,7 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
             continue
         if each.kind == "reserved":
             if each.address not in used:
-                reason = "it was asked for, and no container of the engine has it"
+                reason = "it is reserved, and no container of the engine has it"
                 yield GiveBackAddress(f"address {each.address}", reason, each)
         elif each.kind == "endpoint" and each.endpoint not in endpoints and each.endpoint not in in_engine:
             yield GiveBackAddress(f"address {each.address}", "its endpoint is gone", each)
@@ -411,4 +413,4 @@ def _pools(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iterator
         if pool.network:
             yield GiveBackPool(f"pool {pool.subnet}", "its network is gone", pool)
         elif pool.subnet not in subnets:
-            yield GiveBackPool(f"pool {pool.subnet}", "it was asked for, and no network of the engine has it", pool)
+            yield GiveBackPool(f"pool {pool.subnet}", "it is reserved, and no network of the engine has it", pool)

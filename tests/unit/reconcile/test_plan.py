@@ -211,7 +211,7 @@ def test_a_pool_without_a_network_is_given_back() -> None:
     plan = r.plan(but(WHOLE, pools=pools))
     assert [(each.subject, each.reason) for each in plan] == [
         ("pool 10.1.0.0/24", "its network is gone"),
-        ("pool 10.2.0.0/24", "it was asked for, and no network of the engine has it"),
+        ("pool 10.2.0.0/24", "it is reserved, and no network of the engine has it"),
     ]
 
 
