@@ -158,8 +158,8 @@ def _make(
                     continue
                 if error.errno == errno.EEXIST:
                     raise Conflict(
-                        f"the interface name {name} is taken in this container; use another one, or -o ifname for a "
-                        "beginning that is counted"
+                        f"the interface name {name} is taken in this container; use another one, or a prefix "
+                        "with -o ifname"
                     ) from error
                 raise
             return inside.get(name)

@@ -77,13 +77,13 @@ def check_ifname(name: str, what: str, *, counted: bool) -> None:
         raise Invalid(f"{what} is not a valid interface name; use letters, digits, - and _")
     if _ENGINES_NAMES.fullmatch(name) and (counted or name != "eth"):
         raise Invalid(
-            f"{what} is the engine's to give, which counts eth0, eth1, … itself; use another one, such as lan"
+            f"{what} is reserved for the engine, which assigns eth0, eth1, … itself; use another one, such as lan"
         )
     if name == "lo" and not counted:
-        raise Invalid(f"{what} is the loopback's in every container; use another one, such as lan")
+        raise Invalid(f"{what} is the name of the loopback interface; use another one, such as lan")
 
 
 def _text(key: str, value: object) -> str:
     if not isinstance(value, str) or len(value) > MAX_ENDPOINT_OPTION:
-        raise Invalid(f"the option {key} of a container must be a text of up to {MAX_ENDPOINT_OPTION} characters")
+        raise Invalid(f"the option {key} of a container must be a string of up to {MAX_ENDPOINT_OPTION} characters")
     return value

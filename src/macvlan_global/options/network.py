@@ -137,7 +137,7 @@ def _yes_or_no(key: str, value: str) -> bool:
 def _ipv6_subnet(value: str, mtu: int) -> IPv6Network:
     subnet = parse_subnet(value.strip(), "-o ipv6-subnet")
     if not isinstance(subnet, IPv6Network):
-        raise Invalid(f"-o ipv6-subnet={subnet} is no IPv6 subnet; use for example fd00:65::/64")
+        raise Invalid(f"-o ipv6-subnet={subnet} is not an IPv6 subnet; use for example fd00:65::/64")
     if subnet.prefixlen > MAX_IPV6_PREFIX:
         wider = subnet.supernet(new_prefix=MAX_IPV6_PREFIX)
         raise Invalid(
@@ -145,7 +145,7 @@ def _ipv6_subnet(value: str, mtu: int) -> IPv6Network:
             f"a prefix up to /{MAX_IPV6_PREFIX}, for example {wider}"
         )
     if any(subnet.overlaps(each) for each in NOT_FOR_CONTAINERS):
-        raise Invalid(f"-o ipv6-subnet={subnet} has addresses that no container may have; use for example fd00:65::/64")
+        raise Invalid(f"-o ipv6-subnet={subnet} is reserved, link-local or multicast; use for example fd00:65::/64")
     if mtu and mtu < MIN_MTU_IPV6:
         raise Invalid(f"-o mtu={mtu} is too small for IPv6; use {MIN_MTU_IPV6} or more")
     return subnet
@@ -158,7 +158,7 @@ def _ipv6_gateway(value: str, subnet: IPv6Network | None) -> str:
     # the first one is every router's (subnet-router anycast, RFC 4291 section 2.6.1)
     if gateway not in subnet or gateway == subnet.network_address:
         raise Invalid(
-            f"-o ipv6-gateway={gateway} is no address of -o ipv6-subnet={subnet}; use for example "
+            f"-o ipv6-gateway={gateway} is not a usable address of -o ipv6-subnet={subnet}; use for example "
             f"{subnet.network_address + 1}"
         )
     return str(gateway)

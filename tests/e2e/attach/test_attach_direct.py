@@ -85,11 +85,11 @@ def test_a_container_has_its_name_from_the_start(site: Site) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("eth0", "the engine's to give"),
-        ("eth7", "the engine's to give"),
+        ("eth0", "is reserved for the engine"),
+        ("eth7", "is reserved for the engine"),
         ("a234567890123456", "16 characters; use 1 to 15"),
         ("la/n", "not a valid interface name"),
-        ("lo", "the loopback's"),
+        ("lo", "the loopback interface"),
         ("lan0", "the interface name lan0 is taken in this container"),
     ],
 )

@@ -49,20 +49,20 @@ def test_two_addresses_are_never_one(length: int, bits: int, addresses: list[IPv
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"ipv6-subnet": "10.65.0.0/24"}, "10.65.0.0/24 is no IPv6 subnet"),
+        ({"ipv6-subnet": "10.65.0.0/24"}, "10.65.0.0/24 is not an IPv6 subnet"),
         ({"ipv6-subnet": "fd00:65::1/64"}, "the subnet that holds it is fd00:65::/64"),
         ({"ipv6-subnet": "lots"}, "-o ipv6-subnet 'lots' is not a subnet"),
         ({"ipv6-subnet": "fd00:65::/112"}, "a prefix up to /96, for example fd00:65::/96"),
-        *(({"ipv6-subnet": str(each)}, "has addresses that no container may have") for each in NOT_FOR_CONTAINERS),
-        ({"ipv6-subnet": "::/0"}, "has addresses that no container may have"),
+        *(({"ipv6-subnet": str(each)}, "is reserved, link-local or multicast") for each in NOT_FOR_CONTAINERS),
+        ({"ipv6-subnet": "::/0"}, "is reserved, link-local or multicast"),
         (_options(mtu="1279"), "-o mtu=1279 is too small for IPv6"),
         ({"ipv6-gateway": "fd00:65::1"}, "-o ipv6-gateway=fd00:65::1 needs -o ipv6-subnet"),
-        (_options(ipv6_gateway="fd00:66::1"), "fd00:66::1 is no address of -o ipv6-subnet=fd00:65::/64"),
+        (_options(ipv6_gateway="fd00:66::1"), "fd00:66::1 is not a usable address of -o ipv6-subnet=fd00:65::/64"),
         (
             _options(ipv6_gateway="fd00:65::"),
             "-o ipv6-subnet=fd00:65::/64; use for example fd00:65::1",
         ),
-        (_options(ipv6_gateway="10.65.0.1"), "10.65.0.1 is no address of -o ipv6-subnet=fd00:65::/64"),
+        (_options(ipv6_gateway="10.65.0.1"), "10.65.0.1 is not a usable address of -o ipv6-subnet=fd00:65::/64"),
         (_options(ipv6_gateway="router"), "-o ipv6-gateway 'router' is not an IP address"),
     ],
 )

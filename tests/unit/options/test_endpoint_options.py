@@ -49,9 +49,9 @@ def test_names_that_can_be(name: str) -> None:
         ("é", "is not a valid"),
         (".", "is not a valid"),
         ("..", "is not a valid"),
-        ("eth0", "is the engine's to give"),
-        ("eth17", "is the engine's to give"),
-        ("lo", "is the loopback's"),
+        ("eth0", "is reserved for the engine"),
+        ("eth17", "is reserved for the engine"),
+        ("lo", "the loopback interface"),
     ],
 )
 def test_names_that_cannot_be(name: str, said: str) -> None:
@@ -96,5 +96,5 @@ def test_what_is_no_setting_of_an_interface(asked: str) -> None:
 def test_options_are_short_texts() -> None:
     """Whoever talks to the socket may send anything."""
     for value in (7, ["lan"], "x" * 5000):
-        with pytest.raises(Invalid, match="must be a text of up to 4096 characters"):
+        with pytest.raises(Invalid, match="must be a string of up to 4096 characters"):
             parse_endpoint_options({"ifname": value})
