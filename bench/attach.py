@@ -22,7 +22,7 @@ from bench.plugin import Attached, Plugin
 from bench.rounds import Figures, Row, Samples, take_turns
 from lab import Host, Wire
 from lab.driver import Driver
-from lab.packages import download
+from lab.apt import download
 from lab.paths import BUILD, locked, scratch_folder
 from lab.process import run
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.dns_server import NAMES, NETWORK, address, name
 from bench.rounds import Figures, Row, take_turns
 from lab import Host
-from lab.packages import download
+from lab.apt import download
 from lab.paths import BUILD, ROOT, locked, scratch_folder
 from lab.process import run, tail, wait_until
 

@@ -20,6 +20,7 @@ from lab.engines import answers
 
 SOCKET = Path("/run/docker.sock")
 PACKAGE = "docker.io"
+CLIENT_PACKAGE = "docker-cli"
 # With the number of our network namespace: hosts of the lab share the cgroups of the machine that they are on.
 _CGROUP = f"macvlan-global-demo-{Path('/proc/self/ns/net').stat().st_ino}"
 _EXEC = RUN / "docker"
@@ -60,12 +61,12 @@ def ensure(screen: Screen) -> None:
     """
     if not serves():
         if shutil.which("dockerd") is None:
+            screen.say(f"no engine here: the distribution's is installed ({PACKAGE}; `make stop` leaves it there)")
             _install(screen)
         _start(screen)
     if shutil.which("docker") is None:
-        raise DemoError(
-            "an engine runs, and the command docker is missing; apt-get install docker-cli, then `make run`"
-        )
+        screen.say(f"an engine without its command: that is installed ({CLIENT_PACKAGE}; `make stop` leaves it there)")
+        _install(screen)
     version = run("docker", "version", "--format", "{{.Server.Version}}", env=docker_environment())
     how = f"started for the demo, log {_dockerd.log}" if is_ours() else "this machine's"
     screen.say(f"Docker Engine {version} serves ({how})")
@@ -92,22 +93,35 @@ def stop(screen: Screen) -> None:
 
 
 def _install(screen: Screen) -> None:
+    """Install what is missing of engine and command.
+
+    Raises:
+        DemoError: it cannot be had here.
+    """
     if shutil.which("apt-get") is None:
         raise DemoError("no Docker Engine here, and no apt-get; install an engine (20.10 or newer), then `make run`")
-    screen.say(f"no engine on this machine: the distribution's is installed ({PACKAGE}; `make stop` leaves it there)")
-    # what is recommended is left out, and the command line is a package of its own in newer distributions
-    wanted = [PACKAGE]
-    if shutil.which("docker") is None and attempt("apt-cache", "show", "docker-cli").stdout:
-        wanted.append("docker-cli")
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with _services_not_started():
+        command = _installation()
         screen.command(command)
-        if attempt(*command, env=env).returncode:  # no package lists yet, or old ones
+        if attempt(*command, env=env).returncode or _missing():  # no package lists yet, or old ones
             screen.run("apt-get", "update", "-qq", env=env)
-            run(*command, env=env)
-    if shutil.which("dockerd") is None:
-        raise DemoError(f"{PACKAGE} was installed, and there is no dockerd; install an engine, then `make run`")
+            screen.run(*_installation(), env=env)
+    if missing := _missing():
+        raise DemoError(f"packages were installed, and there is no {missing[0]}; install an engine, then `make run`")
+
+
+def _missing() -> list[str]:
+    return [program for program in ("dockerd", "docker") if shutil.which(program) is None]
+
+
+def _installation() -> list[str]:
+    """The command line that installs what is missing; newer releases have the command in a package of its own."""
+    wanted = [PACKAGE] if "dockerd" in _missing() else []
+    if "docker" in _missing() and attempt("apt-cache", "show", CLIENT_PACKAGE).stdout:
+        wanted.append(CLIENT_PACKAGE)
+    wait = "-oDPkg::Lock::Timeout=600"  # a fresh machine may be installing updates by itself
+    return ["apt-get", "install", "-y", "-qq", wait, "--no-install-recommends", *wanted]
 
 
 @contextlib.contextmanager

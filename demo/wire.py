@@ -6,9 +6,12 @@ from pathlib import Path
 
 from demo.errors import DemoError
 from demo.screen import Screen, attempt, run
+from lab.packages import ensure_system_packages
 
 PARENT = "mg-demo0"
 NAMESPACE = "macvlan-global-demo"
+PACKAGE = "iproute2"
+"""What brings the command `ip`, which a minimal machine has not."""
 SUBNETS = tuple(map(IPv4Network, ("192.168.1.0/24", "192.168.201.0/24", "172.31.201.0/24", "10.231.201.0/24")))
 """The seed's subnet, and others for machines where that one is in use."""
 
@@ -26,7 +29,12 @@ def choose_subnet(routed: list[IPv4Network]) -> IPv4Network:
 
 
 def routed_subnets() -> list[IPv4Network]:
-    """Routes of this machine, but for its default route and the demo's own wire."""
+    """Routes of this machine, but for its default route and the demo's own wire.
+
+    Raises:
+        LabError: the command `ip` is missing and cannot be installed.
+    """
+    ensure_system_packages(PACKAGE)
     routes = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all") or "[]")
     found = [ip_network(each["dst"]) for each in routes if each["dst"] != "default" and each.get("dev") != PARENT]
     return [each for each in found if isinstance(each, IPv4Network) and not each.is_loopback]
@@ -49,7 +57,10 @@ def gateway(subnet: IPv4Network) -> str:
 
 
 def remove() -> None:
-    """Take the wire away. Repeatable."""
-    attempt("ip", "link", "delete", PARENT)
+    """Take the wire away. Repeatable, and needs no command where there is nothing to take."""
+    if Path("/sys/class/net", PARENT).exists():
+        ensure_system_packages(PACKAGE)
+        attempt("ip", "link", "delete", PARENT)
     if Path("/run/netns", NAMESPACE).exists():
+        ensure_system_packages(PACKAGE)
         run("ip", "netns", "delete", NAMESPACE)

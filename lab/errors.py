@@ -22,8 +22,9 @@ class CommandError(LabError):
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+        last = (stderr.strip() or stdout.strip()).rpartition("\n")[2].strip()
         super().__init__(
-            f"{shlex.join(self.command)} ended with {returncode}\n"
+            f"{shlex.join(self.command)} ended with {returncode}{last and f': {last}'}\n"
             f"--- stdout\n{stdout.rstrip()}\n--- stderr\n{stderr.rstrip()}"
         )
 

@@ -23,11 +23,10 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.image import image_archive
-from lab.packages import ensure_engines, ensure_stores, ensure_system_packages
+from lab.packages import ensure_engines, ensure_kernel, ensure_stores, ensure_system_packages
 from lab.paths import GUESTS, PREFIX, ROOT
 from lab.process import SLOWNESS_VARIABLE, run
 
-_KERNEL = Path("/usr/bin/linux.uml")
 _SETUP = Path(__file__).with_name("guest.sh")
 _MARK = "MACVLAN_GLOBAL_GUEST"
 _MODULES = ("ipv6", "8021q", "dummy", "macvlan", "bridge", "veth")
@@ -84,6 +83,7 @@ def guest_run(
     """
     ensure_system_packages()
     # Made out here: what is made in the guest is gone with it.
+    ensure_kernel()
     ensure_engines()
     ensure_stores()
     image_archive()
@@ -107,7 +107,12 @@ def _write_scripts(folder: Path, command: Sequence[str], env: Mapping[str, str],
     own[SLOWNESS_VARIABLE] = _SLOWNESS
     words = ["env", *(f"{name}={value}" for name, value in (own | dict(env)).items()), *command]
     (folder / "command").write_text(f"cd {shlex.quote(str(ROOT))} && exec {shlex.join(words)}\n")
-    head = {"folder": str(folder), "modules": " ".join(_MODULES), "disk": "1" if disk else ""}
+    head = {
+        "folder": str(folder),
+        "modules": " ".join(_MODULES),
+        "tree": str(ensure_kernel()[1]),
+        "disk": "1" if disk else "",
+    }
     lines = [f"{name}={shlex.quote(value)}" for name, value in head.items()]
     init = folder / "init"
     init.write_text("\n".join(["#!/bin/sh", *lines, _SETUP.read_text()]))
@@ -123,7 +128,7 @@ def _boot(folder: Path, memory: str, disk: Path | None, timeout: float, *, echo:
         "taskset",
         "--cpu-list",
         f"{processors[os.getpid() % len(processors)]}",
-        str(_KERNEL),
+        str(ensure_kernel()[0]),
         f"mem={memory}",
         "root=/dev/root",
         "rootfstype=hostfs",

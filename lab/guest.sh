@@ -1,7 +1,7 @@
 # The first process of the guest kernel: makes a machine out of a bare kernel
 # and the file tree of the machine below, runs one command, and powers off.
 # Arguments: none, a kernel passes none on. guest.py writes the variables folder,
-# modules and disk in front of this text, and the command into $folder/command.
+# modules, tree (of modules) and disk in front of this text, and the command into $folder/command.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 trap 'sync; busybox poweroff -f' EXIT
@@ -12,7 +12,7 @@ mount -t tmpfs -o mode=755,size=100% memory /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t proc proc /proc
 modprobe() { /usr/sbin/modprobe -d /mnt "$@"; }
-mkdir -p /mnt/lib && ln -s /usr/lib/uml/modules /mnt/lib/modules
+mkdir -p /mnt/lib && ln -s "$tree" /mnt/lib/modules
 modprobe overlay
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work guest /mnt/root
 umount /proc
@@ -40,7 +40,7 @@ mount -t hostfs -o "$folder" out /mnt/out
 # dead from here: hidden, or they would be reaped.
 mount -t tmpfs tmpfs "${folder%/*}"
 # Where the kernel itself looks when it wants a module.
-mount --bind /usr/lib/uml/modules /lib/modules
+mount --bind "$tree" /lib/modules
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
 while read -r controller _ _ enabled; do
     case $controller in \#*) continue ;; esac

@@ -10,12 +10,10 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.packages import ensure_system_packages
+from lab.packages import ensure_busybox
 from lab.paths import BUILD, locked, scratch_folder
 
 IMAGE = "alpine:latest"
-_BUSYBOX = Path("/usr/bin/busybox")
-_PACKAGE = "busybox-static"
 # Beside the applets of busybox itself: names that it serves only through another.
 _EXTRA = ("ping6",)
 _FILES = {
@@ -31,10 +29,10 @@ def image_archive() -> Path:
     archive = BUILD / "image.tar"
     if archive.exists():
         return archive
-    ensure_system_packages(_PACKAGE)  # `make run` wants no more of the lab than this
+    busybox = ensure_busybox()  # `make run` wants no more of the lab than this
     with locked("image"), scratch_folder(BUILD) as scratch:
         if not archive.exists():
-            _write(scratch / "image.tar")
+            _write(busybox, scratch / "image.tar")
             (scratch / "image.tar").rename(archive)
     return archive
 
@@ -49,12 +47,12 @@ def import_image(docker: Callable[..., str]) -> None:
         docker("import", "--change", 'CMD ["/bin/sh"]', str(image_archive()), IMAGE)
 
 
-def _write(path: Path) -> None:
-    applets = subprocess.run([_BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
+def _write(busybox: Path, path: Path) -> None:
+    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     with tarfile.open(path, "w") as tar:
         for folder in _FOLDERS:
             tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755))
-        tar.add(_BUSYBOX, "bin/busybox", filter=_as_root)
+        tar.add(busybox, "bin/busybox", filter=_as_root)
         for applet in sorted({*applets, *_EXTRA} - {"busybox"}):
             link = _entry(f"bin/{applet}", tarfile.SYMTYPE, 0o777)
             link.linkname = "busybox"

@@ -1,17 +1,16 @@
-"""Takes what the lab needs from Debian: commands, Docker Engines of two ages, and cluster stores.
+"""Takes what the lab needs from Debian: commands, Docker Engines of two ages, cluster stores, and a kernel.
 
-Commands are installed. Engines and stores are only unpacked, under `build/lab/engines/`:
-an installed one would start a daemon, and would collide with the one that the
+Commands are installed. All else is only unpacked, under `build/lab/`:
+an installed engine would start a daemon, and would collide with the one that the
 machine may have. containerd and runc are unpacked beside them for that reason.
 """
 
-import os
 import re
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.apt import download, install
 from lab.errors import LabError
 from lab.paths import BUILD, locked, scratch_folder
 from lab.process import run
@@ -30,16 +29,22 @@ _COMMANDS = {
     "busybox-static": "/usr/bin/busybox",
     "systemd": "/usr/bin/systemd-analyze",
     "tcpdump": "/usr/bin/tcpdump",
-    "user-mode-linux": "/usr/bin/linux.uml",
     "openssl": "/usr/bin/openssl",
 }
-# What the unpacked binaries are linked with.
-_LIBRARIES = ("libdevmapper1.02.1", "libseccomp2", "libsystemd0")
-_MIRROR_VARIABLE = "MACVLAN_GLOBAL_DEBIAN_MIRROR"
+# What the unpacked binaries are linked with, by a file that each package brings.
+_LIBRARIES = {
+    "libdevmapper1.02.1": "usr/lib/*/libdevmapper.so.1.02.1",
+    "libseccomp2": "usr/lib/*/libseccomp.so.2",
+    "libsystemd0": "usr/lib/*/libsystemd.so.0",
+}
+_BUSYBOX = Path(_COMMANDS["busybox-static"])
 _ENGINES = BUILD / "engines"
 _STORES = BUILD / "stores"
+_KERNEL = BUILD / "kernel"
 # Consul is not in bookworm; all of them are linked with nothing but the C library.
 _STORE_SOURCES = {"bookworm": ("etcd-server", "etcd-client"), "bullseye": ("consul",)}
+# Ubuntu has none, and another release of Debian another one: the guest is the same wherever the lab is.
+_KERNEL_SOURCES = {"bookworm": ("user-mode-linux",)}
 
 ENGINES = ("oldest", "newest")
 """Labels of the engines; a table of test cases can use them before any is unpacked."""
@@ -80,24 +85,20 @@ def ensure_system_packages(*only: str) -> None:
     if not _missing(only):
         return
     with locked("packages"):
-        missing = _missing(only)
-        if not missing:
-            return
-        if shutil.which("apt-get") is None or os.geteuid() != 0:
-            raise LabError(f"install these first (no apt-get here, or not root): {', '.join(missing)}")
-        print(f"lab: installing {', '.join(missing)}", flush=True)
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        run(["apt-get", "-qq", "update"], env=env, timeout=300)
-        install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing]
-        run(install, env=env, timeout=900)
+        if missing := _missing(only):
+            install(missing)
 
 
 def _missing(only: Sequence[str] = ()) -> list[str]:
-    gone = [package for package, file in _COMMANDS.items() if not Path(file).exists()]
-    status = Path("/var/lib/dpkg/info")
-    if status.is_dir():
-        gone += [library for library in _LIBRARIES if not any(status.glob(f"{library}*.list"))]
+    gone = [package for package, file in _COMMANDS.items() if not is_there(file)]
+    gone += [package for package, file in _LIBRARIES.items() if not any(Path("/").glob(file))]
     return [package for package in gone if not only or package in only]
+
+
+def is_there(file: str, root: Path = Path("/")) -> bool:
+    """Whether a command is there: in the folder that is said, or in the other one that packages moved between."""
+    folders = (file.lstrip("/").rpartition("/")[0], "usr/bin", "usr/sbin")
+    return any((root / folder / Path(file).name).exists() for folder in folders)
 
 
 def engine(label: str) -> Engine:
@@ -159,22 +160,44 @@ def ensure_stores() -> Path:
 
     Not installed: their packages would start services.
     """
-    programs = _STORES / "usr/bin"
-    if not programs.exists():
+    if not _STORES.exists():
         ensure_system_packages()
-        with locked("stores"):
-            if not programs.exists():
-                _unpack_stores()
-    return programs
+    return _ensure_tree(_STORES, _STORE_SOURCES) / "usr/bin"
 
 
-def _unpack_stores() -> None:
-    with scratch_folder(BUILD) as scratch:
-        for suite, packages in _STORE_SOURCES.items():
-            print(f"lab: fetching {', '.join(packages)} of {suite}", flush=True)
-            for archive in download(suite, packages, scratch / suite):
-                run(["dpkg", "-x", str(archive), str(scratch / "tree")])
-        (scratch / "tree").rename(_STORES)
+def ensure_kernel() -> tuple[Path, Path]:
+    """Unpack the user-mode kernel unless it is; the kernel, and the folder that has a folder of modules for it."""
+    tree = _ensure_tree(_KERNEL, _KERNEL_SOURCES)
+    return tree / "usr/bin/linux.uml", tree / "usr/lib/uml/modules"
+
+
+def ensure_busybox() -> Path:
+    """A busybox that needs no libraries: the machine's own, or Debian's, unpacked, where that one needs some."""
+    ensure_system_packages("busybox-static")
+    if is_static(_BUSYBOX):
+        return _BUSYBOX
+    return next(_ensure_tree(BUILD / "busybox", {"bookworm": ("busybox-static",)}).glob("**/bin/busybox"))
+
+
+def is_static(program: Path) -> bool:
+    """Whether a program is there and names no loader of libraries, as it does near its beginning if it wants one."""
+    if not program.exists():
+        return False
+    with program.open("rb") as file:
+        return re.search(rb"/ld-[\w.-]+\.so", file.read(65536)) is None
+
+
+def _ensure_tree(tree: Path, sources: Mapping[str, Iterable[str]]) -> Path:
+    """Unpack packages of other releases into one folder, unless it is there: it appears whole or not at all."""
+    if not tree.exists():
+        with locked(tree.name), scratch_folder(BUILD) as scratch:
+            if not tree.exists():
+                for suite, packages in sources.items():
+                    print(f"lab: fetching {', '.join(packages)} of {suite}", flush=True)
+                    for archive in download(suite, packages, scratch / suite):
+                        run(["dpkg", "-x", str(archive), str(scratch / "tree")])
+                (scratch / "tree").rename(tree)
+    return tree.resolve()
 
 
 def _version(archive: Path) -> str:
@@ -183,63 +206,3 @@ def _version(archive: Path) -> str:
     if found is None:
         raise LabError(f"{archive.name} has a version that cannot be read: {full}")
     return found[1]
-
-
-def download(suite: str, packages: Iterable[str], folder: Path) -> list[Path]:
-    """Fetch packages of a Debian suite, this machine's own or not, into `folder`.
-
-    The machine's own package lists are left alone. Signatures are checked.
-    """
-    lists = folder / "lists"
-    (lists / "partial").mkdir(parents=True)
-    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    source = folder / "sources.list"
-    source.write_text(f"deb [signed-by={keys}] {_mirror(named=os.environ.get(_MIRROR_VARIABLE))} {suite} main\n")
-    options = {
-        "Dir::Etc::sourcelist": source,
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State::lists": lists,
-        # Kept out of the machine's cache, which describes the machine's lists.
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
-        "Acquire::Languages": "none",
-        # The unprivileged downloader may not enter the repository's folders.
-        "APT::Sandbox::User": "root",
-    }
-    apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
-    run([*apt, "update"], timeout=300)
-    run([*apt, "download", *packages], cwd=folder, timeout=600)
-    return sorted(folder.glob("*.deb"))
-
-
-def _mirror(folder: Path = Path("/etc/apt"), named: str | None = None) -> str:
-    """The Debian mirror of this machine's own package sources, or the one that the caller names."""
-    if named:
-        return named
-    files = [
-        *folder.glob("sources.list.d/*.sources"),
-        *folder.glob("sources.list.d/*.list"),
-        folder / "sources.list",
-    ]
-    for file in files:
-        if not file.exists():
-            continue
-        found = re.search(r"^(?:URIs:|deb\s(?:\[.*?\]\s+)?)\s*(\S+/debian)/?\s", file.read_text(), re.MULTILINE)
-        if found:
-            return found[1]
-    return _mirror_of_debootstrap()
-
-
-def _mirror_of_debootstrap(root: Path = Path("/usr")) -> str:
-    """The mirror that debootstrap would take: how a machine that is not a Debian (Ubuntu, say) learns of one."""
-    files = [root / "sbin/debootstrap", root / "share/debootstrap/scripts/sid"]
-    if not any(file.exists() for file in files):
-        print("lab: installing debootstrap and debian-archive-keyring, which know where Debian is", flush=True)
-        packages = ["debootstrap", "debian-archive-keyring"]
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        run(["apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages], env=env, timeout=300)
-    for file in files:
-        found = re.search(r"https?://[^\s\"']+/debian\b", file.read_text() if file.exists() else "")
-        if found:
-            return found[0]
-    raise LabError(f"no Debian mirror in this machine's package sources; name one in {_MIRROR_VARIABLE}")

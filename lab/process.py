@@ -91,7 +91,24 @@ def kill(pids: Iterable[int]) -> None:
     for pid in waiting:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, waiting)), f"end of processes {waiting}")
+    # the last one of a namespace takes down its file systems, which may be a large part of a disk
+    wait_until(lambda: not any(map(alive, waiting)), f"end of processes {waiting}", seconds=60)
+
+
+def first_process(parent: int) -> int:
+    """The child of a process that is process 1 of a namespace of its own; 0 while there is none."""
+    for child in _text(Path(f"/proc/{parent}/task/{parent}/children")).split():
+        status = _text(Path(f"/proc/{child}/status"))
+        if any(line.split()[2:] == ["1"] for line in status.splitlines() if line.startswith("NSpid:")):
+            return int(child)
+    return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def tail(path: Path, lines: int = 30) -> str:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.packages import download
+from lab.apt import download
 from lab.paths import scratch_folder
 from lab.process import Completed, run
 from plugin.description import INTERPRETER, PACKAGES, STATE

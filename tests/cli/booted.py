@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 from lab import Host, engine
 from lab.engines import settings
-from lab.process import Completed, run, tail, wait_until
+from lab.process import Completed, first_process, run, tail, wait_until
 
 # Everything that would look for hardware, or is of the machine below, stays off.
 _MASKED = (
@@ -57,8 +56,8 @@ class Booted:
         for name in _MASKED:
             self.host.run(["ln", "-sf", "/dev/null", f"/etc/systemd/system/{name}"])
         outer = self.host.popen(["sh", "-c", _OUTER, "outer", self.host.namespace, _INNER], log=self.log)
-        wait_until(lambda: _first_process(outer.pid) != 0, "process 1", explain=lambda: tail(self.log))
-        self._init = _first_process(outer.pid)
+        wait_until(lambda: first_process(outer.pid) != 0, "process 1", explain=lambda: tail(self.log))
+        self._init = first_process(outer.pid)
         wait_until(self._is_up, "systemd that runs", seconds=30, explain=lambda: tail(self.log))
         return self
 
@@ -96,19 +95,3 @@ class Booted:
 
     def _is_up(self) -> bool:
         return self.run(["systemctl", "is-system-running"], check=False).stdout.strip() in {"running", "degraded"}
-
-
-def _first_process(parent: int) -> int:
-    """The child that is process 1 of a namespace of its own; 0 while there is none."""
-    for child in _text(Path(f"/proc/{parent}/task/{parent}/children")).split():
-        status = _text(Path(f"/proc/{child}/status"))
-        if any(line.split()[2:] == ["1"] for line in status.splitlines() if line.startswith("NSpid:")):
-            return int(child)
-    return 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -1,7 +1,7 @@
 """systemd-resolved on a host of the lab: unpacked beside the system, and run without D-Bus."""
 
 from lab import Host
-from lab.packages import download
+from lab.apt import download
 from lab.paths import BUILD, locked, scratch_folder
 from lab.process import run, tail, wait_until
 

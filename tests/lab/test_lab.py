@@ -21,7 +21,6 @@ from lab import (
     leftovers,
     reap_leftovers,
 )
-from lab.packages import _mirror, _mirror_of_debootstrap
 from lab.paths import PREFIX, ROOT, RUN
 from lab.process import SLOWNESS_VARIABLE
 
@@ -213,28 +212,6 @@ def test_the_kernel_is_probed_for_real() -> None:
     assert kernel_has("macvlan")
     assert kernel_has("veth")
     assert not kernel_has("no-such-kind")
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("sources.list", "# a comment\ndeb http://mirror.example/debian bookworm main\n"),
-        ("sources.list", "deb [arch=amd64 signed-by=/x] http://mirror.example/debian/ bookworm main\n"),
-        ("sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror.example/debian\nSuites: x\n"),
-    ],
-)
-def test_the_mirror_is_the_machines_own(name: str, text: str, tmp_path: Path) -> None:
-    """Both forms of apt's sources are read; no mirror is named in this repository."""
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(text)
-    assert _mirror(tmp_path) == "http://mirror.example/debian"
-
-
-def test_a_machine_that_is_no_debian_asks_debootstrap(tmp_path: Path) -> None:
-    """Ubuntu's own sources name no Debian mirror; its debootstrap does."""
-    (tmp_path / "sbin").mkdir()
-    (tmp_path / "sbin/debootstrap").write_text('DEF_MIRROR="http://mirror.example/debian"\n')
-    assert _mirror_of_debootstrap(tmp_path) == "http://mirror.example/debian"
 
 
 def traces(identity: str) -> list[str]:
