@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.hosts import Host
-from lab.process import SLOWNESS, Completed, tail, wait_until
+from lab.process import Completed, ended_within, tail, wait_until
+from lab.speed import patience
 from macvlan_global.admin.client import AdminClient
 
 SOCKET = "docker/plugins/macvlan-global.sock"
@@ -80,7 +81,7 @@ class Driver:
     def wait(self, seconds: float = 30) -> int:
         """Wait for it to end by itself; its exit code."""
         assert self._process is not None  # noqa: S101
-        return self._process.wait(seconds)
+        return self._process.wait(patience(seconds))
 
     def cli(self, *arguments: str, check: bool = True) -> Completed:
         """Run another command of `macvlan-global` on the host."""
@@ -97,7 +98,7 @@ class Driver:
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None and self.running:
             os.kill(self._process.pid, number)
-            self._process.wait(30 * SLOWNESS)
+            assert ended_within(self._process, 30), f"the driver did not end; {tail(self.log)}"  # noqa: S101
 
 
 def _accepts(path: Path) -> bool:

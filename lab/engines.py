@@ -16,7 +16,7 @@ from typing import Any
 
 from lab.errors import LabError
 from lab.packages import Engine
-from lab.process import SLOWNESS, alive, tail, wait_until
+from lab.process import alive, ended_within, tail, wait_until
 from lab.unixhttp import UnixConnection
 
 Spawn = Callable[[Sequence[str], Path], "subprocess.Popen[bytes]"]
@@ -137,10 +137,8 @@ class Daemon:
         if self._process is None or not self.running:
             return
         self._process.send_signal(number)
-        try:
-            self._process.wait(STOP_SECONDS * SLOWNESS)
-        except subprocess.TimeoutExpired as late:
-            raise LabError(f"the engine did not end within {STOP_SECONDS:g} s {self._log_end()}") from late
+        if not ended_within(self._process, STOP_SECONDS):
+            raise LabError(f"the engine did not end within {STOP_SECONDS:g} s {self._log_end()}")
 
     def _log_end(self) -> str:
         return f"\n--- end of {self.log}\n{tail(self.log)}"

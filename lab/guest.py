@@ -8,6 +8,7 @@ which outlives a boot).
 """
 
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -25,7 +26,8 @@ from lab.errors import LabError
 from lab.image import image_archive
 from lab.packages import ensure_engines, ensure_kernel, ensure_stores, ensure_system_packages
 from lab.paths import GUESTS, PREFIX, ROOT
-from lab.process import SLOWNESS_VARIABLE, run
+from lab.process import run
+from lab.speed import SLOWNESS_VARIABLE, Allowance
 
 _SETUP = Path(__file__).with_name("guest.sh")
 _MARK = "MACVLAN_GLOBAL_GUEST"
@@ -49,6 +51,13 @@ class GuestResult:
     """From the start of the kernel to its end."""
 
 
+@dataclass(frozen=True)
+class Silence:
+    """A limit for work of any length, as long as it goes on: seconds (of `lab.speed`) in which nothing is said."""
+
+    seconds: float
+
+
 def in_guest() -> bool:
     """Whether this process runs in the guest."""
     return _MARK in os.environ
@@ -58,7 +67,7 @@ def guest_run(
     command: Sequence[str],
     *,
     memory: str = "3G",
-    timeout: float = 600,
+    timeout: "float | Silence" = 600,
     env: Mapping[str, str] | None = None,
     disk: Path | None = None,
     echo: bool = True,
@@ -72,7 +81,7 @@ def guest_run(
     Args:
         command: is looked up in the guest, which has the machine's programs.
         memory: of the guest; it holds all that the guest writes.
-        timeout: in seconds, for boot, command and power-off together.
+        timeout: in seconds (of `lab.speed`), for boot, command and power-off together; or how long nothing may be said.
         env: variables of the command. The caller's own do not come along.
         disk: an image made by `make_disk`, mounted at /mnt/disk.
         echo: print the output while the command runs.
@@ -91,7 +100,7 @@ def guest_run(
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=GUESTS))
     _write_scripts(folder, command, env or {}, disk)
     begin = time.monotonic()
-    output = _boot(folder, memory, disk, timeout, echo=echo)
+    output = _boot(folder, memory, disk, _Watch(timeout), echo=echo)
     seconds = time.monotonic() - begin
     if echo:
         print(f"lab: the guest was up for {seconds:.1f} s", flush=True)
@@ -119,7 +128,7 @@ def _write_scripts(folder: Path, command: Sequence[str], env: Mapping[str, str],
     init.chmod(0o755)
 
 
-def _boot(folder: Path, memory: str, disk: Path | None, timeout: float, *, echo: bool) -> str:
+def _boot(folder: Path, memory: str, disk: Path | None, watch: "_Watch", *, echo: bool) -> str:
     """Run the kernel to its end; what came out of its console."""
     # The kernel and its processes take turns, each waking the next: on one
     # processor that is three times as fast as across two.
@@ -151,40 +160,70 @@ def _boot(folder: Path, memory: str, disk: Path | None, timeout: float, *, echo:
         cwd=folder,
         env={"HOME": str(folder), "PATH": os.environ.get("PATH", os.defpath)},
     )
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        _kill_group(kernel.pid)
-
-    timer = threading.Timer(timeout, give_up)
-    timer.start()
+    watching = threading.Thread(target=watch.over, args=(kernel.pid,))
+    watching.start()
     try:
-        output = _collect(kernel, echo=echo)
+        output = _collect(kernel, watch, echo=echo)
         kernel.wait()
     finally:
-        timer.cancel()
-        timer.join()
+        watch.ended.set()
+        watching.join()
         # The kernel's helpers are processes of the same group.
         _kill_group(kernel.pid)
         kernel.wait()
-    if late.is_set():
-        raise LabError(f"the guest was not done within {timeout:g} s\n{output}")
+    if watch.late:
+        raise LabError(f"{watch.late}\n{output}")
     return output
 
 
-def _collect(kernel: "subprocess.Popen[bytes]", *, echo: bool) -> str:
+class _Watch:
+    """Ends a guest that is not done in time, or says nothing for too long."""
+
+    def __init__(self, timeout: "float | Silence") -> None:
+        """The limit begins."""
+        self._progress = isinstance(timeout, Silence)
+        self._limit = Allowance(timeout.seconds if isinstance(timeout, Silence) else timeout)
+        self.ended = threading.Event()
+        self.late = ""
+
+    def said(self) -> None:
+        """Take note that the guest said something."""
+        if self._progress:
+            self._limit.begin_again()
+
+    def over(self, group: int) -> None:
+        """Watch until the guest has ended, or end it: all processes of this group."""
+        while not self.late and not self.ended.wait(0.2):
+            if self._limit.over:
+                what = "said nothing for" if self._progress else "was not done within"
+                self.late = f"the guest {what} {self._limit}"
+        if self.late:
+            _kill_group(group)
+
+
+def _collect(kernel: "subprocess.Popen[bytes]", watch: _Watch, *, echo: bool) -> str:
     said: list[str] = []
-    with kernel.stdout or contextlib.nullcontext(iter(())) as stream:
-        for raw in stream:
-            line = raw.decode(errors="replace").replace("\r", "")
-            if line == _LAST_WORD:
-                continue
-            said.append(line)
-            if echo:
-                sys.stdout.write(line)
-                sys.stdout.flush()
+    for raw in _lines(kernel, watch):
+        line = raw.decode(errors="replace").replace("\r", "")
+        if line == _LAST_WORD:
+            continue
+        said.append(line)
+        if echo:
+            sys.stdout.write(line)
+            sys.stdout.flush()
     return "".join(said)
+
+
+def _lines(kernel: "subprocess.Popen[bytes]", watch: _Watch) -> Iterator[bytes]:
+    """What comes out of the kernel, line by line; each piece of a line counts as a word."""
+    rest = b""
+    with kernel.stdout or contextlib.nullcontext(io.BytesIO()) as stream:
+        while piece := os.read(stream.fileno(), 65536):
+            watch.said()
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
 
 
 def _kill_group(group: int) -> None:

@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import CommandError, LabError
+from lab.speed import Allowance
 
 Completed = subprocess.CompletedProcess[str]
-
-SLOWNESS_VARIABLE = "MACVLAN_GLOBAL_LAB_SLOWNESS"
-SLOWNESS = float(os.environ.get(SLOWNESS_VARIABLE, "1"))
-"""Factor by which things may be slower: `run` and `wait_until` give up that many times later. The guest sets it."""
 
 
 def run(
@@ -32,26 +29,50 @@ def run(
 
     Raises:
         CommandError: it ended with a code other than zero, and `check` is true.
-        LabError: it was still running after `timeout` seconds (times `SLOWNESS`), and was killed.
+        LabError: it was still running after `timeout` seconds (of `lab.speed`), and was killed.
     """
-    limit = None if timeout is None else timeout * SLOWNESS
+    process = subprocess.Popen(
+        list(command),
+        text=True,
+        errors="replace",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+    )
+    with process:
+        try:
+            stdout, stderr = _hear(process, command, stdin or "", None if timeout is None else Allowance(timeout))
+        except BaseException:
+            process.kill()
+            raise
+    if check and process.returncode != 0:
+        raise CommandError(command, process.returncode, stdout, stderr)
+    return subprocess.CompletedProcess(list(command), process.returncode, stdout, stderr)
+
+
+def _hear(
+    process: "subprocess.Popen[str]", command: Sequence[str], stdin: str, limit: Allowance | None
+) -> tuple[str, str]:
+    """What a process says to its end."""
+    given: str | None = stdin
+    while True:
+        try:
+            return process.communicate(given, timeout=None if limit is None else max(min(limit.left, 1.0), 0.01))
+        except subprocess.TimeoutExpired as late:
+            given = None  # it is given the rest of what it has not read yet
+            if limit is not None and limit.over:
+                raise LabError(f"{' '.join(command)} was still running after {limit}") from late
+
+
+def ended_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Wait for a process to end; whether it did in so many seconds (of `lab.speed`)."""
     try:
-        done = subprocess.run(
-            list(command),
-            text=True,
-            errors="replace",
-            input="" if stdin is None else stdin,
-            capture_output=True,
-            env=env,
-            cwd=cwd,
-            timeout=limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as late:
-        raise LabError(f"{' '.join(command)} was still running after {limit or 0:g} s") from late
-    if check and done.returncode != 0:
-        raise CommandError(command, done.returncode, done.stdout, done.stderr)
-    return done
+        wait_until(lambda: process.poll() is not None, "end", seconds=seconds)
+    except LabError:
+        return False
+    return True
 
 
 def wait_until(
@@ -65,14 +86,13 @@ def wait_until(
     """Poll `condition` until it holds.
 
     Raises:
-        LabError: it did not hold within `seconds` (times `SLOWNESS`); the message
+        LabError: it did not hold within `seconds` (of `lab.speed`); the message
             names `what` and ends with the text of `explain()`, asked only then.
     """
-    limit = seconds * SLOWNESS
-    deadline = time.monotonic() + limit
+    limit = Allowance(seconds)
     while not condition():
-        if time.monotonic() >= deadline:
-            raise LabError(f"no {what} within {limit:g} s {explain()}".rstrip())
+        if limit.over:
+            raise LabError(f"no {what} within {limit} {explain()}".rstrip())
         time.sleep(every)
 
 

@@ -5,27 +5,36 @@ it has ended. What the kernel lacks is not skipped: those tests are left out of 
 the counts of all are printed.
 """
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.guest import guest_run, kernel_has
+from lab.guest import Silence, guest_run, kernel_has
 from lab.paths import ROOT
 
 GUEST_MARK = "MACVLAN_GLOBAL_TESTS_GUEST"
-GUEST_SECONDS = 1500
+GUEST_SILENCE = Silence(400)
+"""A guest goes on for as long as tests end in it: how long all of them take depends on what else this machine does."""
+TIMES = ROOT / "build" / "suite-seconds.json"
+"""How long each suite took when it passed last."""
+TITLE_COVERED = "unit and property tests, with coverage"
+TITLE_WITHOUT = "without engines"
+TITLE_ALL = "all suites"
 NEEDED = ("8021q", "dummy")
 AT_ONCE = 3
 COVERED = ("unit", "property")
 """Folders of tests that go first, with the coverage of the package."""
 WITHOUT_ENGINES = (*COVERED, "simulation", "contract")
 """Folders of tests that need no engine; the guests come behind them."""
+GUESTS = ("oldest", "not oldest")
+"""What each guest selects of the tests: they are about as long, and each has an engine that all its tests share."""
 LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
 """The other folders, each a suite of its own. One that is not here yet goes last."""
 
@@ -48,17 +57,47 @@ def main() -> int:
     jobs: list[Callable[[], list[Done]]] = [_without_engines]
     jobs += [lambda folder=folder: [_pytest(folder, folder)] for folder in _folders()]  # type: ignore[misc]
     print(f"{len(jobs)} suites, {AT_ONCE} at once; what each printed comes when it has ended", flush=True)
+    known = read_times(TIMES)
+    titles = [TITLE_COVERED, TITLE_WITHOUT, *map(_guest_title, GUESTS * _guests_are_needed()), *_folders(), TITLE_ALL]
+    print(*expected(titles, known), sep="\n", flush=True)
     all_done: list[Done] = []
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for job in as_completed([threads.submit(job) for job in jobs]):
             for done in job.result():
                 print(f"\n=== {done.title}, {done.seconds:.0f} s ===", done.output, sep="\n", flush=True)
                 all_done.append(done)
+                if done.code == 0:
+                    known[done.title] = done.seconds
     for done in sorted(all_done, key=lambda each: each.code != 0):
         said = done.output.strip().rsplit("\n", 1)[-1].strip("= ")
         print(f"{'passed' if done.code == 0 else 'FAILED'}  {done.title}: {said}", flush=True)
-    print(f"all suites took {time.monotonic() - started:.0f} s", flush=True)
-    return max((done.code for done in all_done), key=abs)
+    code = max((done.code for done in all_done), key=abs)
+    seconds = time.monotonic() - started
+    write_times(TIMES, known if code else known | {TITLE_ALL: seconds})
+    print(f"all suites took {seconds:.0f} s", flush=True)
+    return code
+
+
+def expected(titles: Sequence[str], known: Mapping[str, float]) -> list[str]:
+    """What is said before suites begin: how long each took last time."""
+    return [
+        f"  {title}: " + (f"{known[title]:.0f} s last time" if title in known else "not known yet") for title in titles
+    ]
+
+
+def read_times(file: Path) -> dict[str, float]:
+    """Seconds of each suite that passed on this machine; nothing if that is not known or cannot be read."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(title): float(seconds) for title, seconds in found.items()} if isinstance(found, dict) else {}
+
+
+def write_times(file: Path, times: Mapping[str, float]) -> None:
+    """Keep them for the next run."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({title: round(seconds, 1) for title, seconds in times.items()}, indent=1) + "\n")
 
 
 def _folders() -> list[str]:
@@ -69,13 +108,13 @@ def _folders() -> list[str]:
 
 
 def _without_engines() -> list[Done]:
-    return [_covered(), _pytest("without engines", *WITHOUT_ENGINES[len(COVERED) :]), *_in_guests()]
+    return [_covered(), _pytest(TITLE_WITHOUT, *WITHOUT_ENGINES[len(COVERED) :]), *_in_guests()]
 
 
 def _covered() -> Done:
     """Unit and property tests; the table of coverage is printed with them."""
     command = [sys.executable, "-m", "tests.covered", "-p", "no:cacheprovider", "--durations=20"]
-    return _run("unit and property tests, with coverage", command)
+    return _run(TITLE_COVERED, command)
 
 
 def _pytest(title: str, *folders: str) -> Done:
@@ -94,19 +133,27 @@ def _run(title: str, command: list[str]) -> Done:
 
 def _in_guests() -> list[Done]:
     """Tests that want links which this kernel lacks. One guest for each engine, side by side: each has a processor."""
-    if all(kernel_has(kind) for kind in NEEDED):
+    if not _guests_are_needed():
         return []
     with ThreadPoolExecutor() as threads:
-        return list(threads.map(_in_guest, ("oldest", "not oldest")))
+        return list(threads.map(_in_guest, GUESTS))
+
+
+def _guests_are_needed() -> bool:
+    return not all(kernel_has(kind) for kind in NEEDED)
+
+
+def _guest_title(selected: str) -> str:
+    return f"in the guest kernel, with VLAN and dummy links, {selected!r}"
 
 
 def _in_guest(selected: str) -> Done:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", selected, *_suites_with_needs()]
     env = {GUEST_MARK: "1", "PYTHONPATH": str(ROOT), "CI": os.environ.get("CI", "")}
-    title = f"in the guest kernel, with VLAN and dummy links, {selected!r}"
+    title = _guest_title(selected)
     began = time.monotonic()
     try:
-        done = guest_run(command, timeout=GUEST_SECONDS, env=env, echo=False)
+        done = guest_run(command, timeout=GUEST_SILENCE, env=env, echo=False)
     except LabError as error:
         return Done(title, 1, str(error), time.monotonic() - began)
     return Done(title, done.returncode, done.output, done.seconds)

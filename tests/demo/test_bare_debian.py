@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from lab import leftovers
-from lab.paths import RUN
 from lab.bare import SYSTEMS, System, bare_system
+from lab.paths import RUN
 from lab.site import links
 
 FOLDERS = ("/run", "/run/docker", "/run/netns", "/var/lib", "/etc")

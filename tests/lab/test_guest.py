@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from lab import LabError, guest_run, leftovers, make_disk, reap_leftovers
+from lab.guest import Silence
 from lab.paths import GUESTS, PREFIX, ROOT
 
 SCRIPT = """
 import sys
 from lab import ENGINES, Host, Wire, in_guest, kernel_has
-from lab.process import SLOWNESS
+from lab.speed import SLOWNESS
 assert in_guest() and SLOWNESS > 1
 assert all(map(kernel_has, ("8021q", "dummy", "macvlan", "bond", "ipvlan")))
 lan = ("-d", "macvlan", "--subnet=10.65.0.0/24", "-o", "parent=eth1.65", "lan")
@@ -58,6 +59,13 @@ def test_a_guest_that_hangs_is_ended() -> None:
         guest_run(["sleep", "600"], timeout=4)
     (folder,) = set(GUESTS.glob(f"{PREFIX}*")) - before
     assert leftovers.processes(folder.name) == []
+
+
+def test_a_guest_that_goes_on_saying_something_is_not_ended() -> None:
+    """The limit is on silence: work takes longer than it, and is done; then nothing is said, and that ends."""
+    talks = "for i in 1 2 3 4 5 6 7 8; do printf .; sleep 1; done; echo said; exec sleep 600"
+    with pytest.raises(LabError, match=r"said nothing for 6 s(.|\n)*\.{8}said"):
+        guest_run(["sh", "-c", talks], timeout=Silence(6))
 
 
 def test_the_guest_of_a_killed_run_is_reaped() -> None:

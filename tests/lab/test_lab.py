@@ -22,7 +22,7 @@ from lab import (
     reap_leftovers,
 )
 from lab.paths import PREFIX, ROOT, RUN
-from lab.process import SLOWNESS_VARIABLE
+from lab.speed import SLOWNESS_VARIABLE
 
 OWN_NETWORK = Path("/proc/thread-self/ns/net")
 NETWORK = ("network", "create", "-d", "macvlan", "--subnet=10.65.0.0/24", "-o", "parent=eth1", "lan")

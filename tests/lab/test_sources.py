@@ -6,9 +6,9 @@ import pytest
 
 from lab import LabError
 from lab.apt import download, mirror, mirror_of_debootstrap
+from lab.bare import pip_environment
 from lab.packages import is_static, is_there
 from lab.registries import wanted
-from lab.bare import pip_environment
 from lab.sources import debian_mirror, parse_lines, parse_stanzas
 
 AT = "http://mirror.example/debian"
