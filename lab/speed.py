@@ -5,9 +5,11 @@ Here it lasts as many times longer as this machine is slower, or busier, while i
 processor that five others want takes five times as long, and nothing is wrong with it.
 """
 
+import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 SLOWNESS_VARIABLE = "MACVLAN_GLOBAL_LAB_SLOWNESS"
@@ -110,3 +112,28 @@ class Allowance:
         took = self._looked - self._begun
         busy = f" (here {took:.0f} s, as this machine is slow or busy)" if took > 1.5 * self.seconds + 1 else ""
         return f"{self.seconds:g} s{busy}"
+
+
+@contextlib.asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """`asyncio.timeout` with a limit that follows the machine's speed. For loops that keep real time.
+
+    Raises:
+        TimeoutError: the block was not done in time.
+    """
+    limit, loop = Allowance(seconds), asyncio.get_running_loop()
+    async with asyncio.timeout(None) as timeout:
+        waiting: list[asyncio.TimerHandle] = []
+
+        def look() -> None:
+            if limit.over:
+                timeout.reschedule(loop.time())
+            else:
+                waiting[:] = [loop.call_later(max(min(limit.left, 1.0), 0.01), look)]
+
+        look()
+        try:
+            yield
+        finally:
+            for handle in waiting:
+                handle.cancel()

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lab import kernel_has, reap_leftovers
+from lab.again import notes
 from testkit.virtual_time import LoopbackLoop
 from tests.property.examples import FULL
 
@@ -74,3 +75,11 @@ def _wants_guest(item: pytest.Item) -> bool:
 
 def _kernel_can(item: pytest.Item) -> bool:
     return all(kernel_has(kind) for mark in item.iter_markers("needs") for kind in mark.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what began again since an engine had not time enough: tests that pass print nothing."""
+    if notes:
+        terminalreporter.section("began again, as an operator would")
+        for line in notes:
+            terminalreporter.write_line(line)

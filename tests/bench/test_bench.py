@@ -22,12 +22,13 @@ from bench import (
 )
 from bench.rounds import Row, Spread, take_turns
 from lab.paths import ROOT
+from lab.speed import patience
 
 
 def test_every_row_comes_out() -> None:
     """A quick run of everything ends with one table that has every measurement's rows, in order."""
     command = [sys.executable, "-m", "bench", "--quick"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patience(600), check=False)
     assert done.returncode == 0, done.stderr
     # a cell may be broken over lines: what is left of it must stand in the table's first column
     cells = (line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))

@@ -5,6 +5,7 @@ from typing import Any
 
 from lab import Host
 from lab.driver import SOCKET
+from lab.speed import patience
 from lab.unixhttp import UnixConnection
 
 SPACE = "macvlan-global"
@@ -19,7 +20,7 @@ class Plugin:
 
     def call(self, method: str, **body: object) -> Any:
         """One request and its answer."""
-        connection = UnixConnection(self._path, timeout=20)
+        connection = UnixConnection(self._path, timeout=patience(20))
         connection.request("POST", f"/{method}", json.dumps(body))
         answer = json.loads(connection.getresponse().read())
         connection.close()

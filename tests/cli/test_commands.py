@@ -11,6 +11,7 @@ import pytest
 
 from lab import Host
 from lab.driver import Driver
+from lab.speed import patience
 from macvlan_global import __version__
 from tests.cli.conftest import ISOLATED, LAN, METRICS
 
@@ -282,7 +283,7 @@ def test_names_of_networks_are_completed(host: Host) -> None:
 def test_metrics_are_on_loopback(host: Host) -> None:
     """What was asked for with --metrics is served there, in Prometheus' format."""
     with host.in_network():
-        connection = http.client.HTTPConnection(METRICS, timeout=10)
+        connection = http.client.HTTPConnection(METRICS, timeout=patience(10))
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()

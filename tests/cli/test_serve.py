@@ -13,6 +13,7 @@ import pytest
 from lab import Host
 from lab.driver import Driver
 from lab.process import Completed, wait_until
+from lab.speed import patience
 from macvlan_global.cli.start import plain_flags
 from macvlan_global.config import FLAGS
 from tests.cli.plugin import Plugin
@@ -102,7 +103,7 @@ def test_systemd_hands_over_the_socket_and_is_told_when_the_driver_is_ready() ->
         command = [sys.executable, ACTIVATE, "/run/docker/plugins/macvlan-global.sock", *PROGRAM, "serve"]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
             notified.bind(str(host.run_folder / "notify"))
-            notified.settimeout(20)
+            notified.settimeout(patience(20))
             process = host.popen(command, log=host.folder / "log", env={"NOTIFY_SOCKET": "/run/notify"})
             assert notified.recv(100) == b"READY=1"
             assert Plugin(host).call("Plugin.Activate") == {"Implements": ["NetworkDriver", "IpamDriver"]}
@@ -125,7 +126,7 @@ def test_a_request_that_came_before_the_driver_is_answered(host: Host) -> None:
         wait_until(lambda: early.connect_ex(str(folder / "plugin.sock")) == 0, "socket that listens")
         early.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         (folder / "gate").write_text("go\n")
-        early.settimeout(20)
+        early.settimeout(patience(20))
         answer = b""
         while more := early.recv(65536):
             answer += more

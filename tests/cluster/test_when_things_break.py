@@ -20,13 +20,14 @@ from lab.cluster_site import at_once, networks, settle
 from lab.driver import SOCKET
 from lab.paths import BUILD
 from lab.site import Site
+from lab.speed import patience
 from lab.unixhttp import ask
 from tests.cluster.fragile import FragileCluster, calls, holders
 
 PATIENCE = 10.0
 """Seconds that an engine may wait for an answer of the driver."""
 COMMAND = 2 * PATIENCE
-"""Seconds that a command may take, with all that the engine asks for it and does itself, on a busy machine."""
+"""Seconds that a command may take, with all that the engine asks for it and does itself."""
 MAC = ("--subnet=10.91.0.0/24", "--gateway=10.91.0.254", "-o", "parent=eth1")
 
 on_consul = pytest.mark.parametrize("_running", ["consul"], indirect=True)
@@ -47,7 +48,7 @@ def cluster(_running: FragileCluster) -> Iterator[FragileCluster]:
     _running.clean()
     for site in _running.sites:
         took, call = calls(site)[0]
-        assert took < PATIENCE, f"{call} took {took} s on {site.host.name}"
+        assert took < patience(PATIENCE), f"{call} took {took} s on {site.host.name}"
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def soon() -> Iterator[None]:
     begin = time.monotonic()
     yield
     took = time.monotonic() - begin
-    assert took < COMMAND, f"it took {took:.1f} s"
+    assert took < patience(COMMAND), f"it took {took:.1f} s"
 
 
 def one_more(site: Site, *arguments: str) -> str:

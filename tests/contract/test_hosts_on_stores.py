@@ -9,6 +9,7 @@ import pytest
 
 from lab import ConsulCluster, EtcdCluster
 from lab.cluster import Cluster
+from lab.speed import Allowance
 from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
 from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.table import Tables
@@ -26,9 +27,9 @@ async def _until_seen(hosts: Heartbeat, ids: set[str], seconds: float) -> float:
 
 
 async def _until(condition: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> float:
-    began = time.monotonic()
+    began, limit = time.monotonic(), Allowance(seconds)
     while not condition():
-        assert time.monotonic() - began < seconds, f"{explain()} after {seconds} s"
+        assert not limit.over, f"{explain()} after {limit}"
         await asyncio.sleep(0.02)
     return time.monotonic() - began
 

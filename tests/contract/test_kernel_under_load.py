@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from lab import Host
+from lab.speed import Allowance
 from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import MacvlanSpec
@@ -88,9 +88,9 @@ async def test_a_list_made_while_links_come_and_go_is_complete(machine: Host) ->
         port = await kernel.link("port0")
         assert port
         listed = 0
-        until = time.monotonic() + DEADLINE
+        limit = Allowance(DEADLINE)
         with _churn(RouteSocket(), port.index):
-            while not (listed > 20 and any(marks)) and time.monotonic() < until:
+            while not (listed > 20 and any(marks)) and not limit.over:
                 try:
                     found = await kernel.links()
                 except Unavailable:

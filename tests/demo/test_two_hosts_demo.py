@@ -12,9 +12,10 @@ import pytest
 from lab.guest import kernel_has
 from lab.leftovers import processes
 from lab.paths import PREFIX, ROOT, RUN
+from lab.speed import patience
 
 SECONDS = 120
-"""What it may take on a busy machine; on an idle one it takes ten."""
+"""What it may take; on an idle machine it takes ten."""
 
 
 def start(store: str) -> "subprocess.Popen[str]":
@@ -36,7 +37,7 @@ def left_by(pid: int) -> list[str]:
 def test_the_whole_story(store: str) -> None:
     """The network of host1 is on host2's own interface, its containers meet by address and name, and all of it goes."""
     demo = start(store)
-    shown, said = demo.communicate(timeout=SECONDS)
+    shown, said = demo.communicate(timeout=patience(SECONDS))
     assert demo.returncode == 0, shown + said
     tag = ".10" if kernel_has("8021q") else ""
     assert f'-o parent="toothbrush, foo{tag}, bar{tag}" -o macvlan_mode=bridge mcv20' in shown
@@ -56,6 +57,6 @@ def test_interrupted() -> None:
     while "host2$ dockerd" not in (line := demo.stdout.readline()):
         assert line, "it ended too soon"
     os.kill(demo.pid, signal.SIGINT)
-    _, said = demo.communicate(timeout=SECONDS)
+    _, said = demo.communicate(timeout=patience(SECONDS))
     assert (demo.returncode, said) == (130, "demo: interrupted; nothing of it is left\n")
     assert left_by(demo.pid) == []

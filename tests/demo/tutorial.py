@@ -9,7 +9,6 @@ below it are what it prints. See tests/docs/console.py for what counts as equal.
 
 import re
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from lab import Host, Wire, engine, ensure_stores
 from lab.paths import ROOT
 from lab.process import alive, wait_until
+from lab.speed import Allowance
 from tests.docs.console import Command, matches, rewritten
 
 PAGE = ROOT / "docs" / "two-hosts.md"
@@ -108,8 +108,8 @@ def follow(
         if each.command.text.startswith("kill "):
             pid = int(host.run(["cat", "/run/macvlan-global.pid"]).stdout)
             wait_until(partial(_ended, pid), "end of the driver")
-        deadline = time.monotonic() + SOON
-        while each.looks and not matches(each.command.shown, printed) and time.monotonic() < deadline:
+        limit = Allowance(SOON)
+        while each.looks and not matches(each.command.shown, printed) and not limit.over:
             code, printed = say(host, each.command.text, programs)
         yield each, code, printed
 

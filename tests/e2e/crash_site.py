@@ -13,6 +13,7 @@ from lab import DockerError, Host, Wire
 from lab.driver import Driver
 from lab.process import wait_until
 from lab.site import Site, links
+from lab.speed import patience
 from macvlan_global.errors import Unavailable
 from tests.e2e.attach.legs_seen import names
 
@@ -74,7 +75,7 @@ class CrashSite(Site):
             died = not self._survived()
             if died:
                 self.driver.start()  # the engine repeats its call 1, 2, 4, 8 seconds later
-            running.result(60)
+            running.result(patience(60))
         return died
 
     def _survived(self) -> bool:

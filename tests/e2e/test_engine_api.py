@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from lab import ENGINES, Host, Wire
+from lab.speed import within
 from lab.unixhttp import ask
 from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import ContainerEvent, EngineEvent, EnginePort, EngineSubnet, NetworkEvent, NewNetwork
@@ -185,7 +186,7 @@ async def test_events(host: Host, engine: DockerEngine) -> None:
                 if event.action == "destroy" and isinstance(event, NetworkEvent) and event.name == "lan":
                     return
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with within(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(follow())
         await opened.wait()
         await asyncio.to_thread(host.docker, "network", "create", "-d", "macvlan", "-o", "parent=eth1", "other")

@@ -20,6 +20,7 @@ import pytest
 from lab.cluster_site import ClusterSite, StoreKind
 from lab.proxy import TcpProxy
 from lab.site import links
+from lab.speed import within
 from testkit.fake_engine import Subnet
 from testkit.history import Event, Violation, compare_end, judge
 from testkit.plugin_socket import Refused
@@ -57,7 +58,7 @@ async def test_no_address_has_two_holders(store: StoreKind, tmp_path: Path, tell
         loaded = time.monotonic()
         for host in hosts:
             host.begin()
-        async with asyncio.timeout(LOAD_SECONDS):
+        async with within(LOAD_SECONDS):
             await trouble.run(lambda: _operations(hosts) >= OPERATIONS)
         await asyncio.gather(*(host.rest() for host in hosts))
         seconds = time.monotonic() - loaded

@@ -14,6 +14,7 @@ from lab.cluster_site import ClusterSite
 from lab.errors import CommandError
 from lab.process import wait_until
 from lab.proxy import TcpProxy
+from lab.speed import Allowance
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.open import open_cluster_store
@@ -179,9 +180,9 @@ class Trouble:
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
     """Return once it holds; it may ask drivers or read files, so it runs in a thread."""
-    deadline = time.monotonic() + seconds
+    limit = Allowance(seconds)
     while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert not limit.over, "it did not come about in time"
         await asyncio.sleep(0.1)
 
 

@@ -1,10 +1,11 @@
 """Limits follow the speed of the machine, and what suites took is told before they begin."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from lab.speed import WORK_SECONDS, Allowance, pace, patience, read_load
+from lab.speed import WORK_SECONDS, Allowance, pace, patience, read_load, within
 from lab.suite import expected, read_times, write_times
 
 
@@ -81,3 +82,12 @@ def test_what_suites_took_is_kept(tmp_path: Path) -> None:
     assert read_times(times) == {}
     times.write_text('{"e2e"')
     assert read_times(times) == {}
+
+
+async def test_a_block_that_is_not_done_in_time_is_ended() -> None:
+    """As by `asyncio.timeout`; one that is done leaves nothing behind that would end what comes after it."""
+    async with within(60):
+        await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        async with within(0.05):
+            await asyncio.Event().wait()

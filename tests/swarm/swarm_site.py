@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Self
 
 from lab import DockerError, Host, Wire
+from lab.again import again, name_of, notes, ran_out
 from lab.leftovers import processes
 from lab.process import wait_until
 from lab.site import EngineHost
+from lab.speed import pace_now
 from plugin.__main__ import BUILD
 from plugin.description import NAME
 
@@ -33,6 +35,20 @@ class Node(EngineHost):
         self.version = version
         self.parent = parent
         self.own = own
+
+    def docker(self, *arguments: str) -> str:
+        """What docker printed. A swarm that had not attached the container in time is asked again: see `lab.again`."""
+        return again(
+            lambda: super(Node, self).docker(*arguments),
+            arguments,
+            lambda: self._clear(name_of(arguments)),
+            where=self.host.name,
+        )
+
+    def _clear(self, container: str) -> None:
+        """Take away a container that was made and did not start."""
+        if container:
+            self.host.run(["docker", "rm", "-f", container], check=False)
 
     def address(self, network: str) -> str:
         """The address that a container gets in a network when it asks for none, in CIDR form."""
@@ -125,8 +141,13 @@ class SwarmSite:
     def _swarm(self) -> None:
         own = self.manager.own
         # a node is taken for dead after three heartbeats that did not come; by default they come every five seconds
+        heartbeat = min(2 * pace_now(), 5.0)
         self.manager.docker(
-            "swarm", "init", f"--advertise-addr={own}", f"--listen-addr={own}", "--dispatcher-heartbeat=2s"
+            "swarm",
+            "init",
+            f"--advertise-addr={own}",
+            f"--listen-addr={own}",
+            f"--dispatcher-heartbeat={heartbeat:.1f}s",
         )
         for number, node in enumerate(self.nodes[1:], 2):
             self.join(node, "manager" if number <= self._managers else "worker")
@@ -137,7 +158,13 @@ class SwarmSite:
         token = self.manager.docker("swarm", "join-token", "-q", role)
         own = node.own
         joins = ("swarm", "join", f"--token={token}", f"--advertise-addr={own}", f"--listen-addr={own}")
-        node.docker(*joins, self.manager.own)
+        try:
+            node.host.docker(*joins, self.manager.own)
+        except DockerError as refused:
+            if not ran_out(joins, refused.stderr):
+                raise
+            # the engine goes on with it, and who waits for nodes that are ready waits for it
+            notes.append(f"{node.host.name}: `docker swarm join` took longer than the engine waits, and goes on")
 
     def __exit__(self, *_: object) -> None:
         """Take all of it away."""

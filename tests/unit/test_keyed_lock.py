@@ -2,6 +2,7 @@
 
 import asyncio
 
+from lab.speed import within
 from macvlan_global.keyed_lock import KeyedLock
 
 
@@ -32,6 +33,6 @@ async def test_whoever_gives_up_waiting_leaves_no_trace() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(1), turns.of("a"):
+    async with within(1), turns.of("a"):
         assert len(turns) == 1
     assert len(turns) == 0

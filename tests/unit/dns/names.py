@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import dns.message
 import dns.rcode
 
+from lab.speed import within
 from macvlan_global.dns.address import ListenAddress
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.store.records import NameRecord, PortRecord
@@ -69,7 +70,7 @@ def texts(reply: dns.message.Message) -> list[str]:
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 5) -> None:
     """Let others have their turns until the condition holds."""
-    async with asyncio.timeout(seconds):
+    async with within(seconds):
         while True:
             held = condition()
             if held if isinstance(held, bool) else await held:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from lab.speed import within
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.feed import Feed
 from macvlan_global.store.memory import MemoryStore
@@ -92,7 +93,7 @@ async def test_a_large_store_does_not_hold_up_the_loop() -> None:
         await names.create(record(number, f"web{number}"), "h1", f"e{number}")
     async with _fed(store) as (cache, _):
         turns = 0
-        async with asyncio.timeout(20):
+        async with within(20):
             while not cache.synced:
                 await asyncio.sleep(0)
                 turns += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab.speed import patience, within
 from macvlan_global.dns.publish.publisher import Publisher
 from macvlan_global.dns.publish.watch_engine import NameWatcher
 from macvlan_global.dns.resolver.cache import ResponseCache
@@ -51,7 +52,7 @@ async def running(endless: Awaitable[object]) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Return once the condition holds."""
-    async with asyncio.timeout(SECONDS):
+    async with within(SECONDS):
         while not await condition():  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(0.01)
 
@@ -75,7 +76,7 @@ def test_the_feed_lives_on(error: Exception) -> None:
             faults.arm(1)
             again.clear()
             await names.put(record(1, "web"), "h1", "e1")
-            await asyncio.wait_for(again.wait(), SECONDS)
+            await asyncio.wait_for(again.wait(), patience(SECONDS))
             await until(lambda: _true(feed.following))
             assert len(cache) == 1
 

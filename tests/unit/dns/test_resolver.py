@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from lab.speed import patience
 from macvlan_global.dns.address import ListenAddress, read_address
 from macvlan_global.dns.resolvconf.ask import ask as probe
 from macvlan_global.dns.resolver.cache import ResponseCache
@@ -33,7 +34,7 @@ async def _serving(cache: ResponseCache, address: ListenAddress = ADDRESS) -> As
 
 def _asker(address: ListenAddress = ADDRESS) -> socket.socket:
     asker = socket.socket(address.family, socket.SOCK_DGRAM)
-    asker.settimeout(5)
+    asker.settimeout(patience(5))
     asker.connect((address.ip, address.port))
     return asker
 
@@ -106,11 +107,11 @@ async def test_tcp_has_limits() -> None:
     talking, _ = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port), None
     silent = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port)
     too_many = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port)
-    assert await asyncio.wait_for(too_many[0].read(), 5) == b""
-    assert await asyncio.wait_for(silent[0].read(), 5) == b""
+    assert await asyncio.wait_for(too_many[0].read(), patience(5)) == b""
+    assert await asyncio.wait_for(silent[0].read(), patience(5)) == b""
     long = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port)
     long[1].write(b"\xff\xff")
-    assert await asyncio.wait_for(long[0].read(), 5) == b""
+    assert await asyncio.wait_for(long[0].read(), patience(5)) == b""
     for _, writer in (talking, silent, too_many, long):
         writer.close()
     await server.stop()

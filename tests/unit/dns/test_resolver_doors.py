@@ -14,6 +14,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from lab.speed import patience, within
 from macvlan_global.dns.address import ListenAddress
 from macvlan_global.dns.resolvconf.ask import ask
 from macvlan_global.dns.resolvconf.install import ResolvConf
@@ -77,7 +78,7 @@ def _descriptors() -> int:
 
 def _ask_udp(*queries: bytes) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(5)
+        client.settimeout(patience(5))
         client.connect((ADDRESS.ip, ADDRESS.port))
         for each in queries:
             client.send(each)
@@ -87,7 +88,7 @@ def _ask_udp(*queries: bytes) -> bytes:
 async def _ask_tcp(query: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(ADDRESS.ip, ADDRESS.port)
     writer.write(struct.pack("!H", len(query)) + query)
-    reply = await asyncio.wait_for(reader.read(4096), 5)
+    reply = await asyncio.wait_for(reader.read(4096), patience(5))
     writer.close()
     return reply[2:]
 
@@ -120,7 +121,7 @@ async def test_clients_that_do_not_read_cost_no_descriptors() -> None:
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, (ADDRESS.ip, ADDRESS.port))
         clients.append(client)
-    async with asyncio.timeout(20):
+    async with within(20):
         while server.queries < 8 or _descriptors() > open_before + len(clients):
             for client in clients:
                 with contextlib.suppress(OSError):

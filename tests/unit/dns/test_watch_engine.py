@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from lab.speed import within
 from macvlan_global.dns.publish.publisher import Publisher
 from macvlan_global.dns.publish.watch_engine import NameWatcher
 from macvlan_global.driver.driver import ClusterHooks
@@ -39,7 +40,7 @@ class Learning:
         Raises:
             AssertionError: not in time.
         """
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             async for _ in self.store.watch("names/"):
                 rows = await self.host.driver.tables.names.scan()
                 if {row.record.names[0] for row in rows} == set(expected):

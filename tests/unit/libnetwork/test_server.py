@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab.speed import patience
 from lab.unixhttp import UnixConnection
 from macvlan_global.libnetwork.codec import MAX_BODY
 from macvlan_global.libnetwork.handlers import Handlers
@@ -48,7 +49,7 @@ class Plugin:
         return await asyncio.to_thread(self._post, path, data, method, headers or {})
 
     def _post(self, path: str, data: bytes, method: str, headers: dict[str, str]) -> Answer:
-        connection = UnixConnection(self.path, timeout=10)
+        connection = UnixConnection(self.path, timeout=patience(10))
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()

@@ -1,7 +1,6 @@
 """Replicators of several hosts on one store, with engines in memory."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Self
 import pytest
 from msgspec import structs
 
+from lab.speed import Allowance
 from macvlan_global.engine.ports import EngineNetwork, NetworkEvent
 from macvlan_global.errors import Unavailable
 from macvlan_global.reconcile.engine_follower import learn_names
@@ -109,9 +109,9 @@ async def pair() -> AsyncIterator[Pair]:
 
 async def until(condition: Callable[[], object], what: str, seconds: float = 5.0) -> None:
     """Return once the condition holds."""
-    deadline = time.monotonic() + seconds
+    limit = Allowance(seconds)
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        assert not limit.over, f"{what}: not within {seconds} s"
         await asyncio.sleep(0.001)
 
 
@@ -356,9 +356,9 @@ async def test_a_definition_that_was_lost_is_written_again(pair: Pair) -> None:
     await settled(pair.a, pair.b)
     pair.store.restore(before)
     await settled(pair.a, pair.b)
-    deadline = time.monotonic() + 5
+    limit = Allowance(5)
     while (row := await pair.a.tables.definitions.get("lan")) is None:
-        assert time.monotonic() < deadline
+        assert not limit.over
         await asyncio.sleep(0.001)
     assert row.record.id == made
     assert pair.a.engine.has("lan")
@@ -375,9 +375,9 @@ async def test_a_definition_of_a_removed_network_goes(pair: Pair) -> None:
     await pair.a.engine.remove_network("lan")
     await until(lambda: not pair.b.engine.has("lan"), "the removal on b")
     await tables.definitions.create(row.record, "lan")
-    deadline = time.monotonic() + 5
+    limit = Allowance(5)
     while await tables.definitions.get("lan"):
-        assert time.monotonic() < deadline
+        assert not limit.over
         await asyncio.sleep(0.001)
     await settled(pair.a, pair.b)
     assert (list(pair.a.engine.names()), list(pair.b.engine.names())) == ([], [])
@@ -448,9 +448,9 @@ async def test_old_removals_are_forgotten(pair: Pair) -> None:
     await tables.removed.create(young, young.id)
     await settled(pair.a, pair.b)
     await pair.a.replicator.on_engine_up()
-    deadline = time.monotonic() + 5
+    limit = Allowance(5)
     while [row.record.id for row in await tables.removed.scan()] != ["22"]:
-        assert time.monotonic() < deadline
+        assert not limit.over
         await asyncio.sleep(0.001)
 
 

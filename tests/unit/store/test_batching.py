@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from lab.speed import within
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.remote.batching import AGAIN, GATHER, MOST, Batcher
 from macvlan_global.store.remote.members import AnswerLost
@@ -46,7 +47,7 @@ async def _let_run() -> None:
 
 
 async def _asked(requests: _Requests, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with within(5):
         while len(requests.asked) < count:  # noqa: ASYNC110 # it is a clock that makes it so
             await asyncio.sleep(GATHER / 10)
 
