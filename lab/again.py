@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from lab.errors import DockerError
+from lab.errors import CommandError
 
 T = TypeVar("T")
 TRIES = 4
@@ -42,12 +42,12 @@ def again(call: Callable[[], T], command: Sequence[str], before: Callable[[], ob
         where: the host, for the line that tells of it.
 
     Raises:
-        DockerError: it was refused, or the engine never had time enough.
+        CommandError: it was refused, or the engine never had time enough.
     """
     for number in range(2, TRIES + 1):
         try:
             return call()
-        except DockerError as refused:
+        except CommandError as refused:
             if not ran_out(command, refused.stderr):
                 raise
             last = refused.stderr.strip().rpartition("\n")[2]
@@ -55,6 +55,11 @@ def again(call: Callable[[], T], command: Sequence[str], before: Callable[[], ob
             print(notes[-1], flush=True)
             before()
     return call()
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a command line after `docker`; none if it is another command."""
+    return line.split()[1:] if line.startswith("docker ") else []
 
 
 def name_of(command: Sequence[str]) -> str:

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from lab import Host, Wire, engine, ensure_stores
+from lab.again import again, name_of, words_of
+from lab.errors import CommandError
 from lab.paths import ROOT
 from lab.process import alive, wait_until
 from lab.speed import Allowance
@@ -98,13 +100,33 @@ def say(host: Host, command: str, programs: Sequence[str] | None = None) -> tupl
     return done.returncode, done.stdout
 
 
+def _patiently(host: Host, command: str, programs: Sequence[str] | None) -> tuple[int, str]:
+    """The same; a docker command for which the engine had no time is typed again, as an operator would."""
+    words = words_of(command)
+
+    def call() -> str:
+        code, printed = say(host, command, programs)
+        if code:
+            raise CommandError(["sh", "-c", command], code, "", printed)
+        return printed
+
+    def clear() -> None:
+        if name := name_of(words):
+            host.run(["docker", "rm", "-f", name], check=False)
+
+    try:
+        return 0, again(call, words, clear, where=host.name)
+    except CommandError as failed:
+        return failed.returncode, failed.stderr
+
+
 def follow(
     hosts: Mapping[str, Host], commands: list[Typed], programs: Sequence[str] | None = None
 ) -> Iterator[tuple[Typed, int, str]]:
     """Type one command after the other, as fast as a person would; each with its exit code and what it printed."""
     for each in commands:
         host = hosts[each.host]
-        code, printed = say(host, each.command.text, programs)
+        code, printed = _patiently(host, each.command.text, programs)
         if each.command.text.startswith("kill "):
             pid = int(host.run(["cat", "/run/macvlan-global.pid"]).stdout)
             wait_until(partial(_ended, pid), "end of the driver")

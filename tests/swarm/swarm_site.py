@@ -3,13 +3,13 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 from lab import DockerError, Host, Wire
-from lab.again import again, name_of, notes, ran_out
+from lab.again import again, name_of, notes, ran_out, words_of
 from lab.leftovers import processes
 from lab.process import wait_until
 from lab.site import EngineHost
@@ -38,12 +38,14 @@ class Node(EngineHost):
 
     def docker(self, *arguments: str) -> str:
         """What docker printed. A swarm that had not attached the container in time is asked again: see `lab.again`."""
-        return again(
-            lambda: super(Node, self).docker(*arguments),
-            arguments,
-            lambda: self._clear(name_of(arguments)),
-            where=self.host.name,
-        )
+        return self._again(lambda: super(Node, self).docker(*arguments), arguments)
+
+    def shell(self, line: str) -> str:
+        """The same for a command line."""
+        return self._again(lambda: super(Node, self).shell(line), words_of(line))
+
+    def _again(self, call: Callable[[], str], words: Sequence[str]) -> str:
+        return again(call, words, lambda: self._clear(name_of(words)), where=self.host.name)
 
     def _clear(self, container: str) -> None:
         """Take away a container that was made and did not start."""
