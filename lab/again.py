@@ -1,8 +1,8 @@
 """What an engine's own limit ended is typed again, as an operator would, and told.
 
-An engine waits so many seconds by the clock for a swarm to attach a container (20), for a node to join (20) and for a
-plugin's socket (9), on a machine of any speed. That it had not enough time is no refusal. It is told at the end of the
-tests how often that was.
+An engine waits so many seconds by the clock for a swarm to attach a container (20), for a node to join (20), for a
+plugin's socket (9) and for its containerd (15), on a machine of any speed. That it had not enough time is no refusal.
+It is told at the end of the tests how often that was.
 """
 
 import re

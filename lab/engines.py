@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.again import TRIES, notes
 from lab.errors import LabError
 from lab.packages import Engine
 from lab.process import alive, ended_within, tail, wait_until
@@ -23,6 +24,8 @@ Spawn = Callable[[Sequence[str], Path], "subprocess.Popen[bytes]"]
 READY_SECONDS = 90.0
 # A stop takes containers down too: those that ignore SIGTERM take ten seconds.
 STOP_SECONDS = 30.0
+# An engine waits 15 seconds by the clock for its containerd, and ends; a service manager would start it again.
+_NO_TIME = "timeout waiting for containerd to start"
 
 
 def answers(path: Path) -> bool:
@@ -102,15 +105,20 @@ class Daemon:
             raise LabError("the engine runs already")
         (self._folder / "daemon.json").write_text(json.dumps(config, indent=1))
         command = ["dockerd", "--config-file=/run/daemon.json", "--pidfile=/run/docker.pid"]
-        self._process = self._spawn(command, self.log)
-        wait_until(
-            lambda: not self.running or answers(self.socket),
-            f"answer from engine {self.engine.version}",
-            seconds=READY_SECONDS,
-            explain=self._log_end,
-        )
-        if not self.running:
-            raise LabError(f"engine {self.engine.version} ended at once {self._log_end()}")
+        for number in range(1, TRIES + 1):
+            self._process = self._spawn(command, self.log)
+            wait_until(
+                lambda: not self.running or answers(self.socket),
+                f"answer from engine {self.engine.version}",
+                seconds=READY_SECONDS,
+                explain=self._log_end,
+            )
+            if self.running:
+                return
+            if number == TRIES or _NO_TIME not in tail(self.log, 1):
+                raise LabError(f"engine {self.engine.version} ended at once {self._log_end()}")
+            notes.append(f"{self.log}: the engine began again, try {number + 1} of {TRIES}: {_NO_TIME}")
+            self._bury_containerd()
 
     def stop(self) -> None:
         """Ask the engine to end (SIGTERM) and wait until it has; nothing if it does not run."""
