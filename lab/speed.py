@@ -18,12 +18,12 @@ SLOWNESS = float(os.environ.get(SLOWNESS_VARIABLE, "1"))
 WORK_SECONDS = 0.004
 """What `_work` takes on the machine that limits were written on."""
 _LOOK_SECONDS = 1.0
-_MOST = 20.0
+_MOST = 10.0
 """Who waits longer than this many times does not wait for a processor."""
 
 
 def pace(*, load: float, runnable: int, processors: int, work: float) -> float:
-    """How many times longer things take than where limits were written; 1 to 20.
+    """How many times longer things take than where limits were written; 1 to 10.
 
     Args:
         load: processes that wanted a processor or a disk in the last minute, on average (proc_loadavg(5)).

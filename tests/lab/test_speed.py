@@ -30,7 +30,7 @@ class Machine:
         (8.0, 2, 1.0, 4.0),
         (0.5, 6, 1.0, 3.0),
         (4.0, 4, 5.0, 5.0),
-        (900.0, 3, 1.0, 20.0),
+        (900.0, 3, 1.0, 10.0),
     ],
 )
 def test_pace_of_a_machine_with_two_processors(load: float, runnable: int, work: float, times: float) -> None:
