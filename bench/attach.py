@@ -21,8 +21,8 @@ from bench.inside import call
 from bench.plugin import Attached, Plugin
 from bench.rounds import Figures, Row, Samples, take_turns
 from lab import Host, Wire
-from lab.driver import Driver
 from lab.apt import download
+from lab.driver import Driver
 from lab.paths import BUILD, locked, scratch_folder
 from lab.process import run
 

@@ -10,8 +10,8 @@ import stat
 import sys
 from pathlib import Path
 
-from lab.errors import LabError
 from lab.apt import download
+from lab.errors import LabError
 from lab.paths import scratch_folder
 from lab.process import Completed, run
 from plugin.description import INTERPRETER, PACKAGES, STATE
