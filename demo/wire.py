@@ -11,7 +11,7 @@ from lab.packages import ensure_system_packages
 PARENT = "mg-demo0"
 NAMESPACE = "macvlan-global-demo"
 PACKAGE = "iproute2"
-"""What brings the command `ip`, which a minimal machine has not."""
+"""Package of the command `ip`, which a minimal machine has not."""
 SUBNETS = tuple(map(IPv4Network, ("192.168.1.0/24", "192.168.201.0/24", "172.31.201.0/24", "10.231.201.0/24")))
 """The seed's subnet, and others for machines where that one is in use."""
 

@@ -1,4 +1,4 @@
-"""What an engine's own limit ended is typed again, as an operator would, and told.
+"""Commands that an engine's own limit ended are typed again, as an operator would, and told.
 
 An engine waits so many seconds by the clock for a swarm to attach a container (20), for a node to join (20), for a
 plugin's socket (9) and for its containerd (15), on a machine of any speed. That it had not enough time is no refusal.
@@ -17,7 +17,7 @@ _OUT_OF_TIME = re.compile(r"context deadline exceeded|DeadlineExceeded|Timeout w
 _NO_SOCKET_YET = re.compile(r"dial unix \S+\.sock: connect: (?:no such file or directory|connection refused)")
 
 notes: list[str] = []
-"""What began again in this process, a line for each time."""
+"""Commands that began again in this process, a line for each time."""
 
 
 def ran_out(command: Sequence[str], said: str) -> bool:
@@ -33,7 +33,7 @@ def ran_out(command: Sequence[str], said: str) -> bool:
 
 
 def again(call: Callable[[], T], command: Sequence[str], before: Callable[[], object], *, where: str) -> T:
-    """What a docker command printed, in the end: it is called up to four times, as long as the engine had no time.
+    """Output of a docker command in the end: it is called up to four times, as long as the engine had no time.
 
     Args:
         call: runs it.

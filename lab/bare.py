@@ -22,14 +22,14 @@ from lab.process import Completed, first_process, run, tail, wait_until
 from lab.registries import registries
 
 REPOSITORY = "/root/macvlan-global"
-"""Where a system has its copy of this repository."""
+"""Folder of a system's copy of this repository."""
 USERS_PATH = "/usr/local/bin:/usr/bin:/bin"
 """The PATH that `su` without a dash leaves to root."""
 SYSTEMS = BUILD / "systems"
-"""Where the files of releases are kept."""
+"""Folder of the files of releases."""
 _FETCHED = BUILD / "fetched"
 _OUTSIDE = "/run/outside"
-"""Where a system sees the files of this machine that pip's settings name."""
+"""Folder in which a system sees the files of this machine that pip's settings name."""
 _DEBOOTSTRAP = Path("/usr/sbin/debootstrap")
 _SCRIPTS = Path("/usr/share/debootstrap/scripts")
 # Settings without which the machine's own mirror would not do, and which say nothing about the machine.
@@ -189,7 +189,7 @@ def _pip_settings() -> str:
 
 
 def pip_environment(listed: str) -> tuple[dict[str, str], list[str]]:
-    """What `pip config list` prints, as variables for pip on a system; and the files of this machine that they name.
+    """Settings of `pip config list`, as variables for pip on a system; and the files of this machine that they name.
 
     The files are to be at the same path below `_OUTSIDE` there. Of a folder that is an index the one above it is
     named: packages lie beside an index as a rule.

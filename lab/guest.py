@@ -215,7 +215,7 @@ def _collect(kernel: "subprocess.Popen[bytes]", watch: _Watch, *, echo: bool) ->
 
 
 def _lines(kernel: "subprocess.Popen[bytes]", watch: _Watch) -> Iterator[bytes]:
-    """What comes out of the kernel, line by line; each piece of a line counts as a word."""
+    """Output of the kernel, line by line; each piece of a line counts as a sign that it goes on."""
     rest = b""
     with kernel.stdout or contextlib.nullcontext(io.BytesIO()) as stream:
         while piece := os.read(stream.fileno(), 65536):

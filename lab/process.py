@@ -55,7 +55,7 @@ def run(
 def _hear(
     process: "subprocess.Popen[str]", command: Sequence[str], stdin: str, limit: Allowance | None
 ) -> tuple[str, str]:
-    """What a process says to its end."""
+    """Output of a process to its end."""
     given: str | None = stdin
     while True:
         try:

@@ -27,7 +27,7 @@ class Source:
     suites: tuple[str, ...]
     components: tuple[str, ...]
     keys: str = ""
-    """What Signed-By says: a file, fingerprints or a whole key; empty if apt's own keys are meant."""
+    """Value of Signed-By: a file, fingerprints or a whole key; empty if apt's own keys are meant."""
 
     @property
     def is_debian(self) -> bool:

@@ -1,4 +1,4 @@
-"""How fast this machine is just now, and limits that follow it.
+"""Speed of this machine just now, and limits that follow it.
 
 A limit says how long something may take on the machine that limits were written on: two cores, nothing else to do.
 Here it lasts as many times longer as this machine is slower, or busier, while it runs: what somebody waits for on a
@@ -14,16 +14,16 @@ from pathlib import Path
 
 SLOWNESS_VARIABLE = "MACVLAN_GLOBAL_LAB_SLOWNESS"
 SLOWNESS = float(os.environ.get(SLOWNESS_VARIABLE, "1"))
-"""How many times slower all things are here, whatever else is going on. The guest kernel sets it."""
+"""Factor by which all things are slower here, whatever else is going on. The guest kernel sets it."""
 WORK_SECONDS = 0.004
-"""What `_work` takes on the machine that limits were written on."""
+"""Seconds that `_work` takes on the machine that limits were written on."""
 _LOOK_SECONDS = 1.0
 _MOST = 10.0
-"""Who waits longer than this many times does not wait for a processor."""
+"""Largest factor: longer than that, nobody waits for a processor."""
 
 
 def pace(*, load: float, runnable: int, processors: int, work: float) -> float:
-    """How many times longer things take than where limits were written; 1 to 10.
+    """Factor by which things take longer than where limits were written; 1 to 10.
 
     Args:
         load: processes that wanted a processor or a disk in the last minute, on average (proc_loadavg(5)).
@@ -49,7 +49,7 @@ def _work() -> float:
 
 
 class _Machine:
-    """What was seen last; looked at anew when that is older than a second."""
+    """The factor that was seen last; measured anew when that is older than a second."""
 
     def __init__(self) -> None:
         self._seen = float("-inf")
@@ -104,7 +104,7 @@ class Allowance:
 
     @property
     def left(self) -> float:
-        """What was left at the last look, in seconds of an idle machine: never longer than it will really last."""
+        """Rest at the last look, in seconds of an idle machine: never longer than it will really last."""
         return max(self._left, 0.0)
 
     def __str__(self) -> str:

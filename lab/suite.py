@@ -23,7 +23,7 @@ GUEST_MARK = "MACVLAN_GLOBAL_TESTS_GUEST"
 GUEST_SILENCE = Silence(400)
 """A guest goes on for as long as tests end in it: how long all of them take depends on what else this machine does."""
 TIMES = ROOT / "build" / "suite-seconds.json"
-"""How long each suite took when it passed last."""
+"""File with the seconds that each suite took when it passed last."""
 TITLE_COVERED = "unit and property tests, with coverage"
 TITLE_WITHOUT = "without engines"
 TITLE_ALL = "all suites"
@@ -34,7 +34,7 @@ COVERED = ("unit", "property")
 WITHOUT_ENGINES = (*COVERED, "simulation", "contract")
 """Folders of tests that need no engine; the guests come behind them."""
 GUESTS = ("oldest", "not oldest")
-"""What each guest selects of the tests: they are about as long, and each has an engine that all its tests share."""
+"""Selections of the tests for each guest: they are about as long, and each has an engine that all its tests share."""
 LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
 """The other folders, each a suite of its own. One that is not here yet goes last."""
 
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def expected(titles: Sequence[str], known: Mapping[str, float]) -> list[str]:
-    """What is said before suites begin: how long each took last time."""
+    """Announcement before suites begin: how long each took last time."""
     return [
         f"  {title}: " + (f"{known[title]:.0f} s last time" if title in known else "not known yet") for title in titles
     ]
