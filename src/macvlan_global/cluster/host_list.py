@@ -12,7 +12,8 @@ from macvlan_global.store.table import Tables
 class HostLine:
     """A host. `addresses` are those that its containers hold, and those reserved for them; `live` if its key is there.
 
-    Of a host whose row is gone while addresses of it are left, only the id is known, and `seen` is 0.
+    Of a host without a row (it was lost, or the host died before it entered the cluster) of which addresses, or subnets
+    that no network has, are left, only the id is known, and `seen` is 0.
     """
 
     record: HostRecord
@@ -33,7 +34,8 @@ async def read_host_list(tables: Tables) -> list[HostLine]:
     names = {row.record.id: row.record.name for row in await tables.alive.scan()}
     # what a newer version wrote cannot be read, but it lives
     live = {*names, *(key.removeprefix(tables.alive.prefix) for key in await tables.alive.unreadable())}
-    for host in {*held, *live} - set(known):
+    asked_for = {row.record.host for row in await tables.pools.scan() if not row.record.network}
+    for host in {*held, *live, *asked_for} - set(known):
         known[host] = HostRecord(id=host, name=names.get(host, host[:12]), seen=0)
     lines = [HostLine(record, host in live, held[host]) for host, record in known.items()]
     return sorted(lines, key=lambda line: (line.record.name, line.record.id))

@@ -344,7 +344,7 @@ async def test_a_living_host_is_not_removed(site: Site) -> None:
 
 
 async def test_the_list_knows_hosts_by_what_they_left(site: Site) -> None:
-    """Living ones, dead ones, and one of which only addresses are left; one of a newer version lives."""
+    """Living ones, dead ones, and those of which only addresses or an unused subnet are left; a newer one lives."""
     await site.hold("10.8.0.2")
     await site.hold("10.8.0.1", "", kind="gateway")
     await site.hold("10.8.0.7", "e7", host=THIRD)
@@ -354,3 +354,6 @@ async def test_the_list_knows_hosts_by_what_they_left(site: Site) -> None:
     found = [(line.record.name, line.live, line.addresses) for line in await site.reclaimer.host_list()]
     assert found == [("anna", True, 0), ("bert", False, 1), (THIRD[:12], False, 1), ("dora", True, 0)]
     assert (await site.reclaimer.remove(THIRD)).forgotten
+    asked = PoolRecord(space=SPACE, subnet="10.9.0.0/24", host=THIRD, at=0)
+    await site.tables.pools.put(asked, SPACE, asked.subnet)
+    assert (await site.reclaimer.remove(THIRD)).outcome.pools == 1
