@@ -15,10 +15,10 @@ help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 unit: .venv ## unit and property tests, in seconds and without root; ROOM=ipam for those of one room
-	@$(PY) -m pytest -q -n 2 --hypothesis-profile=brief $(UNIT_TESTS)
+	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m pytest -q -n 2 $(UNIT_TESTS)
 
 coverage: .venv ## the same with line and branch coverage; an error below 85 %, or with a file at 0 %
-	@$(PY) -m tests.covered -n 2 --hypothesis-profile=brief
+	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m tests.covered -n 2
 
 run: .venv ## a real engine, the driver and the first example, on a wire of its own
 	@$(PY) -m demo run

@@ -1,7 +1,5 @@
 """rtnetlink played by a test: answers of its own choice, as bytes through a pair of sockets."""
 
-import errno
-import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -183,8 +181,3 @@ class PlayedNetlink:
         """Close every socket that was made."""
         for each in self.sockets:
             each.close()
-
-
-def every_oserror() -> list[OSError]:
-    """An OSError for each errno of this system, and one with none."""
-    return [*(OSError(number, os.strerror(number)) for number in sorted(errno.errorcode)), OSError(), TimeoutError()]

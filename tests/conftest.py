@@ -1,8 +1,7 @@
 """Shared by all suites: number of examples of hypothesis, leftovers of the lab, and tests for the guest kernel.
 
 Hypothesis is bounded, without a deadline, and draws the same examples every time in CI. `make test` draws the full
-number. `make unit` is run after every change and draws a twentieth, by `--hypothesis-profile=brief`, which pytest loads
-after this file.
+number. `make unit` is run after every change and draws a twentieth: it sets `MACVLAN_GLOBAL_TESTS_BRIEF`.
 
 Tests marked `virtual_time` run on an event loop where waiting takes no time.
 
@@ -19,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from lab import kernel_has, reap_leftovers
 from lab.again import notes
+from testkit.foreign_errors import BRIEF
 from testkit.virtual_time import LoopbackLoop
 from tests.property.examples import FULL
 
@@ -31,7 +31,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("brief", settings.get_profile("bounded"), max_examples=FULL // 20)
-settings.load_profile("bounded")
+settings.load_profile("brief" if BRIEF else "bounded")
 
 NO_LAB = ("unit", "property", "simulation")
 """Folders whose tests make nothing on the host: neither root nor the lab is needed."""

@@ -10,7 +10,8 @@ import pytest
 from macvlan_global.errors import Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, Kernel, MacvlanSpec
-from testkit.played_netlink import PlayedNetlink, every_oserror
+from testkit.foreign_errors import os_errors
+from testkit.played_netlink import PlayedNetlink
 
 BOX = "/netns/box"
 MAC = "02:00:00:00:00:aa"
@@ -40,7 +41,8 @@ CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
 IN_A_NAMESPACE = ("add_in_sandbox", "delete_in_sandbox", "find_in_sandbox", "flush_addresses", "restore")
 
 FOREIGN: tuple[Exception, ...] = (
-    *every_oserror(),
+    *os_errors(),
+    TimeoutError(),
     struct.error("unpack_from requires a buffer of at least 16 bytes"),
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
