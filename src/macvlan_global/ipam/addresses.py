@@ -16,7 +16,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from macvlan_global.errors import Exhausted
+from macvlan_global.errors import Exhausted, Unavailable
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder, Identity
@@ -158,7 +158,7 @@ class Addresses:
         known = self._cache.recent.take(space, bare, self._now())
         if known and known.record.kind == "reserved" and await self.drop(known):
             return
-        row = await self._table.get(space, bare)
+        row = await self._read_own(space, bare)
         if row and row.record.kind == "reserved" and row.record.host == self._identity.host:
             await self.drop(row)
         elif row:
@@ -210,13 +210,13 @@ class Addresses:
         known = self._cache.recent.take(space, bare, self._now())
         if known and holder.holds(known.record) and await self._let_go(known, release_follows=release_follows):
             return
-        row = await self._table.get(space, bare)
+        row = await self._read_own(space, bare)
         if row and holder.holds(row.record):
             await self._let_go(row, release_follows=release_follows)
 
     async def settle(self, release: PendingRecord) -> None:
         """Carry out a release that was kept while the store was away, if the address is still that holder's."""
-        row = await self._table.get(release.space, release.address)
+        row = await self._read_own(release.space, release.address)
         if row is None or row.record.host != self._identity.host:
             return
         if release.endpoint:
@@ -228,7 +228,7 @@ class Addresses:
 
     async def give_back(self, record: AddressRecord) -> bool:
         """Delete exactly this record; False if it changed meanwhile."""
-        row = await self._table.get(record.space, record.address)
+        row = await self._read_own(record.space, record.address)
         return row is not None and row.record == record and await self.drop(row)
 
     async def drop_network(self, network: str, *, if_empty: bool = False) -> bool:
@@ -251,12 +251,24 @@ class Addresses:
 
     async def drop(self, row: Row[AddressRecord]) -> bool:
         """Delete a row if it is still current; whether it was."""
-        if not await self._table.delete(row):
+        try:
+            deleted = await self._table.delete(row)
+        except Unavailable:  # it may be done, and nobody of this host wants the address any more
+            self._cache.disown(row.record.space, row.record.address)
+            raise
+        if not deleted:
             return False
         self._cache.dropped(row.record, self._now())
         return True
 
     # ---------------------------------------------------------------- inside
+
+    async def _read_own(self, space: str, address: str) -> Row[AddressRecord] | None:
+        """The row of an address that this host is about to let go of. If it is not this host's, it is so already."""
+        row = await self._table.get(space, address)
+        if row is None or row.record.host != self._identity.host:
+            self._cache.disown(space, address)
+        return row
 
     async def _create(self, record: AddressRecord) -> Row[AddressRecord] | None:
         row = await self._table.create(record, record.space, record.address)

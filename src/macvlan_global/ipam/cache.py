@@ -154,6 +154,13 @@ class PoolCache:
         self._own.get((record.space, record.subnet), {}).pop(number(record), None)
         self.occupancy(record).free(number(record), now)
 
+    def disown(self, space: str, address: str) -> None:
+        """Take into account that this host has let go of an address, whatever the store says of it now."""
+        wanted = ip_address(address)
+        for (each_space, subnet), own in self._own.items():
+            if each_space == space and (":" in subnet) == (wanted.version == 6):
+                own.pop(int(wanted), None)
+
     def get(self, pool: str) -> ParsedPool | None:
         """The pool with this id, if it is known here."""
         return self._pools.get(pool)

@@ -6,15 +6,17 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 
-from macvlan_global.errors import Exhausted, Invalid
+from macvlan_global.errors import Exhausted, Invalid, Unavailable
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps, PoolTaken
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import PendingRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
+from testkit.faults import Faults, FaultyStore
 
 SPACE, SUBNET = "macvlan-global", ip_network("192.168.1.0/29")
 NINE = ip_address("192.168.1.3")
@@ -172,3 +174,44 @@ async def test_a_range_outside_its_subnet_is_no_pool(book: Book) -> None:
     with pytest.raises(Invalid, match="--ip-range"):
         await book.pools.reserve(SPACE, SUBNET, ip_network("10.0.0.0/30"))
     assert await book.pools.all() == []
+
+
+@pytest.mark.parametrize("way", ["unclaim", "release", "settle", "give back"])
+async def test_what_this_host_lets_go_of_is_free_though_the_store_forgot_it(book: Book, way: str) -> None:
+    """The store plays an older copy: an address that is not in it is not kept for ever."""
+    pool, holder = await book.pool(), Holder("endpoint", "n1", "e1")
+    held = await book.addresses.reserve_next(pool)
+    await book.addresses.claim(pool.record, held.address, holder)
+    row = await book.tables.addresses.get(pool.record.space, str(held.address))
+    assert row
+    for entry in await book.store.scan("addresses/"):
+        assert await book.store.delete(entry)
+    book.clock.advance(61)
+    if way == "unclaim":
+        await book.addresses.unclaim(pool.record.space, held.address, holder)
+    elif way == "release":
+        await book.addresses.release(pool.record.space, held.address)
+    elif way == "settle":
+        late = PendingRecord(kind="release", space=pool.record.space, address=str(held.address), endpoint="e1", at=0)
+        await book.addresses.settle(late)
+    else:
+        assert not await book.addresses.give_back(row.record)
+    given = {(await book.addresses.reserve_next(pool)).address for _ in range(6)}
+    assert held.address in given
+
+
+async def test_a_deletion_whose_answer_is_lost_keeps_no_address(book: Book) -> None:
+    """The row may be gone, and then nothing would ever tell that the address is free."""
+    pool = await book.pool()
+    held = await book.addresses.reserve_next(pool)
+    faults = Faults()
+    tables = Tables(FaultyStore(book.store, faults), book.store)
+    addresses = Addresses(tables, book.cache, Identity("a", "run"), shared=True, now=book.clock)
+    await addresses.claim(pool.record, held.address, Holder("endpoint", "n1", "e1"))
+    row = await tables.addresses.get(pool.record.space, str(held.address))
+    assert row
+    faults.arm(1, after=True)
+    with pytest.raises(Unavailable):
+        await addresses.drop(row)
+    book.clock.advance(61)
+    assert held.address in {(await addresses.reserve_next(pool)).address for _ in range(6)}
