@@ -81,7 +81,7 @@ def test_a_network_that_is_removed_leaves_nothing_on_the_nodes(swarm: SwarmSite)
 
 
 def test_links_that_are_made_inside_containers(swarm: SwarmSite) -> None:
-    """With names of their own where the engine has the namespace in time, and the plain way where it has not."""
+    """With names of their own where the engine has the namespace in time, and in mode plain where it has not."""
     manager, worker = swarm.nodes
     swarm.create("lan", "10.65.0.0/24", "-oifname=wan")
     manager.start("lan", "c1")
@@ -89,4 +89,4 @@ def test_links_that_are_made_inside_containers(swarm: SwarmSite) -> None:
     named = worker.version != OLDEST
     assert worker.reaches("c2", "c1")
     assert "default via 10.65.0.1 dev " + ("wan0" if named else "eth0") in worker.inside("c2", "ip", "route")
-    assert ("plain way" in command(worker, "status")) == (not named)
+    assert ("attached in mode plain" in command(worker, "status")) == (not named)
