@@ -1,6 +1,6 @@
 """`make test`: every suite; what the running kernel lacks the links for, in the guest kernel.
 
-Suites with engines mostly wait for these, so three run side by side, the longest first; what a suite printed comes when
+Suites with engines mostly wait for these, so a few run side by side, the longest first; what a suite printed comes when
 it has ended. What the kernel lacks is not skipped: those tests are left out of the suites and run in the guests, and
 the counts of all are printed.
 """
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lab.errors import LabError
@@ -28,13 +29,13 @@ TITLE_COVERED = "unit and property tests, with coverage"
 TITLE_WITHOUT = "without engines"
 TITLE_ALL = "all suites"
 NEEDED = ("8021q", "dummy")
-AT_ONCE = 3
+AT_ONCE = 4
 COVERED = ("unit", "property")
-"""Folders of tests that go first, with the coverage of the package."""
+"""Folders of tests that run with the coverage of the package."""
 WITHOUT_ENGINES = (*COVERED, "simulation", "contract")
-"""Folders of tests that need no engine; the guests come behind them."""
+"""Folders of tests that need no engine: they want a processor to themselves, and fill the end of the run."""
 GUESTS = ("oldest", "not oldest")
-"""Selections of the tests for each guest: they are about as long, and each has an engine that all its tests share."""
+"""Selections of the tests for each guest, whose tests share an engine. They go first: no suite is longer."""
 LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
 """The other folders, each a suite of its own. One that is not here yet goes last."""
 
@@ -54,20 +55,21 @@ def main() -> int:
     if sys.argv[1:]:
         return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, check=False).returncode
     started = time.monotonic()
-    jobs: list[Callable[[], list[Done]]] = [_without_engines]
-    jobs += [lambda folder=folder: [_pytest(folder, folder)] for folder in _folders()]  # type: ignore[misc]
+    jobs: list[Callable[[], Done]] = [partial(_in_guest, each) for each in GUESTS * _guests_are_needed()]
+    jobs += [partial(_pytest, folder, folder) for folder in _folders()]
+    jobs += [partial(_pytest, TITLE_WITHOUT, *WITHOUT_ENGINES[len(COVERED) :]), _covered]
     print(f"{len(jobs)} suites, {AT_ONCE} at once; what each printed comes when it has ended", flush=True)
     known = read_times(TIMES)
-    titles = [TITLE_COVERED, TITLE_WITHOUT, *map(_guest_title, GUESTS * _guests_are_needed()), *_folders(), TITLE_ALL]
+    titles = [*map(_guest_title, GUESTS * _guests_are_needed()), *_folders(), TITLE_WITHOUT, TITLE_COVERED, TITLE_ALL]
     print(*expected(titles, known), sep="\n", flush=True)
     all_done: list[Done] = []
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for job in as_completed([threads.submit(job) for job in jobs]):
-            for done in job.result():
-                print(f"\n=== {done.title}, {done.seconds:.0f} s ===", done.output, sep="\n", flush=True)
-                all_done.append(done)
-                if done.code == 0:
-                    known[done.title] = done.seconds
+            done = job.result()
+            print(f"\n=== {done.title}, {done.seconds:.0f} s ===", done.output, sep="\n", flush=True)
+            all_done.append(done)
+            if done.code == 0:
+                known[done.title] = done.seconds
     for done in sorted(all_done, key=lambda each: each.code != 0):
         said = done.output.strip().rsplit("\n", 1)[-1].strip("= ")
         print(f"{'passed' if done.code == 0 else 'FAILED'}  {done.title}: {said}", flush=True)
@@ -107,10 +109,6 @@ def _folders() -> list[str]:
     return sorted(others, key=lambda each: (LONGEST.index(each) if each in LONGEST else len(LONGEST), each))
 
 
-def _without_engines() -> list[Done]:
-    return [_covered(), _pytest(TITLE_WITHOUT, *WITHOUT_ENGINES[len(COVERED) :]), *_in_guests()]
-
-
 def _covered() -> Done:
     """Unit and property tests; the table of coverage is printed with them."""
     command = [sys.executable, "-m", "tests.covered", "-p", "no:cacheprovider", "--durations=20"]
@@ -129,14 +127,6 @@ def _run(title: str, command: list[str]) -> Done:
     began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return Done(title, done.returncode, done.stdout, time.monotonic() - began)
-
-
-def _in_guests() -> list[Done]:
-    """Tests that want links which this kernel lacks. One guest for each engine, side by side: each has a processor."""
-    if not _guests_are_needed():
-        return []
-    with ThreadPoolExecutor() as threads:
-        return list(threads.map(_in_guest, GUESTS))
 
 
 def _guests_are_needed() -> bool:

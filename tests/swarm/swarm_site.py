@@ -187,6 +187,17 @@ class SwarmSite:
             lambda: self.ready() == number, f"{number} nodes that are ready", seconds=AFTER_AN_ENGINE_DIED, every=0.2
         )
 
+    def wait_for_plugin(self) -> None:
+        """Return once the swarm knows the plugin on every node: a node tells of its plugins now and then."""
+
+        def known() -> bool:
+            ids = self.manager.docker("node", "ls", "-q").split()
+            nodes = json.loads(self.manager.docker("node", "inspect", *ids))
+            found = [each["Description"].get("Engine", {}).get("Plugins") or [] for each in nodes]
+            return all(any(plugin["Name"] == NAME for plugin in plugins) for plugins in found)
+
+        wait_until(known, f"plugin {NAME} on every node", seconds=AFTER_AN_ENGINE_DIED, every=0.2)
+
     def create(self, name: str, subnet: str, *arguments: str, parent: str = ",".join(PARENTS)) -> None:
         """Create a network as the documents say; `parent` "" for no such option."""
         option = (f"-oparent={parent}",) if parent else ()

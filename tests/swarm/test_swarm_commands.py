@@ -66,6 +66,7 @@ def test_a_manager_hears_what_is_wrong_in_the_swarm(swarm: SwarmSite) -> None:
     swarm.create("six", "10.66.0.0/24", "--ipv6", "--subnet=fd66::/64")
     quick = ("--detach", "--no-resolve-image")
     manager.docker("service", "create", *quick, "--init", "--network=lan", "--name=web", "alpine", "sleep", "600")
+    swarm.wait_for_plugin()
     told = _told(manager)
     assert len(told) == 2
     (six,) = [do for seen, do in told.items() if "network six" in seen and "with --ipv6" in seen]
