@@ -10,6 +10,7 @@ from typing import Self
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
+from testkit.brief import BRIEF
 
 Check = Callable[[ClusterStore, ClusterStore], Awaitable[None]]
 
@@ -21,6 +22,9 @@ LEASE = 10.0
 
 LAPSE = 2.0
 """One that the stores of the lab are set up to allow. The slowest ends it within twice that."""
+
+LARGE = 100 if BRIEF else 600
+"""Keys below a large prefix."""
 
 
 class Mirror:
@@ -353,9 +357,9 @@ async def a_watch_can_be_left_and_begun_again(one: ClusterStore, two: ClusterSto
 async def a_large_prefix_is_watched_and_read_whole(one: ClusterStore, two: ClusterStore) -> None:
     """More than fits into one answer or one piece of it."""
     value = b"v" * 2000
-    await asyncio.gather(*(_create(one, f"a/{number:04}", value) for number in range(600)))
+    await asyncio.gather(*(_create(one, f"a/{number:04}", value) for number in range(LARGE)))
     async with Mirror(two, "a/") as mirror:
-        assert len(mirror.known) == 600
+        assert len(mirror.known) == LARGE
         entries = await two.scan("a/")
         assert await asyncio.gather(*(one.replace(entry, value + b"2") for entry in entries))
         await mirror.until(lambda: set(mirror.known.values()) == {value + b"2"})

@@ -18,14 +18,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-BRIEF = os.environ.get("MACVLAN_GLOBAL_TESTS_BRIEF") == "1"
-"""`make unit`, which is run after every change, walks some errors of each kind. `make test` walks all of them."""
+from testkit.brief import BRIEF, STRIDE
 
 SOME_NUMBERS = (errno.EPERM, errno.EINTR, errno.EMFILE, errno.ENODEV, errno.ENOBUFS, errno.ENETDOWN)
 
 NOT_UTF8 = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
-GARBAGE = (
+_ALL_GARBAGE = (
     b"",
     b"\xff",
     b"<html>Bad gateway</html>",
@@ -39,8 +38,10 @@ GARBAGE = (
     b'[{"Key": "\xff"}]',
     b'{"header": null}',
     b'{"result": {"events": [{"kv": {"key": 7}}]}}',
-    *((b"[" * 100_000, b"1" * 5000) if not BRIEF else ()),
+    b"[" * 100_000,
+    b"1" * 5000,
 )
+GARBAGE = _ALL_GARBAGE[:-2:STRIDE] if BRIEF else _ALL_GARBAGE
 """Bodies that no store and no engine sends: each is taken apart by somebody."""
 
 

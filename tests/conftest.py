@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from lab import kernel_has, reap_leftovers
 from lab.again import notes
-from testkit.foreign_errors import BRIEF
+from testkit.brief import BRIEF
 from testkit.virtual_time import LoopbackLoop
 from tests.property.examples import FULL
 

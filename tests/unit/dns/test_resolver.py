@@ -119,7 +119,7 @@ async def test_tcp_has_limits() -> None:
 
 async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> None:
     """State says who has it; once it is free the resolver serves, without being told."""
-    resolver = Resolver(knowing(WEB), ADDRESS, retry=0.01)
+    resolver = Resolver(knowing(WEB), ADDRESS, retry=0.1)
     holder = await asyncio.create_subprocess_exec(
         *(
             "python3",

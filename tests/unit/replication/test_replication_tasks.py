@@ -12,6 +12,7 @@ from macvlan_global.replication.replicator import RESYNC_SECONDS, Replicator
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import IdentityRecord
 from macvlan_global.store.table import Tables
+from testkit.brief import STRIDE
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_engine import Subnet
 from testkit.faults import FOREIGN, Faults, FaultyStore
@@ -116,7 +117,7 @@ def test_whichever_step_of_the_store_raises_the_network_is_made(error: Exception
                 await until(lambda b=b: b.replicator.following)  # type: ignore[misc]
                 assert b.engine.added == ["lan"]
                 steps = max(steps, len(b.faults.taken))
-            number += 1
+            number += STRIDE
         assert steps > 3
 
     play(story)

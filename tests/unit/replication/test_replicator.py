@@ -22,6 +22,7 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.records import DefinitionRecord, HostRecord, IdentityRecord, NetworkRecord, RemovedRecord
 from macvlan_global.store.table import Tables
+from testkit.brief import STRIDE
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_engine import OUR_DRIVER, OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.faults import Faults, FaultyStore
@@ -416,7 +417,7 @@ async def test_a_store_that_fails_at_every_step() -> None:
     for after in (False, True):
         number = 1
         while await _made_with_fault(number, after=after):
-            number += 1
+            number += STRIDE
         assert number > 8, "there are steps to fail"
 
 
