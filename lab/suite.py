@@ -34,7 +34,7 @@ COVERED = ("unit", "property")
 """Folders of tests that run with the coverage of the package."""
 WITHOUT_ENGINES = (*COVERED, "simulation", "contract")
 """Folders of tests that need no engine: they want a processor to themselves, and fill the end of the run."""
-GUESTS = ("oldest", "not oldest")
+GUESTS = ("oldest or swarm", "not oldest and not swarm")
 """Selections of the tests for each guest, whose tests share an engine. They go first: no suite is longer."""
 LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
 """The other folders, each a suite of its own. One that is not here yet goes last."""
