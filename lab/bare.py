@@ -115,6 +115,8 @@ def bare_system(suite: str) -> Iterator[System]:
         folder.mkdir(parents=True, exist_ok=True)
     env, outside = pip_environment(_pip_settings())
     with locked("release"), Host(suite) as host, scratch_folder(SYSTEMS) as work, registries(host) as proxy:
+        # a machine has an address: without any, getaddrinfo(3) finds not even 127.0.0.1 once a link has an IPv6 one
+        host.run(["ip", "address", "add", "192.0.2.1/32", "dev", "lo"])
         command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "sh", "-c", _INIT, "init"]
         log = host.folder / "init.log"
         memory = "yes" if _memory_is_plenty(Path("/proc/meminfo").read_text()) else ""
