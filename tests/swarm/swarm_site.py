@@ -13,7 +13,7 @@ from lab.again import again, name_of, notes, ran_out, words_of
 from lab.leftovers import processes
 from lab.process import wait_until
 from lab.site import EngineHost
-from lab.speed import pace_now
+from lab.speed import pace_now, patience
 from plugin.__main__ import BUILD
 from plugin.description import NAME
 
@@ -21,6 +21,8 @@ PARENTS = ("eth1", "eno7", "enp3s0")
 """What the interface on the wire is called on each node."""
 ENGINES_OWN = frozenset({"bridge", "host", "none", "docker_gwbridge", "ingress"})
 SOON = 20.0
+ENABLED = 60
+"""Seconds until the plugin serves, on the machine that limits were written on."""
 AFTER_AN_ENGINE_DIED = 60.0
 """Seconds until a swarm goes on without a node whose engine is gone, or with one whose engine came back."""
 _numbers = itertools.count(1)
@@ -89,7 +91,8 @@ class Node(EngineHost):
         """Install the plugin that `make plugin` made, and switch it on."""
         # most of two thousand files' time goes by in the kernel: a user-mode one needs half a minute, idle
         self.host.docker("plugin", "create", NAME, str(BUILD / "plugin"), timeout=300)
-        self.docker("plugin", "enable", NAME)
+        # the engine waits for the driver's socket, by default for half a minute
+        self.docker("plugin", "enable", f"--timeout={round(patience(ENABLED))}", NAME)
 
     def clean(self) -> None:
         """Remove every container that is no task of a service."""
