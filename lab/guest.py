@@ -9,6 +9,7 @@ which outlives a boot).
 
 import contextlib
 import io
+import itertools
 import os
 import shlex
 import signal
@@ -35,6 +36,8 @@ _MODULES = ("ipv6", "8021q", "dummy", "macvlan", "bridge", "veth")
 # Alone the guest is three times as slow as the machine below; beside other suites, on a processor that it shares, a
 # driver there once took half a minute to start.
 _SLOWNESS = "6"
+# Guests of one process are on different processors, and so, mostly, are those of others.
+_turns = itertools.count(os.getpid())
 # Said by the kernel itself as it ends, whatever its log level.
 _LAST_WORD = "reboot: System halted\n"
 
@@ -133,10 +136,11 @@ def _boot(folder: Path, memory: str, disk: Path | None, watch: "_Watch", *, echo
     # The kernel and its processes take turns, each waking the next: on one
     # processor that is three times as fast as across two.
     processors = sorted(os.sched_getaffinity(0))
+    processor = processors[next(_turns) % len(processors)]
     line = [
         "taskset",
         "--cpu-list",
-        f"{processors[os.getpid() % len(processors)]}",
+        str(processor),
         str(ensure_kernel()[0]),
         f"mem={memory}",
         "root=/dev/root",
