@@ -5,7 +5,6 @@ it has ended. What the kernel lacks is not skipped: those tests are left out of 
 the counts of all are printed.
 """
 
-import compileall
 import json
 import os
 import subprocess
@@ -56,8 +55,6 @@ def main() -> int:
     if sys.argv[1:]:
         return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, check=False).returncode
     started = time.monotonic()
-    for folder in ("src", "lab", "testkit", "tests"):  # once here, and not in each slow guest
-        compileall.compile_dir(ROOT / folder, quiet=1)
     jobs: list[Callable[[], Done]] = [partial(_in_guest, each) for each in GUESTS * _guests_are_needed()]
     jobs += [partial(_pytest, folder, folder) for folder in _folders()]
     jobs += [partial(_pytest, TITLE_WITHOUT, *WITHOUT_ENGINES[len(COVERED) :]), _covered]

@@ -15,7 +15,7 @@ import msgspec
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease, Store
-from testkit.brief import BRIEF
+from testkit.brief import STRIDE
 
 T = TypeVar("T")
 
@@ -27,10 +27,8 @@ FOREIGN: tuple[Exception, ...] = (
     msgspec.DecodeError("JSON is malformed"),
     msgspec.ValidationError("Expected `str`, got `int`"),
     RuntimeError("can't start new thread"),
-)
+)[::STRIDE]
 """Exceptions that a port should not let out. If one does, no side task may end by it, nor the driver with it."""
-if BRIEF:
-    FOREIGN = FOREIGN[::4]
 
 
 class Faults:

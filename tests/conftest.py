@@ -60,8 +60,9 @@ def pytest_asyncio_loop_factories(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what this kernel can run; in the guest, only what the one outside could not."""
     in_guest = os.environ.get(IN_GUEST_ONLY) == "1"
-    keep = _by_turns([item for item in items if _wants_guest(item)])
-    if not in_guest:
+    if in_guest:
+        keep = _by_turns([item for item in items if _wants_guest(item)])
+    else:
         keep = [item for item in items if not _wants_guest(item) or _kernel_can(item)]
     dropped = [item for item in items if item not in keep]
     if dropped:

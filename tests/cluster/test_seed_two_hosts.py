@@ -95,7 +95,7 @@ def test_single_parent(cluster: ClusterSite, terminals: list[Terminal]) -> None:
 def test_dual_stack(cluster: ClusterSite, terminals: list[Terminal]) -> None:
     """Two IPv4 subnets and an IPv6 one, the runs of the document shared out between the hosts.
 
-    Addresses that are asked for lie beside the range, in which each host begins somewhere else.
+    Addresses that are asked for come first: each host begins anywhere in the range, and may give one of them.
     """
     one, two = terminals
     one.type(
@@ -106,12 +106,12 @@ def test_dual_stack(cluster: ClusterSite, terminals: list[Terminal]) -> None:
         f'-o parent="bond0,  eth9,  eth1" {BRIDGE} dualstack'
     )
     cluster.wait_for("dualstack")
-    first = two.type(f"docker run --net=dualstack {STAY}")
-    taken = one.type(f"docker run --net=dualstack --ip=192.168.222.210 --ip6=fd18::10 --name=taken {STAY}")
-    one.type(f"docker run --net=dualstack --ip=192.168.222.220 --ip6=fd18::20 {STAY}")
-    third = "docker run --net=dualstack --ip=192.168.222.221 --ip6=fd18::21 --rm alpine"
+    taken = one.type(f"docker run --net=dualstack --ip=192.168.222.10 --ip6=fd18::10 --name=taken {STAY}")
+    one.type(f"docker run --net=dualstack --ip=192.168.222.20 --ip6=fd18::20 {STAY}")
+    third = "docker run --net=dualstack --ip=192.168.222.21 --ip6=fd18::21 --rm alpine"
     assert "4 packets received" in two.type(f"{third} ping6 -c4 -i0.2 fd18::20")
-    assert "4 packets received" in two.type(f"{third} ping -c4 -i0.2 192.168.222.220")
+    assert "4 packets received" in two.type(f"{third} ping -c4 -i0.2 192.168.222.20")
+    first = two.type(f"docker run --net=dualstack {STAY}")
     last = "docker run --net=dualstack --ip6=fd18::10 --rm alpine ip -6 addr show eth0"
     said = two.refused(last)
     assert "fd18::10 is in use by container taken" in said
