@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.ports import (
+    ETH_P_8021Q,
     ContainerLink,
     InterfaceConfig,
     LinkFact,
@@ -20,6 +21,8 @@ from testkit.faults import Faults
 T = TypeVar("T")
 
 MAX_NAME = 15
+ARPHRD_LOOPBACK = 772
+ARPHRD_NONE = 0xFFFE
 NEIGHBOUR_MAC = "02:00:5e:00:00:01"
 """Of whoever is on a wire."""
 
@@ -51,15 +54,20 @@ class FakeKernel:
         self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
         self._last_index = 0
-        self._put("lo", loopback=True, mac="00:00:00:00:00:00", mtu=65536)
+        self._put("lo", loopback=True, mac="00:00:00:00:00:00", mtu=65536, hardware=ARPHRD_LOOPBACK)
         self.hosted["lo"] = replace(self.hosted["lo"], up=True)
         for name in names:
             self.add_device(name)
 
-    def add_device(self, name: str, *, up: bool = True, mtu: int = 1500) -> None:
-        """A plain device appears."""
-        self._put(name, mtu=mtu)
+    def add_device(self, name: str, *, up: bool = True, mtu: int = 1500, **facts: object) -> None:
+        """A device appears, a plain one unless `facts` (fields of LinkFact) say otherwise."""
+        self._put(name, mtu=mtu, **facts)
         self.hosted[name] = replace(self.hosted[name], up=up)
+
+    def enslave(self, name: str, master: str) -> None:
+        """Somebody makes a link a port of a bridge or bond, or puts it into a VRF."""
+        kind = self.hosted[master].kind
+        self.hosted[name] = replace(self.hosted[name], master=master, master_kind=kind)
 
     def move(self, name: str, sandbox: str, new_name: str = "eth0") -> None:
         """The engine moves a link into a container."""
@@ -151,17 +159,20 @@ class FakeKernel:
 
     def _add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         lower = self._need(master)
-        if any(link.kind == "vlan" and link.vlan_id == vlan_id for link in self._on(lower.index)):
+        if any((link.vlan_id, link.vlan_protocol) == (vlan_id, ETH_P_8021Q) for link in self._on(lower.index)):
             raise Conflict(f"making {name}: {master} has VLAN {vlan_id} already (EEXIST)")
-        self._put(name, kind="vlan", lower=lower.index, mac=lower.mac, mtu=lower.mtu, vlan_id=vlan_id)
+        facts: dict[str, object] = {"lower": lower.index, "mac": lower.mac, "mtu": lower.mtu, "vlan_id": vlan_id}
+        self._put(name, kind="vlan", vlan_protocol=ETH_P_8021Q, **facts)
 
     def _add_macvlan(self, spec: MacvlanSpec) -> None:
         lower = self._need(spec.parent)
         if lower.kind == "macvlan":  # a macvlan on a macvlan stands on what that one stands on
             lower = self._by_index(lower.lower) or lower
         on_it = [link for link in self._on(lower.index) if link.kind == "macvlan"]
-        if lower.loopback or spec.mtu > lower.mtu:
+        if not lower.is_ethernet or lower.kind in {"vrf", "ipvlan"} or spec.mtu > lower.mtu:
             raise Conflict(f"making {spec.name} on {spec.parent}: refused (EINVAL)")
+        if lower.master_kind in {"bridge", "bond", "team", "openvswitch"}:
+            raise Conflict(f"making {spec.name} on {spec.parent}: it is a port (EBUSY)")
         if on_it and (spec.mode == "passthru" or lower.index in self._passthru):
             raise Conflict(f"making {spec.name}: a passthru parent carries one link only (EINVAL)")
         facts: dict[str, object] = {"kind": "macvlan", "lower": lower.index, "mtu": spec.mtu or lower.mtu}

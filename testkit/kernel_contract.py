@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.kernel.ports import ContainerLink, Kernel, LinkFact, MacvlanMode, MacvlanSpec
+from macvlan_global.kernel.ports import ETH_P_8021Q, ContainerLink, Kernel, LinkFact, MacvlanMode, MacvlanSpec
 
 MAC = "02:00:00:00:00:aa"
 OTHER_MAC = "02:00:00:00:00:bb"
@@ -17,6 +17,7 @@ OTHER_MAC = "02:00:00:00:00:bb"
 @dataclass(frozen=True, slots=True)
 class KernelRig:
     """`device` is up, with MTU 1500, and has the alternative name `altname`; `move` puts a link into `sandbox`.
+    `tunnel` is a device without Ethernet, up.
 
     `neighbour` gives an address, with its prefix length, to somebody else on the device's segment, in a VLAN (0: none).
     """
@@ -27,6 +28,7 @@ class KernelRig:
     sandbox: str
     move: Callable[[str], Awaitable[None]]
     neighbour: Callable[[str, int], Awaitable[None]]
+    tunnel: str = "tun0"
 
 
 Check = Callable[[KernelRig], Awaitable[None]]
@@ -58,6 +60,7 @@ async def a_device_is_seen_as_it_is(rig: KernelRig) -> None:
     device = await need(rig, rig.device)
     assert (device.name, device.up, device.mtu, device.loopback, device.master) == (rig.device, True, 1500, False, "")
     assert device in await rig.kernel.links()
+    assert (device.is_ethernet, device.carrier, device.vlan_protocol) == (True, True, 0)
     assert (await need(rig, "lo")).loopback
     await rig.kernel.routes()
 
@@ -143,6 +146,13 @@ async def a_missing_link_is_not_found(rig: KernelRig) -> None:
 async def the_loopback_is_no_parent(rig: KernelRig) -> None:
     """The kernel refuses it."""
     await refused(Conflict, rig.kernel.add_macvlan(MacvlanSpec("m0", "lo", "bridge", MAC)))
+
+
+async def a_tunnel_is_no_parent(rig: KernelRig) -> None:
+    """Nor is it Ethernet, which tells it before the kernel is asked."""
+    assert not (await need(rig, rig.tunnel)).is_ethernet
+    assert not (await need(rig, "lo")).is_ethernet
+    await refused(Conflict, rig.kernel.add_macvlan(MacvlanSpec("m0", rig.tunnel, "bridge", MAC)))
 
 
 async def a_mac_is_used_once_on_a_parent(rig: KernelRig) -> None:
@@ -242,6 +252,7 @@ async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
     await rig.kernel.add_vlan("blue", rig.device, 4094)
     link, master = await need(rig, "blue"), await need(rig, rig.device)
     assert (link.kind, link.vlan_id, link.lower, link.up) == ("vlan", 4094, master.index, False)
+    assert (link.vlan_protocol, link.is_ethernet) == (ETH_P_8021Q, True)
     assert (link.mac, link.mtu) == (master.mac, master.mtu)
     assert link in await rig.kernel.links()
 
@@ -251,6 +262,19 @@ async def a_vlan_is_made_once_on_a_master(rig: KernelRig) -> None:
     await rig.kernel.add_vlan("blue", rig.device, 10)
     await refused(Conflict, rig.kernel.add_vlan("blue", rig.device, 11))
     await refused(Conflict, rig.kernel.add_vlan("red", rig.device, 10))
+
+
+async def a_vlan_in_a_vlan_is_made_and_carries_links(rig: KernelRig) -> None:
+    """QinQ: each of them has VLAN ids of its own."""
+    await rig.kernel.add_vlan("outer", rig.device, 20)
+    await rig.kernel.set_up("outer")
+    await rig.kernel.add_vlan("inner", "outer", 20)
+    await rig.kernel.set_up("inner")
+    assert (await need(rig, "inner")).lower == (await need(rig, "outer")).index
+    await rig.kernel.add_macvlan(MacvlanSpec("m0", "inner", "bridge", MAC))
+    await rig.kernel.set_up("m0")
+    assert await rig.kernel.delete("outer")
+    assert await rig.kernel.link("m0") is None
 
 
 async def a_sub_interface_is_not_set_up_on_a_master_that_is_down(rig: KernelRig) -> None:
@@ -297,6 +321,7 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     a_name_is_taken_once,
     a_missing_link_is_not_found,
     the_loopback_is_no_parent,
+    a_tunnel_is_no_parent,
     a_mac_is_used_once_on_a_parent,
     without_a_mac_a_link_gets_one,
     a_passthru_link_has_its_parent_alone,
@@ -310,6 +335,7 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
 VLAN_CONTRACT: tuple[Check, ...] = (
     a_sub_interface_is_made_down_on_its_master,
     a_vlan_is_made_once_on_a_master,
+    a_vlan_in_a_vlan_is_made_and_carries_links,
     a_sub_interface_is_not_set_up_on_a_master_that_is_down,
     what_stands_on_a_link_goes_with_it,
     the_holder_of_an_address_in_another_vlan_does_not_answer,

@@ -16,7 +16,7 @@ from lab.process import wait_until
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside
-from testkit.fake_kernel import FakeKernel
+from testkit.fake_kernel import ARPHRD_NONE, FakeKernel
 from testkit.kernel_contract import (
     DUMMY_CONTRACT,
     KERNEL_CONTRACT,
@@ -35,6 +35,7 @@ def fake() -> KernelRig:
     kernel = FakeKernel("port0")
     kernel.altnames[ALTNAME] = "port0"
     kernel.namespaces.add("/netns/box")
+    kernel.add_device("tun0", kind="tun", hardware=ARPHRD_NONE)
 
     async def move(name: str) -> None:
         kernel.move(name, "/netns/box", name)
@@ -61,6 +62,8 @@ async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
     machine.run(["ip", "link", "add", "port0", "type", "veth", "peer", "name", "peer0"])
     for name in ("port0", "peer0"):
         machine.run(["ip", "link", "set", name, "up"])
+    machine.run(["ip", "tuntap", "add", "tun0", "mode", "tun"])
+    machine.run(["ip", "link", "set", "tun0", "up"])
     machine.run(["ip", "link", "property", "add", "dev", "port0", "altname", ALTNAME])
 
     async def move(name: str) -> None:
@@ -75,6 +78,7 @@ async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
     with machine.in_network():
         yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move, neighbour)
         await kernel.close()
+    machine.run(["ip", "link", "delete", "tun0"])
     machine.run(["ip", "link", "delete", "port0"])  # what stands on it goes too, wherever it is
 
 
@@ -162,6 +166,25 @@ async def test_a_port_of_a_bridge_names_its_bridge(hosts: tuple[Host, Host], rea
         machine.run(["ip", "link", "delete", "br0"])
     assert link is not None
     assert (link.master, listed["port0"].master) == ("br0", "br0")
+    assert (link.master_kind, listed["port0"].master_kind) == ("bridge", "bridge")
+
+
+async def test_a_wire_that_is_cut_shows(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """The link is up, and has no carrier."""
+    hosts[0].run(["ip", "link", "set", "peer0", "down"])
+    link = await real.kernel.link("port0")
+    assert link is not None
+    assert (link.up, link.carrier) == (True, False)
+
+
+@pytest.mark.needs("8021q")
+async def test_a_vlan_of_another_protocol_is_another_one(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """VLAN 10 may be there twice, by 802.1ad and by 802.1Q."""
+    command = "ip link add link port0 name outer type vlan protocol 802.1ad id 10"
+    hosts[0].run(command.split())
+    await real.kernel.add_vlan("blue", "port0", 10)
+    found = {each.name: each.vlan_protocol for each in await real.kernel.links() if each.vlan_id == 10}
+    assert found == {"outer": 0x88A8, "blue": 0x8100}
 
 
 async def test_a_module_that_is_missing_says_what_to_load(real: KernelRig) -> None:

@@ -114,7 +114,7 @@ class Networks:
                     undo.push("its addresses", lambda: self._drop_own(request.id))
             claimed = [await self._claim_subnet(record.shared_id, each) for each in request.subnets]
             if parent and await self._owned.ensure(parent) and before is None:
-                undo.push("its parent", lambda: self._owned.remove(parent.name))
+                undo.push("its parent", lambda: self._leave_parent(parent.name, request.id))
             if row := await self._tables.networks.change(request.id, subnets=[*claimed, *derived]):
                 record = row.record
             self._claims.end_joining(record.shared_id)
@@ -217,10 +217,10 @@ class Networks:
                 raise Unavailable(no_usable_parent(choice, network.options.parent_file))
             moves = choice.parent.name != network.parent
             if moves and await self._carries_containers(network):
+                _, wrong = await self._parents.judge(network.parent)
                 raise Unavailable(
-                    f"the parent {network.parent} of network {network.shown} is down and containers "
-                    f"run on it; set it up (ip link set {network.parent} up), or stop them and the network moves to "
-                    f"{choice.parent.name}"
+                    f"the parent {network.parent} of network {network.shown} cannot be used now, and containers run on "
+                    f"it: {wrong}; or stop them and the network moves to {choice.parent.name}"
                 )
             await self._check(network.id, network.options, choice.parent, [])
             await self._owned.ensure(choice.parent)
@@ -298,9 +298,8 @@ class Networks:
         return choice.parent
 
     async def _usable(self, name: str) -> Parent | None:
-        """The link of this name as a parent, None unless it is there and up."""
-        link = await self._kernel.link(name) if name else None
-        return Parent("existing", link.name, mtu=link.mtu, mac=link.mac) if link and link.up else None
+        """The link of this name as a parent, None unless it is there, up, and can carry containers."""
+        return (await self._parents.judge(name))[0] if name else None
 
     async def _stays(self, network: NetworkRecord) -> bool:
         """Whether a network keeps its usable parent, even if a better one is there."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
@@ -61,6 +62,7 @@ _CLASSES: dict[int, type[MacvlanGlobalError]] = {
 _HINTS = {
     errno.EOPNOTSUPP: "the kernel has no such kind of link; load its module (modprobe 8021q dummy macvlan)",
     errno.EPERM: "CAP_NET_ADMIN is missing; run the driver as root",
+    errno.EEXIST: "there is one already",
     errno.EBUSY: "device or resource busy: the MAC is in use on this parent, or the parent is a port of a bridge or "
     "carries ipvlan links",
     errno.EADDRINUSE: "the MAC is in use on this parent",
@@ -299,8 +301,12 @@ def _route_facts(links: RouteSocket) -> RouteFacts:
         (route for route in routes if route.destination is None and route.link in names),
         key=lambda route: (route.family, route.metric),
     )
+    default_links = tuple(dict.fromkeys(names[route.link] for route in defaults))
+    named = {*default_links, *(names.get(each.link, "") for each in addresses)}
     return RouteFacts(
         destinations=tuple(route.destination for route in routes if route.destination),
         addresses=tuple((names.get(each.link, ""), each.interface) for each in addresses),
-        default_link=names[defaults[0].link] if defaults else "",
+        default_link=default_links[0] if default_links else "",
+        further_defaults=default_links[1:],
+        wireless=frozenset(name for name in named if name and Path("/sys/class/net", name, "phy80211").exists()),
     )

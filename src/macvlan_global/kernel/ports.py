@@ -13,13 +13,18 @@ from macvlan_global.subnets import Address, Subnet
 
 MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
 
+ARPHRD_ETHER = 1  # linux/if_arp.h
+ETH_P_8021Q = 0x8100  # linux/if_ether.h
+
 
 @dataclass(frozen=True, slots=True)
 class LinkFact:
     """A network interface as it is now.
 
-    `kind` is the kernel's ("vlan", "dummy", "macvlan", "veth"…, "" for a plain device); `master` names the bridge or
-    bond it is a port of; `lower` is the index of the link it stands on (0 if none); `up` is the administrative state.
+    `kind` is the kernel's ("vlan", "dummy", "macvlan", "veth"…, "" for a plain device); `master` names the bridge, bond
+    or VRF it is a port of, and `master_kind` is the kernel's kind of that ("" if it has none); `lower` is the index of
+    the link it stands on (0 if none); `up` is the administrative state, `carrier` the state of the wire, which counts
+    only while it is up. `hardware` is ARPHRD_*. `vlan_protocol` is the EtherType of a VLAN's tag, 0 for other links.
     """
 
     name: str
@@ -32,15 +37,30 @@ class LinkFact:
     lower: int = 0
     master: str = ""
     vlan_id: int = 0
+    master_kind: str = ""
+    carrier: bool = True
+    hardware: int = ARPHRD_ETHER
+    vlan_protocol: int = 0
+
+    @property
+    def is_ethernet(self) -> bool:
+        """Whether frames with MACs go over it. Tunnels, PPP and the loopback are not Ethernet."""
+        return self.hardware == ARPHRD_ETHER
 
 
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
-    """Unicast destinations of this host's routes, its addresses by interface, and the default route's interface."""
+    """Unicast destinations of this host's routes, its addresses by interface, and the default route's interface.
+
+    `further_defaults` are the interfaces of default routes that count less, the next one first; `wireless` those of
+    Wi-Fi among all that are named here.
+    """
 
     destinations: tuple[Subnet, ...] = ()
     addresses: tuple[tuple[str, IPv4Interface | IPv6Interface], ...] = ()
     default_link: str = ""
+    further_defaults: tuple[str, ...] = ()
+    wireless: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

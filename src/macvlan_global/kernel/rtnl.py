@@ -39,8 +39,9 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 21, 22, 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 NLM_F_DUMP_INTR = 0x10  # in answers
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 20, 28, 37, 53
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 20, 28, 33, 37, 53
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND = 1, 2, 4
+IFLA_VLAN_PROTOCOL = 5
 IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD, RT_SCOPE_UNIVERSE = 0x02, 0
@@ -301,7 +302,7 @@ def _messages(received: bytes) -> Iterator[_Message]:
 
 
 def _parse(payload: bytes) -> RawLink:
-    _, _, index, flags, _ = _LINK.unpack_from(payload)
+    _, hardware, index, flags, _ = _LINK.unpack_from(payload)
     found = _attributes(payload[_LINK.size :])
     info = _attributes(found.get(IFLA_LINKINFO, b""))
     kind = _text(info.get(IFLA_INFO_KIND, b""))
@@ -317,6 +318,10 @@ def _parse(payload: bytes) -> RawLink:
         # with a namespace of its own beside it, the index is that of a link there: the other end of a veth pair
         lower=0 if IFLA_LINK_NETNSID in found else _number(found.get(IFLA_LINK, b"")),
         vlan_id=_number(data.get(IFLA_VLAN_ID, b"")),
+        vlan_protocol=int.from_bytes(data.get(IFLA_VLAN_PROTOCOL, b""), "big"),
+        master_kind=_text(info.get(IFLA_INFO_SLAVE_KIND, b"")),
+        carrier=found.get(IFLA_CARRIER, b"\1") != b"\0",
+        hardware=hardware,
     )
     return RawLink(fact, _number(found.get(IFLA_MASTER, b"")), _text(found.get(IFLA_IFALIAS, b"")))
 

@@ -1,22 +1,27 @@
 """Choose a network's parent on this host: gather the facts (links, routes, parent file) and apply `parents.rules`."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.kernel.ports import Kernel, RouteFacts
+from macvlan_global.kernel.ports import Kernel, LinkFact, RouteFacts
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.parent_file import read_parent_file
 from macvlan_global.parents.rules import (
+    MOST_MASTERS,
     Choice,
+    Parent,
     ParentFacts,
     choose_parent,
     isolated,
+    judge_link,
     names_behind_auto,
     names_to_look_up,
     refuse_without_parent,
     split_entries,
     wants_routes,
+    wants_sub_interfaces,
 )
 from macvlan_global.subnets import Subnet
 
@@ -47,13 +52,28 @@ class ParentChooser:
             return isolated(network_id)
         return choose_parent(text, await self._facts(text), subnets)
 
+    async def judge(self, name: str) -> tuple[Parent | None, str]:
+        """The link of this name as a parent now, None if it is not there or cannot be one; and the reason."""
+        facts = ParentFacts(await self._with_masters([name]))
+        return judge_link(facts.links[name], facts) if name in facts.links else (None, "no such interface")
+
     async def _facts(self, text: str) -> ParentFacts:
         routes = await self._kernel.routes() if wants_routes(text, self._aliases) else RouteFacts()
-        names = [*names_to_look_up(text, self._aliases), routes.default_link]
-        names += names_behind_auto(text, self._aliases, routes.default_link)
-        names += [name for name, _ in routes.addresses]
-        links = {name: link for name in dict.fromkeys(names) if name and (link := await self._kernel.link(name))}
-        return ParentFacts(links, routes, self._aliases, frozenset(await self._owned.owned()))
+        names = [*names_to_look_up(text, self._aliases), *names_behind_auto(text, self._aliases, routes)]
+        links = await self._with_masters(names)
+        facts = ParentFacts(links, routes, self._aliases, frozenset(await self._owned.owned()))
+        if not wants_sub_interfaces(text, facts):
+            return facts
+        subs = {link.name: link for link in await self._kernel.links() if link.kind == "vlan"}
+        return replace(facts, links=subs | links)
+
+    async def _with_masters(self, names: Iterable[str]) -> dict[str, LinkFact]:
+        """The links of these names, and the bridges, bonds and VRFs that they are ports of."""
+        links = {name: link for name in dict.fromkeys(names) if (link := await self._kernel.link(name))}
+        for _ in range(MOST_MASTERS):
+            masters = {link.master for link in links.values() if link.master} - set(links)
+            links |= {name: link for name in masters if (link := await self._kernel.link(name))}
+        return links
 
 
 async def _read(path: str) -> str:

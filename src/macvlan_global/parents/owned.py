@@ -39,35 +39,42 @@ class OwnedParents:
         return {row.record.name: row.record for row in await self._table.scan()}
 
     async def ensure(self, parent: Parent) -> bool:
-        """Make the parent unless it exists, and set it up if it is ours; whether it was made. Idempotent.
+        """Make the parent unless it exists, with the master that it needs, and set it up if it is ours; whether it was
+        made. Idempotent.
 
         Raises:
             NotFound, Unavailable, Conflict: the kernel could not make it; nothing of it is left.
         """
         async with self._one_at_a_time:
-            found = await self._kernel.link(parent.name)
-            if found:
-                return await self._ensure_up(found)
-            if parent.kind == "existing":
-                raise NotFound(f"parent {parent.name} was deleted while it was being used; try again")
-            record = LinkRecord(
-                name=parent.name,
-                kind=parent.kind,
-                master=parent.master,
-                vlan_id=parent.vlan_id,
-                boot=self._boot,
-                at=self._now(),
-            )
-            already_ours = await self._table.get(parent.name) is not None
-            await self._table.put(record, parent.name)
-            try:
-                await self._make(record)
-            except MacvlanGlobalError:
-                if not already_ours:
-                    await self._table.drop(parent.name)
-                raise
-            log.info("made %s", describe(record))
-            return True
+            return await self._ensure(parent)
+
+    async def _ensure(self, parent: Parent) -> bool:
+        found = await self._kernel.link(parent.name)
+        if found:
+            return await self._ensure_up(found)
+        if parent.kind == "existing":
+            raise NotFound(f"parent {parent.name} was deleted while it was being used; try again")
+        master_is_new = parent.below is not None and await self._ensure(parent.below)
+        record = LinkRecord(
+            name=parent.name,
+            kind=parent.kind,
+            master=parent.master,
+            vlan_id=parent.vlan_id,
+            boot=self._boot,
+            at=self._now(),
+        )
+        already_ours = await self._table.get(parent.name) is not None
+        await self._table.put(record, parent.name)
+        try:
+            await self._make(record)
+        except MacvlanGlobalError:
+            if not already_ours:
+                await self._table.drop(parent.name)
+            if master_is_new:
+                await self._remove(parent.master)
+            raise
+        log.info("made %s", describe(record))
+        return True
 
     async def restore(self, record: LinkRecord) -> bool:
         """Make a link of ours again that a reboot or somebody deleted; whether it was made.
@@ -94,19 +101,22 @@ class OwnedParents:
             Unavailable: the links of this host cannot be listed, so it is not known whether one stands on it.
         """
         async with self._one_at_a_time:
-            row = await self._table.get(name)
-            if row is None:
-                return False
-            link = await self._kernel.link(name)
-            above = [each.name for each in await self._kernel.links() if link and each.lower == link.index]
-            if above and link and self._is_ours(link, row.record):
-                log.info("%s is kept: %s stands on it", describe(row.record), above[0])
-                return False
-            if link and self._is_ours(link, row.record):
-                await self._kernel.delete(name)
-                log.info("deleted %s: no network uses it any more", describe(row.record))
-            await self._table.drop(name)
-            return True
+            return await self._remove(name)
+
+    async def _remove(self, name: str) -> bool:
+        row = await self._table.get(name)
+        if row is None:
+            return False
+        link = await self._kernel.link(name)
+        above = [each.name for each in await self._kernel.links() if link and each.lower == link.index]
+        if above and link and self._is_ours(link, row.record):
+            log.info("%s is kept: %s stands on it", describe(row.record), above[0])
+            return False
+        if link and self._is_ours(link, row.record):
+            await self._kernel.delete(name)
+            log.info("deleted %s: no network uses it any more", describe(row.record))
+        await self._table.drop(name)
+        return True
 
     async def _make(self, record: LinkRecord) -> None:
         made = False
@@ -114,7 +124,7 @@ class OwnedParents:
             if record.kind == "dummy":
                 await self._kernel.add_dummy(record.name)
             else:
-                await self._kernel.add_vlan(record.name, record.master, record.vlan_id)
+                await self._add_vlan(record)
             made = True
             await self._kernel.set_up(record.name)
             link = await self._kernel.link(record.name)
@@ -124,6 +134,24 @@ class OwnedParents:
             if made or not isinstance(error, Conflict):
                 await self._kernel.delete(record.name)
             raise
+
+    async def _add_vlan(self, record: LinkRecord) -> None:
+        """Make a sub-interface; a refusal because that VLAN is there already names the link that has it."""
+        try:
+            await self._kernel.add_vlan(record.name, record.master, record.vlan_id)
+        except Conflict as error:
+            links = {link.index: link for link in await self._kernel.links()}
+            if any(link.name == record.name for link in links.values()):
+                raise
+            for link in links.values():
+                master = links.get(link.lower)
+                if (link.kind, link.vlan_id) == ("vlan", record.vlan_id) and master and master.name == record.master:
+                    raise Conflict(
+                        f"VLAN {record.vlan_id} of {record.master} is {link.name} here; use -o parent={link.name}"
+                    ) from error
+            raise Conflict(
+                f"{error}; it is not seen on this host, so look in other network namespaces (containers, ip netns)"
+            ) from error
 
     async def _ensure_up(self, link: LinkFact) -> bool:
         row = await self._table.get(link.name)

@@ -323,3 +323,75 @@ async def test_a_choice_can_be_explained() -> None:
     await rig.driver.networks.create(_wanted(parent="nosuch,eth0"))
     choice = await rig.driver.networks.explain(await rig.driver.networks.get(N1))
     assert [(each.entry, each.usable) for each in choice.verdicts] == [("nosuch", False), ("eth0", True)]
+
+
+async def test_a_vlan_in_a_vlan_comes_and_goes_with_its_networks() -> None:
+    """One option makes both links; each goes with the last network that needs it."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.20.200"})
+    await rig.engine.create_network("n2", Subnet("10.9.0.0/24"), options={"parent": "eth0.20.201"})
+    assert {"eth0.20", "eth0.20.200", "eth0.20.201"} <= set(rig.kernel.hosted)
+    await rig.engine.remove_network("n1")
+    assert {"eth0.20", "eth0.20.201"} <= set(rig.kernel.hosted)
+    assert "eth0.20.200" not in rig.kernel.hosted
+    await rig.engine.remove_network("n2")
+    assert set(rig.kernel.hosted) == {"lo", "eth0"}
+    assert await rig.driver.owned.owned() == {}
+
+
+async def test_a_vlan_in_a_vlan_is_there_again_after_a_reboot() -> None:
+    """Masters first."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.20.200"})
+    await rig.kernel.delete("eth0.20")
+    await rig.mend()
+    assert rig.kernel.hosted["eth0.20.200"].up
+
+
+async def test_a_network_that_is_refused_leaves_no_vlan_in_a_vlan() -> None:
+    """Neither of its links."""
+    rig = await Rig.build("eth0")
+    rig.kernel.failing["set_up"] = Unavailable("no")
+    with pytest.raises(Unavailable):
+        await rig.engine.create_network("n1", LAN, options={"parent": "eth0.20.200"})
+    assert set(rig.kernel.hosted) == {"lo", "eth0"}
+
+
+async def test_two_names_of_one_vlan_are_one_link() -> None:
+    """It stays as long as one of the networks is there; the operator's own stays for ever."""
+    rig = await Rig.build("eth0")
+    await rig.kernel.add_vlan("guests", "eth0", 30)
+    await rig.kernel.set_up("guests")
+    for name, number, parent in (("n1", 1, "eth0.10"), ("n2", 2, "eth0.010"), ("n3", 3, "eth0.30")):
+        await rig.engine.create_network(name, Subnet(f"10.9.{number}.0/24"), options={"parent": parent})
+    assert (await rig.driver.networks.get(engine_id("n2"))).parent == "eth0.10"
+    assert (await rig.driver.networks.get(engine_id("n3"))).parent == "guests"
+    await rig.engine.run("c3", "n3")
+    await rig.engine.remove_network("n1")
+    assert "eth0.10" in rig.kernel.hosted
+    await rig.engine.remove_network("n2")
+    assert "eth0.10" not in rig.kernel.hosted
+    await rig.engine.stop("c3")
+    await rig.engine.remove_network("n3")
+    assert "guests" in rig.kernel.hosted
+
+
+async def test_a_container_starts_on_a_link_in_a_vrf() -> None:
+    """And the VRF itself is refused at create."""
+    rig = await Rig.build("eth0", "eth1")
+    rig.kernel.add_device("vrf-blue", kind="vrf")
+    rig.kernel.enslave("eth1", "vrf-blue")
+    with pytest.raises(Invalid, match="it is a VRF"):
+        await rig.engine.create_network("n1", LAN, options={"parent": "vrf-blue"})
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth1"})
+    await rig.engine.run("c1", "n1")
+
+
+async def test_a_parent_that_became_a_port_is_left_for_the_next_entry() -> None:
+    """Somebody put it into a bridge: no container could start there any more."""
+    rig = await Rig.build("eth0", "eth1")
+    rig.kernel.add_device("br0", kind="bridge")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0,eth1"})
+    rig.kernel.enslave("eth0", "br0")
+    await rig.engine.run("c1", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth1"

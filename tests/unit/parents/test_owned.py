@@ -2,7 +2,7 @@
 
 import pytest
 
-from macvlan_global.errors import Conflict, NotFound, Unavailable
+from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Parent
 from macvlan_global.store.memory import MemoryStore
@@ -141,3 +141,46 @@ async def test_without_a_complete_list_nothing_is_removed(kernel: FakeKernel, ow
         await owned.remove("eth0.10")
     assert ("eth0.10" in kernel.hosted, list(await owned.owned())) == (True, ["eth0.10"])
     assert await owned.remove("eth0.10")
+
+
+INNER = Parent("vlan", "eth0.10.20", master="eth0.10", vlan_id=20, below=VLAN)
+
+
+async def test_a_vlan_in_a_vlan_is_made_with_its_master(kernel: FakeKernel, owned: OwnedParents) -> None:
+    """Both are up and ours; the master goes after what stands on it."""
+    assert await owned.ensure(INNER)
+    assert kernel.hosted["eth0.10"].up
+    assert kernel.hosted["eth0.10.20"].lower == kernel.hosted["eth0.10"].index
+    assert set(await owned.owned()) == {"eth0.10", "eth0.10.20"}
+    assert not await owned.remove("eth0.10")
+    assert await owned.remove("eth0.10.20")
+    assert await owned.remove("eth0.10")
+
+
+async def test_a_vlan_in_a_vlan_that_fails_leaves_no_master(kernel: FakeKernel, owned: OwnedParents) -> None:
+    """Unless the master was there before."""
+    too_long = Parent("vlan", "a-name-too-long.20", master="eth0.10", vlan_id=20, below=VLAN)
+    with pytest.raises(Invalid):
+        await owned.ensure(too_long)
+    assert "eth0.10" not in kernel.hosted
+    assert await owned.owned() == {}
+    await owned.ensure(VLAN)
+    with pytest.raises(Invalid):
+        await owned.ensure(too_long)
+    assert "eth0.10" in kernel.hosted
+
+
+async def test_a_vlan_that_came_meanwhile_is_told_by_its_name(kernel: FakeKernel, owned: OwnedParents) -> None:
+    """The kernel's EEXIST in words, with the parent to use."""
+    await kernel.add_vlan("vlan10", "eth0", 10)
+    with pytest.raises(Conflict, match=r"VLAN 10 of eth0 is vlan10 here; use -o parent=vlan10"):
+        await owned.ensure(VLAN)
+    assert await owned.owned() == {}
+
+
+async def test_a_vlan_in_another_namespace_is_told_to_be_there(kernel: FakeKernel, owned: OwnedParents) -> None:
+    """The kernel has it, and this host does not see it."""
+    await kernel.add_vlan("vlan10", "eth0", 10)
+    kernel.move("vlan10", "/netns/box")
+    with pytest.raises(Conflict, match="look in other network namespaces"):
+        await owned.ensure(VLAN)
