@@ -96,7 +96,7 @@ class FakeKernel:
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
-        await self._step("add_dummy", lambda: self._put(name, kind="dummy"))
+        await self._step("add_dummy", lambda: self._add_dummy(name))
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
@@ -163,6 +163,11 @@ class FakeKernel:
             raise Conflict(f"making {name}: {master} has VLAN {vlan_id} already (EEXIST)")
         facts: dict[str, object] = {"lower": lower.index, "mac": lower.mac, "mtu": lower.mtu, "vlan_id": vlan_id}
         self._put(name, kind="vlan", vlan_protocol=ETH_P_8021Q, **facts)
+        self.altnames[f"macvlan-global-{name}"] = name
+
+    def _add_dummy(self, name: str) -> None:
+        self._put(name, kind="dummy")
+        self.altnames[f"macvlan-global-{name}"] = name
 
     def _add_macvlan(self, spec: MacvlanSpec) -> None:
         lower = self._need(spec.parent)

@@ -255,6 +255,7 @@ async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
     assert (link.vlan_protocol, link.is_ethernet) == (ETH_P_8021Q, True)
     assert (link.mac, link.mtu) == (master.mac, master.mtu)
     assert link in await rig.kernel.links()
+    assert await rig.kernel.link("macvlan-global-blue") == link
 
 
 async def a_vlan_is_made_once_on_a_master(rig: KernelRig) -> None:
@@ -303,6 +304,7 @@ async def a_dummy_is_made_down_and_carries_links(rig: KernelRig) -> None:
     await rig.kernel.add_dummy("dm-0")
     dummy = await need(rig, "dm-0")
     assert (dummy.kind, dummy.lower, dummy.up, dummy.mtu) == ("dummy", 0, False, 1500)
+    assert await rig.kernel.link("macvlan-global-dm-0") == dummy
     await refused(Conflict, rig.kernel.add_dummy("dm-0"))
     await rig.kernel.set_up("dm-0")
     await rig.kernel.add_macvlan(MacvlanSpec("m0", "dm-0", "bridge", MAC))

@@ -132,6 +132,46 @@ async def test_real_kernel_with_dummies(check: Check, real: KernelRig) -> None:
     await check(real)
 
 
+def _host_on(machine: Host, name: str) -> tuple[str, str]:
+    """The host's addresses on a link, and the link's alias."""
+    shown = json.loads(machine.run(["ip", "-json", "address", "show", "dev", name]).stdout)[0]
+    return " ".join(each["local"] for each in shown["addr_info"]), shown.get("ifalias", "")
+
+
+@pytest.mark.needs("8021q")
+async def test_a_sub_interface_makes_no_host_of_it(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """No IPv6 address, also if somebody switches IPv6 on for all links; the master keeps what it has."""
+    machine = hosts[0]
+    await real.kernel.add_vlan("blue", "port0", 10)
+    await real.kernel.set_up("blue")
+    machine.run(["sysctl", "-w", "net.ipv6.conf.blue.disable_ipv6=0"])
+    for name in ("port0", "blue"):
+        machine.run(["ip", "link", "set", name, "down"])
+        machine.run(["ip", "link", "set", name, "up"])
+    assert _host_on(machine, "blue") == ("", "macvlan-global")
+    assert "fe80:" in _host_on(machine, "port0")[0]
+    assert machine.run(["cat", "/proc/sys/net/ipv6/conf/blue/accept_ra"]).stdout.strip() == "0"
+
+
+@pytest.mark.needs("8021q")
+async def test_a_container_on_a_sub_interface_has_ipv6(
+    hosts: tuple[Host, Host], real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """Though the host has none on it: neighbours are found, and a router is heeded."""
+    machine = hosts[0]
+    await real.kernel.add_vlan("blue", "port0", 10)
+    await real.kernel.set_up("blue")
+    for line in (
+        "link add link peer0 name peer0.10 type vlan id 10",
+        "address add fd09::1/64 dev peer0.10 nodad",
+        "link set peer0.10 up",
+    ):
+        machine.run(["ip", *line.split()])
+    await real.kernel.add_in_sandbox(replace(SPEC, parent="blue"), _link(real), CONFIG)
+    assert "1 received" in inside("ping -6 -c 1 -w 20 fd09::1")
+    assert "fe80:" in inside("ip -6 address show lan0")
+
+
 async def test_routes_and_addresses_of_the_real_kernel(hosts: tuple[Host, Host], real: KernelRig) -> None:
     """Both families, the default route of the main table by its metric, and no local or multicast destinations."""
     machine, _ = hosts

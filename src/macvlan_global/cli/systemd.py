@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 SOCKET, SERVICE = "macvlan-global.socket", "macvlan-global.service"
 FOLDER = "etc/systemd/system"
+RULES, NETWORK = "80-macvlan-global.rules", "00-macvlan-global.network"
+FOLDERS = {SOCKET: FOLDER, SERVICE: FOLDER, RULES: "etc/udev/rules.d", NETWORK: "etc/systemd/network"}
+"""Every file that we write, and its folder. The last two keep network managers off the links that we make."""
+NETWORKD = "systemd-networkd.service"
 RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
 WRITTEN_BY_US = "# Written by `macvlan-global install`"
 SYSTEMCTL_SECONDS = 120
@@ -49,7 +53,7 @@ def unit_texts(command: Sequence[str], config: Config) -> dict[str, str]:
         "@COMMAND@": " ".join(_quoted(word).replace("$", "$$") for word in command),
         "@EXTRA@": "\n# From the configuration when this was written.\n" + "\n".join(extra) + "\n" if extra else "",
     }
-    return {name: _filled(name, values) for name in (SOCKET, SERVICE)}
+    return {name: _filled(name, values) for name in FOLDERS}
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:
@@ -78,8 +82,8 @@ class Installer:
         return self.root == Path("/") and (self.root / RUNNING_MARK).is_dir()
 
     def paths(self) -> dict[str, Path]:
-        """The paths of the units, by name."""
-        return {name: self.root / FOLDER / name for name in (SOCKET, SERVICE)}
+        """The paths of all files, by name."""
+        return {name: self.root / folder / name for name, folder in FOLDERS.items()}
 
     def install(self, texts: Mapping[str, str]) -> Iterator[Step]:
         """Write the units, and start them. Each step is told as soon as it is done; repeatable.
@@ -96,7 +100,8 @@ class Installer:
             step = self._write(paths[name], text)
             changed = changed or step.outcome != "unchanged"
             yield step
-        running = self.systemd_runs and _is_active()
+        running = self.systemd_runs and _is_active(SERVICE)
+        yield from self._reload_networkd()
         yield self._systemctl("daemon-reload")
         yield self._systemctl(*START)
         if running and changed:
@@ -115,6 +120,7 @@ class Installer:
         for path in self.paths().values():
             yield self._remove(path)
         if present:
+            yield from self._reload_networkd()
             yield self._systemctl("daemon-reload")
 
     def purge(self, state: Path) -> Iterator[Step]:
@@ -168,21 +174,30 @@ class Installer:
                 raise Unavailable(f"{path} cannot be removed: {error.strerror}; run it as root (sudo)") from error
         return Step(f"remove {path}", self._done)
 
+    def _reload_networkd(self) -> Iterator[Step]:
+        """Have networkd read our file, if it runs. udev looks for changed files by itself, and NetworkManager asks
+        udev."""
+        if self.systemd_runs and _is_active(NETWORKD):
+            yield self._call("networkctl", "reload")
+
     def _systemctl(self, *words: str) -> Step:
-        line = " ".join(("systemctl", *words))
+        return self._call("systemctl", *words)
+
+    def _call(self, *words: str) -> Step:
+        line = " ".join(words)
         if not self.systemd_runs:
             return Step(line, "left to do")
         if self.dry_run:
             return Step(line, "would be done")
-        done = _run("systemctl", *words)
+        done = _run(*words)
         if done.returncode != 0:
             reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise Unavailable(f"{line} failed: {reason}; see journalctl -u macvlan-global")
         return Step(line, "done")
 
 
-def _is_active() -> bool:
-    return _run("systemctl", "is-active", "--quiet", SERVICE).returncode == 0
+def _is_active(unit: str) -> bool:
+    return _run("systemctl", "is-active", "--quiet", unit).returncode == 0
 
 
 def _run(*words: str) -> "subprocess.CompletedProcess[str]":

@@ -25,6 +25,15 @@ SETTINGS = (Path("/proc/sys/net"), Path("/sysctl/net"))
 IPV6_OFF = "ipv6/conf/*/disable_ipv6"
 OUR_PREFIX = "mg-"
 """Prefix of our aliases, which are names of links in the host's namespace."""
+HOSTLESS_ALIAS = "macvlan-global"
+"""Alias (IFLA_IFALIAS) of sub-interfaces and dummies that we make on the host, and, with their name behind it, their
+alternative name. The files of `cli/units` match both."""
+HOSTLESS_SETTINGS = (
+    (IPV6_OFF, "1"),
+    ("ipv6/conf/*/accept_ra", "0"),
+    ("ipv6/conf/*/autoconf", "0"),
+    ("ipv6/conf/*/addr_gen_mode", "1"),  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
+)
 MOST_NUMBERS = 1000
 WRITABLE_WHERE = "write its service anew (macvlan-global install), or make its plugin anew"
 
@@ -193,6 +202,30 @@ def _add_addresses(links: RouteSocket, index: int, addresses: Iterable[IPv4Inter
         except OSError as error:
             if error.errno != errno.EEXIST:  # a request that came again
                 raise
+
+
+def make_hostless(links: RouteSocket, name: str) -> str:
+    """Keep the host off a link that was made on it, before it is up: its alias has udev and NetworkManager leave it
+    alone, its alternative name systemd-networkd, and IPv6 is off.
+
+    IPv6 stays off the link, too, if somebody switches it on for all: no address is generated, no router is heeded.
+
+    Returns the reason for which IPv6 could not be switched off, "" if it was.
+
+    Raises:
+        OSError: the link is gone.
+    """
+    index = links.get(name).fact.index
+    links.set_alias(index, HOSTLESS_ALIAS)
+    with contextlib.suppress(OSError):  # a kernel before 5.5; or somebody gave the name to another link
+        links.add_altname(index, f"{HOSTLESS_ALIAS}-{name}")
+    for setting, value in HOSTLESS_SETTINGS:
+        try:
+            if why_not := _set(setting, name, value, must_be=False):
+                return why_not
+        except Invalid as error:
+            return str(error)
+    return ""
 
 
 def _check_routes(inside: RouteSocket, index: int, address: IPv4Interface | IPv6Interface) -> None:

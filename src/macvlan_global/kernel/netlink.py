@@ -10,6 +10,7 @@ Every method raises one of the six classes of `errors.py` and nothing else: `ker
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 import struct
@@ -36,6 +37,8 @@ from macvlan_global.kernel.rtnl import ANSWER_SECONDS, RawLink, RouteSocket
 from macvlan_global.subnets import Address, parse_address
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 ALTIFNAMSIZ = 127  # less the closing NUL
 
@@ -166,11 +169,13 @@ class NetlinkKernel:
         index = await self._index(master)
         with kernel_errors(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
             self._on_loop.get().add_vlan(name, index, vlan_id)
+            self._make_hostless(name)
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
         with kernel_errors(f"making the dummy link {name}"):
             self._on_loop.get().add_dummy(name)
+            self._make_hostless(name)
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
@@ -255,6 +260,10 @@ class NetlinkKernel:
         self._namespaces.close()
         self._advertising.close()
         self._on_loop.close()
+
+    def _make_hostless(self, name: str) -> None:
+        if why_not := container_link.make_hostless(self._on_loop.get(), name):
+            log.warning("the host may get IPv6 addresses on %s, which is for containers only: %s", name, why_not)
 
     async def _own_link(self, on: LinkFact, address: Address) -> str:
         """The link by which this host answers for an address on the segment of the link `on`, "" if it does not."""

@@ -144,11 +144,12 @@ class Kernel(Protocol):
         ...
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
-        """Make an 802.1Q sub-interface, down."""
+        """Make an 802.1Q sub-interface, down. It is for containers: the host has no IPv6 on it, and by its alias
+        `macvlan-global` and the alternative name `macvlan-global-NAME` network managers know it."""
         ...
 
     async def add_dummy(self, name: str) -> None:
-        """Make a dummy link, down."""
+        """Make a dummy link, down, which is for containers as a sub-interface is."""
         ...
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:

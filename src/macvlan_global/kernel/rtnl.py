@@ -35,11 +35,13 @@ _ERRNO = struct.Struct("=i")
 
 NLMSG_ERROR, NLMSG_DONE, NLMSG_MIN_TYPE = 2, 3, 0x10
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWLINKPROP = 108
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 21, 22, 24, 26
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 NLM_F_DUMP_INTR = 0x10  # in answers
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 20, 28, 33, 37, 53
+IFLA_PROP_LIST = 52 | 0x8000  # NLA_F_NESTED
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND = 1, 2, 4
 IFLA_VLAN_PROTOCOL = 5
 IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
@@ -172,6 +174,11 @@ class RouteSocket:
     def set_alias(self, index: int, alias: str) -> None:
         """Set a link's alias (IFLA_IFALIAS), which `ip link` shows."""
         self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _attribute(IFLA_IFALIAS, alias.encode()))
+
+    def add_altname(self, index: int, name: str) -> None:
+        """Give a link an alternative name. Linux 5.5 and later."""
+        names = _attribute(IFLA_PROP_LIST, _attribute(IFLA_ALT_IFNAME, name.encode() + b"\0"))
+        self._do(RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL, _LINK.pack(0, 0, index, 0, 0) + names)
 
     def add_address(self, index: int, interface: IPv4Interface | IPv6Interface) -> None:
         """Give a link an address as an engine does: with the broadcast address of its subnet, and without duplicate

@@ -1,11 +1,14 @@
 """`install`, `uninstall` and `dns` below another root, in this process."""
 
+import configparser
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
 from macvlan_global.cli.systemd import SERVICE, SOCKET, WRITTEN_BY_US
+from macvlan_global.kernel.container_link import HOSTLESS_ALIAS
 from tests.unit.running import command
 
 UNITS = "etc/systemd/system"
@@ -18,7 +21,27 @@ def test_install_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert sorted(each.name for each in (tmp_path / UNITS).iterdir()) == [SERVICE, SOCKET]
     assert "left to do:    systemctl daemon-reload" in done.text
     steps = command(capsys, "install", "--root", str(tmp_path), "--json").json["steps"]
-    assert [step["outcome"] for step in steps] == ["unchanged", "unchanged", "left to do", "left to do"]
+    assert [step["outcome"] for step in steps] == ["unchanged"] * 4 + ["left to do"] * 2
+
+
+def test_network_managers_are_kept_off_our_links_and_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the alternative name and the alias that the driver gives them; the operator's own VLANs match nothing."""
+    command(capsys, "install", "--root", str(tmp_path))
+    file = tmp_path / "etc/systemd/network/00-macvlan-global.network"
+    network = configparser.ConfigParser()
+    network.read(file)
+    globs = network["Match"]["Name"].split()
+    ours = [f"{HOSTLESS_ALIAS}-eth0.65", f"{HOSTLESS_ALIAS}-dm-0123456789ab", "mg-0123456789ab"]
+    theirs = ["eth0.65", "eth0", "vlan10", "mg-uplink", "dm-lan", "macvlan-global"]
+    assert all(any(fnmatchcase(name, glob) for glob in globs) for name in ours)
+    assert not any(fnmatchcase(name, glob) for name in theirs for glob in globs)
+    assert network["Link"]["Unmanaged"] == "yes"
+    rules = (tmp_path / "etc/udev/rules.d/80-macvlan-global.rules").read_text()
+    assert f'ATTR{{ifalias}}=="{HOSTLESS_ALIAS}", ENV{{NM_UNMANAGED}}="1"' in rules
+    command(capsys, "uninstall", "--root", str(tmp_path))
+    assert not file.exists()
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
