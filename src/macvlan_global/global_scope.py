@@ -25,6 +25,7 @@ from macvlan_global.kernel.ports import Kernel
 from macvlan_global.replication.problems import NetworkProblems
 from macvlan_global.replication.replicator import Replicator
 from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.records import EndpointRecord
 from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class GlobalScope:
     driver: Driver
     reclaimer: Reclaimer
     store_read: asyncio.Event
+    in_use: "NetworksInUse"
 
     async def run(self) -> None:
         """Never returns.
@@ -54,6 +56,7 @@ class GlobalScope:
         Raises:
             Conflict: a living host has this one's name or identity.
         """
+        await self.in_use.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.heartbeat.run())
             tasks.create_task(self.replicator.run())
@@ -74,6 +77,41 @@ class GlobalScope:
         if not isinstance(event, ContainerEvent):  # the engine's version, the number of networks
             self.heartbeat.on_change()
         await self.names.on_event(event)
+
+
+class NetworksInUse:
+    """Networks of the cluster that containers of this host are on. The resolver answers names without their network
+    from these."""
+
+    def __init__(self, tables: Tables, cache: ResponseCache) -> None:
+        """Unknown until `load`: then the resolver answers from all networks."""
+        self._tables = tables
+        self._cache = cache
+        self._networks: dict[str, str] = {}  # ids in the cluster, by endpoint
+        self._loaded = False
+
+    async def load(self) -> None:
+        """Read what is there from an earlier run."""
+        shared = await shared_ids(self._tables)
+        for each in (row.record for row in await self._tables.endpoints.scan()):
+            if each.is_live and each.network in shared:
+                self._networks.setdefault(each.id, shared[each.network])
+        self._loaded = True
+        self._tell()
+
+    def add(self, endpoint: EndpointRecord, network: str) -> None:
+        """An endpoint is made on the network with this id in the cluster."""
+        self._networks[endpoint.id] = network
+        self._tell()
+
+    def drop(self, endpoint: EndpointRecord) -> None:
+        """An endpoint is gone."""
+        self._networks.pop(endpoint.id, None)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._loaded:
+            self._cache.set_networks_here(frozenset(self._networks.values()))
 
 
 def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
@@ -97,11 +135,19 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     """
     clocks = clocks or Clocks()
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
+    cache = ResponseCache(config.dns_ttl)
+    in_use = NetworksInUse(tables, cache)
     heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(tables, engine), ttl=ttl, clocks=clocks)
+    heartbeat.tell(cache.set_living)
     publisher = Publisher(tables.names, identity.host)
     names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host, now=clocks.wall)
     problems, store_read = NetworkProblems(), asyncio.Event()
-    hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, names.on_endpoint_deleted)
+
+    def deleted(endpoint: EndpointRecord) -> None:
+        in_use.drop(endpoint)
+        names.on_endpoint_deleted(endpoint)
+
+    hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, deleted, in_use.add)
     driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, now=clocks.wall, steady=clocks.steady)
     replicator = Replicator(
         shared,
@@ -119,12 +165,11 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         names.resync()
         store_read.set()
 
-    cache = ResponseCache(config.dns_ttl)
     feed = Feed(shared, tables.names, cache, on_read=names_read)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
     grace, steady = config.host_grace, clocks.steady
     reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=grace, steady=steady)
-    return driver, GlobalScope(heartbeat, replicator, names, feed, resolver, driver, reclaimer, store_read)
+    return driver, GlobalScope(heartbeat, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use)
 
 
 async def shared_ids(tables: Tables) -> dict[str, str]:

@@ -15,7 +15,7 @@ from macvlan_global.config import load_config
 from macvlan_global.dns.address import PORT, ListenAddress, read_address
 from macvlan_global.dns.resolvconf.ask import Verdict, ask
 from macvlan_global.dns.resolvconf.install import FileChange, ResolvConf
-from macvlan_global.dns.resolvconf.text import find_block, nameservers, warnings
+from macvlan_global.dns.resolvconf.text import find_block, nameservers, owner_warning, warnings
 from macvlan_global.errors import Invalid
 
 STATUS_EXAMPLE = example("macvlan-global dns status")
@@ -135,8 +135,8 @@ def _address(config: Path | None) -> ListenAddress:
 
 
 def _advice(text: str, address: ListenAddress) -> list[str]:
-    found = list(warnings(text)) if find_block(text) else []
     block = find_block(text)
+    found = list(warnings(text)) if block else [owner] if (owner := owner_warning(text)) else []
     if block and block.address != address.ip:
         found.append(f"{block.address} is installed, and the resolver is on {address.ip}; run install again")
     return found

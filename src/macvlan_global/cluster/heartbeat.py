@@ -88,6 +88,7 @@ class Heartbeat:
         self._tables = tables
         self._summary = summary
         self._clocks = clocks or Clocks()
+        self._on_members: Callable[[frozenset[str]], None] = lambda _living: None
         self._retry = min(RETRY_SECONDS, ttl / 3)
         self._membership = Membership(member.id)
         self._follower = PrefixFollower(
@@ -124,6 +125,10 @@ class Heartbeat:
     def known(self) -> Mapping[str, str]:
         """Names of the hosts that are or were, by id, as last seen."""
         return self._membership.names
+
+    def tell(self, on_members: Callable[[frozenset[str]], None]) -> None:
+        """Tell `on_members` the ids of the hosts that live, this one among them, whenever they were read or changed."""
+        self._on_members = on_members
 
     # ------------------------------------------------------------- lifecycle
 
@@ -309,6 +314,7 @@ class Heartbeat:
             gone = [key.removeprefix(self._tables.alive.prefix) for key in batch.gone]
             change = self._membership.update(records, gone, self._clocks.steady())
         self._log(change)
+        self._on_members(frozenset({*self._membership.live, self.member.id}))
         own = self._membership.live.get(self.member.id)
         if self._entered and (own is None or own.incarnation != self.member.incarnation):
             self._key_in_doubt = True  # the batch may be old; the loop that keeps the key asks the store

@@ -49,9 +49,16 @@ def _resolver(facts: ClusterFacts) -> list[Finding]:
         seen = "the resolver is off (dns in the configuration): names of containers on other hosts do not resolve here"
         return [Finding("note", "names", seen, "set dns if containers should resolve names of other hosts")]
     ip = facts.resolver.rpartition(":")[0].strip("[]")
+    found = []
+    if facts.resolv_conf_owner:
+        seen, _, do = facts.resolv_conf_owner.partition("; ")
+        found.append(Finding("warning", "names", seen.replace("this file", "/etc/resolv.conf"), do))
     if facts.nameservers[:1] != (ip,):
         seen = (
             f"the engine does not ask the resolver ({ip}) first: names of containers on other hosts do not resolve here"
         )
-        return [Finding("warning", "names", seen, "macvlan-global dns install")]
-    return [Finding("ok", "names", f"the resolver serves on {facts.resolver}, and is the first nameserver")]
+        return [*found, Finding("warning", "names", seen, "macvlan-global dns install")]
+    seen = f"the resolver serves on {facts.resolver}, and is the first nameserver"
+    if facts.resolver.endswith(":53"):
+        seen += "; a container that publishes port 53 must name another address (-p ADDRESS:53:53)"
+    return [*found, Finding("ok", "names", seen)]

@@ -153,6 +153,7 @@ class LinkFacts:
     """An interface as sysfs shows it. `below` are the names of the links it stands on.
 
     `carrier` is None while the link is down; `port_of` names the bridge or bond it is a port of, "" for none.
+    `ethernet` is false for tunnels and PPP. `bond_mode` and `fail_over_mac` are a bond's settings, "" for other links.
     """
 
     name: str
@@ -163,24 +164,43 @@ class LinkFacts:
     bridge: bool = False
     port_of: str = ""
     below: tuple[str, ...] = ()
+    ethernet: bool = True
+    bond_mode: str = ""
+    fail_over_mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFacts:
-    """A network of ours: its parent, the MTU it asks for (0 for the parent's), and whether it speaks IPv6."""
+    """A network of ours: its parent, the MTU it asks for (0 for the parent's), and whether it speaks IPv6.
+
+    `subnets` are (address space, CIDR), with the space "" if another IPAM driver gives the addresses; `gateway` is
+    whether it has an IPv4 one, or needs none.
+    """
 
     name: str
     parent: str
     mtu: int = 0
     ipv6: bool = False
+    subnets: tuple[tuple[str, str], ...] = ()
+    gateway: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerFacts:
+    """Network managers of this host. `wildcards` are (file, link): files of systemd-networkd that would configure a
+    link that the driver makes. `unguarded` says that NetworkManager runs, and no rule keeps it off these links."""
+
+    wildcards: tuple[tuple[str, str], ...] = ()
+    unguarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """This host's part in a cluster, as the driver tells it. `problems` are in words, the next step after "; ".
 
-    `resolver` is where it listens, "" if it is off; `nameservers` are those of resolv.conf, in order. `may_probe` is
-    whether the driver has the right to ask a wire who has an address.
+    `resolver` is where it listens, "" if it is off; `nameservers` are those of resolv.conf, in order, and
+    `resolv_conf_owner` warns of another program that writes it. `may_probe` is whether the driver has the right to ask
+    a wire who has an address.
     """
 
     store: str
@@ -191,6 +211,7 @@ class ClusterFacts:
     resolver: str = ""
     resolver_problem: str = ""
     nameservers: tuple[str, ...] = ()
+    resolv_conf_owner: str = ""
     may_probe: bool = True
 
 
@@ -212,3 +233,4 @@ class DoctorFacts:
     cluster: ClusterFacts | None = None
     swarm: SwarmFacts | None = None
     links: dict[str, LinkFacts] = field(default_factory=dict)
+    managers: ManagerFacts = field(default_factory=ManagerFacts)

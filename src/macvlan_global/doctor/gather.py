@@ -1,5 +1,6 @@
 """Gathers the facts. Nothing is changed by it, nothing is loaded and nothing started."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -11,7 +12,7 @@ import msgspec
 from macvlan_global.admin.client import AdminClient
 from macvlan_global.admin.messages import Status
 from macvlan_global.config import DEFAULT_FILE, Config, load_config
-from macvlan_global.dns.resolvconf.text import nameservers
+from macvlan_global.dns.resolvconf.text import nameservers, owner_warning
 from macvlan_global.doctor import kernel
 from macvlan_global.doctor.engine import ask_engine
 from macvlan_global.doctor.facts import (
@@ -25,10 +26,11 @@ from macvlan_global.doctor.facts import (
     SocketFacts,
     StateFacts,
 )
+from macvlan_global.doctor.network_managers import read_managers
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.access import is_cluster
 from macvlan_global.store.ports import Entry
-from macvlan_global.store.records import NetworkRecord
+from macvlan_global.store.records import LinkRecord, NetworkRecord
 from macvlan_global.store.sqlite import read_sqlite
 from macvlan_global.store.validate import VERSION, version_of
 
@@ -48,6 +50,7 @@ def gather(
     socket = plugin.admin_socket if plugin else admin_socket or config.admin_socket
     status, driver = _driver(socket, root, managed=plugin is not None)
     state, entries = _state(_of_plugin(config, engine, plugin) if plugin else config)
+    made = _made(entries)
     return DoctorFacts(
         process=_process(status, root),
         kernel=kernel.read_kernel(root),
@@ -58,10 +61,11 @@ def gather(
         state=state,
         config=_where(config_file),
         config_problem=problem,
-        networks=tuple(_networks(entries)),
+        networks=tuple(_networks(entries, made)),
         cluster=_cluster(status, root),
         swarm=swarm,
         links=kernel.read_links(root),
+        managers=read_managers(root, made.items()),
     )
 
 
@@ -118,9 +122,9 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
     if status is None or not is_cluster(status.store) or status.scope != "global":
         return None
     try:
-        servers = nameservers((root / "etc/resolv.conf").read_text(errors="replace"))
+        text = (root / "etc/resolv.conf").read_text(errors="replace")
     except OSError:
-        servers = []
+        text = ""
     rights = kernel.read_capabilities(root, status.pid)
     return ClusterFacts(
         store=status.store,
@@ -130,7 +134,8 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         hosts=tuple(status.hosts),
         resolver=status.resolver.address if status.resolver else "",
         resolver_problem=status.resolver.problem if status.resolver else "",
-        nameservers=tuple(servers),
+        nameservers=tuple(nameservers(text)),
+        resolv_conf_owner=owner_warning(text),
         may_probe=rights is None or bool(rights >> CAP_NET_RAW & 1),
     )
 
@@ -169,7 +174,18 @@ def _state(config: Config) -> tuple[StateFacts, list[Entry]]:
     return StateFacts(str(path), True, "", size, shutil.disk_usage(path.parent).free, foreign), entries
 
 
-def _networks(entries: list[Entry]) -> list[NetworkFacts]:
+def _made(entries: list[Entry]) -> dict[str, str]:
+    """Kinds (vlan, dummy) of the links that the driver made, by name."""
+    found = {}
+    for entry in entries:
+        if entry.key.startswith("links/") and version_of(entry.value) <= VERSION:
+            with contextlib.suppress(msgspec.DecodeError):
+                record = msgspec.json.decode(entry.value, type=LinkRecord)
+                found[record.name] = record.kind
+    return found
+
+
+def _networks(entries: list[Entry], made: Mapping[str, str]) -> list[NetworkFacts]:
     found = []
     for entry in entries:
         if not entry.key.startswith("networks/") or version_of(entry.value) > VERSION:
@@ -184,6 +200,16 @@ def _networks(entries: list[Entry]) -> list[NetworkFacts]:
                 parent=record.parent,
                 mtu=record.options.mtu,
                 ipv6=any(":" in each.subnet for each in record.subnets),
+                subnets=tuple((each.space, each.subnet) for each in record.subnets),
+                gateway=_has_gateway(record, made),
             )
         )
     return found
+
+
+def _has_gateway(record: NetworkRecord, made: Mapping[str, str]) -> bool:
+    """Whether containers get an IPv4 default route by this network, or are not meant to: it is internal, isolated on a
+    dummy, or without IPv4. IPv6 routers announce themselves."""
+    meant = not record.internal and made.get(record.parent) != "dummy"
+    four = [each for each in record.subnets if "." in each.subnet and each.subnet != "0.0.0.0/0"]
+    return not meant or not four or any(each.gateway for each in four)

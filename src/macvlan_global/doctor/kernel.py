@@ -10,6 +10,7 @@ from macvlan_global.doctor.facts import KernelFacts, LinkFacts, ModuleState, Pla
 # a link of each kind comes from this module, which may also be part of the kernel itself
 MODULES = {"macvlan": "CONFIG_MACVLAN", "8021q": "CONFIG_VLAN_8021Q", "dummy": "CONFIG_DUMMY"}
 IFF_UP = 0x1
+ARPHRD_ETHER = "1"  # linux/if_arp.h
 _DRIVER = re.compile(rb"(^|/)macvlan-global$|^macvlan_global$")
 
 
@@ -110,6 +111,9 @@ def _link(folder: Path) -> LinkFacts:
         bridge=(folder / "bridge").is_dir(),
         port_of=master.resolve().name if master.exists() and not _is_vrf(master) else "",
         below=tuple(sorted(each.name.removeprefix("lower_") for each in folder.glob("lower_*"))),
+        ethernet=_text(folder / "type") in {"", ARPHRD_ETHER},
+        bond_mode=_text(folder / "bonding/mode").partition(" ")[0],
+        fail_over_mac=_text(folder / "bonding/fail_over_mac").partition(" ")[0],
     )
 
 

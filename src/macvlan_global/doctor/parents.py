@@ -1,12 +1,15 @@
 """From facts to findings about the interfaces that networks stand on. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
+from itertools import combinations
 
 from macvlan_global.doctor.facts import DoctorFacts, LinkFacts, NetworkFacts
 from macvlan_global.doctor.findings import Finding, listed
 
 CHECK = "parents"
 MANY_LAYERS = 8
+OVS_DATAPATH = "ovs-system"
 
 
 def examine_parents(facts: DoctorFacts) -> list[Finding]:
@@ -14,7 +17,48 @@ def examine_parents(facts: DoctorFacts) -> list[Finding]:
     used: dict[str, list[NetworkFacts]] = {}
     for network in facts.networks:
         used.setdefault(network.parent, []).append(network)
-    return [finding for name in sorted(used) for finding in _parent(name, used[name], facts)]
+    found = [finding for name in sorted(used) for finding in _parent(name, used[name], facts)]
+    return [*found, *_strangers(used), *_without_gateway(facts.networks), *_managers(facts)]
+
+
+def _strangers(used: dict[str, list[NetworkFacts]]) -> Iterator[Finding]:
+    """Networks on one wire that do not know each other's addresses: of different address spaces or IPAM drivers."""
+    for parent, networks in sorted(used.items()):
+        for one, other in combinations(sorted(networks, key=lambda each: each.name), 2):
+            shared = [
+                f"{mine} and {theirs}"
+                for space, mine in one.subnets
+                for their_space, theirs in other.subnets
+                if space != their_space and ip_network(mine, strict=False).overlaps(ip_network(theirs, strict=False))
+            ]
+            if parent and shared:
+                seen = f"networks {one.name} and {other.name} are on one wire ({parent}) with subnets that overlap "
+                seen += f"({listed(shared)}), and do not know of each other: a container of each may get one address"
+                do = "create one of them again in the other's address space (--ipam-opt space=NAME), or on another VLAN"
+                yield Finding("warning", CHECK, seen, do)
+
+
+def _without_gateway(networks: Iterable[NetworkFacts]) -> Iterator[Finding]:
+    without = sorted(each.name for each in networks if not each.gateway)
+    if without:
+        seen = f"no gateway for {listed(without)}: containers have no default route there, and no names of the outside "
+        seen += "(engines from 26.0 on)"
+        yield Finding("note", CHECK, seen, "if they should: create it again with --gateway, the router's address")
+
+
+def _managers(facts: DoctorFacts) -> Iterator[Finding]:
+    """Network managers that would make a host of a link that we made."""
+    for file, link in facts.managers.wildcards:
+        seen = (
+            f"{file} of systemd-networkd matches {link}, a link that the driver makes for containers: the host would "
+        )
+        seen += "get addresses and routes on it"
+        do = "macvlan-global install writes a file that comes first; give yours a later name, or have it exclude "
+        do += "macvlan-global-*"
+        yield Finding("warning", CHECK, seen, do)
+    if facts.managers.unguarded:
+        seen = "NetworkManager runs, and nothing keeps it off links that the driver makes"
+        yield Finding("note", CHECK, seen, "macvlan-global install writes the rule of udev that does")
 
 
 def _parent(name: str, networks: list[NetworkFacts], facts: DoctorFacts) -> list[Finding]:
@@ -38,7 +82,12 @@ def _parent(name: str, networks: list[NetworkFacts], facts: DoctorFacts) -> list
 def _usable(who: str, link: LinkFacts) -> Iterator[Finding]:
     if not link.up:
         yield Finding("error", CHECK, f"{who} is down", f"ip link set {link.name} up")
-    if link.port_of:
+    if not link.ethernet:
+        yield Finding("error", CHECK, f"{who} is not an Ethernet link, which carries no macvlan", "use one that is")
+    if link.port_of == OVS_DATAPATH:
+        seen = f"{who} is a port of Open vSwitch, which takes every frame before a macvlan can"
+        yield Finding("error", CHECK, seen, "use an internal port of its bridge as the parent instead")
+    elif link.port_of:
         seen = f"{who} is a port of {link.port_of}, which takes every frame before a macvlan can"
         yield Finding("error", CHECK, seen, f"use {link.port_of} as the parent instead")
 
@@ -53,6 +102,21 @@ def _stack(who: str, link: LinkFacts, links: dict[str, LinkFacts]) -> Iterator[F
                 CHECK,
                 f"{who}{on}: Wi-Fi carries one MAC only, the station's own, so containers reach nothing",
                 "use a wired parent; on Wi-Fi, ipvlan or a bridge network is the way",
+            )
+        if each.bond_mode in {"balance-tlb", "balance-alb"}:
+            yield Finding(
+                "warning",
+                CHECK,
+                f"{who}{on}: a bond in mode {each.bond_mode} rewrites MACs, so containers are not reached",
+                "use 802.3ad or active-backup",
+            )
+        if each.bond_mode == "active-backup" and each.fail_over_mac in {"active", "follow"}:
+            yield Finding(
+                "warning",
+                CHECK,
+                f"{who}{on}: a bond with fail_over_mac={each.fail_over_mac} is for ports that carry one MAC only, and "
+                "containers have others",
+                "fail_over_mac=none, if the ports carry several MACs; else use another parent",
             )
         if each.up and each.carrier is False:
             yield Finding("warning", CHECK, f"{who}{on}: no carrier", f"see cable and switch port of {each.name}")

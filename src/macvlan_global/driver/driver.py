@@ -52,12 +52,14 @@ class ClusterHooks:
     """Calls of the driver into the rooms of a cluster, which exist before it. The defaults are those of a host alone.
 
     `host_name` gives the name of another host by its id. `admission` gives the reason why no container may start on a
-    network (the engine's id), "" if one may. `on_deleted` is told of each endpoint that is gone.
+    network (the engine's id), "" if one may. `on_created` is told of each endpoint that is made, before its container
+    runs, with the network's id in the cluster; `on_deleted` of each that is gone.
     """
 
     host_name: Callable[[str], str] = str
     admission: Callable[[str], str] = lambda _network: ""
     on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None
+    on_created: Callable[[EndpointRecord, str], None] = lambda _endpoint, _network: None
 
 
 ALONE = ClusterHooks()
@@ -114,7 +116,10 @@ class Driver:
         networks = Networks(
             tables, claims, kernel, owned, parents, outbox=outbox, swarm=swarm, admission=hooks.admission, now=now
         )
-        endpoints = Endpoints(table, claims, networks, attacher, liveness, on_deleted=hooks.on_deleted, now=now)
+        created, deleted = hooks.on_created, hooks.on_deleted
+        endpoints = Endpoints(
+            table, claims, networks, attacher, liveness, on_created=created, on_deleted=deleted, now=now
+        )
         probe = AddressProbe(tables, kernel, networks, default=settings.probe, now=now)
         ipam = IpamDriver(pools, addresses, holders, probe, kernel, outbox=outbox)
         return cls(

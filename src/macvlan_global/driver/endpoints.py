@@ -55,12 +55,14 @@ class Endpoints:
         attacher: Attacher,
         liveness: Liveness,
         *,
+        on_created: Callable[[EndpointRecord, str], None] = lambda _endpoint, _network: None,
         on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`liveness` also has the boot that is recorded with each endpoint.
 
-        `on_deleted` is called with each endpoint that was deleted. It must be quick: the engine waits.
+        `on_created` is called with each endpoint that was made, and its network's id in the cluster, `on_deleted` with
+        each that was deleted. They must be quick: the engine waits.
         """
         self._endpoints = table
         self._claims = claims
@@ -69,6 +71,7 @@ class Endpoints:
         self._liveness = liveness
         self._boot = liveness.boot
         self._now = now
+        self._on_created = on_created
         self._on_deleted = on_deleted
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
         self._comparing = asyncio.Lock()
@@ -113,6 +116,7 @@ class Endpoints:
                 await self._write_down(network, record)
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
+            self._on_created(record, network.shared_id)
             return record.mac
 
     async def join(self, network_id: str, endpoint_id: str, sandbox: str) -> JoinResult:
@@ -201,6 +205,7 @@ class Endpoints:
                 await self._endpoints.put(record)
                 undo.push("its record", lambda: self._endpoints.drop(record))
                 await self._claim(network, record, in_use=True)
+            self._on_created(record, network.shared_id)
 
     async def claim_again(self, endpoint_id: str) -> None:
         """Claim the addresses of an endpoint again, in case the store lost them. Nothing to do if it is gone.

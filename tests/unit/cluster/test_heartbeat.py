@@ -45,6 +45,7 @@ class Site:
     lease_clock: FakeClock = field(default_factory=FakeClock)
     facts: HostSummary = field(default_factory=HostSummary)
     running: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    told: dict[str, list[frozenset[str]]] = field(default_factory=dict)
 
     @property
     def tables(self) -> Tables:
@@ -59,7 +60,9 @@ class Site:
 
         store = FaultyStore(self.store.client(), self.outage)
         clocks = Clocks(wall=lambda: 1_000_000.0, steady=self.clock)
-        return Heartbeat(store, Tables(store, store), member, facts, ttl=TTL, clocks=clocks)
+        heartbeat = Heartbeat(store, Tables(store, store), member, facts, ttl=TTL, clocks=clocks)
+        heartbeat.tell(self.told.setdefault(member.name, []).append)
+        return heartbeat
 
     async def start(self, member: Member) -> Heartbeat:
         """A host that lives, and sees itself."""
@@ -143,6 +146,15 @@ async def test_a_crashed_host_is_gone_after_its_lease(site: Site, caplog: pytest
     assert anna.gone_for(B.id) == 61
     assert anna.name_of(B.id) == "bert"
     assert {"host bert left", "watch triggered with 1 hosts"} <= {each.getMessage() for each in caplog.records}
+
+
+async def test_who_lives_is_told_to_those_who_want_to_know(site: Site) -> None:
+    """When a host comes and when its lease is out; this host is always one of them."""
+    await site.start(A)
+    other = await site.start(B)
+    await until(lambda: site.told["anna"][-1:] == [frozenset({A.id, B.id})])
+    await site.crash(other)
+    await until(lambda: site.told["anna"][-1:] == [frozenset({A.id})])
 
 
 async def test_a_host_that_leaves_is_gone_at_once(site: Site) -> None:

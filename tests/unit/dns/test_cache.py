@@ -1,6 +1,7 @@
 """Cached replies, and their invalidation."""
 
 import dns.edns
+import msgspec
 
 from macvlan_global.dns.resolver.cache import ResponseCache
 from tests.unit.dns.names import ask, key, knowing, question, record, texts
@@ -53,3 +54,19 @@ def test_what_differs_each_time_is_not_kept() -> None:
     ask(cache, "web", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")])
     cache.respond(question("web"), udp=False)
     assert cache.templates == {}
+
+
+def test_what_is_answered_changes_with_hosts_and_networks() -> None:
+    """No reply is kept from before: of another set of living hosts, or of networks that containers here are on."""
+    cache = knowing(record(1, "web"))
+    assert texts(ask(cache, "web")) == ["NOERROR", "10.65.0.1"]
+    cache.set_networks_here(frozenset())
+    assert texts(ask(cache, "web")) == ["REFUSED"]
+    assert texts(ask(cache, "web.lan")) == ["NOERROR", "10.65.0.1"]
+    cache.set_networks_here(frozenset({"lan" * 8}))
+    assert texts(ask(cache, "web")) == ["NOERROR", "10.65.0.1"]
+    cache.update(put=[("names/h2/x", msgspec.structs.replace(record(2, "web"), host="h2"))])
+    cache.set_living(frozenset({"h2"}))
+    assert texts(ask(cache, "web")) == ["NOERROR", "10.65.0.2"]
+    cache.set_living(frozenset({"h1", "h2"}))
+    assert texts(ask(cache, "web")) == ["NOERROR", "10.65.0.1", "10.65.0.2"]

@@ -112,3 +112,82 @@ def test_many_records_change_as_fast_as_few() -> None:
         return time.process_time() - begun
 
     assert replaced(4000) < 10 * replaced(40) + 0.05
+
+
+# ------------------------------------------------- whose name is meant
+
+
+def _on(host: str, number: int, *names: str, network: str = "lan") -> NameRecord:
+    return msgspec.structs.replace(record(number, *names, network=network), host=host)
+
+
+def _id(network: str) -> str:
+    """The id that `record` gives a network of this name."""
+    return network * 8
+
+
+def test_a_plain_name_is_of_the_networks_that_are_used_here() -> None:
+    """Another project's `db` is none, even while this one's is down; with its network it is found from anywhere."""
+    table = _table(record(1, "db", network="shop"), record(2, "db", network="blog"))
+    table.networks_here = frozenset({_id("shop")})
+    assert _addresses(table, "db") == ["10.65.0.1"]
+    assert _addresses(table, "db.blog") == ["10.65.0.2"]
+    table.remove(key(record(1, "db", network="shop")))
+    assert _addresses(table, "db") == []
+    assert not table.lookup(b"_80._tcp.db").exists
+
+
+def test_a_plain_name_of_two_projects_here_is_nobody_s() -> None:
+    """The client's network is not known, and a wrong database is worse than none; each is found with its network."""
+    table = _table(record(1, "db", network="shop"), record(2, "db", network="blog"))
+    table.networks_here = frozenset({_id("shop"), _id("blog")})
+    assert _addresses(table, "db") == []
+    assert _addresses(table, "db.shop") == ["10.65.0.1"]
+    assert _addresses(table, "db.blog") == ["10.65.0.2"]
+
+
+def test_a_container_on_several_networks_is_one_container() -> None:
+    """Its plain name leads to all its addresses, and so does one that it shares with others of one of the networks."""
+    legs = (record(1, network="front"), record(2, network="back"))
+    both = [msgspec.structs.replace(each, container="c" * 64, names=["web", "c" * 12]) for each in legs]
+    table = _table(*both, record(3, "web", network="front"))
+    table.networks_here = frozenset({_id("front"), _id("back")})
+    assert _addresses(table, "web") == ["10.65.0.1", "10.65.0.2", "10.65.0.3"]
+
+
+def test_a_name_with_dots_is_a_plain_name_too() -> None:
+    """A hostname such as that of a registry resolves only where its network is used."""
+    table = _table(record(1, "registry.example.org", network="blog"))
+    table.networks_here = frozenset({_id("shop")})
+    assert _addresses(table, "registry.example.org") == []
+    assert _addresses(table, "registry.example.org.blog") == ["10.65.0.1"]
+
+
+@pytest.mark.parametrize("name", ["web", "web.lan", "_80._tcp.web"])
+def test_hosts_that_are_gone_come_last(name: str) -> None:
+    """Their containers are answered only while no living host has one of that name."""
+    dead, living = _on("h1", 1, "web"), _on("h2", 2, "web")
+    table = _table(dead, living)
+    table.living = frozenset({"h2"})
+    assert _addresses(table, name) == ["10.65.0.2"]
+    table.remove(key(living))
+    assert _addresses(table, name) == ["10.65.0.1"]
+    table.living = None
+    table.put(key(living), living)
+    assert _addresses(table, name) == ["10.65.0.1", "10.65.0.2"]
+
+
+def test_an_address_that_moved_to_a_living_host_is_its_own() -> None:
+    """Its reverse name leads to the container that runs."""
+    dead, living = _on("h1", 1, "old"), msgspec.structs.replace(_on("h2", 2, "new"), address="10.65.0.1")
+    table = _table(dead, living)
+    table.living = frozenset({"h2"})
+    assert [row.names[0] for row in table.lookup(b"1.0.65.10.in-addr.arpa").reverse] == [b"new"]
+
+
+def test_a_dead_host_does_not_make_a_name_two_things() -> None:
+    """The other network's container is gone, so the name means the one that lives."""
+    table = _table(_on("h1", 1, "db", network="shop"), _on("h2", 2, "db", network="blog"))
+    table.networks_here = frozenset({_id("shop"), _id("blog")})
+    table.living = frozenset({"h2"})
+    assert _addresses(table, "db") == ["10.65.0.2"]

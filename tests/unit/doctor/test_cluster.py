@@ -49,6 +49,12 @@ def test_a_cluster_that_is_well_has_nothing_to_tell() -> None:
             "not ask the resolver",
             "macvlan-global dns install",
         ),
+        (
+            {"resolv_conf_owner": "tailscale generates this file; tailscale set --accept-dns=false"},
+            "warning",
+            "tailscale generates /etc/resolv.conf",
+            "tailscale set --accept-dns=false",
+        ),
         ({"nameservers": ()}, "warning", "(127.0.0.153) first", "macvlan-global dns install"),
     ],
 )
@@ -64,6 +70,12 @@ def test_a_store_that_is_away_explains_what_waits() -> None:
     """What waits is then no finding of its own worth a warning."""
     found = examine_cluster(replace(WELL, store_problem="away", waiting=2))
     assert [each.level for each in found] == ["error", "note", "ok"]
+
+
+def test_port_53_is_said_to_be_taken() -> None:
+    """A container that publishes it on all addresses does not start, and the engine does not say who has it."""
+    assert "(-p ADDRESS:53:53)" in examine_cluster(WELL)[-1].seen
+    assert "ADDRESS" not in examine_cluster(replace(WELL, resolver="127.0.0.153:5353"))[-1].seen
 
 
 def test_an_ipv6_resolver_is_found_in_resolv_conf() -> None:

@@ -15,6 +15,7 @@ from macvlan_global.doctor.facts import (
     EngineFacts,
     KernelFacts,
     LinkFacts,
+    ManagerFacts,
     NetworkFacts,
     PlatformFacts,
     PluginFacts,
@@ -23,6 +24,7 @@ from macvlan_global.doctor.facts import (
     StateFacts,
 )
 from macvlan_global.doctor.findings import Finding, report
+from macvlan_global.doctor.network_managers import read_managers
 
 ALL_RIGHTS = 1 << 12 | 1 << 21
 WELL: dict[str, Any] = {
@@ -204,6 +206,22 @@ def test_engines_that_are_known_are_well(version: str) -> None:
         ((LinkFacts("eth0", carrier=False),), "warning", "no carrier", "cable"),
         ((LinkFacts("eth0", wireless=True),), "error", "Wi-Fi carries one MAC only", "wired"),
         ((LinkFacts("eth0", port_of="br0"),), "error", "is a port of br0", "use br0 as the parent"),
+        ((LinkFacts("eth0", port_of="ovs-system"),), "error", "is a port of Open vSwitch", "internal port"),
+        ((LinkFacts("eth0", ethernet=False),), "error", "is not an Ethernet link", "use one that is"),
+        ((LinkFacts("eth0", bond_mode="balance-alb"),), "warning", "rewrites the MACs", "802.3ad"),
+        ((LinkFacts("eth0", bond_mode="balance-tlb"),), "warning", "rewrites the MACs", "802.3ad"),
+        (
+            (LinkFacts("eth0", bond_mode="active-backup", fail_over_mac="active"),),
+            "warning",
+            "fail_over_mac=active",
+            "fail_over_mac=none",
+        ),
+        (
+            (LinkFacts("eth0", below=("bond0",)), LinkFacts("bond0", bond_mode="balance-alb")),
+            "warning",
+            "eth0 (network lan), on bond0: a bond in mode balance-alb",
+            "802.3ad",
+        ),
     ],
 )
 def test_parents_that_are_not_well(links: tuple[LinkFacts, ...], level: str, seen: str, do: str) -> None:
@@ -263,6 +281,121 @@ def test_ipv6_that_is_off(kernel_facts: KernelFacts, *, ipv6: bool, levels: list
     """It matters as much as there are networks that want it."""
     found = on(LinkFacts("eth0"), networks=(NetworkFacts("lan", "eth0", ipv6=ipv6),), kernel=kernel_facts)
     assert [each.level for each in found] == levels
+
+
+def test_bonds_that_leave_macs_alone_are_well() -> None:
+    """The usual modes."""
+    for mode in ("802.3ad", "active-backup", "balance-xor", "balance-rr", "broadcast"):
+        assert on(LinkFacts("eth0", bond_mode=mode, fail_over_mac="none")) == []
+
+
+def test_a_network_without_a_gateway_is_told() -> None:
+    """Nobody was told when it was created."""
+    (found,) = on(LinkFacts("eth0"), networks=(replace(LAN, gateway=False),))
+    assert (found.level, "no gateway for lan: containers have no default route" in found.seen) == ("note", True)
+    assert "--gateway" in found.do
+
+
+def test_networks_on_one_wire_that_do_not_know_each_other_are_told() -> None:
+    """Different address spaces, or IPAM drivers, with addresses in common; not on wires of their own."""
+    red = NetworkFacts("red", "eth0", subnets=(("red", "10.0.0.0/24"),))
+    blue = NetworkFacts("blue", "eth0", subnets=(("blue", "10.0.0.128/25"),))
+    (found,) = on(LinkFacts("eth0"), networks=(red, blue))
+    assert found.level == "warning"
+    assert "networks blue and red are on one wire (eth0)" in found.seen
+    assert "10.0.0.128/25 and 10.0.0.0/24" in found.seen
+    links = (LinkFacts("eth0"), LinkFacts("eth1"))
+    for other in (
+        replace(blue, parent="eth1"),
+        replace(blue, subnets=(("red", "10.0.0.0/24"),)),
+        replace(blue, subnets=(("blue", "10.0.1.0/24"), ("blue", "fd00::/64"))),
+    ):
+        assert on(*links, networks=(red, other)) == []
+
+
+def test_network_managers_that_would_make_a_host_of_our_links_are_told() -> None:
+    """A wildcard by its file, with the link; NetworkManager without the rule."""
+    managers = ManagerFacts((("/etc/systemd/network/10-all.network", "eth0.65"),), unguarded=True)
+    wildcard, unguarded = on(LinkFacts("eth0"), managers=managers)
+    assert (wildcard.level, unguarded.level) == ("warning", "note")
+    assert "/etc/systemd/network/10-all.network of systemd-networkd matches eth0.65" in wildcard.seen
+    assert "macvlan-global install" in wildcard.do
+    assert "macvlan-global install" in unguarded.do
+
+
+OURS = "[Match]\nName=macvlan-global-* mg-0\n[Link]\nUnmanaged=yes\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "caught"),
+    [
+        ({"10-all.network": "[Match]\nName=eth*\n[Network]\nDHCP=yes"}, True),
+        ({"10-all.network": "[Match]\nName=*\n"}, True),
+        ({"10-all.network": "[Match]\nName=en* eth0.*\n"}, True),
+        ({"10-all.network": "[Match]\nName=!lo\n"}, True),
+        ({"10-all.network": "[Match]\nType=vlan\n"}, True),
+        ({"10-all.network": "[Match]\nKind=vlan\n"}, True),
+        ({"10-all.network": "[Match]\nName=eth0\n"}, False),
+        ({"10-all.network": "[Match]\nName=!eth0.65\n"}, True),
+        ({"10-all.network": "[Match]\nName=!eth0.65 macvlan-global-*\n"}, False),
+        ({"10-all.network": "[Match]\nName=eth*\nType=ether\n"}, False),
+        ({"10-all.network": "[Match]\nName=eth*\nType=!vlan bond\n"}, False),
+        ({"10-all.network": "[Match]\nName=eth*\nDriver=virtio_net\n"}, False),
+        ({"10-all.network": "[Match]\n"}, False),
+        ({"10-all.network": "# nothing\nName=eth*\n"}, False),
+        ({"00-macvlan-global.network": OURS, "10-all.network": "[Match]\nName=eth*\n"}, False),
+        ({"00-a.network": "[Match]\nName=eth*\n", "00-macvlan-global.network": OURS}, True),
+        (
+            {"05-mine.network": "[Match]\nName=eth0.65\n[Link]\nUnmanaged=true\n", "10-x.network": "[Match]\nName=*"},
+            False,
+        ),
+        ({"10-all.link": "[Match]\nName=eth*\n"}, False),
+    ],
+)
+def test_a_file_of_networkd_catches_our_link_or_does_not(
+    tmp_path: Path, files: dict[str, str], *, caught: bool
+) -> None:
+    """The first that matches it counts, by its name or its alternative name."""
+    write(tmp_path, {f"etc/systemd/network/{name}": text for name, text in files.items()})
+    (tmp_path / "run/systemd/netif").mkdir(parents=True)
+    found = read_managers(tmp_path, [("eth0.65", "vlan")])
+    assert bool(found.wildcards) is caught
+    assert read_managers(tmp_path, []) == ManagerFacts()
+
+
+def test_a_file_of_etc_counts_before_one_of_usr(tmp_path: Path) -> None:
+    """Of the same name; without networkd none does."""
+    files = {
+        "usr/lib/systemd/network/10-a.network": "[Match]\nName=*\n",
+        "etc/systemd/network/10-a.network": "[Match]\nName=eth9\n",
+    }
+    write(tmp_path, files)
+    (tmp_path / "run/systemd/netif").mkdir(parents=True)
+    assert read_managers(tmp_path, [("eth0.65", "vlan")]) == ManagerFacts()
+    (tmp_path / "etc/systemd/network/10-a.network").unlink()
+    assert read_managers(tmp_path, [("eth0.65", "vlan")]).wildcards
+    (tmp_path / "run/systemd/netif").rmdir()
+    assert read_managers(tmp_path, [("eth0.65", "vlan")]) == ManagerFacts()
+
+
+def test_bonds_and_hardware_are_read_from_sysfs(tmp_path: Path) -> None:
+    """The words of the bonding driver, without their numbers."""
+    write(
+        tmp_path,
+        {
+            "sys/class/net/bond0/type": "1\n",
+            "sys/class/net/bond0/bonding/mode": "balance-alb 6\n",
+            "sys/class/net/bond0/bonding/fail_over_mac": "none 0\n",
+            "sys/class/net/tun0/type": "65534\n",
+        },
+    )
+    links = kernel.read_links(tmp_path)
+    assert (links["bond0"].bond_mode, links["bond0"].fail_over_mac, links["bond0"].ethernet) == (
+        "balance-alb",
+        "none",
+        True,
+    )
+    assert not links["tun0"].ethernet
 
 
 def test_one_finding_for_a_parent_of_several_networks() -> None:

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 from macvlan_global.doctor.engine import ask_engine
-from macvlan_global.doctor.facts import NetworkFacts, PluginFacts, SwarmNetwork, SwarmNode, SwarmService
+from macvlan_global.doctor.facts import ManagerFacts, NetworkFacts, PluginFacts, SwarmNetwork, SwarmNode, SwarmService
 from macvlan_global.doctor.gather import gather
-from macvlan_global.store.records import NetworkRecord, SubnetRecord
+from macvlan_global.store.records import LinkRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.sqlite import open_sqlite
 from macvlan_global.store.table import Tables
 from testkit.fake_docker_api import FakeDockerApi
@@ -92,7 +92,7 @@ async def test_a_host_from_its_files(tmp_path: Path) -> None:
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     (tmp_path / "proc/self").mkdir(parents=True)
     facts = await asyncio.to_thread(gather, config, str(tmp_path / "none.sock"), {}, tmp_path)
-    assert facts.networks == (NetworkFacts("lan", "eth1", 1400, ipv6=True),)
+    assert facts.networks == (NetworkFacts("lan", "eth1", 1400, ipv6=True, subnets=(("", "fd65::/64"),)),)
     assert (facts.state.exists, facts.state.problem, facts.config_problem) == (True, "", "")
     assert facts.engine.problem == f"no such file or directory ({tmp_path}/none.sock)"
     assert facts.driver.problem == f"the driver is not running here (no socket {tmp_path}/none.sock)"
@@ -111,3 +111,31 @@ async def test_a_damaged_state_file_is_a_problem(tmp_path: Path) -> None:
     facts = await asyncio.to_thread(gather, None, str(tmp_path / "none.sock"), environment, tmp_path)
     assert f"the state file {tmp_path}/state.db is damaged" in facts.state.problem
     assert (tmp_path / "state.db").read_bytes() == b"x" * 9000
+
+
+async def test_what_networks_lack_and_what_we_made(tmp_path: Path) -> None:
+    """No IPv4 gateway, unless none is meant; and files of networkd that match links of ours."""
+    store = open_sqlite(tmp_path / "state.db")
+    tables = Tables(store, store)
+    for name, subnet, changed in (
+        ("without", SubnetRecord(space="a", subnet="10.1.0.0/24"), {"parent": "eth0.65"}),
+        ("with", SubnetRecord(space="a", subnet="10.2.0.0/24", gateway="10.2.0.1"), {"parent": "eth0.65"}),
+        ("internal", SubnetRecord(space="a", subnet="10.3.0.0/24"), {"parent": "eth0.65", "internal": True}),
+        ("isolated", SubnetRecord(space="a", subnet="10.4.0.0/24"), {"parent": "dm-0"}),
+        ("six", SubnetRecord(space="a", subnet="fd05::/64"), {"parent": "eth0.65"}),
+        ("none", SubnetRecord(space="", subnet="0.0.0.0/0"), {"parent": "eth0.65"}),
+    ):
+        record = NetworkRecord(id=name, name=name, given={}, at=0, subnets=[subnet], **changed)  # type: ignore[arg-type]
+        await tables.networks.put(record, record.id)
+    vlan = LinkRecord(name="eth0.65", kind="vlan", master="eth0", vlan_id=65, at=0)
+    await tables.links.put(vlan, "eth0.65")
+    await tables.links.put(LinkRecord(name="dm-0", kind="dummy", at=0), "dm-0")
+    await store.close()
+    for folder in ("proc/self", "run/systemd/netif", "run/NetworkManager", "etc/systemd/network"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "etc/systemd/network/10-all.network").write_text("[Match]\nName=eth*\n[Network]\nDHCP=yes\n")
+    environment = {"MACVLAN_GLOBAL_STATE_DIR": str(tmp_path), "MACVLAN_GLOBAL_DOCKER_HOST": "unix:///none.sock"}
+    facts = await asyncio.to_thread(gather, None, str(tmp_path / "none.sock"), environment, tmp_path)
+    assert [each.name for each in facts.networks if not each.gateway] == ["without"]
+    wildcard = ("/etc/systemd/network/10-all.network", "eth0.65")
+    assert facts.managers == ManagerFacts((wildcard,), unguarded=True)

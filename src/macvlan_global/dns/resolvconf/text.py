@@ -25,11 +25,27 @@ _BLOCK = re.compile(
     + r"\n"
 )
 _MAKERS = {
+    "tailscale": "tailscale set --accept-dns=false makes it stop",
     "NetworkManager": "dns=none below [main] in /etc/NetworkManager/NetworkManager.conf makes it stop",
     "resolvconf": "put the nameserver into /etc/resolvconf/resolv.conf.d/head instead",
     "dhcpcd": "nohook resolv.conf in /etc/dhcpcd.conf makes it stop",
     "dhclient": "prepend domain-name-servers in /etc/dhcp/dhclient.conf puts the nameserver there instead",
+    "netconfig": 'NETCONFIG_DNS_POLICY="" in /etc/sysconfig/network/config makes it stop',
+    "wicked": 'NETCONFIG_DNS_POLICY="" in /etc/sysconfig/network/config makes it stop',
+    "cloud-init": "manage_resolv_conf: false in a file of /etc/cloud/cloud.cfg.d makes it stop",
+    "pppd": "take usepeerdns out of its options in /etc/ppp/peers to make it stop",
+    "openvpn": "take update-resolv-conf out of its configuration to make it stop",
+    "connman": "--nodnsproxy among the options of its service makes it stop",
 }
+"""Programs that write the file, by a word of their comment in it, with the setting that makes each stop. Tailscale is
+the first: its comment has the word `resolvconf`, too."""
+_GENERATED = re.compile(
+    r"do not edit|will be (?:lost|overwritten)"
+    r"|(?:generated|created|written|managed) (?:automatically )?by (?P<maker>[\w.-]+)",
+    re.IGNORECASE,
+)
+_HARMLESS = "systemd-resolved"
+"""Writes files of its own, and never a plain /etc/resolv.conf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +110,29 @@ def warnings(text: str) -> Iterator[str]:
         yield "no other nameserver is listed: only names of containers will resolve"
     for lost in servers[MOST_SERVERS:]:
         yield f"nameserver {lost} is ignored: only the first {MOST_SERVERS} are used"
-    head = "\n".join(line for line in text.splitlines() if line.startswith(("#", ";")))
-    for maker, remedy in _MAKERS.items():
-        if maker in head:
-            yield f"{maker} generates this file and may overwrite it without the resolver; {remedy}"
-            break
+    if owner := owner_warning(text):
+        yield owner
     options = {word for line in text.splitlines() if line.startswith("options") for word in line.split()[1:]}
     if any(each.startswith("ndots:") for each in options):
         yield "options ndots is set: engines then do not forward names without a dot; use NAME.NETWORK"
     if "rotate" in options:
         yield "options rotate is set: programs on this host ask the other nameservers first from time to time"
+
+
+def owner_warning(text: str) -> str:
+    """Warning about another program that writes this resolv.conf, "" if its comments name none."""
+    head = "\n".join(line for line in _BLOCK.sub("", text).splitlines() if line.startswith(("#", ";")))
+    for maker, remedy in _MAKERS.items():
+        if maker.lower() in head.lower():
+            return f"{maker} generates this file and may overwrite it without the resolver; {remedy}"
+    if _HARMLESS in head or not _GENERATED.search(head):
+        return ""
+    makers = [found["maker"] for found in _GENERATED.finditer(head) if found["maker"]]
+    maker = makers[0] if makers else "another program"
+    return (
+        f"{maker} generates this file and may overwrite it without the resolver; have it name the resolver first, or "
+        "stop writing the file"
+    )
 
 
 def _directives(text: str) -> str:

@@ -53,6 +53,20 @@ class ResponseCache:
             for key in deleted:
                 self._invalidate(self._table.remove(key))
 
+    def set_networks_here(self, networks: frozenset[str]) -> None:
+        """Answer names without their network from these networks only (ids in the cluster)."""
+        with self._lock:
+            if networks != self._table.networks_here:
+                self._table.networks_here = networks
+                self._invalidate(list(self._by_name))
+
+    def set_living(self, hosts: frozenset[str]) -> None:
+        """Answer with endpoints of other hosts than these only where these have none (ids)."""
+        with self._lock:
+            if hosts != self._table.living:
+                self._table.living = hosts
+                self._invalidate(list(self._by_name))
+
     def mark_synced(self) -> None:
         """All names were read from the store: names that are not in the table are refused from now on."""
         self._table.synced = True

@@ -4,9 +4,14 @@ Names are bytes in canonical form: ASCII letters in lower case (RFC 4343), dots 
 endpoint is found under each of its names, under `NAME.NETWORK` for each, and under the reverse names of its addresses
 (`in-addr.arpa`, `ip6.arpa`). A service prefix `_PORT._PROTOCOL` (RFC 2782) asks for a port of the name behind it.
 
+A name without its network is answered from the networks that this host's containers are on, and only if it means one
+of them: the client's own networks are not known. Endpoints of hosts that are gone count only while no living host has
+the name.
+
 Every change returns the names whose answers it may change, so that cached answers of all others stay valid.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +33,7 @@ class NameRow:
     """One endpoint: its names as they are spelled, the container's own first, and its network's name.
 
     `key` is its record's in the store; `ports` are (number, `_protocol`); addresses are bare, "" if none.
+    `network_id` is the network's id in the cluster, `host` the id of its host.
     """
 
     key: str
@@ -37,6 +43,8 @@ class NameRow:
     address: str
     address6: str
     ports: tuple[tuple[int, bytes], ...]
+    network_id: str = ""
+    host: str = ""
 
     @property
     def target(self) -> bytes:
@@ -70,9 +78,15 @@ class Lookup:
 
 @dataclass(slots=True)
 class NameTable:
-    """Every endpoint of the cluster by its names. `synced` is false until all names were read from the store once."""
+    """Every endpoint of the cluster by its names. `synced` is false until all names were read from the store once.
+
+    `networks_here` are the ids of the networks that containers of this host are on, `living` those of the hosts that
+    live; None while that is not known, and then all count.
+    """
 
     synced: bool = False
+    networks_here: frozenset[str] | None = None
+    living: frozenset[str] | None = None
     _rows: dict[str, NameRow] = field(default_factory=dict)
     _by_name: "_Index" = field(default_factory=dict)
     _by_reverse: "_Index" = field(default_factory=dict)
@@ -125,10 +139,10 @@ class NameTable:
         """Look up a name, in any case, with or without a dot at the end."""
         port, rest = _service(canonical(name))
         reverse = _at(self._by_reverse, rest) if rest.endswith(b".arpa") else ()
-        return Lookup(rest, self._rows_of(rest), tuple(reverse), port)
+        return Lookup(rest, self._rows_of(rest), self._of_the_living(reverse), port)
 
     def _rows_of(self, name: bytes) -> tuple[NameRow, ...]:
-        found = {row.key: row for row in _at(self._by_name, name)}
+        found = {row.key: row for row in self._without_network(name)}
         at = name.find(b".")
         while at >= 0:  # a container may be called `a.b`, and another `a` on network `b`
             network = name[at + 1 :]
@@ -136,7 +150,22 @@ class NameTable:
                 named = _at(self._by_name, name[:at])
                 found |= {row.key: row for row in named if canonical(row.network) == network}
             at = name.find(b".", at + 1)
-        return tuple(found.values())
+        return self._of_the_living(found.values())
+
+    def _without_network(self, name: bytes) -> Iterable[NameRow]:
+        """The endpoints of a name that is given without its network."""
+        rows = _at(self._by_name, name)
+        if self.networks_here is None:
+            return rows
+        here = self._of_the_living(row for row in rows if row.network_id in self.networks_here)
+        return here if _mean_one_network(here) else ()
+
+    def _of_the_living(self, rows: Iterable[NameRow]) -> tuple[NameRow, ...]:
+        """Those of living hosts if there are any, else all."""
+        found = tuple(rows)
+        if self.living is None:
+            return found
+        return tuple(row for row in found if row.host in self.living) or found
 
 
 def canonical(name: bytes) -> bytes:
@@ -157,6 +186,16 @@ def to_wire(text: str) -> bytes | None:
     labels = name.split(b".")
     fits = len(name) <= LONGEST_NAME and all(0 < len(label) <= LONGEST_LABEL for label in labels)
     return name if fits and canonical(labels[-1]) != LOCAL else None
+
+
+def _mean_one_network(rows: Iterable[NameRow]) -> bool:
+    """Whether all containers of a name are on one network together, whichever others they are on. Else the name is one
+    thing on one network and another thing on the next, and nobody knows which is meant."""
+    by_network: dict[str, set[bytes]] = {}
+    for row in rows:
+        by_network.setdefault(row.network_id, set()).add(row.short_id or row.key.encode())
+    everybody = set().union(*by_network.values())
+    return len(by_network) < 2 or everybody in by_network.values()
 
 
 _Index = dict[bytes, NameRow | dict[str, NameRow]]
@@ -203,6 +242,8 @@ def _row(key: str, record: NameRecord) -> NameRow:
         _address(record.address, 4),
         _address(record.address6, 6),
         _ports(tuple((port.port, port.protocol) for port in record.ports[:MOST_PORTS])),
+        sys.intern(record.network),
+        sys.intern(record.host),
     )
 
 
