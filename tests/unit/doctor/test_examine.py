@@ -208,8 +208,8 @@ def test_engines_that_are_known_are_well(version: str) -> None:
         ((LinkFacts("eth0", port_of="br0"),), "error", "is a port of br0", "use br0 as the parent"),
         ((LinkFacts("eth0", port_of="ovs-system"),), "error", "is a port of Open vSwitch", "internal port"),
         ((LinkFacts("eth0", ethernet=False),), "error", "is not an Ethernet link", "use one that is"),
-        ((LinkFacts("eth0", bond_mode="balance-alb"),), "warning", "rewrites the MACs", "802.3ad"),
-        ((LinkFacts("eth0", bond_mode="balance-tlb"),), "warning", "rewrites the MACs", "802.3ad"),
+        ((LinkFacts("eth0", bond_mode="balance-alb"),), "warning", "rewrites MACs", "802.3ad"),
+        ((LinkFacts("eth0", bond_mode="balance-tlb"),), "warning", "rewrites MACs", "802.3ad"),
         (
             (LinkFacts("eth0", bond_mode="active-backup", fail_over_mac="active"),),
             "warning",

@@ -128,7 +128,7 @@ def owner_warning(text: str) -> str:
     if _HARMLESS in head or not _GENERATED.search(head):
         return ""
     makers = [found["maker"] for found in _GENERATED.finditer(head) if found["maker"]]
-    maker = makers[0] if makers else "another program"
+    maker = makers[0].rstrip(".") if makers else "another program"
     return (
         f"{maker} generates this file and may overwrite it without the resolver; have it name the resolver first, or "
         "stop writing the file"
