@@ -176,7 +176,7 @@ def _state(config: Config) -> tuple[StateFacts, list[Entry]]:
 
 def _made(entries: list[Entry]) -> dict[str, str]:
     """Kinds (vlan, dummy) of the links that the driver made, by name."""
-    found = {}
+    found: dict[str, str] = {}
     for entry in entries:
         if entry.key.startswith("links/") and version_of(entry.value) <= VERSION:
             with contextlib.suppress(msgspec.DecodeError):

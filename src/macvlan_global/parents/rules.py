@@ -218,7 +218,7 @@ def _judge_auto(facts: ParentFacts, subnets: tuple[Subnet, ...]) -> tuple[Parent
 
 
 def _candidates(facts: ParentFacts, subnets: tuple[Subnet, ...]) -> list[tuple[LinkFact, str]]:
-    """What `auto` may stand for, the best first: the narrowest network that holds the subnet, as a route would be
+    """Candidates of `auto`, the best first: the narrowest network that holds the subnet, as a route would be
     chosen; then default routes. Each with the reason."""
     carrying = [
         (address.network.prefixlen, name, address.network)

@@ -365,7 +365,7 @@ def test_a_file_of_networkd_catches_our_link_or_does_not(
 
 def test_a_file_of_etc_counts_before_one_of_usr(tmp_path: Path) -> None:
     """Of the same name; without networkd none does."""
-    files = {
+    files: dict[str, str | bytes] = {
         "usr/lib/systemd/network/10-a.network": "[Match]\nName=*\n",
         "etc/systemd/network/10-a.network": "[Match]\nName=eth9\n",
     }

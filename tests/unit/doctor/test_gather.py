@@ -125,7 +125,7 @@ async def test_what_networks_lack_and_what_we_made(tmp_path: Path) -> None:
         ("six", SubnetRecord(space="a", subnet="fd05::/64"), {"parent": "eth0.65"}),
         ("none", SubnetRecord(space="", subnet="0.0.0.0/0"), {"parent": "eth0.65"}),
     ):
-        record = NetworkRecord(id=name, name=name, given={}, at=0, subnets=[subnet], **changed)  # type: ignore[arg-type]
+        record = NetworkRecord(id=name, name=name, given={}, at=0, subnets=[subnet], **changed)
         await tables.networks.put(record, record.id)
     vlan = LinkRecord(name="eth0.65", kind="vlan", master="eth0", vlan_id=65, at=0)
     await tables.links.put(vlan, "eth0.65")
