@@ -5,6 +5,7 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from macvlan_global import __version__
@@ -83,10 +84,16 @@ class NetworksInUse:
     """Networks of the cluster that containers of this host are on. The resolver answers names without their network
     from these."""
 
-    def __init__(self, tables: Tables, cache: ResponseCache) -> None:
-        """Unknown until `load`: then the resolver answers from all networks."""
+    def __init__(
+        self,
+        tables: Tables,
+        cache: ResponseCache,
+        on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
+    ) -> None:
+        """Unknown until `load`: then the resolver answers from all networks. `on_deleted` is called after `drop`."""
         self._tables = tables
         self._cache = cache
+        self._on_deleted = on_deleted
         self._networks: dict[str, str] = {}  # ids in the cluster, by endpoint
         self._loaded = False
 
@@ -108,6 +115,7 @@ class NetworksInUse:
         """An endpoint is gone."""
         self._networks.pop(endpoint.id, None)
         self._tell()
+        self._on_deleted(endpoint)
 
     def _tell(self) -> None:
         if self._loaded:
@@ -135,19 +143,13 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     """
     clocks = clocks or Clocks()
     member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
-    cache = ResponseCache(config.dns_ttl)
-    in_use = NetworksInUse(tables, cache)
+    problems, store_read, cache = NetworkProblems(), asyncio.Event(), ResponseCache(config.dns_ttl)
     heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(tables, engine), ttl=ttl, clocks=clocks)
     heartbeat.tell(cache.set_living)
     publisher = Publisher(tables.names, identity.host)
     names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host, now=clocks.wall)
-    problems, store_read = NetworkProblems(), asyncio.Event()
-
-    def deleted(endpoint: EndpointRecord) -> None:
-        in_use.drop(endpoint)
-        names.on_endpoint_deleted(endpoint)
-
-    hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, deleted, in_use.add)
+    in_use = NetworksInUse(tables, cache, names.on_endpoint_deleted)
+    hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, in_use.drop, in_use.add)
     driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, now=clocks.wall, steady=clocks.steady)
     replicator = Replicator(
         shared,

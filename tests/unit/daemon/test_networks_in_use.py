@@ -1,0 +1,31 @@
+"""Networks that this host's containers are on, for the resolver's names without a network."""
+
+from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.global_scope import NetworksInUse
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import EndpointRecord, NetworkRecord
+from macvlan_global.store.table import Tables
+from tests.unit.dns.names import ask, key, record, texts
+
+
+def _endpoint(number: int, network: str) -> EndpointRecord:
+    return EndpointRecord(network=network, id=f"e{number}", mac="", link="", boot="", at=0)
+
+
+async def test_the_resolver_knows_which_networks_are_used_here() -> None:
+    """From the records of an earlier run, by the ids in the cluster; then with each endpoint that comes and goes."""
+    tables = Tables(MemoryStore(), MemoryStore())
+    cache = ResponseCache(5)
+    for each in (record(1, "db", network="shop"), record(2, "mail", network="blog")):
+        cache.update(put=[(key(each), each)])
+    cache.mark_synced()
+    await tables.networks.put(NetworkRecord(id="here", cluster="shop" * 8, given={}, at=0), "here")
+    await tables.endpoints.put(_endpoint(1, "here"), "here", "e1")
+    deleted: list[EndpointRecord] = []
+    in_use = NetworksInUse(tables, cache, deleted.append)
+    in_use.add(_endpoint(2, "other"), "blog" * 8)
+    await in_use.load()
+    assert [texts(ask(cache, name)) for name in ("db", "mail")] == [["NOERROR", "10.65.0.1"], ["NOERROR", "10.65.0.2"]]
+    in_use.drop(_endpoint(1, "here"))
+    assert [texts(ask(cache, name))[0] for name in ("db", "db.shop", "mail")] == ["REFUSED", "NOERROR", "NOERROR"]
+    assert [each.id for each in deleted] == ["e1"]
