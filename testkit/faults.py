@@ -42,6 +42,10 @@ class Faults:
         self.taken: list[str] = []
         self.away = False
         """Every step fails before it is done while this is set, as with a store that is away."""
+        self.hangs = False
+        """No step that begins while this is set ever ends."""
+        self.delay = 0.0
+        """Seconds that a step of a store takes."""
 
     def arm(self, at: int, *, after: bool = False) -> None:
         """Count anew from 1, and let step `at` fail."""
@@ -126,7 +130,9 @@ class FaultyStore:
         self._under_way += 1
         self._idle.clear()
         try:
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._faults.delay)
+            if self._faults.hangs:
+                await asyncio.Event().wait()
             number = self._faults.begin(name)
             result = await work()
             self._faults.end(number)

@@ -160,6 +160,7 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         problems=problems,
         on_read=store_read.set,
         now=clocks.wall,
+        steady=clocks.steady,
     )
 
     def names_read() -> None:

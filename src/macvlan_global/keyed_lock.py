@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from macvlan_global.deadline import held
+
 
 class KeyedLock:
     """A lock for each key, dropped with its last waiter."""
@@ -22,7 +24,7 @@ class KeyedLock:
         lock, waiting = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = lock, waiting + 1
         try:
-            async with lock:
+            async with held(lock, "an earlier request about the same object"):
                 yield
         finally:
             lock, waiting = self._locks[key]

@@ -11,11 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Interface
 
 import msgspec
 
 from macvlan_global.attach.container_interface import container_link
+from macvlan_global.deadline import held
 from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.requests import (
@@ -32,6 +34,7 @@ from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.ports import Kernel, LinkFact
+from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.options.network import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
@@ -77,6 +80,7 @@ class Networks:
         self._admission = admission
         # decisions about parents compare networks, so two must not overlap
         self._deciding = asyncio.Lock()
+        self._turns = KeyedLock()
 
     async def create(self, request: NetworkRequest, *, strict: bool = True) -> None:
         """Create a network: choose and make its parent, claim its pools and addresses. Idempotent.
@@ -88,33 +92,37 @@ class Networks:
             Conflict: a pool, an address or the parent belongs to another network.
         """
         options = self._parse(request, strict=strict)
-        async with self._deciding, Undo(f"create network {request.id[:12]}") as undo:
+        async with self._turns.of(request.id), Undo(f"create network {request.id[:12]}") as undo:
             derived = derived_subnet(options) if self._swarm else []
             subnets = [each.subnet for each in request.subnets] + [each.prefix for each in derived]
-            before = await self._tables.networks.get(request.id)
             joined = self._claims.joined([str(each) for each in subnets])
             if strict and not self._swarm:
                 self._refuse(request, options)
-            # a repeated request must not move the network, even if a better parent is there by now
-            kept = await self._usable(before.record.parent) if before else None
-            parent = kept or await self._first_parent(request.id, options, subnets, joined=bool(joined) or self._swarm)
-            requested = NetworkRecord(
-                id=request.id,
-                cluster=joined or (request.id if self._outbox else ""),
-                given=request.options,
-                internal=request.internal,
-                parent=parent.name if parent else "",
-                at=self._now(),
-            )
-            # the record comes first: whatever a crash leaves behind is then found by its network
-            record = await self._write(requested)
-            if before is None:  # a failing repetition must not undo the first request
-                undo.push("its record", lambda: self._tables.networks.drop(request.id))
-                if not joined:  # a joined pool belongs to the cluster
-                    undo.push("its addresses", lambda: self._drop_own(request.id))
+            async with self._decision():
+                before = await self._tables.networks.get(request.id)
+                # a repeated request must not move the network, even if a better parent is there by now
+                kept = await self._usable(before.record.parent) if before else None
+                late = bool(joined) or self._swarm
+                parent = kept or await self._first_parent(request.id, options, subnets, joined=late)
+                requested = NetworkRecord(
+                    id=request.id,
+                    cluster=joined or (request.id if self._outbox else ""),
+                    given=request.options,
+                    internal=request.internal,
+                    parent=parent.name if parent else "",
+                    at=self._now(),
+                )
+                if before is None:  # a failing repetition must not undo the first request
+                    undo.push("its record", lambda: self._tables.networks.drop(request.id))
+                # the record comes first: whatever a crash leaves behind is then found by its network
+                record = await self._write(requested)
+            if before is None and not joined:  # a joined pool belongs to the cluster
+                undo.push("its addresses", lambda: self._drop_own(request.id))
+            # not within the decision: these are many requests of the store, which others need not wait for
             claimed = [await self._claim_subnet(record.shared_id, each) for each in request.subnets]
-            if parent and await self._owned.ensure(parent) and before is None:
-                undo.push("its parent", lambda: self._leave_parent(parent.name, request.id))
+            async with self._decision():
+                if parent and await self._owned.ensure(parent) and before is None:
+                    undo.push("its parent", lambda: self._undo_parent(parent.name, request.id))
             if row := await self._tables.networks.change(request.id, subnets=[*claimed, *derived]):
                 record = row.record
             self._claims.end_joining(record.shared_id)
@@ -128,7 +136,7 @@ class Networks:
         If the cluster has it, the other hosts remove it too, each once nothing uses it there; with `everywhere=False`
         only this host forgets it.
         """
-        async with self._deciding:
+        async with self._turns.of(network_id):
             row = await self._tables.networks.get(network_id)
             if row is None:
                 return
@@ -136,14 +144,18 @@ class Networks:
                 await self._kernel.delete(endpoint.link)
                 await self._tables.endpoints.drop(network_id, endpoint.id)
             record = await self._as_published(row.record)
+            tells = record.published and everywhere
             if not record.published:
                 if record.shared_id == network_id:  # else it is a copy, and its claims are the cluster's
                     await self._drop_own(network_id)
-            elif self._outbox and everywhere:
+            elif self._outbox and tells:
                 await self._outbox.remove_network(record.shared_id, record.name)
-            # the record goes last: after a crash here, the next delete or reconciliation finishes
-            await self._leave_parent(row.record.parent, network_id)
-            await self._tables.networks.drop(network_id)
+            async with self._decision():
+                # the record goes last: after a crash here, the next delete or reconciliation finishes
+                await self._leave_parent(row.record.parent, network_id)
+                await self._tables.networks.drop(network_id)
+            if self._outbox and tells:
+                await self._outbox.publish(record.shared_id)
         log.info("network %s deleted", network_id[:12])
 
     async def get(self, network_id: str) -> NetworkRecord:
@@ -208,7 +220,7 @@ class Networks:
         self._refuse_at_join(network)  # not when the endpoint is made: engine 20.10 would then never end the attachment
         if (current := await self._usable(network.parent)) and await self._stays(network):
             return current
-        async with self._deciding:
+        async with self._decision():
             network = await self.get(network.id)  # another container may have moved it meanwhile
             if (current := await self._usable(network.parent)) and await self._stays(network):
                 return current
@@ -238,7 +250,7 @@ class Networks:
         Raises:
             Conflict: a network uses it now.
         """
-        async with self._deciding:
+        async with self._decision():
             if users := await self._others_on(parent, ""):
                 raise Conflict(f"network {users[0].shown} uses the parent {parent}")
             await self._leave_parent(parent, "")
@@ -250,6 +262,15 @@ class Networks:
     async def endpoints(self, network_id: str) -> Sequence[EndpointRecord]:
         """The endpoints of a network on this host."""
         return [row.record for row in await self._tables.endpoints.scan(network_id) if row.record.is_live]
+
+    def _decision(self) -> AbstractAsyncContextManager[None]:
+        """The lock of decisions about parents."""
+        return held(self._deciding, "other requests that decide about parents")
+
+    async def _undo_parent(self, parent: str, network_id: str) -> None:
+        """Delete a parent that was made for a network, unless another network has come to stand on it."""
+        async with self._decision():
+            await self._leave_parent(parent, network_id)
 
     def _parse(self, request: NetworkRequest, *, strict: bool) -> NetworkOptions:
         """The options of a new network. In a swarm they are checked when a container joins: see `_refuse_at_join`."""
@@ -366,10 +387,13 @@ class Networks:
         if request.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
             return SubnetRecord(space="", subnet=str(request.subnet), gateway=gateway, aux=aux)
         pool = await self._claims.claim_pool(request.subnet, shared_id)
-        if request.gateway:
-            await self._claims.claim(pool, request.gateway, Holder("gateway", shared_id))
-        for name, address in request.aux.items():
-            await self._claims.claim(pool, address, Holder("aux", shared_id, label=name))
+        wanted = [(request.gateway, Holder("gateway", shared_id))] if request.gateway else []
+        wanted += [(address, Holder("aux", shared_id, label=name)) for name, address in request.aux.items()]
+        # side by side, as there may be many; all end before the first failure is raised, so that it can be undone
+        claims = (self._claims.claim(pool, address, holder) for address, holder in wanted)
+        for failed in await asyncio.gather(*claims, return_exceptions=True):
+            if failed:
+                raise failed
         return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
 
     async def _write(self, requested: NetworkRecord) -> NetworkRecord:

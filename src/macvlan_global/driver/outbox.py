@@ -22,6 +22,8 @@ from macvlan_global.tasks import forever, when
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+PUBLISH_SECONDS = 4.0
+"""Time for which the engine's DeleteNetwork waits for the store; it may wait for a moment on this host besides."""
 
 
 class Outbox:
@@ -50,14 +52,22 @@ class Outbox:
         )
 
     async def remove_network(self, network: str, name: str) -> None:
-        """Tell the cluster that a network was removed here: now if the store answers, else as soon as it does."""
+        """Keep the removal of a network by its operator, to tell the cluster. `publish` does it at once."""
         await self._add(PendingRecord(kind="removal", network=network, name=name, at=self._now()))
+
+    async def publish(self, network: str) -> None:
+        """Deliver now whatever waits of one network, if the store answers soon; otherwise `run` delivers it.
+
+        It does not wait for what others left here: after an outage that may be thousands of releases.
+        """
         try:
-            await self.deliver()
-        except Unavailable as error:
-            log.warning(
-                "the removal of network %s is published to the other hosts later: %s", name or network[:12], error
-            )
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                for row in await self._tables.pending.scan():
+                    if row.record.network == network:
+                        await self._deliver(row)
+        except (Unavailable, Internal, TimeoutError) as error:
+            reason = str(error) or "the store is slow"
+            log.warning("the removal of network %s is published to the other hosts later: %s", network[:12], reason)
 
     async def waiting(self) -> list[PendingRecord]:
         """Everything that is not delivered yet, oldest first."""

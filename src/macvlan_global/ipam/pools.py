@@ -46,6 +46,7 @@ class Pools:
         self._identity = identity
         self._auto_pools = auto_pools
         self._now = now
+        self._reserved_since: dict[str, tuple[int, float]] = {}  # of other hosts: revision and first sight, by key
 
     async def load(self) -> None:
         """Read the whole store into the cache. Call once, before anything else.
@@ -96,7 +97,7 @@ class Pools:
         record = self._record(space, subnet, part)
         while not await self._create(record):
             existing = await self._table.get(*key_of(pool_id(record)))
-            if existing and (existing.record.network or not self._is_ours(existing.record)):
+            if existing and (existing.record.network or not self._is_abandoned(existing)):
                 raise PoolOverlaps(record, existing.record)
             if existing and await self._table.replace(existing, record):
                 break
@@ -163,14 +164,15 @@ class Pools:
         mine = [row for row in rows if row.record.network == network]
         if mine:
             return mine[0].record
-        free = sorted((row for row in rows if not row.record.network), key=lambda row: row.record.at, reverse=True)
+        own = [row for row in rows if not row.record.network and row.record.host in {"", self._identity.host}]
+        free = sorted(own, key=lambda row: row.record.at, reverse=True)
         fresh = [row for row in free if abs(self._now() - row.record.at) <= CREATE_WINDOW_SECONDS] or free[:1]
         if len(fresh) > 1:
             raise Conflict(
                 f"several networks with subnet {subnet} are being created at once; wait for the others, then try again"
             )
-        if not fresh and rows:
-            raise PoolTaken(rows[0].record)
+        if not fresh and (held := [row.record for row in rows if row.record.network]):
+            raise PoolTaken(held[0])
         if not fresh:  # a release that came late, or of another create of the same subnet, which failed
             raise Conflict(f"--subnet {subnet} was released while the network was being created; try again")
         claimed = msgspec.structs.replace(fresh[0].record, network=network)
@@ -234,9 +236,18 @@ class Pools:
             at=self._now(),
         )
 
-    def _is_ours(self, reserved: PoolRecord) -> bool:
-        """Whether a reservation is this host's, or so old that nothing came of it."""
-        return reserved.host == self._identity.host or abs(self._now() - reserved.at) > CREATE_WINDOW_SECONDS
+    def _is_abandoned(self, row: Row[PoolRecord]) -> bool:
+        """Whether a reservation is this host's, or was seen unchanged for so long that nothing came of it.
+
+        The time in the record does not count: the clock of the host that wrote it may be off by years.
+        """
+        if row.record.host in {"", self._identity.host}:
+            return True
+        revision, since = self._reserved_since.get(row.entry.key, (-1, 0.0))
+        if revision != row.entry.revision:
+            since = self._now()
+            self._reserved_since[row.entry.key] = row.entry.revision, since
+        return abs(self._now() - since) > CREATE_WINDOW_SECONDS
 
     async def _create(self, record: PoolRecord) -> bool:
         """Create a pool; False if this very pool is there.

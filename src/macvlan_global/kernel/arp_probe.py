@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from macvlan_global.blocking_calls import briefly
 from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.arp_ndp import (
     ALL_NODES_MAC,
@@ -61,6 +62,8 @@ _FILTER = (
 )
 """Untagged ARP and neighbour advertisements; a parent may carry a lot else, and all of it would wake us."""
 
+CLOSE_SECONDS = 1.0
+
 _ARP_SETTINGS = Path("/proc/sys/net/ipv4/conf")
 _ON_THE_SAME_SEGMENT = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
 """Kinds of links that are on the segment of the link below them, and not in a VLAN of their own."""
@@ -92,9 +95,10 @@ async def probe(
 
 
 async def _close(link: socket.socket) -> None:
-    """Close it on a thread: the kernel takes milliseconds for that, as it waits for its other CPUs."""
+    """Close it on a thread: the kernel takes milliseconds for that, as it waits for its other CPUs. Not on one of
+    asyncio's, which may all hang."""
     try:
-        await asyncio.to_thread(link.close)
+        await briefly(link.close, CLOSE_SECONDS)
     except RuntimeError:  # no thread can be started
         link.close()
 

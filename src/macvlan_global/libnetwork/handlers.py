@@ -7,7 +7,7 @@ may all be repeated. Handlers check ids and the shape of options, and nothing el
 engine may hold the lock that its answer needs.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -30,7 +30,7 @@ NO_IPAM_IN_SWARM = (
     "again without --ipam-driver"
 )
 
-Handler = Callable[[Any], Awaitable[m.Message]]
+Handler = Callable[[Any], Coroutine[Any, Any, m.Message]]
 
 
 @dataclass(frozen=True, slots=True)

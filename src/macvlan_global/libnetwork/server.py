@@ -6,6 +6,7 @@ import time
 
 from aiohttp import web
 
+from macvlan_global.deadline import REQUEST_SECONDS, Deadline
 from macvlan_global.errors import Invalid, MacvlanGlobalError
 from macvlan_global.libnetwork.codec import MAX_BODY, decode, encode, encode_error
 from macvlan_global.libnetwork.handlers import Route
@@ -14,14 +15,17 @@ from macvlan_global.metrics import Metrics
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+STOP_SECONDS = 3.0
+"""Time at the end for what was answered late and is being undone."""
 
 
 class PluginServer:
     """Serves the routes. Each request is logged with its outcome and duration."""
 
-    def __init__(self, routes: dict[str, Route], metrics: Metrics) -> None:
-        """Serve these paths."""
+    def __init__(self, routes: dict[str, Route], metrics: Metrics, *, seconds: float = REQUEST_SECONDS) -> None:
+        """Serve these paths, each request within `seconds`."""
         self._routes = routes
+        self._deadline = Deadline(seconds)
         self._metrics = metrics
         self._runner: web.ServerRunner | None = None
 
@@ -37,6 +41,7 @@ class PluginServer:
         """Finish the requests under way, then stop."""
         if self._runner:
             await self._runner.cleanup()
+            await self._deadline.settle(STOP_SECONDS)
 
     async def _answer(self, http: web.BaseRequest) -> web.Response:
         route = self._routes.get(http.path)
@@ -49,7 +54,7 @@ class PluginServer:
         except web.HTTPRequestEntityTooLarge:
             text = f"the request is larger than {MAX_BODY // 1024} KiB"
             return _reply(413, encode_error(text, ipam=ipam))
-        status, reply, problem = await self._handle(route, body, ipam=ipam)
+        status, reply, problem = await self._handle(http.path[1:], route, body, ipam=ipam)
         seconds = time.perf_counter() - started
         self._metrics.observe(http.path[1:], seconds, failed=bool(problem))
         if problem:
@@ -58,13 +63,13 @@ class PluginServer:
             log.debug("%s %s -> %s in %.1f ms", http.path[1:], body, reply, seconds * 1000)
         return _reply(status, reply)
 
-    async def _handle(self, route: Route, body: bytes, *, ipam: bool) -> tuple[int, bytes, str]:
+    async def _handle(self, name: str, route: Route, body: bytes, *, ipam: bool) -> tuple[int, bytes, str]:
         try:
             request = decode(body, route.request)
         except Invalid as error:
             return 400, encode_error(str(error), ipam=ipam), str(error)
         try:
-            return 200, encode(await route.handle(request)), ""
+            return 200, encode(await self._deadline.run(name, route.handle(request))), ""
         except MacvlanGlobalError as error:
             return 200, encode_error(str(error), ipam=ipam), str(error)
         except Exception:  # the edge: a bug must not take the engine down with it, nor leak into Err

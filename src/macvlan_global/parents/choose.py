@@ -1,9 +1,10 @@
 """Choose a network's parent on this host: gather the facts (links, routes, parent file) and apply `parents.rules`."""
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from macvlan_global.blocking_calls import BlockingCalls
+from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.ports import Kernel, LinkFact, RouteFacts
 from macvlan_global.parents.owned import OwnedParents
@@ -25,18 +26,29 @@ from macvlan_global.parents.rules import (
 )
 from macvlan_global.subnets import Subnet
 
-FILE_SECONDS = 5.0
+FILE_SECONDS = 3.0
+MOST_FILES = 4
+"""Files that may hang at a time; further ones are refused at once."""
 
 
 class ParentChooser:
     """Chooses the parent of a network on this host, with the reason for each entry of its list."""
 
-    def __init__(self, kernel: Kernel, owned: OwnedParents, aliases: Mapping[str, str], scope: str = "local") -> None:
-        """`aliases` come from the host's configuration, `[parents]`."""
+    def __init__(
+        self,
+        kernel: Kernel,
+        owned: OwnedParents,
+        aliases: Mapping[str, str],
+        scope: str = "local",
+        *,
+        files: "ParentFiles | None" = None,
+    ) -> None:
+        """`aliases` come from the host's configuration, `[parents]`; `files` reads parent files."""
         self._kernel = kernel
         self._owned = owned
         self._aliases = aliases
         self._scope = scope
+        self._files = files or ParentFiles()
 
     async def choose(self, network_id: str, parent: str, parent_file: str, subnets: Sequence[Subnet]) -> Choice:
         """Choose from the list, or from the file, which wins over it and is read anew each time. With neither, the
@@ -46,7 +58,7 @@ class ParentChooser:
             Invalid: the file cannot be read; or no parent at all, in global scope.
             Unavailable: reading the file takes too long.
         """
-        text = await _read(parent_file) if parent_file else parent
+        text = await self._files.read(parent_file) if parent_file else parent
         if not split_entries(text):
             refuse_without_parent(self._scope)
             return isolated(network_id)
@@ -76,17 +88,25 @@ class ParentChooser:
         return links
 
 
-async def _read(path: str) -> str:
-    """The list in a parent file. On a mount that hangs the thread is left behind: the engine must not wait for it.
+class ParentFiles:
+    """Reads parent files. One on a mount that hangs keeps nobody but the requests that need it, for `seconds`."""
 
-    Raises:
-        Invalid: see `read_parent_file`.
-        Unavailable: it takes longer than FILE_SECONDS.
-    """
-    try:
-        async with asyncio.timeout(FILE_SECONDS):
-            return await asyncio.to_thread(read_parent_file, path)
-    except TimeoutError:
-        raise Unavailable(
-            f"-o parent-file={path} could not be read within {FILE_SECONDS:g} s; is its mount there?"
-        ) from None
+    def __init__(self, read: Callable[[str], str] = read_parent_file, *, seconds: float = FILE_SECONDS) -> None:
+        """Give a file `seconds`."""
+        self._calls = BlockingCalls(read, most=MOST_FILES)
+        self._seconds = seconds
+
+    async def read(self, path: str) -> str:
+        """The list in a parent file.
+
+        Raises:
+            Invalid: see `read_parent_file`.
+            Unavailable: it takes too long.
+        """
+        try:
+            with waiting_for(f"the parent file {path}"):
+                return await self._calls.result(path, self._seconds)
+        except TimeoutError:
+            raise Unavailable(
+                f"-o parent-file={path} could not be read within {self._seconds:g} s; is its mount there?"
+            ) from None

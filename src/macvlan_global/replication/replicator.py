@@ -38,6 +38,7 @@ from macvlan_global.replication.decide import (
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.observe import Observer
 from macvlan_global.replication.problems import NetworkProblem, NetworkProblems
+from macvlan_global.replication.tombstone_age import TombstoneAges
 from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.table import Tables
@@ -79,8 +80,10 @@ class Replicator:
         problems: NetworkProblems | None = None,
         on_read: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`store` holds the shared ones of `tables`, `host` is this host's id, `now` gives seconds since the epoch.
+        """`store` holds the shared ones of `tables`, `host` is this host's id, `now` gives seconds since the epoch,
+        `steady` seconds on a clock that is never set.
 
         `problems` is filled, and read by others; `on_read` is called after all definitions were read again.
         """
@@ -89,11 +92,11 @@ class Replicator:
         self._tables = tables
         self._engine = engine
         self._networks = networks
-        self._now = now
         self._definitions = MirroredTable(store, tables.definitions, self._enqueue, self._definitions_resynced)
         self._tombstones = MirroredTable(store, tables.removed, self._tombstones_changed, self._request_resync)
         mirrors = (self._definitions, self._tombstones)
         self._observer = Observer(tables, engine, *mirrors, host=host, now=now)
+        self._ages = TombstoneAges(tables, steady=steady)
         self._executor = Executor(tables, engine, networks, *mirrors)
         self._queue: set[str] = set()
         self._queued = asyncio.Event()
@@ -274,13 +277,15 @@ class Replicator:
     async def _delete_old_tombstones(self) -> None:
         """Delete tombstones that no host can need any more, so that they do not pile up.
 
-        A host that was away for longer than `KEEP_TOMBSTONES_SECONDS` would bring a network back.
+        Their age is that which this host observed: see `tombstone_age`. A host that was away for longer than
+        `KEEP_TOMBSTONES_SECONDS` would bring a network back.
         """
-        before = self._now() - KEEP_TOMBSTONES_SECONDS
-        old = [(key, row) for key, row in self._tombstones.rows.items() if row.record.at < before]
+        await self._ages.update(self._tombstones.rows.keys())
+        old = self._ages.older_than(KEEP_TOMBSTONES_SECONDS)
         used = {each.shared_id for each in (await self._observer.local()).networks.values()} if old else set()
-        for key, row in old:
-            if row.record.id not in used:
+        for key in old:
+            row = self._tombstones.rows.get(key)
+            if row and row.record.id not in used:
                 await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
                 self._tombstones.put(key, None)
 

@@ -269,6 +269,12 @@ class PendingRecord(Record, frozen=True, kw_only=True):
     at: float
 
 
+class ObservedRecord(Record, frozen=True, kw_only=True):
+    """A reading of this host's observation time: seconds for which its drivers ran, added up by a steady clock."""
+
+    seconds: float
+
+
 class DefinitionRecord(Record, frozen=True, kw_only=True):
     """A network as every host of the cluster makes it. `id` is its id in the cluster; `host` who published it."""
 

@@ -6,11 +6,13 @@ under a key that is not its own: anybody can write below the prefix of a store t
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
 
+from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Internal
 from macvlan_global.store.ports import Entry, Store
 from macvlan_global.store.records import (
@@ -24,13 +26,23 @@ from macvlan_global.store.records import (
     LinkRecord,
     NameRecord,
     NetworkRecord,
+    ObservedRecord,
     PendingRecord,
     PoolRecord,
     Record,
     RemovedRecord,
     decode_endpoint,
 )
-from macvlan_global.store.validate import VERSION, address_key, id_key, pool_key, version_of
+from macvlan_global.store.validate import (
+    VERSION,
+    address_key,
+    endpoint_key,
+    id_key,
+    network_key,
+    pool_key,
+    shown,
+    version_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +121,8 @@ class Table(Generic[R]):
 
     async def get(self, *parts: str) -> Row[R] | None:
         """The row at this key, or None."""
-        entry = await self._store.get(self._key(parts))
+        with self._waiting():
+            entry = await self._store.get(self._key(parts))
         return self._row(entry) if entry else None
 
     async def scan(self, *parts: str) -> list[Row[R]]:
@@ -122,7 +135,8 @@ class Table(Generic[R]):
 
     async def entries(self, *parts: str) -> list[Entry]:
         """Whatever there is below these parts of the key."""
-        return await self._store.scan(self._key(parts) + "/")
+        with self._waiting():
+            return await self._store.scan(self._key(parts) + "/")
 
     def key(self, *parts: str) -> str:
         """The key in the store of the row at these parts."""
@@ -130,7 +144,8 @@ class Table(Generic[R]):
 
     async def create(self, record: R, *parts: str) -> Row[R] | None:
         """Create the record if the key is absent; None if it is there."""
-        entry = await self._store.create(self._key(parts), self._encoder.encode(record))
+        with self._waiting():
+            entry = await self._store.create(self._key(parts), self._encoder.encode(record))
         return Row(record, entry) if entry else None
 
     async def update(self, change: Callable[[R], R | None], *parts: str) -> Row[R] | None:
@@ -159,12 +174,14 @@ class Table(Generic[R]):
 
         A record that only changes is changed with `update`.
         """
-        entry = await self._store.replace(row.entry, self._encoder.encode(record))
+        with self._waiting():
+            entry = await self._store.replace(row.entry, self._encoder.encode(record))
         return Row(record, entry) if entry else None
 
     async def delete(self, row: Row[R]) -> bool:
         """Delete the row if it is still current; whether it was."""
-        return await self._store.delete(row.entry)
+        with self._waiting():
+            return await self._store.delete(row.entry)
 
     async def drop(self, *parts: str) -> None:
         """Delete whatever is at this key, if anything. Only for keys that nobody else writes."""
@@ -182,18 +199,21 @@ class Table(Generic[R]):
             if entry and (written := await self._store.replace(entry, self._encoder.encode(record))):
                 return Row(record, written)
 
+    def _waiting(self) -> AbstractContextManager[None]:
+        return waiting_for(f"the store ({self.prefix})")
+
     def _key(self, parts: tuple[str, ...]) -> str:
         return "/".join((self._prefix, *(part.replace("/", "_") for part in parts)))
 
     def _row(self, entry: Entry) -> Row[R]:
         if version_of(entry.value) > VERSION:
-            raise Internal(f"{entry.key} was written by a newer macvlan-global; this one leaves it alone")
+            raise Internal(f"{shown(entry.key)} was written by a newer macvlan-global; this one leaves it alone")
         try:
             record = self._decode(entry.value)
             if self._key_of and self._key(self._key_of(record)) != entry.key:
                 raise ValueError("it belongs under another key")
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise Internal(f"{entry.key} in the store cannot be read: {error}") from error
+            raise Internal(f"{shown(entry.key)} in the store cannot be read: {shown(str(error))}") from error
         return Row(record, entry)
 
 
@@ -220,10 +240,18 @@ class Tables:
         removes it. Writers: cluster.heartbeat, cluster.reclaimer."""
         self.alive = Table(shared, "alive", AliveRecord, lambda r: id_key(r.id))
         """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
-        self.networks = Table(local, "networks", NetworkRecord)
+        self.networks = Table(
+            local, "networks", NetworkRecord, lambda r: network_key(r.id, (s.subnet for s in r.subnets))
+        )
         """Networks of this host. Replication sets `published`, and nothing else.
         Writers: driver.networks, replication.apply."""
-        self.endpoints = Table(local, "endpoints", EndpointRecord, decode=decode_endpoint)
+        self.endpoints = Table(
+            local,
+            "endpoints",
+            EndpointRecord,
+            lambda r: endpoint_key(r.network, r.id, r.address, r.address6),
+            decode=decode_endpoint,
+        )
         """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.
         Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
         self.links = Table(local, "links", LinkRecord)
@@ -234,6 +262,9 @@ class Tables:
         """One row, "this". Writers: store.known_engine."""
         self.pending = Table(local, "pending", PendingRecord)
         """Operations that wait for the store, by their time. Writers: driver.outbox."""
+        self.observed = Table(local, "observed", ObservedRecord)
+        """Observation time of this host, and its reading when each tombstone was first seen.
+        Writers: replication.tombstone_age."""
 
     async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""

@@ -5,14 +5,17 @@ believing it would mean to see an address taken, or a host alive, that is not. S
 the functions that read them later, so that no record passes which its users stumble over.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
 
 from macvlan_global.errors import Invalid
-from macvlan_global.subnets import Subnet, is_within, parse_address, parse_subnet
+from macvlan_global.subnets import Address, Subnet, is_within, parse_address, parse_subnet
 
 VERSION = 1
+
+MOST_SHOWN = 200
 
 
 class _Versioned(msgspec.Struct):
@@ -20,6 +23,12 @@ class _Versioned(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Versioned)
+
+
+def shown(key: str) -> str:
+    """A key as a log line or an error shows it: control characters escaped, and cut off where it is very long."""
+    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in key[:MOST_SHOWN])
+    return text if len(key) <= MOST_SHOWN else text + "…"
 
 
 def version_of(value: bytes) -> int:
@@ -51,13 +60,32 @@ def address_key(space: str, subnet: str, address: str) -> tuple[str, ...]:
         ValueError: it is no address, or its subnet is none.
     """
     _subnet(subnet)
-    try:
-        found = parse_address(address, "address")
-    except Invalid as error:
-        raise ValueError(str(error)) from error
+    found = _address(address)
     if "/" in address:
         raise ValueError(f"address {address} has a prefix length; the address is {found}")
     return space, address
+
+
+def network_key(network: str, subnets: Iterable[str]) -> tuple[str, ...]:
+    """The key of a network of this host.
+
+    Raises:
+        ValueError: a subnet is none.
+    """
+    for each in subnets:
+        _subnet(each)
+    return (network,)
+
+
+def endpoint_key(network: str, endpoint: str, *addresses: str) -> tuple[str, ...]:
+    """The parts of the key of an endpoint of this host. Addresses are bare, "" if none.
+
+    Raises:
+        ValueError: an address is none.
+    """
+    for each in filter(None, addresses):
+        _address(each)
+    return network, endpoint
 
 
 def id_key(name: str) -> tuple[str, ...]:
@@ -69,6 +97,13 @@ def id_key(name: str) -> tuple[str, ...]:
     if not name:
         raise ValueError("its id or name is empty")
     return (name,)
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text, "address")
+    except Invalid as error:
+        raise ValueError(str(error)) from error
 
 
 @lru_cache(1024)

@@ -99,3 +99,18 @@ async def test_a_large_store_does_not_hold_up_the_loop() -> None:
                 turns += 1
         assert len(cache) == 3000
         assert turns >= 10
+
+
+@pytest.mark.parametrize("value", [b'{"v": 99}', b"{", b"", b"[]"], ids=["newer", "half", "empty", "list"])
+async def test_a_record_that_was_overwritten_is_no_answer(value: bytes) -> None:
+    """The name is gone as soon as the watch tells of it, and there again with a record that can be read."""
+    store = MemoryStore()
+    names = Tables(store, store).names
+    row = await names.put(record(1, "web"), "h1", "e1")
+    async with _fed(store) as (cache, feed):
+        await _until(cache, "web", ["NOERROR", "10.65.0.1"])
+        assert await store.replace(row.entry, value)
+        await _until(cache, "web", ["REFUSED"])
+        await names.put(record(2, "web"), "h1", "e1")
+        await _until(cache, "web", ["NOERROR", "10.65.0.2"])
+        assert feed.following

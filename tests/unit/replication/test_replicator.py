@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import pytest
-from msgspec import structs
 
 from lab.speed import Allowance
 from macvlan_global.engine.ports import EngineNetwork, NetworkEvent
@@ -44,7 +43,7 @@ class Site:
         host = await rig.host(name)
         tables = Tables(store, host.disk)
         await tables.identity.put(IdentityRecord(id=name), "this")
-        replicator = Replicator(store, tables, host.engine, host.driver.networks, name, now=rig.clock)
+        replicator = Replicator(store, tables, host.engine, host.driver.networks, name, now=rig.clock, steady=rig.clock)
         await tables.hosts.put(HostRecord(id=name, name=f"host-{name}", seen=0.0), name)
         return cls(host, tables, replicator)
 
@@ -440,19 +439,45 @@ async def _made_with_fault(number: int, *, after: bool) -> bool:
         return len(faults.taken) >= number
 
 
-async def test_old_removals_are_forgotten(pair: Pair) -> None:
-    """After ninety days a row tells nobody anything; a younger one stays."""
+async def test_a_removal_is_forgotten_once_this_host_has_seen_it_for_ninety_days(pair: Pair) -> None:
+    """One that was seen for a shorter time stays, whatever the clocks of the hosts say that wrote them."""
     tables = pair.a.tables
-    old = RemovedRecord(id="11", name="old", host="a", at=pair.rig.clock() - KEEP_TOMBSTONES_SECONDS - 1)
-    young = structs.replace(old, id="22", name="young", at=pair.rig.clock() - KEEP_TOMBSTONES_SECONDS + 60)
-    await tables.removed.create(old, old.id)
-    await tables.removed.create(young, young.id)
+    await tables.removed.create(RemovedRecord(id="11", name="old", host="z", at=4e9), "11")
     await settled(pair.a, pair.b)
+    await pair.a.replicator.on_engine_up()
+    await until(lambda: not pair.a.replicator.busy, "it was seen")
+    pair.rig.clock.advance(KEEP_TOMBSTONES_SECONDS - 60)
+    await tables.removed.create(RemovedRecord(id="22", name="young", host="z", at=0), "22")
+    await pair.a.replicator.on_engine_up()
+    await until(lambda: not pair.a.replicator.busy, "a look")
+    assert [row.record.id for row in await tables.removed.scan()] == ["11", "22"]
+    pair.rig.clock.advance(61)
     await pair.a.replicator.on_engine_up()
     limit = Allowance(5)
     while [row.record.id for row in await tables.removed.scan()] != ["22"]:
         assert not limit.over
         await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("at", [0.0, -1e9, 4e9], ids=["1970", "before", "2096"])
+async def test_a_removal_of_a_host_with_a_wrong_clock_holds(pair: Pair, at: float) -> None:
+    """No host takes its mark for old, so the network stays away, also from a host that kept a copy for a container."""
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "b has a copy")
+    await settled(pair.a, pair.b)
+    await pair.b.engine.run("web", "lan")
+    network = pair.a.engine.id_of("lan")
+    await pair.a.tables.removed.create(RemovedRecord(id=network, name="lan", host="z", at=at), network)
+    await until(lambda: not pair.a.engine.has("lan"), "a removes its copy")
+    for _ in range(3):
+        await pair.a.replicator.on_engine_up()
+        await pair.b.replicator.on_engine_up()
+        await until(lambda: not pair.a.replicator.busy, "a look")
+    await pair.b.engine.stop("web")
+    pair.b.replicator.on_network_event(NetworkEvent("disconnect", pair.b.engine.id_of("lan"), "lan"))
+    await until(lambda: not pair.b.engine.has("lan"), "b removes its copy")
+    assert await pair.a.tables.removed.get(network)
+    assert await pair.a.tables.definitions.get("lan") is None
 
 
 async def test_what_a_newer_version_wrote_is_left_alone(pair: Pair) -> None:

@@ -64,7 +64,12 @@ class Feed:
     async def _put(self, entries: Iterable[Entry]) -> None:
         rest = iter(entries)
         while some := list(islice(rest, AT_ONCE)):
-            self._cache.update(put=[read for each in some if (read := self._read(each))])
+            rows = {each.key: self._names.read(each) for each in some}
+            # a record that was overwritten, by a newer version or by mistake, is no answer any more
+            self._cache.update(
+                put=[(key, row.record) for key, row in rows.items() if row],
+                deleted=[key for key, row in rows.items() if row is None],
+            )
             await asyncio.sleep(0)
 
     async def _delete(self, deleted: Iterable[str]) -> None:
@@ -72,8 +77,3 @@ class Feed:
         while some := list(islice(rest, AT_ONCE)):
             self._cache.update(deleted=some)
             await asyncio.sleep(0)
-
-    def _read(self, entry: Entry) -> tuple[str, NameRecord] | None:
-        """Key and record of an entry; None if it cannot be read, or a newer version wrote it."""
-        row = self._names.read(entry)
-        return (entry.key, row.record) if row else None

@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import NoReturn
 
+from macvlan_global.blocking_calls import briefly
 from macvlan_global.dns.address import ListenAddress
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.port_owner import port_owners
@@ -21,6 +22,9 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.tasks import forever
 
 log = logging.getLogger(__name__)
+
+OWNER_SECONDS = 2.0
+"""Time to find out who holds the port."""
 
 RETRY_SECONDS = 10.0
 
@@ -84,8 +88,10 @@ class Resolver:
                 opened.push_async_callback(tcp.stop)
                 await tcp.start(stream)
                 udp.start()
-            except OSError as error:  # the search in /proc takes milliseconds
-                raise Unavailable(await asyncio.to_thread(_bind_error, self._address, error)) from error
+            except OSError as error:
+                # the search in /proc takes milliseconds, or for ever: a process may hang while its files are looked at
+                owner = await briefly(lambda: port_owners(self._address.port), OWNER_SECONDS)
+                raise Unavailable(_bind_error(self._address, error, owner or "another process")) from error
             opened.pop_all()
         self._tcp, self._udp = tcp, udp
         self._problem = ""
@@ -129,9 +135,8 @@ def _listen(address: ListenAddress, kind: socket.SocketKind) -> socket.socket:
     return listener
 
 
-def _bind_error(address: ListenAddress, error: OSError) -> str:
+def _bind_error(address: ListenAddress, error: OSError, owner: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        owner = port_owners(address.port) or "another process"
         return (
             f"the resolver cannot listen on {address}: {owner} listens on that port; have it listen on its own "
             "addresses only (dnsmasq: bind-interfaces), or choose another address with `dns` in the configuration"

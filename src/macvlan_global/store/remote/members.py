@@ -20,6 +20,7 @@ from yarl import URL
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Entry
+from macvlan_global.store.remote.host_names import HostNames
 
 T = TypeVar("T")
 
@@ -396,7 +397,9 @@ class Members:
 
 
 def _open_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls or True, socket_factory=_kept_alive)
+    connector = aiohttp.TCPConnector(
+        limit=CONNECTIONS, ssl=tls or True, socket_factory=_kept_alive, resolver=HostNames(), ttl_dns_cache=10
+    )
     # packing costs a member of the store more time than it saves on the wire between machines that are near
     return aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
 
