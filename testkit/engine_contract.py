@@ -20,12 +20,14 @@ SUBNET = EngineSubnet("10.9.1.0/24", "10.9.1.128/25", "10.9.1.254", {"printer": 
 
 @dataclass(frozen=True, slots=True)
 class EngineRig:
-    """An engine, and what its user does: `run` and `stop` start a container on a network and take it away, by name.
+    """An engine, and what its user does: `run` and `stop` start a container on a network and take it away, by name;
+    `stop_only` leaves it there, stopped, on its network.
     `options` are those that a network of its driver needs."""
 
     engine: Engine
     run: Callable[[str, str], Awaitable[object]]
     stop: Callable[[str], Awaitable[object]]
+    stop_only: Callable[[str, str], Awaitable[object]]
     options: dict[str, str] = field(default_factory=dict)
 
     async def make(self, name: str = "lan") -> str:
@@ -33,6 +35,10 @@ class EngineRig:
         return await self.engine.add_network(
             NewNetwork(name, self.options, labels={"team": "blue"}, attachable=True, subnets=(SUBNET,))
         )
+
+    async def make_other(self) -> str:
+        """A second network; its id."""
+        return await self.engine.add_network(NewNetwork("other", self.options))
 
 
 Check = Callable[[EngineRig], Awaitable[None]]
@@ -104,6 +110,20 @@ async def a_container_and_its_network_show_each_other(rig: EngineRig) -> None:
     await rig.engine.delete_network(made)
 
 
+async def containers_that_stopped_refer_to_their_network(rig: EngineRig) -> None:
+    """Running or not, by name; those of another network do not."""
+    made, other = await rig.make(), await rig.make_other()
+    networks = {each.id: each for each in await rig.engine.networks()}
+    assert await rig.engine.referring(networks[made]) == []
+    await rig.run("web", "lan")
+    assert await rig.engine.referring(networks[made]) == ["web"]
+    await rig.stop_only("web", "lan")
+    assert await rig.engine.referring(networks[made]) == ["web"]
+    assert await rig.engine.referring(networks[other]) == []
+    await rig.engine.delete_network(other)
+    await rig.engine.delete_network(made)
+
+
 async def events_tell_what_happens_in_order(rig: EngineRig) -> None:
     """The stream opens, and tells of networks and of containers that come and go."""
     seen: list[EngineEvent | None] = []
@@ -156,5 +176,6 @@ ENGINE_CONTRACT: tuple[Check, ...] = (
     a_network_is_found_by_its_whole_name,
     a_network_in_use_stays,
     a_container_and_its_network_show_each_other,
+    containers_that_stopped_refer_to_their_network,
     events_tell_what_happens_in_order,
 )

@@ -131,6 +131,10 @@ class FakeEngine:
         self.early = False
         self.raises: Exception | None = None
         self.refuses = ""
+        self.referred: dict[str, list[str]] = {}
+        """Names of stopped containers that refer to a network, by its name."""
+        self.asked: Counter[str] = Counter()
+        """Requests that the questions of the port come to, by method."""
         self._note = note
         self._now = now
         self._new_ids = new_ids
@@ -242,6 +246,11 @@ class FakeEngine:
         if container.joined:
             self._tell_network("disconnect", self._networks.get(container.network), container.id)
 
+    async def stop_only(self, name: str, network: str) -> None:
+        """`docker stop` of a container that is not removed: it refers to its network still."""
+        await self.stop(name)
+        self.referred.setdefault(network, []).append(name)
+
     async def repeat_stop(self, container: Container) -> None:
         """Take down once more a container that is down: late messages of one that ended."""
         network = self._networks.get(container.network)
@@ -327,51 +336,59 @@ class FakeEngine:
 
     async def info(self) -> EngineInfo:
         """See `Engine.info`."""
-        self._answer()
+        self._answer("info")
         own = engine_id(f"{self.host} data {self._losses}")
         return EngineInfo("28.5.2", (OUR_IPAM,), swarm=False, live_restore=False, labels=(), id=own)
 
     async def networks(self) -> list[EngineNetwork]:
         """See `Engine.networks`."""
-        self._answer()
-        return [each for each in self._networks.values() if each.driver in {"", OUR_DRIVER}]
+        self._answer("networks")
+        ours = [each for each in self._networks.values() if each.driver in {"", OUR_DRIVER}]
+        self.asked["networks"] += len(ours)  # each is looked at
+        return ours
+
+    async def referring(self, network: EngineNetwork) -> list[str]:
+        """See `Engine.referring`."""
+        self._answer("referring")
+        running = [each.name for each in self.containers.values() if each.network == network.name]
+        return sorted({*running, *self.referred.get(network.name, ())})
 
     async def sandbox(self, container_id: str) -> str:
         """See `Engine.sandbox`."""
-        self._answer()
+        self._answer("sandbox")
         return next((each.sandbox for each in self.containers.values() if each.id == container_id), "")
 
     async def sandboxes(self) -> set[str]:
         """See `Engine.sandboxes`."""
-        self._answer()
+        self._answer("sandboxes")
         return {each.sandbox for each in self.containers.values()} - {""}
 
     async def every_network(self) -> list[EngineNetwork]:
         """See `Engine.every_network`."""
-        self._answer()
+        self._answer("every_network")
         return [replace(each, endpoints=()) for each in self._networks.values()]
 
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
-        self._answer()
+        self._answer("named")
         return self._networks.get(name)
 
     async def add_network(self, wanted: NewNetwork) -> str:
         """See `Engine.add_network`."""
-        self._answer()
+        self._answer("add_network")
         made = await self._make(wanted, OUR_DRIVER)
         self.added.append(wanted.name)
         return made
 
     async def delete_network(self, network_id: str) -> None:
         """See `Engine.delete_network`."""
-        self._answer()
+        self._answer("delete_network")
         for network in [each for each in self._networks.values() if each.id == network_id]:
             await self.remove_network(network.name)
 
     async def container(self, container_id: str) -> EngineContainer | None:
         """See `Engine.container`."""
-        self._answer()
+        self._answer("container")
         for each in self.containers.values():
             if container_id in {each.name, each.id}:
                 address, address6 = bare(each.address), bare(each.address6)
@@ -382,7 +399,7 @@ class FakeEngine:
 
     async def events(self) -> AsyncGenerator[EngineEvent | None]:
         """See `Engine.events`."""
-        self._answer()
+        self._answer("events")
         queue: asyncio.Queue[EngineEvent | None] = asyncio.Queue()
         self._listeners.append(queue)
         try:
@@ -636,7 +653,8 @@ class FakeEngine:
             left = tuple(each for each in network.endpoints if each.id != container.endpoint)
             self._networks[network.name] = replace(network, endpoints=left)
 
-    def _answer(self) -> None:
+    def _answer(self, question: str) -> None:
+        self.asked[question] += 1
         if self.raises:
             raise self.raises
 

@@ -17,7 +17,7 @@ from macvlan_global.engine.ports import (
     NewNetwork,
 )
 from macvlan_global.errors import Conflict, MacvlanGlobalError
-from testkit.fake_engine import FakeEngine
+from testkit.fake_engine import FakeEngine, engine_id
 
 NONE = "none"
 """The network that an engine makes with its data: its id is the id of these."""
@@ -99,8 +99,17 @@ class ServedEngine:
         await self._engine.delete_network(request.match_info["name"])
         return web.Response(status=204)
 
-    async def _containers(self, _request: web.Request) -> web.Response:
-        return web.json_response([{"Id": each.id} for each in self._engine.containers.values()])
+    async def _containers(self, request: web.Request) -> web.Response:
+        if "filters" not in request.query:
+            return web.json_response([{"Id": each.id} for each in self._engine.containers.values()])
+        asked = json.loads(request.query["filters"])["network"]
+        listed = [
+            {"Id": engine_id(name), "Names": [f"/{name}"], "NetworkSettings": {"Networks": {network.name: {}}}}
+            for network in await self._engine.every_network()
+            if {network.id, network.name} & set(asked)
+            for name in await self._engine.referring(network)
+        ]
+        return web.json_response(listed)
 
     async def _container(self, request: web.Request) -> web.Response:
         wanted = request.match_info["id"]

@@ -20,7 +20,7 @@ OPTIONS = {"parent": "eth0"}
 async def double() -> EngineRig:
     """The double, with a driver in this process."""
     engine = (await Rig.build("eth0")).engine
-    return EngineRig(engine, engine.run, engine.stop, OPTIONS)
+    return EngineRig(engine, engine.run, engine.stop, engine.stop_only, OPTIONS)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def served(tmp_path: Path) -> AsyncIterator[EngineRig]:
     engine = (await Rig.build("eth0")).engine
     server, client = ServedEngine(engine), DockerEngine(f"unix://{tmp_path}/docker.sock")
     await server.start(tmp_path / "docker.sock")
-    yield EngineRig(client, engine.run, engine.stop, OPTIONS)
+    yield EngineRig(client, engine.run, engine.stop, engine.stop_only, OPTIONS)
     await client.close()
     await server.stop()
 

@@ -58,7 +58,13 @@ async def test_contract(check: Check, host: Host, engine: DockerEngine) -> None:
     async def stop(name: str) -> None:
         await asyncio.to_thread(host.docker, "rm", "-f", name)
 
-    await check(EngineRig(engine, run, stop))
+    async def stop_only(name: str, _network: str) -> None:
+        await asyncio.to_thread(host.docker, "stop", "-t", "1", name)
+
+    try:
+        await check(EngineRig(engine, run, stop, stop_only))
+    finally:
+        await asyncio.to_thread(host.run, ["sh", "-c", "docker ps -aq | xargs -r docker rm -f"], check=False)
 
 
 async def test_a_network_is_made_as_it_is_described(engine: DockerEngine) -> None:

@@ -90,7 +90,7 @@ async def _answers(requests: list[tuple[str, bytes]]) -> list[tuple[str, int, by
     _, server, routes = await _rig()
     answers = []
     for path, body in requests:
-        status, reply, _ = await server._handle(routes[path], body, ipam=path.startswith("/Ipam"))
+        status, reply, _ = await server._handle("Message", routes[path], body, ipam=path.startswith("/Ipam"))
         answers.append((path, status, reply))
     return answers
 
@@ -120,7 +120,7 @@ def test_what_is_refused_holds_no_address_twice_and_repair_settles_the_rest(requ
 
     async def run() -> None:
         rig, server, routes = await _rig()
-        await asyncio.gather(*(server._handle(routes[path], body, ipam=False) for path, body in requests))
+        await asyncio.gather(*(server._handle("Message", routes[path], body, ipam=False) for path, body in requests))
         await rig.mend()
         assert await rig.mend() == []
         held = [(each.space, each.address) for each in await rig.driver.addresses.all()]

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from macvlan_global import tasks
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.kernel.ports import ContainerLink, Kernel
+from macvlan_global.options.engine_keys import EVERY_KEY, TIMES_KEY
 
 log = logging.getLogger(__name__)
 
-TIMES_KEY, EVERY_KEY = "com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms"
 TIMES, EVERY_MS = 3, 1000
 """The engine's defaults."""
 MOST_TIMES, EVERY_RANGE_MS = 3, (100, 2000)

@@ -82,7 +82,8 @@ class Attacher:
             parent.name,
             options.mode,
             "" if options.mode == "passthru" and endpoint.mac == parent.mac else endpoint.mac,
-            options.mtu,
+            # networks of older releases, where Docker's option had no effect, may ask for more than the parent can do
+            min(options.mtu, parent.mtu or options.mtu) if options.mtu_key != "mtu" else options.mtu,
         )
         link = replace(container_link(endpoint), sandbox=sandbox)
         advertisement = advertisement_of(network.given)

@@ -35,6 +35,7 @@ from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.ports import Kernel, LinkFact
 from macvlan_global.keyed_lock import KeyedLock
+from macvlan_global.options.engine_keys import check_families
 from macvlan_global.options.network import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
@@ -91,13 +92,14 @@ class Networks:
             Invalid: an option is unknown or malformed; no parent is usable.
             Conflict: a pool, an address or the parent belongs to another network.
         """
-        options = self._parse(request, strict=strict)
+        joined = self._claims.joined([str(each.subnet) for each in request.subnets])
+        # options of a network that is joined were accepted where it was created, maybe by another release
+        options = self._parse(request, strict=strict and not joined)
         async with self._turns.of(request.id), Undo(f"create network {request.id[:12]}") as undo:
             derived = derived_subnet(options) if self._swarm else []
             subnets = [each.subnet for each in request.subnets] + [each.prefix for each in derived]
-            joined = self._claims.joined([str(each) for each in subnets])
             if strict and not self._swarm:
-                self._refuse(request, options)
+                self._refuse(request, options, joined=bool(joined))
             async with self._decision():
                 before = await self._tables.networks.get(request.id)
                 # a repeated request must not move the network, even if a better parent is there by now
@@ -234,7 +236,7 @@ class Networks:
                     f"the parent {network.parent} of network {network.shown} cannot be used now, and containers run on "
                     f"it: {wrong}; or stop them and the network moves to {choice.parent.name}"
                 )
-            await self._check(network.id, network.options, choice.parent, [])
+            await self._check(network.id, network.options, choice.parent, None)
             await self._owned.ensure(choice.parent)
             if moves:
                 await self._move(network, choice.parent)
@@ -288,9 +290,12 @@ class Networks:
         elif network.options_error:
             raise Invalid(network.options_error)
 
-    def _refuse(self, request: NetworkRequest, options: NetworkOptions) -> None:
+    def _refuse(self, request: NetworkRequest, options: NetworkOptions, *, joined: bool) -> None:
         """Raise Invalid for options that cannot work in this scope. For a swarm see `refuse_in_swarm`."""
         refuse_for_swarm_only(options)
+        if not joined:
+            versions = {each.subnet.version for each in request.subnets}
+            check_families(request.options, ipv4=4 in versions, ipv6=6 in versions)
         if self._outbox:
             refuse_other_ipam(request)
         if options.probe:
@@ -337,15 +342,19 @@ class Networks:
                 return True
         return False
 
-    async def _check(self, network_id: str, options: NetworkOptions, parent: Parent, subnets: list[Subnet]) -> None:
-        """Raise Invalid or Conflict if this parent cannot carry the network."""
-        if parent.mtu and options.mtu > parent.mtu:
+    async def _check(
+        self, network_id: str, options: NetworkOptions, parent: Parent, subnets: list[Subnet] | None
+    ) -> None:
+        """Raise Invalid or Conflict if this parent cannot carry the network; `subnets` are those of a new one."""
+        key, mtu = options.mtu_key, options.mtu
+        # with Docker's option, networks of older releases have the MTU of their parent if that is less
+        if parent.mtu and mtu > parent.mtu and (key == "mtu" or subnets is not None):
             below = parent.master or parent.name
             raise Invalid(
-                f"-o mtu={options.mtu} is above the MTU of the parent {below} ({parent.mtu}); use {parent.mtu} or less"
+                f"-o {key}={mtu} is above the MTU of the parent {below} ({parent.mtu}); use {parent.mtu} or less"
             )
-        if options.mtu and options.mtu < MIN_MTU_IPV6 and any(subnet.version == 6 for subnet in subnets):
-            raise Invalid(f"-o mtu={options.mtu} is too small for IPv6; use {MIN_MTU_IPV6} or more")
+        if mtu and mtu < MIN_MTU_IPV6 and any(subnet.version == 6 for subnet in subnets or ()):
+            raise Invalid(f"-o {key}={mtu} is too small for IPv6; use {MIN_MTU_IPV6} or more")
         for other in await self._others_on(parent.name, network_id):
             mode = other.options.mode
             if "passthru" in {mode, options.mode}:

@@ -1,8 +1,8 @@
 """The engine port over the Docker API (version 1.41, which engines 20.10 to 29 all speak), by aiohttp."""
 
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from macvlan_global.engine.inspected import container, event, network, network_request
+from macvlan_global.engine.inspected import container, event, event_of_beginning, network, network_request, refers_to
 from macvlan_global.engine.ports import EngineContainer, EngineEvent, EngineInfo, EngineNetwork, NewNetwork
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 
@@ -21,6 +21,8 @@ NO_IPV4_API = "v1.48"
 """The API version of networks without IPv4: older ones ignore the wish, and the network gets an IPv4 subnet."""
 ANSWER = aiohttp.ClientTimeout(total=30)
 STREAM = aiohttp.ClientTimeout(total=None, connect=30)
+LONGEST_EVENT = 256 * 1024
+"""Bytes of an event that are kept."""
 NOT_FOUND = 404
 IN_THE_WAY = {403, 409}  # containers are on it, and the name is taken
 REFUSED = 400
@@ -96,6 +98,8 @@ class DockerEngine:
 
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
+        if "/" in name or not name.strip("."):  # the engine's router takes these for other paths
+            return await self._one_of(name)
         try:
             found = await self._get(f"/networks/{quote(name, safe='')}")
         except Unavailable as error:
@@ -116,6 +120,14 @@ class DockerEngine:
     async def delete_network(self, network_id: str) -> None:
         """See `Engine.delete_network`."""
         await self._ask("DELETE", f"/networks/{network_id}")
+
+    async def referring(self, network: EngineNetwork) -> list[str]:
+        """See `Engine.referring`."""
+        # by name too: a container that was never started knows no id
+        filters = json.dumps({"network": [network.id, network.name]})
+        listed = await self._get(f"/containers/json?all=1&filters={quote(filters, safe='')}")
+        with self._reading():
+            return sorted(name for each in listed if (name := refers_to(each, network)))
 
     async def container(self, container_id: str) -> EngineContainer | None:
         """See `Engine.container`."""
@@ -142,9 +154,10 @@ class DockerEngine:
             url = f"{self._root}/{API}/events"
             async with self._open().get(url, params=asked, timeout=STREAM) as stream:
                 yield None
-                async for line in stream.content:
-                    if seen := event(json.loads(line), self._driver):
-                        yield seen
+                async with aclosing(event_lines(stream.content.iter_any())) as lines:
+                    async for line, cut in lines:
+                        if seen := event_of_beginning(line) if cut else event(json.loads(line), self._driver):
+                            yield seen
 
     async def close(self) -> None:
         """See `Engine.close`."""
@@ -222,6 +235,22 @@ class DockerEngine:
                 f"the answer of the Docker Engine at {self._docker_host} cannot be parsed "
                 f"({type(error).__name__}: {error}); is it Docker 20.10 or later?"
             ) from error
+
+
+async def event_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
+    """Lines of a stream that comes in pieces. Of one that is longer than `LONGEST_EVENT` only the beginning is kept,
+    and True beside it says so: an event of a container has all its labels, which may be megabytes."""
+    line = bytearray()
+    async for piece in pieces:
+        *ended, rest = piece.split(b"\n")
+        for each in ended:
+            line += each[: LONGEST_EVENT - len(line)]
+            if line.strip():
+                yield bytes(line), len(line) == LONGEST_EVENT
+            line = bytearray()
+        line += rest[: LONGEST_EVENT - len(line)]
+    if line.strip():
+        yield bytes(line), len(line) == LONGEST_EVENT
 
 
 def _open_session(socket: str) -> aiohttp.ClientSession:

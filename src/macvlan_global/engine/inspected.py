@@ -1,5 +1,6 @@
 """Objects of the Docker API as values of the port, and requests of the port as bodies of the API. Pure."""
 
+import re
 from typing import Any
 
 from macvlan_global.engine.ports import (
@@ -86,6 +87,25 @@ def event(seen: dict[str, Any], driver: str) -> EngineEvent | None:
     if seen["Type"] == "container" and action in CONTAINER_ACTIONS:
         return ContainerEvent(action, actor["ID"], name)
     return None
+
+
+_BEGINNING = re.compile(rb'"Type":"container","Action":"(\w+)","Actor":\{"ID":"([0-9a-f]+)"')
+"""Order of the fields in an event: `events.Message` in moby's api/types/events."""
+
+
+def event_of_beginning(line: bytes) -> EngineEvent | None:
+    """The event of a line of which only the beginning is there: that of a container, whose name is then not known."""
+    found = _BEGINNING.search(line[:1024])
+    action = found[1].decode() if found else ""
+    return ContainerEvent(action, found[2].decode(), "") if found and action in CONTAINER_ACTIONS else None
+
+
+def refers_to(found: dict[str, Any], network: EngineNetwork) -> str:
+    """The name of a container from `GET /containers/json`, running or not, if it is on this network; else ""."""
+    networks = (found.get("NetworkSettings") or {}).get("Networks") or {}
+    on_it = any(network.id == (each or {}).get("NetworkID") or name == network.name for name, each in networks.items())
+    names = found.get("Names") or [found["Id"][:12]]
+    return str(names[0]).removeprefix("/") if on_it and found.get("State") != "removing" else ""
 
 
 def _endpoint(container_id: str, found: dict[str, Any]) -> EngineEndpoint:

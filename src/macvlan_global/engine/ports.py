@@ -43,7 +43,8 @@ class EngineNetwork:
 
     `driver` is "" where it is known to be ours. `ipv4` and `ipv6` tell which families it was made with; engines
     before 28 always have the former. `scope` is "swarm" for what the swarm's managers look after. `twins` are other
-    networks of the very same name, which engines before 25 can come to have.
+    networks of the very same name, which engines before 25 can come to have. `referring` names the containers that
+    are on it, running or stopped; it is looked up only where it matters.
     """
 
     id: str
@@ -61,6 +62,7 @@ class EngineNetwork:
     ipv6: bool = False
     scope: str = "local"
     twins: tuple["EngineNetwork", ...] = ()
+    referring: tuple[str, ...] = ()
 
     @property
     def is_made_here(self) -> bool:
@@ -214,6 +216,10 @@ class Engine(Protocol):
             Conflict: containers are on it.
             Invalid: it refuses; the text is the engine's.
         """
+        ...
+
+    async def referring(self, network: EngineNetwork) -> list[str]:
+        """Names of the containers that are on a network, running or stopped: these need it when they start."""
         ...
 
     async def container(self, container_id: str) -> EngineContainer | None:

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from macvlan_global.errors import Invalid
+from macvlan_global.options.engine_keys import IFNAME_KEY, SYSCTLS_KEY, check_endpoint_key
 
-IFNAME_KEY = "com.docker.network.endpoint.ifname"
-SYSCTLS_KEY = "com.docker.network.endpoint.sysctls"
 MAX_IFNAME = 15  # IFNAMSIZ of linux/if.h, less the closing NUL
 MAX_PREFIX = 13  # two digits follow
 MAX_ENDPOINT_OPTION = 4096
@@ -32,8 +31,10 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
     """Parse the options of one endpoint: the driver's own, and the engine's that the driver applies.
 
     Raises:
-        Invalid: a malformed name or sysctl.
+        Invalid: a malformed name or sysctl, or an option of the user that has no effect.
     """
+    for key, value in given.items():
+        check_endpoint_key(key, value)
     engines, ours, sysctls = (_text(key, given.get(key, "")) for key in (IFNAME_KEY, "ifname", SYSCTLS_KEY))
     if engines and ours and engines != ours:
         raise Invalid(f"{IFNAME_KEY}={engines} and ifname={ours} contradict each other; give one of them")

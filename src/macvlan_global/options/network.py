@@ -8,6 +8,7 @@ from typing import Literal, cast, get_args
 
 from macvlan_global.errors import Invalid
 from macvlan_global.options.endpoint import check_ifname
+from macvlan_global.options.engine_keys import MTU_KEY, PREFIX, check_network_key
 from macvlan_global.subnets import parse_address, parse_subnet
 
 MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
@@ -19,9 +20,6 @@ KEYS = (
     *("ipv6-subnet", "ipv6-gateway"),
 )
 """All keys of the driver. An empty key counts as `parent` (`-o =eth0,eth1`)."""
-
-ENGINE_PREFIX = "com.docker.network."
-"""Keys that engines read for any driver; they are no error."""
 
 MIN_MTU = 68  # RFC 791: every link carries datagrams of 68 bytes
 MIN_MTU_IPV6 = 1280  # RFC 8200 section 5
@@ -36,16 +34,18 @@ NOT_FOR_CONTAINERS = tuple(map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")))
 class NetworkOptions:
     """Options that a network was created with.
 
-    `parent` and `parent_file` are the texts of the options, "" if not given. `mtu` 0 means the parent's. `mac` is the
-    source of MACs that the user does not give. `probe` is duplicate address detection, None for the driver's default.
-    `attach` is the attach mode, "" for the driver's default; `ifname` the prefix of names of direct links. In a swarm
-    `ipv6_subnet` is the prefix of derived IPv6 addresses, and `ipv6_gateway` an address in it, "" for none.
+    `parent` and `parent_file` are the texts of the options, "" if not given. `mtu` 0 means the parent's; `mtu_key` is
+    the option that gave it, Docker's or ours. `mac` is the source of MACs that the user does not give. `probe` is
+    duplicate address detection, None for the driver's default. `attach` is the attach mode, "" for the driver's
+    default; `ifname` the prefix of names of direct links. In a swarm `ipv6_subnet` is the prefix of derived IPv6
+    addresses, and `ipv6_gateway` an address in it, "" for none.
     """
 
     parent: str = ""
     parent_file: str = ""
     mode: MacvlanMode = "bridge"
     mtu: int = 0
+    mtu_key: str = "mtu"
     mac: MacPolicy = "random"
     probe: bool | None = None
     attach: AttachWay | Literal[""] = ""
@@ -62,15 +62,16 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
         Invalid: an unknown key (the text names the nearest known one), or a malformed value.
     """
     if strict:
-        for key in given:
-            _check_known(key)
-    mtu = _mtu(given["mtu"]) if "mtu" in given else 0
+        for key, value in given.items():
+            _check_known(key, value)
+    mtu, mtu_key = _given_mtu(given, strict=strict)
     ipv6_subnet = _ipv6_subnet(given["ipv6-subnet"], mtu) if "ipv6-subnet" in given else None
     return NetworkOptions(
         parent=_one_of_two(given, "parent", "").strip(),
         parent_file=given.get("parent-file", "").strip(),
         mode=_mode("mode" if "mode" in given else "macvlan_mode", _one_of_two(given, "macvlan_mode", "mode")),
         mtu=mtu,
+        mtu_key=mtu_key,
         mac=_mac_policy(given.get("mac", "random")),
         probe=_yes_or_no("probe", given["probe"]) if "probe" in given else None,
         attach=_attach(given),
@@ -94,8 +95,11 @@ def _prefix(value: str) -> str:
     return value
 
 
-def _check_known(key: str) -> None:
-    if not key or key in KEYS or key.startswith(ENGINE_PREFIX):
+def _check_known(key: str, value: str) -> None:
+    if not key or key in KEYS:
+        return
+    if key.startswith(PREFIX):
+        check_network_key(key, value)
         return
     near = difflib.get_close_matches(key.lower().replace("-", "_"), [*KEYS, "parent_file"], n=1, cutoff=0.5)
     hint = f"did you mean {near[0].replace('parent_file', 'parent-file')!r}?" if near else f"known: {', '.join(KEYS)}"
@@ -115,10 +119,25 @@ def _mode(key: str, value: str) -> MacvlanMode:
     raise Invalid(f"-o {key}={value} is not a macvlan mode; use {', '.join(get_args(MacvlanMode))}")
 
 
-def _mtu(value: str) -> int:
+def _given_mtu(given: Mapping[str, str], *, strict: bool) -> tuple[int, str]:
+    """The MTU (0 if none is given), and the option that gave it."""
+    if "mtu" in given:
+        _one_of_two({each: given[each] for each in ("mtu", MTU_KEY) if each in given}, "mtu", MTU_KEY)
+        return _mtu("mtu", given["mtu"]), "mtu"
+    if MTU_KEY not in given:
+        return 0, "mtu"
+    try:
+        return _mtu(MTU_KEY, given[MTU_KEY]), MTU_KEY
+    except Invalid:
+        if strict:
+            raise
+        return 0, "mtu"  # releases that ignored this option took any value
+
+
+def _mtu(key: str, value: str) -> int:
     # so many digits at most: int() refuses thousands of them with an error of its own
     if not (value.isascii() and value.isdigit() and len(value) <= 5) or not MIN_MTU <= int(value) <= MAX_MTU:
-        raise Invalid(f"-o mtu={value} is not an MTU; use a number from {MIN_MTU} to the MTU of the parent")
+        raise Invalid(f"-o {key}={value} is not an MTU; use a number from {MIN_MTU} to the MTU of the parent")
     return int(value)
 
 

@@ -8,7 +8,7 @@ handler calls its API.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
 from macvlan_global.driver.driver import Driver
 from macvlan_global.engine.ports import Engine, EngineEvent, NetworkEvent
@@ -24,6 +24,8 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 2.0
 AGAIN_SECONDS = 3600.0
 """Time between two reconciliations when nothing happens."""
+APART_SECONDS = 60.0
+"""Time between two reconciliations at least, if only the stream of events was interrupted."""
 CLAIM_SECONDS = 1.0
 """Time between two tries to claim an address that a container uses and somebody else holds: the store had lost it."""
 SETTLE_SECONDS = 0.5
@@ -46,6 +48,20 @@ async def learn_names(driver: Driver, engine: Engine) -> None:
         for endpoint in network.endpoints:
             if ours := endpoints.get(endpoint.id):
                 await driver.endpoints.name(ours, endpoint.container)
+
+
+async def learn_names_of(driver: Driver, engine: Engine, containers: Iterable[str]) -> None:
+    """Record the names of some containers (by id) and of their networks: one request of the engine for each.
+
+    Raises:
+        Unavailable: the engine does not answer.
+    """
+    for each in containers:
+        found = await engine.container(each)
+        for leg in found.legs if found else ():
+            if found and (ours := await driver.endpoints.find(leg.endpoint)):
+                await driver.networks.name(leg.network, leg.network_name)
+                await driver.endpoints.name(ours, found.name)
 
 
 class EngineFollower:
@@ -71,6 +87,9 @@ class EngineFollower:
         self._metrics = metrics
         self._listeners = listeners
         self._names_due = asyncio.Event()
+        self._unnamed: set[str] = set()  # containers whose names are to be learnt
+        self._all_unnamed = False
+        self._reconciled_at: float | None = None  # with the engine, on the loop's clock
         self._came_back = asyncio.Event()
         self._store_read = store_read or asyncio.Event()
         self.following = False
@@ -99,7 +118,7 @@ class EngineFollower:
                     if event is None:
                         self.following = True
                         await self._driver.attacher.quirks.learn(await self.engine.info())
-                        await self._reconcile()
+                        await self._reconcile_unless_just_done()
                         self._came_back.set()
                     await self._handle(event)
                     yield
@@ -110,7 +129,11 @@ class EngineFollower:
             self.following = False
 
     async def _handle(self, event: EngineEvent | None) -> None:
-        if event is None or event.action in {"connect", "rename"}:
+        if event is None:
+            self._all_unnamed = True
+            self._names_due.set()
+        elif event.action in {"connect", "rename"} and event.container:
+            self._unnamed.add(event.container)
             self._names_due.set()
         elif isinstance(event, NetworkEvent) and event.action == "create":
             await self._driver.networks.name(event.network, event.name)
@@ -130,8 +153,17 @@ class EngineFollower:
             await self._reconcile_again()
             self._came_back.set()
 
+    async def _reconcile_unless_just_done(self) -> None:
+        """Reconcile, unless that was done a moment ago: each time costs a read of all addresses. It follows later."""
+        now = asyncio.get_running_loop().time()
+        if self._reconciled_at is None or now - self._reconciled_at >= APART_SECONDS:
+            await self._reconcile()
+        else:
+            log.info("the stream of the engine's events was opened again; the next repair follows in a minute")
+
     async def _reconcile(self) -> list[Correction]:
         done = await self._reconciler.reconcile(self.engine)
+        self._reconciled_at = asyncio.get_running_loop().time()
         self._metrics.corrected(len(done))
         return done
 
@@ -147,7 +179,16 @@ class EngineFollower:
 
     async def _learn(self) -> None:
         async with when(self._names_due, settle=SETTLE_SECONDS):
+            some, self._unnamed = self._unnamed, set()
+            everything, self._all_unnamed = self._all_unnamed, False
             try:
-                await learn_names(self._driver, self.engine)
+                if everything:
+                    await learn_names(self._driver, self.engine)
+                else:
+                    await learn_names_of(self._driver, self.engine, sorted(some))
             except Unavailable as error:  # it sends an event when it is back
                 log.debug("names are not learnt: %s", error)
+            except BaseException:
+                self._unnamed |= some
+                self._all_unnamed = self._all_unnamed or everything
+                raise

@@ -23,6 +23,7 @@ from macvlan_global.replication.decide import (
     RemoveDuplicate,
     SetPublished,
     Settled,
+    TakeBackRemoval,
     Wait,
     WriteTombstone,
 )
@@ -64,7 +65,7 @@ class Executor:
         self._definitions = definitions
         self._tombstones = tombstones
 
-    async def apply(self, action: Action) -> Outcome:  # noqa: PLR0911 - one for each action
+    async def apply(self, action: Action) -> Outcome:  # noqa: C901, PLR0911 - one for each action
         """Apply one action.
 
         Raises:
@@ -95,6 +96,8 @@ class Executor:
                 return await self._delete_network(action.network)
             case WriteTombstone():
                 return await self._write_tombstone(action.network)
+            case TakeBackRemoval():
+                return await self._take_back(action)
             case _:
                 assert_never(action)
 
@@ -142,6 +145,15 @@ class Executor:
         if not await self.is_same_engine() or any(each.id == network_id for each in await self._engine.every_network()):
             return "later"
         await self._networks.delete(network_id)
+        return "again"
+
+    async def _take_back(self, action: TakeBackRemoval) -> Outcome:
+        # recorded first: a published network that the engine has and the cluster does not define is published again
+        await self._set_published(action.network, published=True)
+        row = await self._tables.removed.get(action.cluster_id)
+        if row and not await self._tables.removed.delete(row):
+            return "again"
+        self._tombstones.put(action.cluster_id, None)
         return "again"
 
     async def _delete_network(self, network_id: str) -> Outcome:

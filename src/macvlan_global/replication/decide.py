@@ -7,7 +7,8 @@ observed and decided again, until the action is `Settled`. The first rule that f
 2. A published network that this same engine no longer has was removed by its operator while the driver was down: write
    a tombstone, so that every host removes it. A record younger than `GRACE_SECONDS` is left alone, its network may
    still be in the making.
-3. A network with a tombstone is removed here too: at once if no container uses it, else with its last container.
+3. A network with a tombstone is removed here too: at once if no container uses it, else with its last container. If
+   stopped containers refer to it, they could never start again, and its removal on another host is taken back.
 4. A network of this host that the cluster does not define is published, again if its definition was lost.
 5. A name that is taken here by another network is a conflict. Neither network is touched. Of two networks that the
    engine made by racing itself, the one that replication asked for is removed.
@@ -18,12 +19,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
+
 from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.replication.definition import cluster_id, definition_of, differences
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord
 
 OUR_DRIVER = "macvlan-global"
 GRACE_SECONDS = 60.0
+STOPPED_SECONDS = 10.0
+"""Time for which containers are seen stopped before a removal is taken back for them: `docker run --rm` and `docker rm
+-f` stop a container first, and remove it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,9 @@ class ReplicationFacts:
     `removed` holds cluster ids of removed networks: tombstones, and removals by this host that wait in `pending/`.
     `unreadable` holds names of definitions and ids of tombstones that a newer version wrote. `found` is the engine's
     network of this name, of any driver, and `record` this host's record of it. `missing` is this host's record of a
-    published network of this name that the engine does not have.
+    published network of this name that the engine does not have. `kept_for` are the stopped containers for which this
+    host took its removal back. `stopped_for` are the seconds for which this host has seen the stopped containers of a
+    removed network.
     """
 
     name: str
@@ -47,6 +55,8 @@ class ReplicationFacts:
     found: EngineNetwork | None = None
     record: NetworkRecord | None = None
     missing: NetworkRecord | None = None
+    kept_for: tuple[str, ...] = ()
+    stopped_for: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,20 @@ class WriteTombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeBackRemoval:
+    """Delete the tombstone of a network: another host removed it, and `containers` of this host are stopped on it.
+
+    The network is then published again as one whose definition was lost.
+    """
+
+    verb: ClassVar[str] = "take back the removal of"
+    network: str
+    cluster_id: str
+    containers: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Removed in the cluster, kept here while containers use it; no further container may start on `network`."""
 
@@ -146,7 +170,9 @@ class InConflict:
     blocks: bool
 
 
-Change = Publish | SetPublished | DeleteDefinition | Create | Remove | RemoveDuplicate | WriteTombstone
+Change = (
+    Publish | SetPublished | DeleteDefinition | Create | Remove | RemoveDuplicate | WriteTombstone | TakeBackRemoval
+)
 """Actions that change something. `verb`, followed by "network NAME", is the action in words."""
 Action = Settled | Wait | Keep | InConflict | Change
 """Closed union: `match` with `assert_never`, so that mypy reports a forgotten one."""
@@ -194,7 +220,8 @@ def _compared(facts: ReplicationFacts) -> Action:
     if facts.found is None:
         if facts.definition is None:
             return Settled("neither the cluster nor this host has it")
-        return Create(facts.definition, f"host {_publisher(facts, facts.definition)} published it")
+        again = f", for its stopped containers {', '.join(kept)}" if (kept := facts.definition.kept_for) else ""
+        return Create(facts.definition, f"host {_publisher(facts, facts.definition)} published it{again}")
     if not _is_shared(facts, facts.found):
         return _name_taken(facts, facts.found)
     if facts.record is None:
@@ -205,10 +232,11 @@ def _compared(facts: ReplicationFacts) -> Action:
 def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord) -> Action:
     own, definition = cluster_id(found), facts.definition
     if own in facts.removed:
-        return _removed(found)
+        return _removed(facts, found)
     if definition is None:
         reason = "the cluster lost its definition" if record.published else "it was created on this host"
-        return Publish(found.id, definition_of(found, facts.host, facts.now), reason)
+        definition = definition_of(found, facts.host, facts.now)
+        return Publish(found.id, msgspec.structs.replace(definition, kept_for=list(facts.kept_for)), reason)
     if definition.id != own:
         return _two_of_a_name(facts, found, definition)
     if not record.published:
@@ -223,7 +251,24 @@ def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord
     return Settled("this host has it as the cluster defines it")
 
 
-def _removed(found: EngineNetwork) -> Action:
+def _removed(facts: ReplicationFacts, found: EngineNetwork) -> Action:
+    definition = facts.definition
+    running = {each.container for each in found.endpoints}
+    stopped = tuple(each for each in found.referring if each not in running)
+    names = ", ".join(stopped)
+    if stopped and facts.stopped_for < STOPPED_SECONDS:
+        return Wait(f"stopped containers refer to it, but may be about to be removed: {names}")
+    if stopped and definition is None:
+        reason = f"it was removed on another host, and stopped containers refer to it here: {names}"
+        return TakeBackRemoval(found.id, cluster_id(found), stopped, reason)
+    if stopped:
+        return InConflict(
+            found.id,
+            f"network {found.name} was removed in the cluster, which has another one of that name, and is kept on this "
+            f"host for its stopped containers: {names}",
+            "remove them (docker rm); then the network is removed, and the other one is created",
+            blocks=False,
+        )
     if not found.endpoints:
         return Remove(found.id, "it was removed in the cluster, and no container uses it here")
     names = ", ".join(sorted(each.container or each.id[:12] for each in found.endpoints))

@@ -15,7 +15,7 @@ R = TypeVar("R", bound=Record)
 
 
 class MirroredTable(Generic[R]):
-    """Rows of one table. Keys are those of the store without the table's prefix."""
+    """Rows of one table, by the names or ids that their keys are for."""
 
     def __init__(
         self,
@@ -79,4 +79,4 @@ class MirroredTable(Generic[R]):
             self.unreadable.add(key)
 
     def _key(self, key: str) -> str:
-        return key.removeprefix(self._table.prefix)
+        return self._table.name_of(key)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.replication.decide import OUR_DRIVER, ReplicationFacts
+from macvlan_global.replication.definition import cluster_id
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord, RemovedRecord
 from macvlan_global.store.table import Tables
@@ -43,6 +44,9 @@ class Observer:
         self._tombstones = tombstones
         self._host = host
         self._now = now
+        self._stopped: dict[str, tuple[frozenset[str], float]] = {}  # and since when, by the engine's id of a network
+        self.kept_for: dict[str, tuple[str, ...]] = {}
+        """Stopped containers for which removals were taken back here, by the network's id in the cluster."""
 
     async def observe(self, name: str) -> ReplicationFacts:
         """The facts about one name, with the endpoints of its network.
@@ -53,7 +57,22 @@ class Observer:
         # records before the engine: a network that it creates meanwhile is then never taken for missing
         local = await self.local()
         facts = self._facts(name, local, await self._engine.named(name))
+        if facts.found and cluster_id(facts.found) in facts.removed:  # else nobody asks for them
+            found = replace(facts.found, referring=tuple(await self._engine.referring(facts.found)))
+            facts = replace(facts, found=found, stopped_for=self._stopped_for(found))
         return replace(facts, publisher=await self._publisher(facts.definition))
+
+    def _stopped_for(self, found: EngineNetwork) -> float:
+        """Seconds for which the same containers of a network have been seen stopped."""
+        stopped = frozenset(found.referring) - {each.container for each in found.endpoints}
+        seen, since = self._stopped.get(found.id, (frozenset(), 0.0))
+        if not stopped:
+            self._stopped.pop(found.id, None)
+            return 0.0
+        if seen != stopped:
+            since = self._now()
+            self._stopped[found.id] = stopped, since
+        return self._now() - since
 
     async def observe_all(self) -> list[ReplicationFacts]:
         """The facts about every name that the cluster or this host has a network of, without endpoints and publishers.
@@ -108,4 +127,5 @@ class Observer:
             found=found,
             record=local.networks.get(found.id) if found else None,
             missing=missing[0] if missing else None,
+            kept_for=self.kept_for.get(cluster_id(found), ()) if found else (),
         )

@@ -34,14 +34,27 @@ class NetworkProblems:
     def __init__(self) -> None:
         """There is none."""
         self._by_name: dict[str, NetworkProblem] = {}
+        self._notes: dict[str, NetworkProblem] = {}
 
     def __contains__(self, name: str) -> bool:
         """Whether the network of this name has a problem."""
         return name in self._by_name
 
     def all(self) -> list[NetworkProblem]:
-        """All problems, in the order of the networks' names."""
-        return [self._by_name[name] for name in sorted(self._by_name)]
+        """All problems and notes, in the order of the networks' names."""
+        return [each[name] for name in sorted({*self._by_name, *self._notes}) for each in self._both if name in each]
+
+    def note(self, problem: NetworkProblem) -> None:
+        """Keep a decision about a network in view, until the network goes or the driver ends."""
+        self._notes[problem.name] = problem
+
+    def forget(self, name: str) -> None:
+        """The network of this name is gone, and with it the note about it."""
+        self._notes.pop(name, None)
+
+    @property
+    def _both(self) -> tuple[dict[str, NetworkProblem], ...]:
+        return self._by_name, self._notes
 
     def add(self, problem: NetworkProblem) -> None:
         """Report a problem, in place of an earlier one with this network; it is logged if it is new."""

@@ -29,9 +29,11 @@ from macvlan_global.replication.decide import (
     Create,
     InConflict,
     Keep,
+    Publish,
     Remove,
     RemoveDuplicate,
     Settled,
+    TakeBackRemoval,
     Wait,
     decide,
 )
@@ -53,6 +55,8 @@ LAST_RETRY_UNAVAILABLE_SECONDS = 2.0
 """Longest back-off while the store or the engine does not answer."""
 LAST_RETRY_REFUSED_SECONDS = 30.0
 """Longest back-off for what the engine refuses."""
+REFUSED_APART_SECONDS = 0.5
+"""Time between two tries of names that are refused, when there are many."""
 WORKERS = 4
 """Names that are worked on at a time: the engine and the driver have containers to start besides."""
 
@@ -120,6 +124,8 @@ class Replicator:
 
     def on_network_event(self, event: NetworkEvent) -> None:
         """Enqueue the network of an event of this host's engine, if it may concern replication."""
+        if event.action == "destroy":
+            self.problems.forget(event.name)
         if event.action in {"create", "destroy"} or (event.action == "disconnect" and event.name in self.problems):
             self._enqueue([event.name])
 
@@ -224,7 +230,10 @@ class Replicator:
             async with self._slots:
                 action = decide(await self._observer.observe(name))
                 self._report(name, action)
-                return _Attempt(await self._executor.apply(action), type(action))
+                outcome = await self._executor.apply(action)
+            if isinstance(action, TakeBackRemoval) or (isinstance(action, Publish) and action.definition.kept_for):
+                self._on_read()  # pools and gateway went with the removal: they are claimed again
+            return _Attempt(outcome, type(action))
         except Unavailable as error:
             log.debug("network %s: %s", name, error)
             return _Attempt("later", type(action) if action else None, LAST_RETRY_UNAVAILABLE_SECONDS)
@@ -232,7 +241,9 @@ class Replicator:
             self.problems.add(_failed(name, action, error))
         except Exception:
             log.exception("network %s: replication failed, it is tried again", name)
-        return _Attempt("later", type(action) if action else None)
+        # many names that are refused take turns: anybody may write thousands of definitions
+        longest = max(LAST_RETRY_REFUSED_SECONDS, len(self._active) * REFUSED_APART_SECONDS)
+        return _Attempt("later", type(action) if action else None, longest)
 
     # --------------------------------------------------------------- reporting
 
@@ -245,6 +256,10 @@ class Replicator:
                 self.problems.add(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
             case Settled():
                 self.problems.clear(name, action.reason)
+            case TakeBackRemoval():
+                self._observer.kept_for[action.cluster_id] = action.containers
+                self.problems.note(_kept(name, action))
+                _log_change(name, action)
             case Wait():
                 log.debug("network %s: waiting, %s", name, action.reason)
             case _:
@@ -263,13 +278,13 @@ class Replicator:
 
     async def _resync(self) -> None:
         """Enqueue every name that is not settled."""
-        names = {each.name for each in self.problems.all()}
+        names = {each.name for each in self.problems.all() if each.name not in self._active}
         for facts in await self._observer.observe_all():
             action = decide(facts)
             if isinstance(action, Settled):
                 self._report(facts.name, action)
                 names.discard(facts.name)
-            else:
+            elif facts.name not in self._active:  # one with a worker is tried again anyway
                 names.add(facts.name)
         self._enqueue(names)
         await self._delete_old_tombstones()
@@ -292,6 +307,16 @@ class Replicator:
 
 def _log_change(name: str, action: Change) -> None:
     log.info("%s network %s: %s", action.verb, name, action.reason)
+
+
+def _kept(name: str, action: TakeBackRemoval) -> NetworkProblem:
+    return NetworkProblem(
+        name,
+        action.network,
+        f"network {name} was removed on another host and is kept for stopped containers of this host: "
+        f"{', '.join(action.containers)}",
+        "remove these containers (docker rm) and then the network, if it is not wanted any more",
+    )
 
 
 def _failed(name: str, action: Action | None, error: MacvlanGlobalError) -> NetworkProblem:

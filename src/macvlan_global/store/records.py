@@ -276,7 +276,10 @@ class ObservedRecord(Record, frozen=True, kw_only=True):
 
 
 class DefinitionRecord(Record, frozen=True, kw_only=True):
-    """A network as every host of the cluster makes it. `id` is its id in the cluster; `host` who published it."""
+    """A network as every host of the cluster makes it. `id` is its id in the cluster; `host` who published it.
+
+    `kept_for` names containers of that host which refer to it: it was removed and published again for them.
+    """
 
     id: str
     name: str
@@ -290,6 +293,7 @@ class DefinitionRecord(Record, frozen=True, kw_only=True):
     subnets: list[SubnetRecord] = []
     host: str
     at: float
+    kept_for: list[str] = []
 
 
 class RemovedRecord(Record, frozen=True, kw_only=True):

@@ -37,10 +37,12 @@ from macvlan_global.store.validate import (
     VERSION,
     address_key,
     endpoint_key,
+    escape_name,
     id_key,
     network_key,
     pool_key,
     shown,
+    unescape_name,
     version_of,
 )
 
@@ -90,12 +92,14 @@ class Table(Generic[R]):
         key_of: Callable[[R], tuple[str, ...]] | None = None,
         *,
         decode: Callable[[bytes], R] | None = None,
+        by_name: bool = False,
     ) -> None:
         """Keep records of `kind` under `prefix` (no slash at the end).
 
         `key_of` gives the parts of the key that a record belongs under, or raises ValueError if it makes no sense. What
         is under another key cannot be read. Without `key_of` any key will do.
-        `decode` is for kinds that older releases wrote in another form.
+        `decode` is for kinds that older releases wrote in another form. With `by_name` rows go by names that users
+        choose, which may have a slash in them: in keys it is escaped. Elsewhere it is `_`, which nobody takes back.
         """
         self._store = store
         self._prefix = prefix
@@ -103,6 +107,7 @@ class Table(Generic[R]):
         self._unreadable = UnreadableLog(self.prefix)
         self._decode = decode or msgspec.json.Decoder(kind).decode
         self._encoder = msgspec.json.Encoder()
+        self._by_name = by_name
 
     @property
     def prefix(self) -> str:
@@ -141,6 +146,11 @@ class Table(Generic[R]):
     def key(self, *parts: str) -> str:
         """The key in the store of the row at these parts."""
         return self._key(parts)
+
+    def name_of(self, key: str) -> str:
+        """The name or id that a key of this table is for, the first part of it being all."""
+        part = key.removeprefix(self.prefix)
+        return unescape_name(part) if self._by_name else part
 
     async def create(self, record: R, *parts: str) -> Row[R] | None:
         """Create the record if the key is absent; None if it is there."""
@@ -203,7 +213,8 @@ class Table(Generic[R]):
         return waiting_for(f"the store ({self.prefix})")
 
     def _key(self, parts: tuple[str, ...]) -> str:
-        return "/".join((self._prefix, *(part.replace("/", "_") for part in parts)))
+        escape = escape_name if self._by_name else _without_slash
+        return "/".join((self._prefix, *map(escape, parts)))
 
     def _row(self, entry: Entry) -> Row[R]:
         if version_of(entry.value) > VERSION:
@@ -217,6 +228,10 @@ class Table(Generic[R]):
         return Row(record, entry)
 
 
+def _without_slash(part: str) -> str:
+    return part.replace("/", "_")
+
+
 class Tables:
     """Every table, by the store it is kept in. A test compares the writers named here with the code."""
 
@@ -226,7 +241,13 @@ class Tables:
         """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
         self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
         """Addresses and their holders: created if absent, by whoever asks first. Writers: ipam.addresses."""
-        self.definitions = Table(shared, "definitions", DefinitionRecord, lambda r: id_key(r.id) and (r.name,))
+        self.definitions = Table(
+            shared,
+            "definitions",
+            DefinitionRecord,
+            lambda r: id_key(r.id) and id_key(r.name),
+            by_name=True,
+        )
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
         whose removal waited for the store. Writers: replication.apply, driver.outbox."""
         self.removed = Table(shared, "removed", RemovedRecord, lambda r: id_key(r.id))

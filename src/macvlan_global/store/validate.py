@@ -5,6 +5,7 @@ believing it would mean to see an address taken, or a host alive, that is not. S
 the functions that read them later, so that no record passes which its users stumble over.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ from macvlan_global.subnets import Address, Subnet, is_within, parse_address, pa
 VERSION = 1
 
 MOST_SHOWN = 200
+MOST_NAME = 1000
 
 
 class _Versioned(msgspec.Struct):
@@ -88,14 +90,26 @@ def endpoint_key(network: str, endpoint: str, *addresses: str) -> tuple[str, ...
     return network, endpoint
 
 
+def escape_name(name: str) -> str:
+    """A name that users choose, as a part of a key: `/` is `%2F`. Reversible with `unescape_name`."""
+    return re.sub("%(?=2F|25)", "%25", name).replace("/", "%2F")
+
+
+def unescape_name(part: str) -> str:
+    """The name of a part of a key. See `escape_name`."""
+    return part.replace("%2F", "/").replace("%25", "%")
+
+
 def id_key(name: str) -> tuple[str, ...]:
     """The key of a record that goes by an id or a name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or none that anything can be called by.
     """
     if not name:
         raise ValueError("its id or name is empty")
+    if len(name) > MOST_NAME:
+        raise ValueError(f"its id or name has more than {MOST_NAME} characters")
     return (name,)
 
 

@@ -144,13 +144,13 @@ class Docker(FakeEngine):
 
     async def networks(self) -> list[EngineNetwork]:
         """See `Engine.networks`."""
-        self._answer()
+        self._answer("container")
         endpoint = EngineEndpoint("e1", "web", "", container_id="c1")
         return [EngineNetwork("n1", "lan", "macvlan-global", endpoints=(endpoint,))]
 
     async def container(self, container_id: str) -> EngineContainer | None:
         """See `Engine.container`."""
-        self._answer()
+        self._answer("container")
         leg = EngineLeg("n1", "lan", "e1", "10.65.0.1")
         return EngineContainer(container_id, "web", "web", running=True, legs=(leg,))
 

@@ -3,19 +3,42 @@
 import pytest
 
 from macvlan_global.errors import Invalid
-from macvlan_global.options.endpoint import (
-    IFNAME_KEY,
-    SYSCTLS_KEY,
-    EndpointOptions,
-    check_ifname,
-    parse_endpoint_options,
-    settings_of,
+from macvlan_global.options.endpoint import EndpointOptions, check_ifname, parse_endpoint_options, settings_of
+from macvlan_global.options.engine_keys import IFNAME_KEY, SYSCTLS_KEY
+
+ENGINES = {
+    "com.docker.network.portmap": [],
+    "com.docker.network.endpoint.exposedports": [{"Proto": 6, "Port": 80}],
+    "com.docker.network.endpoint.macaddress": "AkLAqAEK",
+    "com.docker.network.endpoint.dnsservers": [],
+    "com.docker.network.endpoint.later": "of a newer engine",
+}
+
+
+def test_nothing_is_asked_by_what_the_engine_sends() -> None:
+    """It tells of ports and whatever else it has, of whatever type."""
+    assert parse_endpoint_options(ENGINES) == EndpointOptions()
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("x", "--driver-opt x=y has no effect on networks of this driver; known: ifname"),
+        ("ifnam", "did you mean 'ifname'?"),
+        ("com.docker.network.driver.mtu", "has no effect on a container; give it to the network"),
+        ("com.docker.network.container_iface_prefix", "has no effect on a container; give it to the network"),
+        ("com.docker.network.bridge.name", "has no effect on a container"),
+        ("com.docker.network.bridge.enable_icc", "it is for the bridge driver"),
+        ("com.docker.network.host_ipv4", "it is for drivers that translate"),
+        ("com.docker.network.windowsshim.dnsservers", "it is for Windows"),
+    ],
 )
-
-
-def test_nothing_is_asked_by_what_is_not_ours() -> None:
-    """The engine tells of ports and whatever else it has."""
-    assert parse_endpoint_options({"com.docker.network.portmap": [], "x": "y"}) == EndpointOptions()
+def test_an_option_of_a_container_without_effect_is_refused(key: str, words: str) -> None:
+    """The text names it with its value."""
+    with pytest.raises(Invalid) as refused:
+        parse_endpoint_options({**ENGINES, key: "y"})
+    assert words in str(refused.value)
+    assert f"--driver-opt {key}=y" in str(refused.value)
 
 
 @pytest.mark.parametrize("key", ["ifname", IFNAME_KEY])

@@ -234,3 +234,46 @@ def test_only_a_listener_that_refuses_to_go_on_ends_it() -> None:
             assert heard == [None, None, None]
 
     _on_virtual_time(story)
+
+
+def test_an_interrupted_stream_costs_one_repair_a_minute() -> None:
+    """However often it is opened again; the repair that was left out follows."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, _ = await _follow(stack)
+            await asyncio.sleep(1)
+            followed.engine.closed.set()  # each stream ends at once
+            await asyncio.sleep(50)
+            assert followed.reconciler.times == 1
+            followed.engine.closed.clear()
+            await asyncio.sleep(GRACE + 5)
+            assert followed.reconciler.times == 2
+
+    _on_virtual_time(story)
+
+
+@pytest.mark.parametrize("networks", [1, 250])
+def test_a_start_costs_the_engine_as_much_with_hundreds_of_networks(networks: int) -> None:
+    """One question about each container that started, and none about other networks."""
+
+    async def story() -> None:
+        rig = await Rig.build("eth0")
+        engine = rig.engine
+        for number in range(networks):
+            await engine.create_network(f"n{number}", Subnet(f"10.{number}.0.0/24"), options={"parent": "eth0"})
+        reconciler = CountingReconciler(rig.driver, grace=GRACE, our_ipam=OUR_IPAM, now=rig.clock)
+        follower = EngineFollower(rig.driver, engine, reconciler, Metrics())
+        running = asyncio.ensure_future(follower.run())
+        await asyncio.sleep(5)
+        engine.asked.clear()
+        container = await engine.run("web", "n0")
+        await asyncio.sleep(5)
+        assert dict(engine.asked) == {"container": 1}
+        found = await rig.driver.endpoints.find(container.endpoint)
+        assert found
+        assert found.container == "web"
+        running.cancel()
+        await asyncio.wait([running])
+
+    _on_virtual_time(story)

@@ -8,6 +8,7 @@ from msgspec import structs
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
 from macvlan_global.replication.decide import (
     OUR_DRIVER,
+    STOPPED_SECONDS,
     Action,
     Create,
     DeleteDefinition,
@@ -19,6 +20,7 @@ from macvlan_global.replication.decide import (
     ReplicationFacts,
     SetPublished,
     Settled,
+    TakeBackRemoval,
     Wait,
     WriteTombstone,
     decide,
@@ -169,3 +171,35 @@ def test_who_keeps_a_removed_network() -> None:
     assert (
         action.reason == "network lan was removed in the cluster and is kept on this host for its containers: db, web"
     )
+
+
+STOPPED = replace(LAN, referring=("app",))
+
+
+def test_a_removal_is_taken_back_for_stopped_containers() -> None:
+    """Once they were seen stopped for a while: those of `docker run --rm` are about to be removed."""
+    facts = replace(NOTHING, found=STOPPED, record=KNOWN, removed=GONE)
+    assert isinstance(decide(replace(facts, stopped_for=STOPPED_SECONDS - 1)), Wait)
+    action = decide(replace(facts, stopped_for=STOPPED_SECONDS))
+    assert action == TakeBackRemoval(
+        "aa", "aa", ("app",), "it was removed on another host, and stopped containers refer to it here: app"
+    )
+    again = decide(replace(facts, removed=frozenset(), kept_for=("app",)))
+    assert isinstance(again, Publish)
+    assert again.definition.kept_for == ["app"]
+
+
+def test_a_removal_is_not_taken_back_once_the_name_is_anothers() -> None:
+    """The copy stays for its stopped containers, which may start on it."""
+    other = structs.replace(DEFINED, id="zz")
+    facts = replace(NOTHING, found=STOPPED, record=KNOWN, removed=GONE, definition=other, stopped_for=STOPPED_SECONDS)
+    action = decide(facts)
+    assert isinstance(action, InConflict)
+    assert not action.blocks
+    assert "is kept on this host for its stopped containers: app" in action.reason
+
+
+def test_a_container_that_runs_keeps_a_removed_network_as_before() -> None:
+    """It is not stopped, though the engine lists it among those that refer to the network."""
+    found = replace(USED, referring=("db", "web"))
+    assert isinstance(decide(replace(NOTHING, found=found, record=KNOWN, removed=GONE)), Keep)

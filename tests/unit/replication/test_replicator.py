@@ -14,6 +14,7 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.reconcile.engine_follower import learn_names
 from macvlan_global.replication import decide
 from macvlan_global.replication.apply import Executor
+from macvlan_global.replication.decide import STOPPED_SECONDS
 from macvlan_global.replication.definition import cluster_id, definition_of
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
@@ -167,6 +168,45 @@ async def test_a_network_in_use_goes_with_its_last_container(pair: Pair) -> None
     await pair.b.engine.stop("web")
     await until(lambda: (found := pair.b.engine.has("lan")) and cluster_id(found) == new, "the new network on b")
     await until(lambda: not pair.b.replicator.problems.all(), "the end of the report")
+
+
+async def test_a_stopped_container_elsewhere_keeps_its_network(pair: Pair) -> None:
+    """A prune on a does not take it from b: it is published again, told of in status, and the container starts."""
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
+    await settled(pair.a, pair.b)
+    await pair.b.engine.run("app", "lan")
+    await pair.b.engine.stop_only("app", "lan")
+    before = pair.b.engine.has("lan")
+    await pair.a.engine.remove_network("lan")
+    await asyncio.sleep(1)
+    pair.rig.clock.advance(STOPPED_SECONDS)
+    await until(lambda: pair.a.engine.has("lan"), "the network on a again")
+    assert pair.b.engine.has("lan") == before
+    assert await pair.a.tables.removed.scan() == []
+    assert pair.b.reason() == (
+        "network lan was removed on another host and is kept for stopped containers of this host: app"
+    )
+    await pair.b.host.mend()
+    await pair.b.engine.run("app", "lan")
+    await pair.b.engine.stop("app")
+    pair.b.engine.referred.clear()
+    await pair.a.engine.remove_network("lan")
+    await until(lambda: not pair.b.engine.has("lan"), "the removal on b")
+    await until(lambda: not pair.b.replicator.problems.all(), "the end of the note")
+
+
+async def test_names_with_a_slash_are_names_of_their_own(pair: Pair) -> None:
+    """`tenant/lan` and `tenant_lan` are both on both hosts, and each goes by itself."""
+    for number, name in enumerate(("tenant/lan", "tenant_lan", "tenant%2Flan")):
+        await pair.a.create(name, f"10.{number}.0.0/24")
+    await until(lambda: len(pair.b.engine.names()) == 3, "all of them on b")
+    await settled(pair.a, pair.b)
+    assert pair.a.replicator.problems.all() == pair.b.replicator.problems.all() == []
+    await pair.b.engine.remove_network("tenant/lan")
+    await until(lambda: not pair.a.engine.has("tenant/lan"), "its removal on a")
+    await settled(pair.a, pair.b)
+    assert pair.a.engine.names() == ["tenant_lan", "tenant%2Flan"]
 
 
 async def test_one_of_two_networks_wins(pair: Pair) -> None:

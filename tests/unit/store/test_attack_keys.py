@@ -12,6 +12,7 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.remote.consul import ConsulStore
 from macvlan_global.store.remote.etcd import EtcdStore
 from macvlan_global.store.table import Tables
+from macvlan_global.store.validate import escape_name, unescape_name
 from testkit.foreign_errors import BrokenHttp
 
 pytestmark = pytest.mark.virtual_time
@@ -78,3 +79,10 @@ async def test_a_record_that_its_users_could_not_work_with_is_left_alone(
     await store.create(f"{table}/{key}", json.dumps({**rest, **record}).encode())
     tables = Tables(store, store)
     assert await tables.unreadable() == [f"{table}/{key}"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "a_b", "a%2Fb", "a%252Fb", "a%b", "%", "/", "%25", "//", "a b", "é/"])
+def test_a_name_comes_back_from_its_key(name: str) -> None:
+    """No two names have one key, and no key has a slash that was the name's."""
+    assert unescape_name(escape_name(name)) == name
+    assert "/" not in escape_name(name)
