@@ -78,11 +78,13 @@ class Deadline:
             raise
         if done:
             return task.result()
-        text = f"{name} was not done within {self._seconds:g} s: it waits for {waits[-1] if waits else 'this host'}"
+        what = waits[-1] if waits else "this host"
         task.cancel()
         self._unfinished.add(task)
         task.add_done_callback(self._finished)
-        raise Unavailable(f"{text}; try again when that answers")
+        raise Unavailable(
+            f"{name} was not done within {self._seconds:g} s: it waits for {what}; try again when that answers"
+        )
 
     async def settle(self, seconds: float) -> None:
         """Wait for what is still being undone, so many seconds at most."""

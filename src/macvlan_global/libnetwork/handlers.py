@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
+from macvlan_global.deadline import Deadline
 from macvlan_global.driver.addresses import ADDRESS_SPACE
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
@@ -39,6 +40,14 @@ class Route:
 
     request: type[m.Message]
     handle: Handler
+
+    async def answer(self, request: m.Message, name: str, deadline: Deadline) -> m.Message:
+        """The reply to a request called `name`, within its deadline.
+
+        Raises:
+            MacvlanGlobalError: the request is refused, or was not done in time.
+        """
+        return await deadline.run(name, self.handle(request))
 
 
 class Handlers:

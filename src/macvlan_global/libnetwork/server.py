@@ -69,7 +69,7 @@ class PluginServer:
         except Invalid as error:
             return 400, encode_error(str(error), ipam=ipam), str(error)
         try:
-            return 200, encode(await self._deadline.run(name, route.handle(request))), ""
+            return 200, encode(await route.answer(request, name, self._deadline)), ""
         except MacvlanGlobalError as error:
             return 200, encode_error(str(error), ipam=ipam), str(error)
         except Exception:  # the edge: a bug must not take the engine down with it, nor leak into Err

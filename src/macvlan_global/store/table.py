@@ -228,6 +228,18 @@ class Table(Generic[R]):
         return Row(record, entry)
 
 
+def _definition_key(record: DefinitionRecord) -> tuple[str, ...]:
+    return id_key(record.id) and id_key(record.name)
+
+
+def _network_key(record: NetworkRecord) -> tuple[str, ...]:
+    return network_key(record.id, (each.subnet for each in record.subnets))
+
+
+def _endpoint_key(record: EndpointRecord) -> tuple[str, ...]:
+    return endpoint_key(record.network, record.id, record.address, record.address6)
+
+
 def _without_slash(part: str) -> str:
     return part.replace("/", "_")
 
@@ -241,13 +253,7 @@ class Tables:
         """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
         self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
         """Addresses and their holders: created if absent, by whoever asks first. Writers: ipam.addresses."""
-        self.definitions = Table(
-            shared,
-            "definitions",
-            DefinitionRecord,
-            lambda r: id_key(r.id) and id_key(r.name),
-            by_name=True,
-        )
+        self.definitions = Table(shared, "definitions", DefinitionRecord, _definition_key, by_name=True)
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
         whose removal waited for the store. Writers: replication.apply, driver.outbox."""
         self.removed = Table(shared, "removed", RemovedRecord, lambda r: id_key(r.id))
@@ -266,13 +272,7 @@ class Tables:
         )
         """Networks of this host. Replication sets `published`, and nothing else.
         Writers: driver.networks, replication.apply."""
-        self.endpoints = Table(
-            local,
-            "endpoints",
-            EndpointRecord,
-            lambda r: endpoint_key(r.network, r.id, r.address, r.address6),
-            decode=decode_endpoint,
-        )
+        self.endpoints = Table(local, "endpoints", EndpointRecord, _endpoint_key, decode=decode_endpoint)
         """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.
         Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
         self.links = Table(local, "links", LinkRecord)
