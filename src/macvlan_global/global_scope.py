@@ -151,16 +151,10 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     in_use = NetworksInUse(tables, cache, names.on_endpoint_deleted)
     hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, in_use.drop, in_use.add)
     driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, now=clocks.wall, steady=clocks.steady)
+    times = {"now": clocks.wall, "steady": clocks.steady}
+    on_read = store_read.set
     replicator = Replicator(
-        shared,
-        tables,
-        engine,
-        driver.networks,
-        identity.host,
-        problems=problems,
-        on_read=store_read.set,
-        now=clocks.wall,
-        steady=clocks.steady,
+        shared, tables, engine, driver.networks, identity.host, problems=problems, on_read=on_read, **times
     )
 
     def names_read() -> None:

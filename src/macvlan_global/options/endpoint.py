@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from macvlan_global.errors import Invalid
-from macvlan_global.options.engine_keys import IFNAME_KEY, SYSCTLS_KEY, check_endpoint_key
+from macvlan_global.options.engine_keys import IFNAME_KEY, OF_NETWORKS, OWNERS, PREFIX, SYSCTLS_KEY, without_effect
+
+KEYS = ("ifname", IFNAME_KEY, SYSCTLS_KEY)
+"""Keys with an effect; the first is the driver's own."""
 
 MAX_IFNAME = 15  # IFNAMSIZ of linux/if.h, less the closing NUL
 MAX_PREFIX = 13  # two digits follow
@@ -34,7 +37,7 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
         Invalid: a malformed name or sysctl, or an option of the user that has no effect.
     """
     for key, value in given.items():
-        check_endpoint_key(key, value)
+        _check_known(key, value)
     engines, ours, sysctls = (_text(key, given.get(key, "")) for key in (IFNAME_KEY, "ifname", SYSCTLS_KEY))
     if engines and ours and engines != ours:
         raise Invalid(f"{IFNAME_KEY}={engines} and ifname={ours} contradict each other; give one of them")
@@ -42,6 +45,15 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
         check_ifname(ifname, f"the interface name {ifname}", counted=False)
     settings_of(sysctls)
     return EndpointOptions(ifname, sysctls)
+
+
+def _check_known(key: str, value: object) -> None:
+    """Raise Invalid for a user's option without effect. Others that the engine sends by itself are passed over."""
+    if key in KEYS or not isinstance(value, str):
+        return
+    others = [each for each in OWNERS if "endpoint" not in each]
+    if not key.startswith(PREFIX) or key in OF_NETWORKS or any(map(key.startswith, others)):
+        raise without_effect("--driver-opt", key, value, KEYS)
 
 
 def settings_of(sysctls: str) -> tuple[tuple[str, str], ...]:

@@ -30,14 +30,14 @@ _INSTEAD = {
     IFNAME_KEY: "-o attach=direct -o ifname={value}, or for one container --network name=NETWORK,driver-opt={key}=NAME",
     SYSCTLS_KEY: "for each container --network name=NETWORK,driver-opt={key}=…",
 }
-_OWNERS = {
+OWNERS = {
     "com.docker.network.bridge.": "it is for the bridge driver",
     "com.docker.network.driver.overlay.": "it is for the overlay driver",
     "com.docker.network.windowsshim.": "it is for Windows",
     "com.docker.network.host_ipv": "it is for drivers that translate addresses (NAT)",
     "com.docker.network.endpoint.": "it is for containers",
 }
-_OF_NETWORKS = (*NETWORK_KEYS, *_INSTEAD)
+OF_NETWORKS = (*NETWORK_KEYS, *_INSTEAD)
 
 
 def check_network_key(key: str, value: str) -> None:
@@ -47,26 +47,13 @@ def check_network_key(key: str, value: str) -> None:
         Invalid: it would have no effect, or its value is none of those it takes; the text has what would work.
     """
     if key not in NETWORK_KEYS:
-        raise _without_effect("-o", key, value, NETWORK_KEYS)
+        raise without_effect("-o", key, value, NETWORK_KEYS)
     if key in {IPV4_KEY, IPV6_KEY} and value not in _TRUE | _FALSE:
         raise Invalid(f"-o {key}={value} is neither true nor false")
     if key in _BOUNDS:
         least, most = _BOUNDS[key]
         if not (value.isascii() and value.isdigit() and len(value) <= 5 and least <= int(value) <= most):
             raise Invalid(f"-o {key}={value} is not a number from {least} to {most}")
-
-
-def check_endpoint_key(key: str, value: object) -> None:
-    """Check an option of a container. Others that the engine sends by itself are passed over.
-
-    Raises:
-        Invalid: a user gave it, and it would have no effect.
-    """
-    if key in {"ifname", IFNAME_KEY, SYSCTLS_KEY} or not isinstance(value, str):
-        return
-    ours = key.startswith(PREFIX)
-    if not ours or key in _OF_NETWORKS or any(key.startswith(each) for each in _OWNERS if "endpoint" not in each):
-        raise _without_effect("--driver-opt", key, value, ("ifname", IFNAME_KEY, SYSCTLS_KEY))
 
 
 def check_families(given: Mapping[str, str], *, ipv4: bool, ipv6: bool) -> None:
@@ -81,13 +68,14 @@ def check_families(given: Mapping[str, str], *, ipv4: bool, ipv6: bool) -> None:
             raise Invalid(f"-o {key}={given[key]} has no effect on this engine; use {flag}={value}")
 
 
-def _without_effect(flag: str, key: str, value: str, known: tuple[str, ...]) -> Invalid:
+def without_effect(flag: str, key: str, value: str, known: tuple[str, ...]) -> Invalid:
+    """The error of an option (`flag` is `-o` or `--driver-opt`) that would do nothing; `known` are those that would."""
     text = f"{flag} {key}={value} has no effect"
     if flag == "-o" and key in _INSTEAD:
         return Invalid(f"{text} on networks of this driver; use {_INSTEAD[key].format(key=key, value=value)}")
-    if flag != "-o" and key in _OF_NETWORKS:
+    if flag != "-o" and key in OF_NETWORKS:
         return Invalid(f"{text} on a container; give it to the network, or leave it out")
-    owner = next((words for start, words in _OWNERS.items() if key.startswith(start)), "")
+    owner = next((words for start, words in OWNERS.items() if key.startswith(start)), "")
     if owner:
         return Invalid(f"{text} on networks of this driver: {owner}; leave it out")
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)

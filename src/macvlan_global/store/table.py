@@ -257,8 +257,8 @@ class Tables:
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
         whose removal waited for the store. Writers: replication.apply, driver.outbox."""
         self.removed = Table(shared, "removed", RemovedRecord, lambda r: id_key(r.id))
-        """Tombstones of networks: created before a definition goes, deleted months later. Writers: driver.outbox,
-        replication.replicator."""
+        """Tombstones of networks: created before a definition goes, deleted months later, or taken back.
+        Writers: driver.outbox, replication.replicator, replication.apply."""
         self.names = Table(shared, "names", NameRecord)
         """Names of containers, by host and endpoint: each host writes below its own id. Names of dead hosts go with
         their addresses. Writers: dns.publish.publisher, cluster.reclaimer."""
