@@ -17,7 +17,7 @@ import msgspec
 from macvlan_global import __version__
 from macvlan_global.admin.server import AdminServer, MetricsServer
 from macvlan_global.admin.views import Views
-from macvlan_global.cluster.identity import load_identity, machine_fingerprint
+from macvlan_global.cluster.identity import begin_run, load_identity, machine_fingerprint
 from macvlan_global.config import Config, load_access
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.engine.docker import DockerEngine
@@ -44,6 +44,11 @@ log = logging.getLogger(__name__)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+def boot_id() -> str:
+    """The kernel's id of this boot (random(4))."""
+    return BOOT_ID.read_text().strip()
+
+
 class Daemon:
     """The driver. `async with Daemon(config):` serves until the block is left."""
 
@@ -55,21 +60,24 @@ class Daemon:
         engine: Engine | None = None,
         open_store: Callable[[str, Path], Store] = open_store,
         open_cluster_store: Callable[[str, StoreAccess], ClusterStore] = open_cluster_store,
+        boot: Callable[[], str] | None = None,
     ) -> None:
-        """Other kernels, engines and stores are for tests; nothing is opened yet."""
+        """Other kernels, engines, stores and boots are for tests; nothing is opened yet."""
         self._config = config
         self._kernel: Kernel = kernel or NetlinkKernel()
         self._engine: Engine = engine or DockerEngine(config.docker_host, config.driver_name, config.driver_name)
         self._open_store = open_store
         self._open_cluster_store = open_cluster_store
+        self._boot = boot or boot_id
         self._metrics = Metrics()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the state, put right what the kernel alone can tell, and serve.
+        """Open the state, enter the cluster, put right what the kernel alone can tell, and serve.
 
         Raises:
             Unavailable: the state file or a socket cannot be used; nothing is left open.
+            Conflict: a living host of the cluster has this one's name or identity.
         """
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
@@ -93,8 +101,9 @@ class Daemon:
         config = self._config
         if not config.scope:
             config = msgspec.structs.replace(config, scope=await label.ask() or config.effective_scope())
-        boot = await asyncio.to_thread(boot_id)
+        boot = await asyncio.to_thread(self._boot)
         identity = Identity(own.id, secrets.token_hex(8), boot, config.effective_host_name())
+        earlier = await begin_run(alone.identity, identity.incarnation)
         settings = Settings(
             config.effective_scope(),
             shared=config.is_shared(),
@@ -110,7 +119,7 @@ class Daemon:
             from macvlan_global.global_scope import join_cluster  # noqa: PLC0415
 
             driver, scope = join_cluster(
-                config, settings, Tables(shared, local), shared, self._kernel, self._engine, identity
+                config, settings, local, shared, self._kernel, self._engine, identity, earlier=earlier
             )
             await scope.heartbeat.announce()
             stack.push_async_callback(scope.heartbeat.leave)
@@ -149,11 +158,6 @@ class Daemon:
         log.info("macvlan-global %s serves on %s, state in %s", __version__, config.socket, config.state_dir)
 
 
-def boot_id() -> str:
-    """The kernel's id of this boot (random(4))."""
-    return BOOT_ID.read_text().strip()
-
-
 def lock_state(state_dir: Path, stack: contextlib.AsyncExitStack) -> None:
     """Make sure that only one driver uses a state folder.
 
@@ -180,16 +184,27 @@ async def serve(daemon: Daemon) -> None:
         Unavailable: see `Daemon`.
         Conflict: a living host of the cluster has this one's name or identity.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop, served = asyncio.Event(), asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def end() -> None:
+        stop.set()
+        if task and not served.is_set():  # a start may wait for the lease of an earlier run
+            task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     try:
         async with daemon:
+            served.set()
             tell_systemd("READY=1", os.environ)
             await stop.wait()
             tell_systemd("STOPPING=1", os.environ)
             log.info("stopping (pid %s)", os.getpid())
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        log.info("stopping (pid %s) before it served", os.getpid())
     except BaseExceptionGroup as group:
         raise _what_stopped(group) from group
 

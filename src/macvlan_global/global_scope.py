@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from macvlan_global import __version__
+from macvlan_global.cluster.fence import FencedStore
 from macvlan_global.cluster.heartbeat import TTL_SECONDS, Clocks, Heartbeat, HostSummary, Member
 from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.config import Config
@@ -25,7 +26,7 @@ from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.replication.problems import NetworkProblems
 from macvlan_global.replication.replicator import Replicator
-from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.records import EndpointRecord
 from macvlan_global.store.table import Tables
 
@@ -125,27 +126,32 @@ class NetworksInUse:
 def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     config: Config,
     settings: Settings,
-    tables: Tables,
+    local: Store,
     shared: ClusterStore,
     kernel: Kernel,
     engine: Engine,
     identity: Identity,
     *,
+    earlier: tuple[str, ...] = (),
     clocks: Clocks | None = None,
     ttl: float = TTL_SECONDS,
 ) -> tuple[Driver, GlobalScope]:
     """A driver whose networks and addresses are those of a cluster, and what it has besides; nothing runs yet.
 
-    `ttl` in seconds is that of the host's lease.
+    `earlier` are the earlier runs of the driver here, `ttl` in seconds is the length of the host's lease.
 
     Raises:
         Invalid: `dns` in the configuration is no address.
     """
     clocks = clocks or Clocks()
-    member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__)
+    member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__, earlier)
     problems, store_read, cache = NetworkProblems(), asyncio.Event(), ResponseCache(config.dns_ttl)
-    heartbeat = Heartbeat(shared, tables, member, lambda: host_facts(tables, engine), ttl=ttl, clocks=clocks)
+    unfenced = Tables(shared, local)
+    heartbeat = Heartbeat(shared, unfenced, member, lambda: host_facts(unfenced, engine), ttl=ttl, clocks=clocks)
     heartbeat.tell(cache.set_living)
+    # all but the heartbeat: nothing is written before this run is surely this host in the cluster
+    fenced = FencedStore(shared, heartbeat)
+    tables = Tables(fenced, local)
     publisher = Publisher(tables.names, identity.host)
     names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host, now=clocks.wall)
     in_use = NetworksInUse(tables, cache, names.on_endpoint_deleted)
@@ -154,7 +160,7 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     times = {"now": clocks.wall, "steady": clocks.steady}
     on_read = store_read.set
     replicator = Replicator(
-        shared, tables, engine, driver.networks, identity.host, problems=problems, on_read=on_read, **times
+        fenced, tables, engine, driver.networks, identity.host, problems=problems, on_read=on_read, **times
     )
 
     def names_read() -> None:
@@ -162,10 +168,11 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         names.resync()
         store_read.set()
 
-    feed = Feed(shared, tables.names, cache, on_read=names_read)
+    feed = Feed(fenced, tables.names, cache, on_read=names_read)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
-    grace, steady = config.host_grace, clocks.steady
-    reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=grace, steady=steady)
+    reclaimer = Reclaimer(
+        heartbeat, tables, driver.pools, driver.addresses, kernel, grace=config.host_grace, steady=clocks.steady
+    )
     return driver, GlobalScope(heartbeat, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use)
 
 

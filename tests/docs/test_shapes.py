@@ -6,6 +6,7 @@ from collections import Counter
 from tests.docs.imports import modules, tree
 
 COMPARE_AND_SWAP = {
+    "cluster.fence": 1,  # it is a store itself
     "ipam.addresses": 2,  # to reserve and to claim: who loses has not got the address
     "ipam.pools": 3,
     "store.table": 3,

@@ -41,13 +41,20 @@ RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """This host as a member: id, name, the kernel's boot id, the run of its driver, and the version that runs."""
+    """This host as a member: id, name, the kernel's boot id, the run of its driver, and the version that runs.
+    `earlier` are the runs before it, () if nobody knows."""
 
     id: str
     name: str
     boot: str
     incarnation: str
     version: str = ""
+    earlier: tuple[str, ...] = ()
+
+    def succeeds(self, record: AliveRecord) -> bool:
+        """Whether this run follows one of this host that is surely over: it is of this boot, and had the lock of the
+        same state folder."""
+        return record.boot == self.boot and (not self.earlier or record.incarnation in self.earlier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class Heartbeat:
         self._lease: Lease | None = None
         self._entered = False
         self._duplicate_since: float | None = None
+        self._other_run: AliveRecord | None = None  # the run of this host whose key is in the way
         self._beat_due = asyncio.Event()
         self._pause = 0.0
         self._key_in_doubt = False
@@ -133,15 +141,33 @@ class Heartbeat:
     # ------------------------------------------------------------- lifecycle
 
     async def announce(self) -> None:
-        """Enter the cluster, if the store answers and nothing of an earlier boot is in the way; else `run` does it.
+        """Enter the cluster before the driver serves.
+
+        If the key of another run is in the way, it may be that of this host before a crash, which expires; or that of a
+        living host whose clone this one is. So this waits until the key is gone, for as long as a lease can last. If
+        the store does not answer, the driver serves what it can without, and `run` enters.
 
         Raises:
             Conflict: a living host has this one's name or identity.
         """
         try:
-            await self._enter()
+            while not await self._enter():  # noqa: ASYNC110 - the store is asked: a lease that ends tells nobody
+                await asyncio.sleep(self._retry)
         except (Unavailable, Internal) as error:
             log.debug("this host is not announced yet: %s", error)
+
+    def why_not_member(self) -> str:
+        """The reason why this run is not, or not surely, this host in the cluster, "" if it is.
+
+        Once it has entered it stays so while the store is away, until it finds the key of another run in its place.
+        """
+        if self._other_run:
+            return (
+                f"another run of this host is in the cluster ({self._other_run.name}, id {self.member.id[:12]}): an "
+                "earlier one whose lease ends soon, or a machine of which this one is a clone; until that is known "
+                "nothing is written. Try again in a minute, and see the log of macvlan-global"
+            )
+        return "" if self._entered else "this host is not in the cluster yet; try again in a few seconds"
 
     async def run(self) -> None:
         """Renew the lease, describe this host, and follow the other hosts, until cancelled.
@@ -230,6 +256,7 @@ class Heartbeat:
             await lease.end()
             return False
         self._lease, self._entered, self._duplicate_since, self._key_in_doubt = lease, True, None, False
+        self._other_run = None
         log.info("host %s is in the cluster as %s", self.member.name, self.member.id[:12])
         return True
 
@@ -246,11 +273,16 @@ class Heartbeat:
         """Delete an earlier run's key if that run is surely over; whether it is gone."""
         if own.record.incarnation == self.member.incarnation:  # ours: an answer was lost, or a lease expires just now
             return await self._tables.alive.delete(own)
-        if own.record.boot == self.member.boot and not self._entered:  # we hold the lock of the state folder
+        if self.member.succeeds(own.record) and not self._entered:
             return await self._tables.alive.delete(own)
-        now = self._clocks.steady()
-        self._duplicate_since = now if self._duplicate_since is None else self._duplicate_since
-        if now - self._duplicate_since <= 2 * self.ttl + 5:
+        if self._other_run is None:
+            log.warning(
+                "another run of this host is in the cluster (%s, id %s); waiting until its lease ends",
+                own.record.name,
+                self.member.id[:12],
+            )
+        self._other_run = own.record
+        if not self._has_waited():
             return False
         raise Conflict(
             f"another machine lives in the cluster as this host ({own.record.name}, id {self.member.id[:12]}): one of "
@@ -259,10 +291,19 @@ class Heartbeat:
         )
 
     async def _clear_own_key(self) -> None:
-        """Delete our own `alive/` key if no driver wrote it: without a lease it would never expire."""
+        """Delete our own `alive/` key if no driver wrote it: without a lease it would never expire. One of a
+        newer version may be that of a run that is over, or of a clone; one that no lease took by now is neither."""
         entry = await self._store.get(self._tables.alive.key(self.member.id))
-        if entry and version_of(entry.value) <= VERSION and self._tables.alive.read(entry) is None:
+        if entry and self._tables.alive.read(entry) is None:
+            if version_of(entry.value) > VERSION and not self._has_waited():
+                return
             await self._store.delete(entry)
+
+    def _has_waited(self) -> bool:
+        """Whether another run's key has been in the way for longer than any lease lasts without renewal."""
+        now = self._clocks.steady()
+        self._duplicate_since = now if self._duplicate_since is None else self._duplicate_since
+        return now - self._duplicate_since > 2 * self.ttl + 5
 
     async def _create_key(self, lease: Lease) -> Entry | None:
         record = AliveRecord(

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 MACHINE_ID = Path("/etc/machine-id")
 ROW = "this"
+MOST_RUNS = 8
 
 
 def machine_fingerprint(path: Path = MACHINE_ID) -> str:
@@ -27,6 +28,19 @@ def machine_fingerprint(path: Path = MACHINE_ID) -> str:
     except OSError:
         return ""
     return hashlib.sha256(b"macvlan-global " + text.encode()).hexdigest()[:32] if text else ""
+
+
+async def begin_run(table: Table[IdentityRecord], run: str) -> tuple[str, ...]:
+    """Record a run of the driver with this state folder; the runs before it, () if an earlier version recorded none.
+
+    A key in the cluster of one of them is this host's own, of a run that is over: only one run uses the folder at a
+    time. That of any other run is another machine's, which has a copy of the folder.
+    """
+    row = await table.get(ROW)
+    if row is None:
+        return ()
+    await table.change(ROW, runs=[*row.record.runs, run][-MOST_RUNS:])
+    return tuple(row.record.runs)
 
 
 async def load_identity(

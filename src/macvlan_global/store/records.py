@@ -227,8 +227,9 @@ class LinkRecord(Record, frozen=True, kw_only=True):
 class IdentityRecord(Record, frozen=True, kw_only=True):
     """The identity of this host, for good: a random id that survives restarts and changes of the host's name.
 
-    `machine` is the machine's fingerprint when it was written: a copied state folder is then known for a copy. The
-    other fields are no longer written: they are those of `EngineRecord`, in state files of earlier drivers.
+    `machine` is the machine's fingerprint when it was written: a copied state folder is then known for a copy. `runs`
+    are the last runs of the driver with this folder, the latest last. The other fields are no longer written: they are
+    those of `EngineRecord`, in state files of earlier drivers.
     """
 
     id: str
@@ -237,6 +238,7 @@ class IdentityRecord(Record, frozen=True, kw_only=True):
     label: str = ""
     engine_version: str = ""
     live_restore: bool = False
+    runs: list[str] = []
 
 
 class EngineRecord(Record, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from macvlan_global.cluster.fence import FencedStore
 from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.store.memory import MemoryStore
@@ -219,30 +220,97 @@ async def test_a_restart_within_a_boot_takes_over_at_once(slow_site: Site) -> No
 
 
 async def test_after_a_reboot_the_old_lease_is_waited_for(site: Site) -> None:
-    """The driver serves meanwhile; then the host is in the cluster again."""
+    """Before the driver serves: it could be that of a host whose clone this one is. Then it is in the cluster again."""
     await site.crash(await site.start(A))
     again = site.make(replace(A, boot="boot2", incarnation="run2"))
-    await again.announce()
+    announced = asyncio.ensure_future(again.announce())
+    await asyncio.sleep(TTL / 3)
+    assert not announced.done()
+    assert "another run of this host is in the cluster (anna, id aaaaaaaaaaaa)" in again.why_not_member()
+    await announced
+    assert again.why_not_member() == ""
     row = await site.tables.alive.get(A.id)
     assert row is not None
-    assert row.record.boot == "boot1"
-    site.run(again)
-    await until(
-        lambda: again.live().get(A.id, AliveRecord(id="", name="", boot="", incarnation="", at=0)).boot == "boot2"
-    )
+    assert row.record.boot == "boot2"
 
 
 async def test_a_copied_state_folder_is_refused(site: Site) -> None:
     """Its original goes on living for longer than any lease: two machines have one identity."""
     await site.start(A)
     copy = site.make(replace(A, boot="boot2", incarnation="run2", name="copy"))
-    await copy.announce()
-    running = site.run(copy)
+    announced = asyncio.ensure_future(copy.announce())
     await asyncio.sleep(2 * TTL)
-    assert not running.done()
+    assert not announced.done()
     site.clock.advance(2 * TTL + 5.1)
     with pytest.raises(Conflict, match=r"another machine lives in the cluster as this host \(anna, id aaaaaaaaaaaa\)"):
+        await announced
+
+
+async def test_a_copy_of_a_state_folder_on_the_same_boot_is_refused_too(site: Site) -> None:
+    """Hosts may share a kernel. The folder's own earlier run is taken over from at once, as after a crash."""
+    await site.start(A)
+    copy = site.make(replace(A, incarnation="run3", earlier=("run0", "run2")))
+    announced = asyncio.ensure_future(copy.announce())
+    await asyncio.sleep(2 * TTL)
+    assert not announced.done()
+    announced.cancel()
+    await site.make(replace(A, incarnation="run4", earlier=("run0", "run1"))).announce()
+    assert [row.record.incarnation for row in await site.tables.alive.scan()] == ["run4"]
+
+
+async def test_a_clone_that_starts_without_the_store_writes_nothing_when_that_is_back(site: Site) -> None:
+    """It serves what it can, as any host does; once it sees its original, it knows that it is not this host."""
+    await site.start(A)
+    copy = site.make(replace(A, boot="boot2", incarnation="run2"))
+    store = FencedStore(site.store.client(), copy)
+    site.outage.away = True
+    await copy.announce()
+    running = site.run(copy)
+    with pytest.raises(Unavailable, match="this host is not in the cluster yet"):
+        await store.create("addresses/x", b"{}")
+    site.outage.away = False
+    await until(lambda: "a machine of which this one is a clone" in copy.why_not_member())
+    entry = await site.store.create("addresses/y", b"{}")
+    assert entry
+    for write in (
+        store.create("addresses/x", b"{}"),
+        store.replace(entry, b"[]"),
+        store.delete(entry),
+        store.create_with(await store.lease(15), "addresses/x", b"{}"),
+    ):
+        with pytest.raises(Unavailable, match="until that is known nothing is written"):
+            await write
+    assert [each.value for each in await store.scan("addresses/")] == [b"{}"]
+    site.clock.advance(2 * TTL + 5.1)
+    with pytest.raises(Conflict, match="another machine lives in the cluster as this host"):
         await running
+
+
+async def test_a_host_that_is_in_the_cluster_writes(site: Site) -> None:
+    """Also while it does not know whether its lease lasts: its store is away, then."""
+    anna = await site.start(A)
+    store = FencedStore(FaultyStore(site.store.client(), site.outage), anna)
+    entry = await store.create("addresses/x", b"{}")
+    assert entry
+    assert await store.get("addresses/x") == entry
+    site.outage.away = True
+    await asyncio.sleep(3 * TTL)
+    with pytest.raises(Unavailable, match="the store is away on purpose"):
+        await store.delete(entry)
+    site.outage.away = False
+    assert await store.delete(entry)
+
+
+async def test_a_key_of_a_newer_version_in_our_place_is_waited_for(site: Site) -> None:
+    """A newer run of this host may be over. Whatever no lease takes away was written by nobody who lives."""
+    await site.store.create(f"alive/{A.id}", b'{"v":2}')
+    anna = site.make(A)
+    announced = asyncio.ensure_future(anna.announce())
+    await asyncio.sleep(2 * TTL)
+    assert not announced.done()
+    site.clock.advance(2 * TTL + 5.1)
+    await announced
+    assert [row.record.incarnation for row in await site.tables.alive.scan()] == ["run1"]
 
 
 async def test_who_finds_its_key_taken_by_a_copy_stops_too(site: Site) -> None:

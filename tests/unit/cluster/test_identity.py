@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from macvlan_global.cluster.identity import load_identity, machine_fingerprint
+from macvlan_global.cluster.identity import MOST_RUNS, begin_run, load_identity, machine_fingerprint
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import IdentityRecord
 from macvlan_global.store.table import Tables
@@ -40,6 +40,18 @@ async def test_a_machine_that_cannot_be_told_keeps_its_identity() -> None:
     known = await load_identity(tables.identity, "m1")
     assert (known.id, known.machine) == (first.id, "m1")
     assert await load_identity(tables.identity, "") == known
+
+
+async def test_the_runs_of_a_state_folder_are_recorded() -> None:
+    """The last ones; a folder of an earlier version knows none, and its identity stays what it was."""
+    tables = _tables()
+    own = await load_identity(tables.identity, "m1")
+    assert await begin_run(tables.identity, "r0") == ()
+    for number in range(1, 20):
+        earlier = await begin_run(tables.identity, f"r{number}")
+        assert (earlier[-1], len(earlier)) == (f"r{number - 1}", min(number, MOST_RUNS))
+    again = await load_identity(tables.identity, "m1")
+    assert (again.id, again.machine, again.runs[-1]) == (own.id, own.machine, "r19")
 
 
 def test_the_fingerprint_is_not_the_machine_id(tmp_path: Path) -> None:
