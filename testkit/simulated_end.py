@@ -174,7 +174,7 @@ async def _not_intact(host: SimulatedHost, container: Container) -> list[Violati
     assert host.run is not None
     found = []
     address = ", ".join(container.addresses)
-    if "eth0" not in host.kernel.sandboxed.get(container.sandbox, {}):
+    if not host.kernel.sandboxed.get(container.sandbox):
         found.append(Violation("running container touched", address, f"{container.name} lost its link"))
     if await host.run.driver.endpoints.find(container.endpoint) is None:
         text = f"{container.name} on {host.name}"

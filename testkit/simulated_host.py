@@ -5,7 +5,7 @@ import contextlib
 import copy
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from macvlan_global.cluster.heartbeat import Clocks
@@ -61,6 +61,8 @@ class Surroundings:
     repeated: int = 0
     """Count of the requests that were sent two times."""
     hosts: list["SimulatedHost"] = field(default_factory=list)
+    clones: int = 0
+    """Count of the machines that were made from a host's disk."""
     bugs: list[BaseException] = field(default_factory=list)
     """Exceptions that ended tasks which must not end."""
 
@@ -110,13 +112,13 @@ class Run:
         self.kernel.faults = self.life
         local = LocalStore(host.disk, self.life, around.weather)
         self.shared = SharedStore(around.store, self.life, around.weather, host.name)
-        identity = Identity(host.id, f"{host.name} run {host.runs}", f"boot {host.boots}", host.name)
+        identity = Identity(host.id, f"{host.name} run {host.runs}", f"{host.name} boot {host.boots}", host.name)
         settings = Settings(scope="global", shared=True)
-        self.tables = tables = Tables(self.shared, local)
+        self.tables = Tables(self.shared, local)
         config = Config(store="consul://simulated:8500", dns="", host_grace=HOST_GRACE)
         clocks = Clocks(host.clock, around.now)
         self.driver, self.scope = join_cluster(
-            config, settings, tables, self.shared, self.kernel, host.engine, identity, clocks=clocks, ttl=TTL
+            config, settings, local, self.shared, self.kernel, host.engine, identity, clocks=clocks, ttl=TTL
         )
         self._plugin = InProcess(self.driver)
         self.reconciler = _NotingReconciler(self.driver, around, host)
@@ -199,24 +201,34 @@ class SimulatedHost:
     """A machine, and the way of its engine to whichever driver runs (see `Plugin`). What a run of the driver leaves
     behind is on `disk` and in `kernel`."""
 
-    def __init__(self, around: Surroundings, name: str, skew: float) -> None:
-        """It is on, and no driver runs."""
+    def __init__(self, around: Surroundings, name: str, skew: float, original: "SimulatedHost | None" = None) -> None:
+        """It is on, and no driver runs. A clone has the id and the disk of its `original`, and counts as no host."""
         self.around = around
         self.name = name
         self.former_ids: list[str] = []
-        self.id = engine_id(name)[:32]
-        self.clock = HostClock(skew)
-        self.kernel = around.kernel()
-        self.disk = MemoryStore()
-        self.boots = 1
-        self.runs = 0
+        self.id: str = original.id if original else engine_id(name)[:32]
+        self.clock: HostClock = HostClock(skew)
+        self.kernel: FakeKernel = around.kernel()
+        self.disk: MemoryStore = MemoryStore()
+        if original:
+            self.disk.restore(original.disk.save())
+        self.boots: int = 1
+        self.runs: int = 0
         self.made = 0
         """Count of the containers that were started here."""
         self.run: Run | None = None
-        self.engine = SimulatedEngine(self)
+        self.engine: SimulatedEngine = SimulatedEngine(self)
         self.doing: dict[asyncio.Task[Any], None] = {}  # no set: these have no order to rely on
         self._wire()
-        around.hosts.append(self)
+        if original is None:
+            around.hosts.append(self)
+
+    def make_clone(self) -> "SimulatedHost":
+        """A machine from this one's disk, booted. The engine on it has no container."""
+        self.around.clones += 1
+        clone = SimulatedHost(self.around, f"{self.name}-clone{self.around.clones}", self.clock.skew, self)
+        clone.engine.take_networks(self.engine)
+        return clone
 
     async def start(self) -> None:
         """Start the driver, as the daemon does."""
@@ -309,6 +321,11 @@ class SimulatedEngine(FakeEngine):
         super().__init__(host, host.kernel, host=host.name, note=around.note, now=around.now, new_ids=True)
         self._machine = host
 
+    def take_networks(self, other: FakeEngine) -> None:
+        """Have the networks of another engine, from a copy of its data, without their containers."""
+        self._networks = {name: replace(each, endpoints=()) for name, each in other._networks.items()}
+        self._pools = dict(other._pools)
+
     async def add_network(self, wanted: NewNetwork) -> str:
         """See `Engine.add_network`."""
         return await asyncio.shield(self._machine.begin(super().add_network(wanted)))
@@ -357,11 +374,9 @@ class _NotingReconciler(Reconciler):
             self._note(correction, "unknown")
         return plan
 
-    async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
-        done = await super().reconcile(engine, grace)
-        for correction in done:
-            self._note(correction, "ok")
-        return done
+    async def _apply(self, correction: r.Correction, engine: Engine | None, grace: float) -> None:
+        await super()._apply(correction, engine, grace)
+        self._note(correction, "ok")
 
     def _note(self, correction: r.Correction, outcome: Literal["ok", "unknown"]) -> None:
         now, host = self._around.now(), self._machine.name

@@ -35,8 +35,13 @@ MORE_ROUNDS = 3
 LAST_SECONDS = 45.0
 """Time that the consequences of the last repair may take, in seconds: what the engine refused waits for half a minute.
 """
+WELL_SECONDS = 10.0
+"""A clone is switched off before its original's lease may expire: then it would be the host."""
 OPTIONS = {"parent": PARENT}
-FAULTS = ("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice")
+FAULTS = (
+    *("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice"),
+    *("change", "clone"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ class _World:
         self._hosts = self._around.hosts
         self._doing: dict[asyncio.Task[None], None] = {}  # faults; no set: these have no order to rely on
         self._removed: set[str] = set()
+        self._changed: set[str] = set()
+        """Endpoints whose container changed its interface."""
         self._networks = 0
         self._saved: list[Saved] = []
         self._faults = 0
@@ -235,6 +242,8 @@ class _World:
             "clock": self._jump,
             "restore": self._restore,
             "removal": self._remove_network,
+            "change": self._change_interface,
+            "clone": self._clone,
         }.get(name)
 
     async def _crash(self, host: SimulatedHost) -> None:
@@ -275,6 +284,44 @@ class _World:
         host.clock.skew += self._lot.choice((-1, 1)) * self._lot.choice((10, 100, 10_000))
         self._tell(f"the clock of {host.name} is off by {host.clock.skew:.0f} s")
 
+    async def _change_interface(self, host: SimulatedHost) -> None:
+        """A container with CAP_NET_ADMIN sets another MAC, and perhaps another name."""
+        kernel, running = host.kernel, list(host.engine.containers.values())
+        legs = [(each, name) for each in running for name in kernel.sandboxed.get(each.sandbox, {})]
+        if not legs:
+            return
+        container, name = self._lot.choice(legs)
+        mac = f"02:00:00:00:be:{self._lot.randrange(256):02x}"
+        changed = {"mac": mac} | ({"name": "wan"} if self._lot.random() < 0.5 else {})
+        kernel.change(container.sandbox, name, **changed)
+        self._changed.add(container.endpoint)
+        self._tell(f"{host.name}: {container.name} ({container.address}) changes its interface: {changed}")
+
+    async def _clone(self, host: SimulatedHost) -> None:
+        """A machine is made from the disk of a host, and boots beside it, for as long as that one lives. Its engine
+        has networks of the same names, and no container; its users start some."""
+        if not self._is_well(host):
+            return
+        clone = host.make_clone()
+        self._tell(f"{host.name}: a clone boots beside it")
+        await clone.start()
+        for _ in range(self._lot.randint(4, 60)):
+            await asyncio.sleep(0.5)
+            if not self._is_well(host) or host.id != clone.id:
+                break
+            if self._lot.random() < 0.2:
+                clone.begin(self._start_container(clone))
+            if self._lot.random() < 0.1:
+                clone.begin(self._repair(clone))
+        clone.lose_power()
+        self._tell(f"{clone.name}: the clone is switched off")
+
+    def _is_well(self, host: SimulatedHost) -> bool:
+        """Whether a host lives, reaches the store, and holds its key there for some seconds at least."""
+        if host.run is None or not host.run.serving or self._weather.away or host.name in self._weather.cut_off:
+            return False
+        return self._store.seconds_left(f"alive/{host.id}") > WELL_SECONDS
+
     async def _restore(self, _host: SimulatedHost) -> None:
         """Take a snapshot, or put one back, for which the store stops."""
         if not self._saved or self._lot.random() < 0.5:
@@ -308,12 +355,24 @@ class _World:
                 for host in self._hosts:
                     host.engine.break_streams()
             await asyncio.sleep(GRACE * 1.5)
+            if number == 0:
+                await self._ask_for_changed()
             for host in self._hosts:
                 await self._repair(host)
             await self._empty_removed()
             await self._look()
         await self._end.remove_hosts()
         await asyncio.sleep(LAST_SECONDS)
+
+    async def _ask_for_changed(self) -> None:
+        """Users ask for the addresses of containers that changed their interface, and are no longer young."""
+        for host in self._hosts:
+            for container in list(host.engine.containers.values()):
+                address = next((each for each in container.addresses if ":" not in each), "")
+                if container.endpoint in self._changed and address:
+                    host.made += 1
+                    with contextlib.suppress(MacvlanGlobalError):
+                        await host.engine.run(f"{host.name}-c{host.made}", container.network, ip=address)
 
     async def _empty_removed(self) -> None:
         """Networks that were removed wait for their containers only."""

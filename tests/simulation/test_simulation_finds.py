@@ -7,7 +7,7 @@ import pytest
 
 from macvlan_global.kernel.ports import ContainerLink
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.ports import Entry
+from macvlan_global.store.ports import Entry, Lease
 from testkit.fake_kernel import FakeKernel
 from testkit.simulation import simulate
 
@@ -65,6 +65,29 @@ class LosingStore(MemoryStore):
         return written
 
 
+class BlindStore(MemoryStore):
+    """Shows no host that lives, and lets another one have its key: a clone does not meet its original there."""
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        return [] if prefix == "alive/" else await super().scan(prefix)
+
+    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+        """See `ClusterStore.create_with`."""
+        if entry := await self.get(key):
+            return await self.replace(entry, value)
+        return await super().create_with(lease, key, value)
+
+
+class MacKernel(FakeKernel):
+    """Knows containers' interfaces by their MACs: with another one it says that the namespace is gone."""
+
+    async def find_in_sandbox(self, link: ContainerLink) -> bool | None:
+        """See `Kernel.find_in_sandbox`."""
+        await super().find_in_sandbox(link)
+        return any(each.mac == link.mac for each in self.sandboxed.get(link.sandbox, {}).values()) or None
+
+
 class ClumsyKernel(FakeKernel):
     """Takes the links of all containers when it is to take one's."""
 
@@ -83,6 +106,7 @@ class ClumsyKernel(FakeKernel):
         pytest.param(ForgetfulStore, {"held by nobody"}, id="addresses are never free again"),
         pytest.param(SecretiveStore, {"pool held by nobody"}, id="networks are told to nobody"),
         pytest.param(LosingStore, {"two holders"}, id="claims are lost"),
+        pytest.param(BlindStore, {"claim lost"}, id="a clone does not meet its original"),
     ],
 )
 def test_a_broken_store_is_found(store: Callable[[], MemoryStore], found: set[str]) -> None:
@@ -93,6 +117,11 @@ def test_a_broken_store_is_found(store: Callable[[], MemoryStore], found: set[st
 def test_a_container_that_is_touched_is_found() -> None:
     """One bug in the kernel."""
     _find({"running container touched"}, kernel=lambda: ClumsyKernel("eth0"))
+
+
+def test_an_address_taken_from_a_container_that_changed_its_mac_is_found() -> None:
+    """One bug in the kernel, which says that whatever it does not find is gone."""
+    _find({"two holders", "claim lost"}, kernel=lambda: MacKernel("eth0"))
 
 
 def _find(

@@ -112,6 +112,11 @@ class MemoryStore:
         """End the leases whose time is over."""
         self._contents.expire()
 
+    def seconds_left(self, key: str) -> float:
+        """Seconds until the lease of a key expires, 0 if it has none."""
+        lease = self._contents.leased.get(key)
+        return lease.until - self._contents.now() if lease else 0.0
+
     def save(self) -> Saved:
         """A snapshot, as an operator takes one."""
         contents = self._contents
