@@ -242,6 +242,7 @@ class FakeEngine:
             self._tell(ContainerEvent("die", container.id, name))
         with self._busy(container.network):
             await self._take_down(self.id_of(container.network), container.endpoint, container.got, container)
+        self._end_namespace(container.sandbox)
         self.stopped.append(container)
         if container.joined:
             self._tell_network("disconnect", self._networks.get(container.network), container.id)
@@ -285,8 +286,7 @@ class FakeEngine:
     def forget(self, name: str) -> None:
         """The container goes without the driver being told, as when the driver is down."""
         container = self.containers.pop(name)
-        if self.links:
-            self.links.sandboxed.pop(container.sandbox, None)
+        self._end_namespace(container.sandbox)
         self._hide(container)
 
     def forget_endpoint(self, name: str) -> None:
@@ -532,6 +532,7 @@ class FakeEngine:
                 raise NotFound(f"network {network} went meanwhile")
         except MacvlanGlobalError:
             await self._take_down(here, endpoint, got, created=created)
+            self._end_namespace(sandbox)
             raise
         return Container(name, network, endpoint, v4, v6, mac, sandbox, joined, tuple(pool for pool, _ in got))
 
@@ -619,6 +620,10 @@ class FakeEngine:
     def _move_back(self, container: Container, link: str) -> None:
         if self.links and link and IFNAME in self.links.sandboxed.get(container.sandbox, {}):
             self.links.move_back(container.sandbox, IFNAME, link)
+
+    def _end_namespace(self, sandbox: str) -> None:
+        if self.links and all(each.sandbox != sandbox for each in self.containers.values()):
+            self.links.end_namespace(sandbox)
 
     async def _give_back(self, endpoint: str, pool: str, address: str) -> None:
         begun = self._now()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel.container_link import OUR_PREFIX
 from macvlan_global.kernel.ports import (
     ETH_P_8021Q,
     ContainerLink,
@@ -50,7 +51,6 @@ class FakeKernel:
         self.namespaces: set[str] = set()
         self.configs: dict[str, InterfaceConfig] = {}
         self.advertised: list[str] = []
-        self._aliases: dict[int, str] = {}
         self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
         self._last_index = 0
@@ -73,6 +73,18 @@ class FakeKernel:
         """The engine moves a link into a container."""
         link = self.hosted.pop(name)
         self.sandboxed.setdefault(sandbox, {})[new_name] = replace(link, name=new_name)
+
+    def change(self, sandbox: str, link_name: str = "eth0", /, **fields: str) -> None:
+        """A container changes its link: `name`, `mac` or `alias`."""
+        link = self.sandboxed[sandbox].pop(link_name)
+        changed = replace(link, **fields)  # type: ignore[arg-type]  # fields by name
+        self.sandboxed[sandbox][changed.name] = changed
+
+    def end_namespace(self, sandbox: str) -> None:
+        """A container's namespace goes, and with it the links in it."""
+        self.namespaces.discard(sandbox)
+        for link in self.sandboxed.pop(sandbox, {}).values():
+            self._remove(link.index)
 
     def move_back(self, sandbox: str, name: str, host_name: str) -> None:
         """The engine moves a link back to the host."""
@@ -114,6 +126,10 @@ class FakeKernel:
         """See `Kernel.delete`. Links that stand on it go with it, wherever they are."""
         return await self._step("delete", lambda: self._delete(name))
 
+    async def upper_of(self, name: str) -> str:
+        """See `Kernel.upper_of`."""
+        return await self._step("upper_of", lambda: self._upper_of(name))
+
     async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
         return await self._step("add_in_sandbox", lambda: self._add_in_sandbox(spec, link.sandbox, config))
@@ -122,9 +138,13 @@ class FakeKernel:
         """See `Kernel.delete_in_sandbox`."""
         return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(link))
 
-    async def find_in_sandbox(self, link: ContainerLink) -> bool:
+    async def find_in_sandbox(self, link: ContainerLink) -> bool | None:
         """See `Kernel.find_in_sandbox`."""
-        return await self._step("find_in_sandbox", lambda: bool(self._in_sandbox(link)))
+        return await self._step("find_in_sandbox", lambda: self._find_in_sandbox(link))
+
+    async def mark_in_sandbox(self, link: ContainerLink) -> bool:
+        """See `Kernel.mark_in_sandbox`."""
+        return await self._step("mark_in_sandbox", lambda: self._mark(link))
 
     async def flush_addresses(self, link: ContainerLink) -> bool:
         """See `Kernel.flush_addresses`."""
@@ -181,6 +201,7 @@ class FakeKernel:
         if on_it and (spec.mode == "passthru" or lower.index in self._passthru):
             raise Conflict(f"making {spec.name}: a passthru parent carries one link only (EINVAL)")
         facts: dict[str, object] = {"kind": "macvlan", "lower": lower.index, "mtu": spec.mtu or lower.mtu}
+        facts["alias"] = spec.name
         mac = spec.mac or (lower.mac if spec.mode == "passthru" else "")
         self._put(spec.name, **facts | ({"mac": mac} if mac else {}))
         self._passthru.discard(lower.index)
@@ -210,10 +231,23 @@ class FakeKernel:
 
     def _in_sandbox(self, link: ContainerLink) -> list[str]:
         links = self.sandboxed.get(link.sandbox, {})
-        known = [name for name, each in links.items() if link.alias and self._aliases.get(each.index) == link.alias]
+        known = [name for name, each in links.items() if link.alias and each.alias == link.alias]
         return known or [
-            name for name, each in links.items() if each.mac == link.mac and each.index not in self._aliases
+            name for name, each in links.items() if each.mac == link.mac and not each.alias.startswith(OUR_PREFIX)
         ]
+
+    def _find_in_sandbox(self, link: ContainerLink) -> bool | None:
+        if link.sandbox not in self.namespaces and link.sandbox not in self.sandboxed:
+            return None
+        return bool(self._in_sandbox(link))
+
+    def _mark(self, link: ContainerLink) -> bool:
+        found = self._in_sandbox(link)
+        links = self.sandboxed.get(link.sandbox, {})
+        if len(found) != 1 or links[found[0]].alias or not link.alias:
+            return False
+        links[found[0]] = replace(links[found[0]], alias=link.alias)
+        return True
 
     def _delete_in_sandbox(self, link: ContainerLink) -> bool:
         found = self._in_sandbox(link)
@@ -241,13 +275,12 @@ class FakeKernel:
             raise
         link = self.hosted.pop(spec.name)
         links[name] = replace(link, name=name)
-        self._aliases[link.index] = spec.name
         self.configs[spec.name] = config
         return MadeInside(name)
 
     def _with_alias(self, link: ContainerLink) -> LinkFact | None:
         links = self.sandboxed.get(link.sandbox, {}).values()
-        return next((each for each in links if self._aliases.get(each.index) == link.alias), None)
+        return next((each for each in links if link.alias and each.alias == link.alias), None)
 
     def _flush_addresses(self, link: ContainerLink) -> bool:
         if self._with_alias(link) is None:
@@ -285,6 +318,10 @@ class FakeKernel:
         if link is None:
             raise NotFound(f"there is no interface {name} on this host")
         return link
+
+    def _upper_of(self, name: str) -> str:
+        link = self._named(name)
+        return next((each.name for each in self._on(link.index)), "") if link else ""
 
     def _by_index(self, index: int) -> LinkFact | None:
         return next((link for link in self.hosted.values() if link.index == index), None)

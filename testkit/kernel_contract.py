@@ -20,6 +20,7 @@ class KernelRig:
     `tunnel` is a device without Ethernet, up.
 
     `neighbour` gives an address, with its prefix length, to somebody else on the device's segment, in a VLAN (0: none).
+    `set_mac` sets the MAC of a link in `sandbox`, as its container may.
     """
 
     kernel: Kernel
@@ -28,6 +29,7 @@ class KernelRig:
     sandbox: str
     move: Callable[[str], Awaitable[None]]
     neighbour: Callable[[str, int], Awaitable[None]]
+    set_mac: Callable[[str, str], Awaitable[None]]
     tunnel: str = "tun0"
 
 
@@ -91,12 +93,13 @@ async def an_alternative_name_finds_the_link(rig: KernelRig) -> None:
 
 
 async def a_macvlan_link_is_made_down_on_its_parent(rig: KernelRig) -> None:
-    """With the MAC asked for and the parent's MTU."""
+    """With the MAC asked for and the parent's MTU; its alias is its name."""
     for mode in ("bridge", "private", "vepa"):
         await rig.kernel.add_macvlan(spec(rig, mode=mode))
         link = await need(rig, "m0")
         parent = await need(rig, rig.device)
         assert (link.kind, link.mac, link.lower, link.mtu, link.up) == ("macvlan", MAC, parent.index, 1500, False)
+        assert link.alias == "m0"
         assert await rig.kernel.delete("m0")
 
 
@@ -190,6 +193,19 @@ async def a_macvlan_on_a_macvlan_stands_beside_it(rig: KernelRig) -> None:
     await rig.kernel.add_macvlan(spec(rig))
     await rig.kernel.add_macvlan(MacvlanSpec("m1", "m0", "bridge", OTHER_MAC))
     assert (await need(rig, "m1")).lower == (await need(rig, rig.device)).index
+
+
+async def a_link_that_stands_on_another_is_seen_wherever_it_is(rig: KernelRig) -> None:
+    """On the host, and in a container, down as it is; and no longer once it is gone. A link that is not there has
+    none."""
+    assert await rig.kernel.upper_of(rig.device) == ""
+    await rig.kernel.add_macvlan(spec(rig))
+    assert await rig.kernel.upper_of(rig.device) == "m0"
+    await rig.move("m0")
+    assert await rig.kernel.upper_of(rig.device) != ""
+    assert await rig.kernel.delete_in_sandbox(ContainerLink(rig.sandbox, MAC))
+    assert await rig.kernel.upper_of(rig.device) == ""
+    assert await rig.kernel.upper_of("nosuch") == ""
 
 
 async def many_requests_at_once_are_all_answered(rig: KernelRig) -> None:
@@ -328,6 +344,7 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     without_a_mac_a_link_gets_one,
     a_passthru_link_has_its_parent_alone,
     a_macvlan_on_a_macvlan_stands_beside_it,
+    a_link_that_stands_on_another_is_seen_wherever_it_is,
     many_requests_at_once_are_all_answered,
     closing_twice_is_fine,
     the_holder_of_an_address_answers,

@@ -32,7 +32,7 @@ class Rig:
     faults: Faults
 
     @classmethod
-    async def build(
+    async def build(  # noqa: PLR0913 - each of another owner
         cls,
         *devices: str,
         kernel: FakeKernel | None = None,
@@ -40,9 +40,11 @@ class Rig:
         settings: Settings | None = None,
         identity: Identity = HOST,
         clock: FakeClock | None = None,
+        steady: FakeClock | None = None,
         engine: FakeEngine | None = None,
     ) -> Self:
-        """A driver on a host with these devices (eth0 if none are named). Give what outlived an earlier one."""
+        """A driver on a host with these devices (eth0 if none are named). Give what outlived an earlier one. Without a
+        `steady` clock the other one is never set."""
         faults = Faults()
         if kernel is None:
             kernel = FakeKernel(*(devices or ("eth0",)))
@@ -50,7 +52,7 @@ class Rig:
         disk = disk or MemoryStore()
         clock = clock or FakeClock()
         store = FaultyStore(disk, faults)
-        driver = Driver.build(Tables(store, store), kernel, identity, settings or Settings(), now=clock)
+        driver = Driver.build(Tables(store, store), kernel, identity, settings or Settings(), now=clock, steady=steady)
         await driver.pools.load()
         if engine is None:
             engine = FakeEngine(InProcess(driver), kernel)

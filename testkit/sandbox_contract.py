@@ -18,6 +18,25 @@ async def a_link_in_a_container_is_found_by_its_mac_and_deleted(rig: KernelRig) 
     assert not await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, MAC))
 
 
+async def a_plain_link_is_known_by_its_alias_whatever_its_mac(rig: KernelRig) -> None:
+    """Containers may set another MAC; that of another link does not lead to it."""
+    await rig.kernel.add_macvlan(spec(rig, "mg-a"))
+    await rig.move("mg-a")
+    await rig.set_mac("mg-a", OTHER_MAC)
+    assert await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, MAC, "mg-a"))
+    assert await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, OTHER_MAC, "mg-b")) is False
+    assert await rig.kernel.delete_in_sandbox(ContainerLink(rig.sandbox, MAC, "mg-a"))
+
+
+async def a_link_without_our_alias_is_marked_once(rig: KernelRig) -> None:
+    """It is known by its MAC until then. One that has an alias keeps it."""
+    await rig.kernel.add_macvlan(spec(rig))
+    await rig.move("m0")
+    assert not await rig.kernel.mark_in_sandbox(ContainerLink(rig.sandbox, MAC, "mg-a"))
+    assert not await rig.kernel.mark_in_sandbox(ContainerLink(rig.sandbox, OTHER_MAC, "mg-a"))
+    assert not await rig.kernel.mark_in_sandbox(ContainerLink("/nosuch/namespace", MAC, "mg-a"))
+
+
 async def of_two_links_with_one_mac_in_a_container_none_is_deleted(rig: KernelRig) -> None:
     """They belong to two networks, and the container stays on one of them."""
     for name in ("m0", "m1"):
@@ -28,9 +47,10 @@ async def of_two_links_with_one_mac_in_a_container_none_is_deleted(rig: KernelRi
 
 
 async def a_namespace_that_is_not_there_holds_nothing(rig: KernelRig) -> None:
-    """It went with its container, or never was one."""
+    """It went with its container, or never was one. One that is there may hold nothing, too."""
+    assert await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, MAC)) is False
     for path in ("/nosuch/namespace", "", "/etc/passwd", "/"):
-        assert not await rig.kernel.find_in_sandbox(ContainerLink(path, MAC))
+        assert await rig.kernel.find_in_sandbox(ContainerLink(path, MAC)) is None
         assert not await rig.kernel.delete_in_sandbox(ContainerLink(path, MAC))
 
 
@@ -129,6 +149,8 @@ async def without_a_namespace_no_link_is_made_inside(rig: KernelRig) -> None:
 
 SANDBOX_CONTRACT: tuple[Check, ...] = (
     a_link_in_a_container_is_found_by_its_mac_and_deleted,
+    a_plain_link_is_known_by_its_alias_whatever_its_mac,
+    a_link_without_our_alias_is_marked_once,
     of_two_links_with_one_mac_in_a_container_none_is_deleted,
     a_namespace_that_is_not_there_holds_nothing,
     a_mac_in_a_container_counts_on_the_parent,

@@ -45,7 +45,10 @@ def fake() -> KernelRig:
         for name in heard_on:
             kernel.neighbours.setdefault(name, set()).add(address.partition("/")[0])
 
-    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour)
+    async def set_mac(name: str, mac: str) -> None:
+        kernel.change("/netns/box", name, mac=mac)
+
+    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour, set_mac)
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +77,12 @@ async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
     async def neighbour(address: str, vlan_id: int) -> None:
         await asyncio.to_thread(_add_neighbour, machine, box, address, vlan_id)
 
+    async def set_mac(name: str, mac: str) -> None:
+        await asyncio.to_thread(box.run, ["ip", "link", "set", name, "address", mac])
+
     kernel = NetlinkKernel()
     with machine.in_network():
-        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move, neighbour)
+        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move, neighbour, set_mac)
         await kernel.close()
     machine.run(["ip", "link", "delete", "tun0"])
     machine.run(["ip", "link", "delete", "port0"])  # what stands on it goes too, wherever it is
@@ -357,9 +363,25 @@ async def test_what_cannot_be_set_leaves_no_link(real: KernelRig, inside: Callab
     assert "lan0" not in inside("ip link")
 
 
-async def test_what_a_driver_left_unfinished_is_made_anew(real: KernelRig, inside: Callable[[str], str]) -> None:
+async def test_a_link_of_an_earlier_version_is_marked(
+    hosts: tuple[Host, Host], real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """It has no alias, and gets its own; then another MAC hides it no longer."""
+    machine = hosts[0]
+    machine.run(["ip", *f"link add link port0 name eth7 address {MAC} type macvlan mode bridge".split()])
+    await real.move("eth7")
+    assert await real.kernel.mark_in_sandbox(_link(real))
+    inside("ip link set eth7 address 02:00:00:00:be:ef")
+    assert ALIAS in inside("ip link show eth7")
+    assert await real.kernel.find_in_sandbox(_link(real))
+
+
+async def test_what_a_driver_left_unfinished_is_made_anew(
+    hosts: tuple[Host, Host], real: KernelRig, inside: Callable[[str], str]
+) -> None:
     """It died right after the kernel had made the link, which has no alias yet."""
-    await real.kernel.add_macvlan(replace(SPEC, name="lan0"))
+    machine = hosts[0]
+    machine.run(["ip", *f"link add link port0 name lan0 address {MAC} type macvlan mode bridge".split()])
     await real.move("lan0")
     assert await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG) == MadeInside("lan0")
     assert inside("ip -o link").count(MAC) == 1

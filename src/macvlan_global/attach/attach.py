@@ -134,11 +134,14 @@ class Attacher:
         """Delete the link on the host; whether it was there."""
         return await self._kernel.delete(endpoint.link)
 
-    async def is_in_use(self, endpoint: EndpointRecord) -> bool:
-        """Whether the link is inside a container."""
-        if not endpoint.sandbox:
-            return False
-        return await self._kernel.find_in_sandbox(container_link(endpoint))
+    async def find(self, endpoint: EndpointRecord) -> bool | None:
+        """Whether the link is inside its container; None if the container's namespace is gone, or it never joined one.
+        See `Kernel.find_in_sandbox`."""
+        return await self._kernel.find_in_sandbox(container_link(endpoint)) if endpoint.sandbox else None
+
+    async def mark(self, endpoint: EndpointRecord) -> bool:
+        """Give the link inside its container the alias that it lacks, as an earlier version made it; whether it did."""
+        return bool(endpoint.sandbox) and await self._kernel.mark_in_sandbox(container_link(endpoint))
 
     async def restore(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
         """Set a direct link up again that the engine set down while it took another one out of the container.
@@ -167,7 +170,8 @@ class Attacher:
 
     async def _is_leftover(self, found: LinkFact, parent: Parent, endpoint: EndpointRecord) -> bool:
         lower = await self._kernel.link(parent.name)
-        return lower is None or found.lower != lower.index or found.mac != endpoint.mac
+        seen = (found.lower, found.mac, found.alias)
+        return lower is None or seen != (lower.index, endpoint.mac, endpoint.link)
 
 
 def plain_against_wish(network: NetworkRecord, endpoints: Iterable[EndpointRecord]) -> str:

@@ -112,9 +112,9 @@ class Driver:
         claims = AddressClaims(pools, addresses, holders, outbox)
         owned = OwnedParents(kernel, tables.links, identity.boot, now=now)
         parents = ParentChooser(kernel, owned, settings.aliases, settings.scope)
-        swarm = settings.scope == "swarm"
+        swarm, admission = settings.scope == "swarm", hooks.admission
         networks = Networks(
-            tables, claims, kernel, owned, parents, outbox=outbox, swarm=swarm, admission=hooks.admission, now=now
+            tables, claims, kernel, owned, parents, liveness, outbox=outbox, swarm=swarm, admission=admission, now=now
         )
         created, deleted = hooks.on_created, hooks.on_deleted
         endpoints = Endpoints(

@@ -88,6 +88,7 @@ class Endpoints:
         """
         async with self._turns.of(request.id):
             network = await self._networks.get(request.network)
+            self._liveness.begin(request.id)  # also if it is repeated: the engine has it, and sets its container up
             before = await self._endpoints.get(request.network, request.id)
             if before:
                 if not _same(before.record, request):
@@ -109,7 +110,6 @@ class Endpoints:
                 sysctls=request.options.sysctls,
                 attach=self._attacher.mode(network.options, request.options.ifname),
             )
-            self._liveness.begin(request.id)
             async with Undo(f"create endpoint {request.id[:12]}") as undo:
                 # first: a write whose answer is lost may be done, and the engine asks next time with another id
                 undo.push("its record", lambda: self._endpoints.drop(record))
@@ -130,6 +130,7 @@ class Endpoints:
         async with self._turns.of(endpoint_id):
             network = await self._networks.get(network_id)
             endpoint = await self._endpoints.need(network_id, endpoint_id)
+            self._liveness.begin(endpoint_id)
             parent = await self._networks.ready_parent(network)
             before = {name: getattr(endpoint, name) for name in ("sandbox", "parent", "why_plain")}
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
@@ -286,12 +287,12 @@ class Endpoints:
             if other.id == endpoint.id or other.network not in sharing:
                 continue
             # first, because containers of a passthru network would share the parent's MAC too
-            if options.mode == "passthru" and await self._liveness.is_alive(other):
+            if options.mode == "passthru" and not await self._liveness.is_dead(other):
                 raise Conflict(
                     f"network {network.shown} is in mode passthru, which carries one container at a "
                     f"time: {describe_endpoint(other)} is on it"
                 )
-            if other.mac == endpoint.mac and await self._liveness.is_alive(other):
+            if other.mac == endpoint.mac and not await self._liveness.is_dead(other):
                 raise Conflict(
                     f"--mac-address {endpoint.mac} is in use on the parent {network.parent}: "
                     f"{describe_endpoint(other)} has it; use another"

@@ -1,11 +1,18 @@
-"""Liveness of container endpoints: whether an endpoint of this host still exists in the kernel.
+"""Liveness of container endpoints: whether an endpoint of this host still exists.
 
-An endpoint is dead if it is of an earlier boot, or if its interface is neither in the host's namespace nor in its
-container's. A young one counts as alive: between CreateEndpoint and Join the engine sets the container up.
+Unknown is not dead. The kernel proves that an endpoint is dead if it is of an earlier boot, or if its container's
+network namespace is gone. If the namespace is there and the link is not found in it, the container may have changed
+whatever the link is known by, or have moved it on; and a record that is missing, newer or unreadable proves nothing
+either. Then only the engine knows: it must have been asked in this run of the driver, later than the endpoint was made,
+and not have it. No request asks it: reconciliation does, and tells this module.
+
+A young endpoint counts as alive: between CreateEndpoint and Join the engine sets the container up.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import takewhile
 
 from macvlan_global.attach.attach import Attacher
 from macvlan_global.driver.endpoint_table import EndpointTable
@@ -17,6 +24,22 @@ YOUNG_SECONDS = 60.0
 """Age up to which an endpoint may be without an interface."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment by both clocks, in seconds: `wall` may be set, `steady` never is."""
+
+    wall: float
+    steady: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """The endpoints that the engine had, by id, and the moment before it was asked for them."""
+
+    endpoints: frozenset[str]
+    asked: Moment
+
+
 class Ages:
     """Minimum-age check: monotonic for objects that this process created, wall clock for the rest."""
 
@@ -26,21 +49,45 @@ class Ages:
         self._now = now
         self._steady = steady
         self._begun: dict[str, float] = {}
+        self._kept_from = float("inf")
 
     def begin(self, key: str) -> None:
         """The object with this key is being created."""
-        begun = self._steady()
-        self._begun = {each: at for each, at in self._begun.items() if begun - at < self._seconds} | {key: begun}
+        self._begun.pop(key, None)  # the dict is in the order of their times
+        self._begun[key] = begun = self._steady()
+        self._forget_before(begun)
 
-    def is_young(self, key: str, at: float) -> bool:
-        """Whether it is young. `at` is the wall clock in its record, which may have been ahead, or is ahead now."""
+    def moment(self) -> Moment:
+        """The present moment."""
+        return Moment(self._now(), self._steady())
+
+    def begun_within(self, key: str, seconds: float) -> bool:
+        """Whether this process began to create the object less than so many seconds ago."""
         begun = self._begun.get(key)
-        age = self._now() - at if begun is None else self._steady() - begun
-        return abs(age) < self._seconds
+        return begun is not None and abs(self._steady() - begun) < seconds
+
+    def keep_since(self, moment: Moment) -> None:
+        """From now on also remember objects that were young, or not there, at this moment."""
+        self._kept_from = moment.steady
+        self._forget_before(self._steady())
+
+    def is_young(self, key: str, at: float, moment: Moment | None = None) -> bool:
+        """Whether it is young now, or was at an earlier moment or not there yet. `at` is the wall clock in its record,
+        which may have been ahead, or is ahead now."""
+        begun = self._begun.get(key)
+        seen = moment or self.moment()
+        age = seen.wall - at if begun is None else seen.steady - begun
+        not_yet = moment is not None and begun is not None and age < 0
+        return not_yet or abs(age) < self._seconds
+
+    def _forget_before(self, steady: float) -> None:
+        first = min(steady, self._kept_from) - self._seconds
+        for each in list(takewhile(lambda key: self._begun[key] <= first, self._begun)):
+            del self._begun[each]
 
 
 class Liveness:
-    """Endpoints of this host and boot, compared with the kernel."""
+    """Endpoints of this host and boot, compared with the kernel, and with what the engine said in this run."""
 
     def __init__(
         self,
@@ -59,28 +106,61 @@ class Liveness:
         self._host = identity.host
         self.boot = identity.boot
         self._ages = Ages(YOUNG_SECONDS, now, steady or now)
+        self._view: EngineView | None = None
 
     def begin(self, endpoint_id: str) -> None:
-        """The endpoint is being created: it is young from now on."""
+        """The engine requests the endpoint: it is young from now on."""
         self._ages.begin(endpoint_id)
 
-    async def is_alive(self, endpoint: EndpointRecord) -> bool:
-        """Whether the kernel shows the endpoint's interface, or it is too young to tell."""
+    def was_requested(self, endpoint_id: str, seconds: float) -> bool:
+        """Whether the engine requested the endpoint in this run, less than so many seconds ago (60 at most)."""
+        return self._ages.begun_within(endpoint_id, seconds)
+
+    def moment(self) -> Moment:
+        """The present moment, to be taken before the engine is asked."""
+        return self._ages.moment()
+
+    def learn(self, endpoints: Iterable[str], asked: Moment) -> None:
+        """Take in which endpoints the engine has, by id; `asked` is the moment before it was asked."""
+        if self._view is None or self._view.asked.steady <= asked.steady:
+            self._view = EngineView(frozenset(endpoints), asked)
+            self._ages.keep_since(asked)
+
+    async def is_dead(self, endpoint: EndpointRecord) -> bool:
+        """Whether the endpoint is known to be dead: see above."""
+        if endpoint.boot != self.boot:
+            return True
+        if self._ages.is_young(endpoint.id, endpoint.at) or await self._kernel.link(endpoint.link):
+            return False
+        return not await self.may_run(endpoint)
+
+    async def may_run(self, endpoint: EndpointRecord) -> bool:
+        """Whether a container may have the endpoint's interface: the kernel shows it there, or cannot tell, and the
+        engine has not said that it does not have the endpoint."""
         if endpoint.boot != self.boot:
             return False
-        if self._ages.is_young(endpoint.id, endpoint.at) or await self._kernel.link(endpoint.link):
-            return True
-        return await self.is_in_use(endpoint)
+        found = await self._attacher.find(endpoint)
+        if found is None and endpoint.sandbox:  # a link ends with its namespace
+            return False
+        return found or not self._engine_lacks(endpoint.id, endpoint.at)
 
     async def is_in_use(self, endpoint: EndpointRecord) -> bool:
         """Whether the kernel shows the endpoint's interface inside its container, in this boot."""
-        return endpoint.boot == self.boot and await self._attacher.is_in_use(endpoint)
+        return endpoint.boot == self.boot and bool(await self._attacher.find(endpoint))
 
     async def is_stale(self, address: AddressRecord) -> bool:
         """Whether an address is claimed by an endpoint of this host that is dead. Others' endpoints are not known."""
         if address.kind != "endpoint" or address.host != self._host:
             return False
         found = await self._endpoints.find(address.endpoint)
-        if found is None:
-            return not self._ages.is_young(address.endpoint, address.at)
-        return not await self.is_alive(found)
+        if found is None:  # lost with an older copy of the state, or of a newer version, or unreadable
+            return self._engine_lacks(address.endpoint, address.at)
+        return await self.is_dead(found)
+
+    def _engine_lacks(self, endpoint_id: str, at: float) -> bool:
+        """Whether the engine was asked in this run and does not have an endpoint that was no longer young by then. `at`
+        is the wall clock in its record."""
+        view = self._view
+        if view is None or endpoint_id in view.endpoints:
+            return False
+        return not self._ages.is_young(endpoint_id, at, view.asked)

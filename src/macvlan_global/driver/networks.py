@@ -16,9 +16,9 @@ from ipaddress import IPv4Address, IPv6Interface
 
 import msgspec
 
-from macvlan_global.attach.container_interface import container_link
 from macvlan_global.deadline import held
 from macvlan_global.driver.claims import AddressClaims
+from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.requests import (
     NetworkRequest,
@@ -57,13 +57,15 @@ class Networks:
         kernel: Kernel,
         owned: OwnedParents,
         parents: ParentChooser,
+        liveness: Liveness,
         *,
         outbox: Outbox | None = None,
         swarm: bool = False,
         admission: Callable[[str], str] = lambda _network: "",
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`owned` makes and removes parents, `parents` chooses them; with an `outbox`, networks are the cluster's.
+        """`owned` makes and removes parents, `parents` chooses them, `liveness` tells whether containers are on one;
+        with an `outbox`, networks are the cluster's.
 
         `admission` gives the reason why no container may start on a network (the engine's id), "" if one may.
 
@@ -75,6 +77,7 @@ class Networks:
         self._kernel = kernel
         self._owned = owned
         self._parents = parents
+        self._liveness = liveness
         self._outbox = outbox
         self._swarm = swarm
         self._now = now
@@ -332,13 +335,11 @@ class Networks:
         return network.shared_id == network.id or await self._carries_containers(network)
 
     async def _carries_containers(self, network: NetworkRecord) -> bool:
-        """Whether the network's parent is there, up or down, and containers have links on it."""
+        """Whether the network's parent is there, up or down, and containers have links on it, as far as is known."""
         if not network.parent or await self._kernel.link(network.parent) is None:
             return False
         for endpoint in await self.endpoints(network.id):
-            if not endpoint.sandbox:
-                continue
-            if await self._kernel.find_in_sandbox(container_link(endpoint)):
+            if endpoint.sandbox and await self._liveness.may_run(endpoint):
                 return True
         return False
 

@@ -55,7 +55,7 @@ def add(
     index = found.fact.index
     try:
         if not found.alias:
-            inside.set_alias(index, spec.name)
+            inside.set_alias(spec.name, index=index)
         if why_not := _configure(inside, found, config):
             inside.delete(index=index)
             return MadeInside(why_not=why_not)
@@ -86,6 +86,15 @@ def find(links: RouteSocket, link: ContainerLink) -> list[RawLink]:
     macvlans = [each for each in links.dump() if each.fact.kind == "macvlan"]
     known = [each for each in macvlans if link.alias and each.alias == link.alias]
     return known or [each for each in macvlans if each.fact.mac == link.mac and not each.alias.startswith(OUR_PREFIX)]
+
+
+def mark(links: RouteSocket, link: ContainerLink) -> bool:
+    """See `Kernel.mark_in_sandbox`."""
+    found = find(links, link)
+    if len(found) != 1 or found[0].alias or not link.alias:
+        return False
+    links.set_alias(link.alias, index=found[0].fact.index)
+    return True
 
 
 def flush_addresses(links: RouteSocket, link: ContainerLink) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.kernel import arp_probe, container_link
+from macvlan_global.kernel import arp_probe, container_link, uppers
 from macvlan_global.kernel.netns import NamespacePool, entered
 from macvlan_global.kernel.ports import (
     ContainerLink,
@@ -103,12 +103,13 @@ def kernel_errors(doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """Doors to the kernel: an rtnetlink socket in the thread's namespace, a packet socket on the link of a name, and
-    entering the namespace at a path. Tests play them."""
+    """Doors to the kernel: an rtnetlink socket in the thread's namespace, a packet socket on the link of a name,
+    entering the namespace at a path, and paths to all other namespaces. Tests play them."""
 
     route: Callable[[], RouteSocket] = RouteSocket
     packet: Callable[[str], socket.socket] = arp_probe.open_packet_socket
     enter: Callable[[str], AbstractContextManager[None]] = entered
+    namespaces: Callable[[], list[str]] = uppers.namespaces
 
 
 class _HostSocket:
@@ -182,6 +183,12 @@ class NetlinkKernel:
         index = await self._index(spec.parent)
         with kernel_errors(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
             self._on_loop.get().add_macvlan(spec, index)
+            try:
+                self._on_loop.get().set_alias(spec.name, name=spec.name)
+            except Exception:
+                with contextlib.suppress(Exception):
+                    await self._slowly(lambda links: links.delete(spec.name))
+                raise
 
     async def set_up(self, name: str) -> None:
         """See `Kernel.set_up`."""
@@ -202,6 +209,26 @@ class NetlinkKernel:
             return False
         return True
 
+    async def upper_of(self, name: str) -> str:
+        """See `Kernel.upper_of`."""
+        link = await self.link(name)
+        if link is None:
+            return ""
+        for each in await self.links():
+            if each.lower == link.index and each.kind != "veth":  # to a veth it is the other end
+                return each.name
+        with kernel_errors(f"looking for links that stand on {name}"):
+            if mac := await self._slowly(lambda links: uppers.in_fdb(links, link.index)):
+                return f"a macvlan with the MAC {mac} in another network namespace"
+            for path in await self._slowly(lambda _links: self._sockets.namespaces()):
+                try:
+                    found = await self._namespaces.run(path, lambda inside: uppers.inside(inside, link.index))
+                except Unavailable as error:  # there may be one
+                    return f"perhaps a link ({error})"
+                if found:
+                    return f"{found} in the network namespace {path}"
+        return ""
+
     async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
         parent = await self._index(spec.parent)
@@ -219,10 +246,16 @@ class NetlinkKernel:
         with kernel_errors("deleting a link in a container"):
             return await self._namespaces.run(link.sandbox, lambda inside: container_link.delete(inside, link)) or False
 
-    async def find_in_sandbox(self, link: ContainerLink) -> bool:
+    async def find_in_sandbox(self, link: ContainerLink) -> bool | None:
         """See `Kernel.find_in_sandbox`."""
         with kernel_errors("looking for a link in a container"):
-            return bool(await self._namespaces.run(link.sandbox, lambda inside: container_link.find(inside, link)))
+            found = await self._namespaces.run(link.sandbox, lambda inside: container_link.find(inside, link))
+        return None if found is None else bool(found)
+
+    async def mark_in_sandbox(self, link: ContainerLink) -> bool:
+        """See `Kernel.mark_in_sandbox`."""
+        with kernel_errors("setting the alias of a link in a container"):
+            return await self._namespaces.run(link.sandbox, lambda inside: container_link.mark(inside, link)) or False
 
     async def flush_addresses(self, link: ContainerLink) -> bool:
         """See `Kernel.flush_addresses`."""

@@ -2,7 +2,7 @@
 them; MACs are lower case with colons.
 
 The host's own links are asked for by name. A container's link is a `ContainerLink`: it is in another network namespace,
-under a name that others may have changed, so it is known by its alias or its MAC.
+under a name and with a MAC that others may have changed, so it is known by its alias; by its MAC if it has none.
 """
 
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ class LinkFact:
     or VRF it is a port of, and `master_kind` is the kernel's kind of that ("" if it has none); `lower` is the index of
     the link it stands on (0 if none); `up` is the administrative state, `carrier` the state of the wire, which counts
     only while it is up. `hardware` is ARPHRD_*. `vlan_protocol` is the EtherType of a VLAN's tag, 0 for other links.
+    `alias` is its IFLA_IFALIAS.
     """
 
     name: str
@@ -41,6 +42,7 @@ class LinkFact:
     carrier: bool = True
     hardware: int = ARPHRD_ETHER
     vlan_protocol: int = 0
+    alias: str = ""
 
     @property
     def is_ethernet(self) -> bool:
@@ -78,7 +80,8 @@ class MacvlanSpec:
 @dataclass(frozen=True, slots=True)
 class ContainerLink:
     """Identity of a macvlan link inside a container: the path of the container's network namespace (Docker's sandbox
-    key), the link's MAC, and its alias (IFLA_IFALIAS), which links in mode direct have: their name on the host."""
+    key), the MAC it was made with, and its alias (IFLA_IFALIAS): its name on the host. Plain links of earlier
+    versions have none."""
 
     sandbox: str
     mac: str = ""
@@ -153,7 +156,7 @@ class Kernel(Protocol):
         ...
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
-        """Make a macvlan link, down."""
+        """Make a macvlan link, down. Its name becomes its alias too, by which it is known wherever it is moved."""
         ...
 
     async def set_up(self, name: str) -> None:
@@ -166,6 +169,12 @@ class Kernel(Protocol):
 
     async def delete(self, name: str) -> bool:
         """Delete a link; False if it is not there. Takes about twenty milliseconds."""
+        ...
+
+    async def upper_of(self, name: str) -> str:
+        """A link that stands on this one, in whichever network namespace, in words for a log; "" if there is none. The
+        kernel would delete it together with this one. In a namespace that cannot be entered there may be one. It may
+        enter every namespace, which takes a millisecond for each."""
         ...
 
     async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
@@ -187,12 +196,19 @@ class Kernel(Protocol):
         """
         ...
 
-    async def find_in_sandbox(self, link: ContainerLink) -> bool:
-        """Whether the namespace exists and holds a macvlan link with this alias, or with this MAC and no alias of ours.
+    async def find_in_sandbox(self, link: ContainerLink) -> bool | None:
+        """Whether the namespace holds a macvlan link with this alias, or with this MAC and no alias of ours; None if
+        there is no such namespace.
+
+        False does not prove that the link is gone: a container may have changed MAC and alias, or moved it on.
 
         Raises:
             Unavailable: it exists and cannot be entered, so nothing is known.
         """
+        ...
+
+    async def mark_in_sandbox(self, link: ContainerLink) -> bool:
+        """Give its alias to the container's link that has this MAC and no alias; False if there is not exactly one."""
         ...
 
     async def flush_addresses(self, link: ContainerLink) -> bool:

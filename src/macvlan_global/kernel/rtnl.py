@@ -27,6 +27,8 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, seque
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index of the link
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, to, from, tos, table, protocol, scope, type, flags
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg: family, index of the link, state, flags, type
+_NAMESPACE = struct.Struct("=Bxxx")  # struct rtgenmsg: family
 _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, index of the link
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 _U16 = struct.Struct("=H")
@@ -37,6 +39,7 @@ NLMSG_ERROR, NLMSG_DONE, NLMSG_MIN_TYPE = 2, 3, 0x10
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWLINKPROP = 108
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 21, 22, 24, 26
+RTM_GETNEIGH, RTM_GETNSID = 30, 90
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 NLM_F_DUMP_INTR = 0x10  # in answers
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
@@ -45,6 +48,7 @@ IFLA_PROP_LIST = 52 | 0x8000  # NLA_F_NESTED
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND = 1, 2, 4
 IFLA_VLAN_PROTOCOL = 5
 IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
+NDA_LLADDR, NETNSA_NSID, NETNSA_FD = 2, 1, 3
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD, RT_SCOPE_UNIVERSE = 0x02, 0
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
@@ -87,11 +91,17 @@ def open_netlink() -> MessageSocket:
 
 @dataclass(frozen=True, slots=True)
 class RawLink:
-    """RTM_NEWLINK: a link, the index of the bridge or bond that it is a port of (0 if none), its alias ("" if none)."""
+    """RTM_NEWLINK: a link, and the index of the bridge or bond that it is a port of (0 if none). `below` is the link it
+    stands on if that is in another namespace: its index there, and that namespace's id in this one."""
 
     fact: LinkFact
     master: int
-    alias: str
+    below: tuple[int, int] | None = None
+
+    @property
+    def alias(self) -> str:
+        """Its alias, "" if it has none."""
+        return self.fact.alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +181,10 @@ class RouteSocket:
         """Set a link up or down."""
         self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP) + _named(name))
 
-    def set_alias(self, index: int, alias: str) -> None:
+    def set_alias(self, alias: str, *, name: str = "", index: int = 0) -> None:
         """Set a link's alias (IFLA_IFALIAS), which `ip link` shows."""
-        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _attribute(IFLA_IFALIAS, alias.encode()))
+        wanted = _attribute(IFLA_IFALIAS, alias.encode())
+        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _named(name) + wanted)
 
     def add_altname(self, index: int, name: str) -> None:
         """Give a link an alternative name. Linux 5.5 and later."""
@@ -198,6 +209,20 @@ class RouteSocket:
         interface = address.interface
         message = _ADDRESS.pack(_family(interface), interface.network.prefixlen, 0, address.scope, address.link)
         self._do(RTM_DELADDR, 0, message + _attribute(IFA_LOCAL, interface.ip.packed))
+
+    def fdb(self) -> list[tuple[int, str]]:
+        """Forwarding databases of all links (`bridge fdb`): the index of a link, and a MAC that it receives frames
+        for."""
+        found = self._dump(RTM_GETNEIGH, _NEIGHBOUR.pack(socket.AF_BRIDGE, 0, 0, 0, 0))
+        entries = ((_NEIGHBOUR.unpack_from(each)[1], _attributes(each[_NEIGHBOUR.size :])) for each in found)
+        return [(index, values[NDA_LLADDR].hex(":")) for index, values in entries if values.get(NDA_LLADDR)]
+
+    def namespace_id(self, namespace: int) -> int:
+        """The id that the namespace of a descriptor has in this one, negative if it has none."""
+        wanted = _attribute(NETNSA_FD, _U32.pack(namespace))
+        answer = self._request(RTM_GETNSID, 0, _NAMESPACE.pack(socket.AF_UNSPEC) + wanted)
+        value = _attributes(answer[0][_NAMESPACE.size :])[NETNSA_NSID]
+        return int.from_bytes(value, sys.byteorder, signed=True)
 
     def add_default_route(self, index: int, gateway: Address) -> None:
         """Add a default route by a gateway that is reached through this link."""
@@ -314,6 +339,7 @@ def _parse(payload: bytes) -> RawLink:
     info = _attributes(found.get(IFLA_LINKINFO, b""))
     kind = _text(info.get(IFLA_INFO_KIND, b""))
     data = _attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "vlan" else {}
+    lower, elsewhere = _number(found.get(IFLA_LINK, b"")), found.get(IFLA_LINK_NETNSID)
     fact = LinkFact(
         name=_text(found.get(IFLA_IFNAME, b"")),
         index=index,
@@ -323,14 +349,16 @@ def _parse(payload: bytes) -> RawLink:
         loopback=bool(flags & IFF_LOOPBACK),
         kind=kind,
         # with a namespace of its own beside it, the index is that of a link there: the other end of a veth pair
-        lower=0 if IFLA_LINK_NETNSID in found else _number(found.get(IFLA_LINK, b"")),
+        lower=lower if elsewhere is None else 0,
         vlan_id=_number(data.get(IFLA_VLAN_ID, b"")),
         vlan_protocol=int.from_bytes(data.get(IFLA_VLAN_PROTOCOL, b""), "big"),
         master_kind=_text(info.get(IFLA_INFO_SLAVE_KIND, b"")),
         carrier=found.get(IFLA_CARRIER, b"\1") != b"\0",
         hardware=hardware,
+        alias=_text(found.get(IFLA_IFALIAS, b"")),
     )
-    return RawLink(fact, _number(found.get(IFLA_MASTER, b"")), _text(found.get(IFLA_IFALIAS, b"")))
+    below = None if elsewhere is None else (lower, int.from_bytes(elsewhere, sys.byteorder, signed=True))
+    return RawLink(fact, _number(found.get(IFLA_MASTER, b"")), below)
 
 
 def _parse_address(payload: bytes) -> RawAddress:

@@ -20,6 +20,9 @@ from macvlan_global.store.table import Table
 
 log = logging.getLogger(__name__)
 
+PAUSES = (0.05, 0.1, 0.2, 0.0)
+"""Seconds to wait before it is looked again whether a link stands on one that is to be deleted."""
+
 
 class OwnedParents:
     """Makes, restores and removes parents. Interfaces that existed before are never changed."""
@@ -95,7 +98,8 @@ class OwnedParents:
     async def remove(self, name: str) -> bool:
         """Delete a link of ours; False (and nothing done) if it is not ours, or another link stands on it.
 
-        The kernel would delete links that stand on it too: a sub-interface of it, or an operator's macvlan.
+        The kernel would delete links that stand on it too, in whichever network namespace: a sub-interface of it, an
+        operator's macvlan, the interface of a container of another driver.
 
         Raises:
             Unavailable: the links of this host cannot be listed, so it is not known whether one stands on it.
@@ -108,15 +112,23 @@ class OwnedParents:
         if row is None:
             return False
         link = await self._kernel.link(name)
-        above = [each.name for each in await self._kernel.links() if link and each.lower == link.index]
-        if above and link and self._is_ours(link, row.record):
-            log.info("%s is kept: %s stands on it", describe(row.record), above[0])
-            return False
         if link and self._is_ours(link, row.record):
+            if above := await self._upper_of(name):
+                log.info("%s is kept: %s stands on it", describe(row.record), above)
+                return False
             await self._kernel.delete(name)
             log.info("deleted %s: no network uses it any more", describe(row.record))
         await self._table.drop(name)
         return True
+
+    async def _upper_of(self, name: str) -> str:
+        """A link that stands on this one, "" if there is none. The links of a container that ended just now go with its
+        namespace, which the kernel takes down a moment later."""
+        for pause in PAUSES:
+            if not (above := await self._kernel.upper_of(name)):
+                return ""
+            await asyncio.sleep(pause)
+        return above
 
     async def _make(self, record: LinkRecord) -> None:
         made = False

@@ -39,6 +39,10 @@ from macvlan_global.store.records import EndpointRecord
 
 log = logging.getLogger(__name__)
 
+CLOCK_SET_SECONDS = 2.0
+"""Change of the wall clock against the monotonic one, between two reconciliations, from which it was set: NTP slews it
+by less than that in an hour."""
+
 
 class Reconciler:
     """Reconciles this host. Safe beside requests of the engine."""
@@ -60,6 +64,9 @@ class Reconciler:
         self.problems: list[str] = []
         """The corrections that failed last time, for the operator."""
         self._unclaimed: dict[str, list[str]] = {}  # by endpoint id, those of `problems` that are about its addresses
+        self._marked = False
+        self._clock_offset: float | None = None
+        self._clock_set_at: float | None = None
 
     async def plan(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
         """The corrections that are due. Without an engine, or if it does not answer, only what the kernel proves.
@@ -68,12 +75,15 @@ class Reconciler:
         """
         seen: tuple[EngineNetwork, ...] | None = None
         # the engine is asked last: an object that it gets meanwhile then never looks unknown to it
-        facts = await self._observe(self.grace if grace is None else grace)
+        facts = await self._observe(self.grace if grace is None else grace, removes=engine is not None)
         if engine:
+            asked = self._driver.liveness.moment()
             try:
                 seen = tuple(await engine.networks())
             except Unavailable as error:
                 log.info("repair compares with the kernel only: %s", error)
+            else:
+                self._driver.liveness.learn((each.id for network in seen for each in network.endpoints), asked)
         return plan(facts(seen))
 
     async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
@@ -94,14 +104,26 @@ class Reconciler:
                     del self._unclaimed[endpoint]
                     self.problems = [each for each in self.problems if each not in words]
 
+    def _was_clock_set(self, grace: float) -> bool:
+        """Whether the wall clock was set in this run, and that was seen less than the grace period ago: until then the
+        times in records do not tell which of them are old."""
+        moment = self._driver.liveness.moment()
+        offset = moment.wall - moment.steady
+        if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_SET_SECONDS:
+            self._clock_set_at = moment.steady
+        self._clock_offset = offset
+        return self._clock_set_at is not None and moment.steady - self._clock_set_at < grace
+
     async def _reconcile(self, engine: Engine | None, grace: float | None) -> list[Correction]:
         await self._driver.attacher.deferred.resume()
+        if engine and not self._marked:
+            await self._mark_links()
         done = []
         problems = []
         unclaimed: dict[str, list[str]] = {}
         for correction in await self.plan(engine, grace):
             try:
-                await self._apply(correction, engine)
+                await self._apply(correction, engine, self.grace if grace is None else grace)
             except MacvlanGlobalError as error:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
                 problems.append(f"{correction.subject} ({correction.reason}): {error}")
@@ -113,8 +135,21 @@ class Reconciler:
         self.problems, self._unclaimed = problems, unclaimed
         return done
 
-    async def _observe(self, grace: float) -> Callable[[tuple[EngineNetwork, ...] | None], ReconcileFacts]:
+    async def _mark_links(self) -> None:
+        """Give the links that an earlier version made the alias by which they are known whatever their container does
+        to them. Once in a run, and not before the driver serves: each costs a look into a container."""
+        for endpoint in await self._driver.endpoints.all():
+            if endpoint.boot == self._driver.identity.boot and not endpoint.is_inside:
+                with contextlib.suppress(MacvlanGlobalError):  # it is known by its MAC until the next run
+                    await self._driver.attacher.mark(endpoint)
+        self._marked = True
+
+    async def _observe(
+        self, grace: float, *, removes: bool
+    ) -> Callable[[tuple[EngineNetwork, ...] | None], ReconcileFacts]:
+        """Everything but the engine's view. `removes` says that parents of ours may be planned to be removed."""
         now = self._now()
+        clock_set = self._was_clock_set(grace)
         # addresses are read before their holders: a holder that comes in between is then never taken for missing. One
         # that was recorded before that, and complete, surely has its claims.
         settled = {each.id for each in await self._driver.endpoints.all()}
@@ -122,6 +157,7 @@ class Reconciler:
         shared = await self._shared()
         owned = tuple((await self._driver.owned.owned()).values())
         links = {link.name: link for link in await self._driver.kernel.links()}
+        stood_on = {each.name for each in owned if removes and await self._driver.kernel.upper_of(each.name)}
         endpoints = tuple(await self._driver.endpoints.all())
         networks = tuple(await self._driver.networks.all())
         later = self._now()
@@ -136,8 +172,10 @@ class Reconciler:
             settled=frozenset(settled),
             shared=shared,
             links=links,
+            stood_on=frozenset(stood_on),
             engine=engine,
             later=later,
+            clock_set=clock_set,
         )
 
     async def _shared(self) -> Shared | None:
@@ -168,7 +206,7 @@ class Reconciler:
             raise Conflict(f"{describe_endpoint(endpoint)} is in use, though the engine does not know it")
 
     async def _apply(  # noqa: C901, PLR0912 - one case for each correction
-        self, correction: Correction, engine: Engine | None
+        self, correction: Correction, engine: Engine | None, grace: float
     ) -> None:
         """Apply one correction. It may be applied twice, and is refused if it would take away what is in use by now.
 
@@ -186,7 +224,7 @@ class Reconciler:
             case DeleteNetwork():
                 await self._delete_network(correction)
             case DeleteEndpoint():
-                await self._delete_endpoint(correction, engine)
+                await self._delete_endpoint(correction, engine, grace)
             case GiveBackAddress():
                 await driver.addresses.give_back(correction.address)
             case GiveBackPool():
@@ -210,7 +248,9 @@ class Reconciler:
         # that it was removed is a guess, from which nothing follows for other hosts
         await self._driver.networks.delete(correction.network, everywhere=False)
 
-    async def _delete_endpoint(self, correction: DeleteEndpoint, engine: Engine | None) -> None:
+    async def _delete_endpoint(self, correction: DeleteEndpoint, engine: Engine | None, grace: float) -> None:
+        if self._driver.liveness.was_requested(correction.endpoint, grace):
+            raise Conflict(f"{correction.subject} was requested by the engine just now")
         for endpoint in await self._driver.networks.endpoints(correction.network):
             if endpoint.id == correction.endpoint:
                 await self._delete_direct_link(endpoint, engine)

@@ -46,8 +46,10 @@ class Shared:
 @dataclass(frozen=True, slots=True)
 class ReconcileFacts:
     """Observed state. `engine` is None if it did not answer, `shared` if the store did not; times are seconds since the
-    epoch, `now` read before everything else and `later` after it: the clock may be set meanwhile. `settled` holds the
-    ids of the networks and endpoints that were recorded, and complete, before `shared` was read."""
+    epoch, `now` read before everything else and `later` after it: the clock may be set meanwhile. With `clock_set` it
+    was set just before: then nothing is known to be old. `settled` holds the ids of the networks and endpoints that
+    were recorded, and complete, before `shared` was read; `stood_on` the names of parents of ours on which a link of
+    another network namespace stands."""
 
     host: str
     boot: str
@@ -59,13 +61,15 @@ class ReconcileFacts:
     settled: frozenset[str] = frozenset()
     shared: Shared | None = None
     links: Mapping[str, LinkFact] = field(default_factory=dict)
+    stood_on: frozenset[str] = frozenset()
     engine: tuple[EngineNetwork, ...] | None = None
     later: float | None = None
+    clock_set: bool = False
 
     def is_old(self, at: float) -> bool:
         """Whether something written at this time is beyond the grace period."""
         # the clock may have been ahead when it was written
-        return all(abs(each - at) >= self.grace for each in (self.now, self.later or self.now))
+        return not self.clock_set and all(abs(each - at) >= self.grace for each in (self.now, self.later or self.now))
 
     def is_whole(self, record: NetworkRecord | EndpointRecord) -> bool:
         """Whether the request that made a network or an endpoint is surely over: all its claims were written."""
@@ -276,14 +280,15 @@ def _strays(facts: ReconcileFacts) -> Iterator[DeleteStray]:
 
 def _parents(facts: ReconcileFacts, deleted: set[str]) -> Iterator[Correction]:
     users = _users(facts, deleted)
-    stood_on = {link.lower for link in facts.links.values()}
+    lower = {link.lower for link in facts.links.values()}
+    stood_on = facts.stood_on | {name for name, link in facts.links.items() if link.index in lower}
     # a network that only the engine has may stand on any of our links
     all_known = facts.engine is not None and {each.id for each in facts.engine} <= {each.id for each in facts.networks}
     # masters first: a sub-interface can be made again only on one that is there
     for record in sorted(facts.owned, key=lambda each: users.get(each.name, (0, ""))):
         link = facts.links.get(record.name)
         if record.name not in users:
-            if all_known and facts.is_old(record.at) and not (link and link.index in stood_on):
+            if all_known and facts.is_old(record.at) and record.name not in stood_on:
                 yield RemoveLink(describe(record), "no network uses it", record.name)
         elif link is None:
             _, network = users[record.name]

@@ -399,7 +399,8 @@ async def test_what_a_dead_endpoint_holds_can_be_taken(book: Book, driver: Drive
     record = await book.claimed(driver)
     dead, live = Holder("endpoint", "n1", "dead"), Holder("endpoint", "n1", "live")
     await driver.claims.claim(record, ip_address("192.168.1.9"), dead)
-    book.clock.advance(YOUNG_SECONDS)  # and nobody knows an endpoint of this name
+    book.clock.advance(YOUNG_SECONDS)
+    driver.liveness.learn([], driver.liveness.moment())  # the engine knows no endpoint of this name
     assert await driver.ipam.request_address(f"macvlan-global/{SUBNET}", "192.168.1.9") == "192.168.1.9/24"
     await driver.claims.claim(record, ip_address("192.168.1.9"), live)
     await driver.claims.unclaim(record.space, ip_address("192.168.1.9"), dead)

@@ -26,3 +26,21 @@ def test_only_young_objects_are_remembered() -> None:
         ages.begin(f"e{number}")
         steady.advance(1)
     assert len(ages._begun) == 60
+
+
+def test_objects_are_remembered_that_were_young_when_the_engine_was_asked() -> None:
+    """What it said then is no word about them, however old they are now."""
+    now, steady = FakeClock(0), FakeClock(0)
+    ages = Ages(60, now, steady)
+    ages.begin("old")
+    steady.advance(60)
+    ages.begin("young")
+    asked = ages.moment()
+    ages.keep_since(asked)
+    steady.advance(3600)
+    ages.begin("later")
+    assert [ages.is_young(each, 0, asked) for each in ("young", "later")] == [True, True]
+    assert not ages.is_young("young", 0)
+    now.advance(5000)
+    assert not ages.is_young("old", 0, ages.moment())
+    assert len(ages._begun) == 2

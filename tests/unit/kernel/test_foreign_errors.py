@@ -30,15 +30,24 @@ CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "set_up": lambda kernel: kernel.set_up("lan0"),
     "set_down": lambda kernel: kernel.set_down("lan0"),
     "delete": lambda kernel: kernel.delete("lan0"),
+    "upper_of": lambda kernel: kernel.upper_of("lan0"),
     "add_in_sandbox": lambda kernel: kernel.add_in_sandbox(NEW, NEW_LINK, InterfaceConfig("lan", numbered=True)),
     "delete_in_sandbox": lambda kernel: kernel.delete_in_sandbox(LINK),
     "find_in_sandbox": lambda kernel: kernel.find_in_sandbox(LINK),
+    "mark_in_sandbox": lambda kernel: kernel.mark_in_sandbox(LINK),
     "flush_addresses": lambda kernel: kernel.flush_addresses(LINK),
     "restore": lambda kernel: kernel.restore(LINK, InterfaceConfig("lan")),
     "advertise": lambda kernel: kernel.advertise(LINK),
     "probe": lambda kernel: kernel.probe("lan0", "192.0.2.8", tries=1, wait=0.01),
 }
-IN_A_NAMESPACE = ("add_in_sandbox", "delete_in_sandbox", "find_in_sandbox", "flush_addresses", "restore")
+IN_A_NAMESPACE = (
+    "add_in_sandbox",
+    "delete_in_sandbox",
+    "find_in_sandbox",
+    "mark_in_sandbox",
+    "flush_addresses",
+    "restore",
+)
 
 FOREIGN: tuple[Exception, ...] = (
     *os_errors(),
@@ -63,7 +72,7 @@ class Doors:
         self.packet: Exception | None = None
         self.entering: Exception | None = None
         self.failed = 0
-        self.kernel = NetlinkKernel(Sockets(self.route.open, self._open_packet, self._enter))
+        self.kernel = NetlinkKernel(Sockets(self.route.open, self._open_packet, self._enter, lambda: [BOX]))
 
     def _open_packet(self, _parent: str) -> socket.socket:
         if self.packet:
@@ -133,7 +142,7 @@ async def test_at_each_later_request_too(doors: Doors, method: str) -> None:
         doors.route.fail(None, "")
 
 
-@pytest.mark.parametrize("method", [*IN_A_NAMESPACE, "advertise"])
+@pytest.mark.parametrize("method", [*IN_A_NAMESPACE, "advertise", "upper_of"])
 async def test_whatever_entering_a_namespace_raises_is_translated(doors: Doors, method: str) -> None:
     """Or it says that there is no such namespace, which is an answer."""
     for foreign in FOREIGN:

@@ -3,6 +3,7 @@
 import pytest
 
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
+from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Parent
 from macvlan_global.store.memory import MemoryStore
@@ -133,10 +134,25 @@ async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, ow
     assert "eth0.10" not in kernel.hosted
 
 
+@pytest.mark.parametrize("parent", [VLAN, DUMMY])
+async def test_a_parent_that_a_container_of_another_driver_stands_on_stays(
+    kernel: FakeKernel, owned: OwnedParents, parent: Parent
+) -> None:
+    """Its link is in another namespace; the parent goes with the last of them."""
+    await owned.ensure(parent)
+    await kernel.add_macvlan(MacvlanSpec("tmp", parent.name, "bridge", "02:00:00:00:00:99"))
+    kernel.move("tmp", "/netns/other")
+    assert not await owned.remove(parent.name)
+    assert kernel.sandboxed["/netns/other"]
+    kernel.end_namespace("/netns/other")
+    assert await owned.remove(parent.name)
+    assert parent.name not in kernel.hosted
+
+
 async def test_without_a_complete_list_nothing_is_removed(kernel: FakeKernel, owned: OwnedParents) -> None:
     """Links kept changing while they were listed, so whether another one stands on the parent is not known."""
     await owned.ensure(VLAN)
-    kernel.failing["links"] = Unavailable("listing links: the list changed while it was read, each time")
+    kernel.failing["upper_of"] = Unavailable("listing links: the list changed while it was read, each time")
     with pytest.raises(Unavailable):
         await owned.remove("eth0.10")
     assert ("eth0.10" in kernel.hosted, list(await owned.owned())) == (True, ["eth0.10"])

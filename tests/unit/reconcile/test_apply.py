@@ -12,11 +12,12 @@ from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.names import link_name
-from macvlan_global.kernel.ports import LinkFact
+from macvlan_global.kernel.ports import LinkFact, MacvlanSpec
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, DeleteEndpoint, DeleteNetwork
 from macvlan_global.store.memory import MemoryStore
 from testkit.cluster_rig import ClusterRig
+from testkit.fake_clock import FakeClock
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel
 from testkit.plugin_calls import InProcess
@@ -107,6 +108,21 @@ async def test_a_sub_interface_that_an_operator_made_after_a_reboot_is_his() -> 
     await later.driver.networks.delete(engine_id("n1"))
     assert "eth0.10" in kernel.hosted
     assert await later.driver.owned.owned() == {}
+
+
+async def test_a_sub_interface_stays_under_the_containers_of_other_drivers() -> None:
+    """Its network is removed, and repair leaves it, too; once nothing stands on it, repair takes it."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    await rig.kernel.add_macvlan(MacvlanSpec("tmp", "eth0.10", "bridge", "02:00:00:00:00:99"))
+    rig.kernel.move("tmp", "/netns/other")
+    await rig.engine.remove_network("n1")
+    rig.clock.advance(3600)
+    assert await rig.mend() == []
+    assert rig.kernel.sandboxed["/netns/other"]
+    rig.kernel.end_namespace("/netns/other")
+    assert [each.subject for each in await rig.mend()] == ["sub-interface eth0.10 (VLAN 10 on eth0)"]
+    assert (set(rig.kernel.hosted), await rig.driver.owned.owned()) == ({"lo", "eth0"}, {})
 
 
 async def test_a_sub_interface_that_was_made_anew_by_somebody_else_is_theirs() -> None:
@@ -225,6 +241,42 @@ async def test_a_container_that_starts_while_repair_looks_and_the_clock_is_set_k
     await rig.mend(grace=60)
     assert [each.id for each in await rig.driver.endpoints.all()] == [engine_id("e1")]
     assert {each.address: each.kind for each in await rig.driver.addresses.all()}["192.168.1.9"] == "endpoint"
+
+
+@pytest.mark.parametrize("seconds", [86400, -86400])
+async def test_a_clock_that_is_set_makes_nothing_old(seconds: int) -> None:
+    """For a grace period after it is seen; then what is left over is given back."""
+    steady = FakeClock(0)
+    rig = await Rig.build("eth0", steady=steady)
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    assert await reconciler.reconcile(rig.engine) == []
+    await rig.driver.ipam.request_address(rig.engine.pool_of("n1"), "192.168.1.9")
+    await rig.driver.endpoints.create(EndpointRequest.read(rig.engine.id_of("n1"), engine_id("e1")))
+    rig.clock.advance(seconds)
+    assert await reconciler.reconcile(rig.engine) == []
+    for clock in (rig.clock, steady):
+        clock.advance(61)
+    given_back = [type(each).__name__ for each in await reconciler.reconcile(rig.engine)]
+    assert given_back == ["DeleteEndpoint", "GiveBackAddress"]
+
+
+async def test_an_endpoint_that_the_engine_requests_again_is_not_deleted() -> None:
+    """The driver was killed while its container was being created, and the clock was set while it was down."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+    request = EndpointRequest.read(rig.engine.id_of("n1"), engine_id("e1"), "192.168.1.9/24")
+    await rig.driver.endpoints.create(request)
+    rig.clock.advance(-86400)
+    later = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine)
+    await later.driver.endpoints.create(request)
+    assert await later.mend(grace=60) == []
+    assert [each.endpoint for each in await later.driver.addresses.all()][-1:] == [engine_id("e1")]
+    other = EndpointRequest.read(rig.engine.id_of("n1"), engine_id("e2"), "192.168.1.9/24")
+    with pytest.raises(Conflict, match=r"address 192\.168\.1\.9 is in use"):
+        await later.driver.endpoints.create(other)
+    later.clock.advance(60)
+    assert [type(each).__name__ for each in await later.mend(grace=60)] == ["DeleteEndpoint"]
 
 
 async def test_what_was_written_while_the_clock_was_ahead_is_not_young_for_ever() -> None:
