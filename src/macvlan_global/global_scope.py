@@ -170,9 +170,8 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
 
     feed = Feed(fenced, tables.names, cache, on_read=names_read)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
-    reclaimer = Reclaimer(
-        heartbeat, tables, driver.pools, driver.addresses, kernel, grace=config.host_grace, steady=clocks.steady
-    )
+    grace, steady = config.host_grace, clocks.steady
+    reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=grace, steady=steady)
     return driver, GlobalScope(heartbeat, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use)
 
 

@@ -225,7 +225,7 @@ def make_hostless(links: RouteSocket, name: str) -> str:
         OSError: the link is gone.
     """
     index = links.get(name).fact.index
-    links.set_alias(index, HOSTLESS_ALIAS)
+    links.set_alias(HOSTLESS_ALIAS, index=index)
     with contextlib.suppress(OSError):  # a kernel before 5.5; or somebody gave the name to another link
         links.add_altname(index, f"{HOSTLESS_ALIAS}-{name}")
     for setting, value in HOSTLESS_SETTINGS:
