@@ -58,7 +58,7 @@ def test_a_container_that_changes_its_mac_and_name_keeps_its_address_and_its_par
     assert "address 192.168.1.20 is in use by container vm on host changed" in own_site.refusal(*thief)
     own_site.host.run(["ip", "link", "set", "eth1", "down"])
     refusal = own_site.refusal("run", "--rm", "--network=lan", "alpine", "true")
-    assert "the parent eth1 of network lan is down and containers run on it" in refusal
+    assert "the parent eth1 of network lan cannot be used now, and containers run on it" in refusal
     assert own_site.leg("vm", "wan")["address"] == NEW_MAC
     own_site.host.run(["ip", "link", "set", "eth1", "up"])
     own_site.docker("rm", "-f", "vm")
