@@ -170,7 +170,7 @@ async def test_a_network_does_not_move_away_under_a_container_that_changed_its_i
     one = await _running(rig, parent="eth0,eth1")
     change(rig.kernel, one.sandbox)
     await rig.kernel.set_down("eth0")
-    with pytest.raises(Unavailable, match="the parent eth0 of network lan cannot be used now, and containers run on it"):
+    with pytest.raises(Unavailable, match="parent eth0 of network lan cannot be used now, and containers run on it"):
         await rig.engine.run("two", "lan")
     assert [each.parent for each in await rig.driver.networks.all()] == ["eth0"]
 
