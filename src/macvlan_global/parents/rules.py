@@ -119,8 +119,11 @@ def names_behind_auto(text: str, aliases: Mapping[str, str], routes: RouteFacts)
 
 def wants_sub_interfaces(text: str, facts: ParentFacts) -> bool:
     """Whether a choice over this list needs all sub-interfaces of the host: an entry names one that has another name or
-    is not there."""
-    return any("." in entry and entry not in facts.links for entry in _expand(split_entries(text), facts.aliases))
+    is not there, of a master that is."""
+    entries = _expand(split_entries(text), facts.aliases)
+    wanted = [entry for entry in entries if "." in entry and entry not in facts.links]
+    masters = {AUTO, *facts.links}
+    return any(master in masters for entry in wanted for master in _with_masters(entry)[1:])
 
 
 def wants_routes(text: str, aliases: Mapping[str, str]) -> bool:

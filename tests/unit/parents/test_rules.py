@@ -18,6 +18,7 @@ from macvlan_global.parents.rules import (
     refuse_without_parent,
     split_entries,
     wants_routes,
+    wants_sub_interfaces,
 )
 
 
@@ -202,6 +203,15 @@ def test_routes_are_wanted_only_for_auto() -> None:
     assert wants_routes("eth0,auto", {})
     assert wants_routes("up.5", {"up": "auto"})
     assert not wants_routes("eth0,automat", {})
+
+
+def test_all_sub_interfaces_are_wanted_only_where_one_may_be_made() -> None:
+    """They cost a dump; a container's start may wait on it."""
+    assert wants_sub_interfaces("eth1.10", FACTS)
+    assert wants_sub_interfaces("eth1.20.200", FACTS)
+    assert wants_sub_interfaces("auto.7", FACTS)
+    assert wants_sub_interfaces("trunk.7", FACTS)
+    assert not wants_sub_interfaces("eth0.10,br.lan,foo.10,nosuch", FACTS)
 
 
 def test_auto_takes_the_narrowest_network_that_holds_the_subnet() -> None:
