@@ -3,11 +3,13 @@ engine (`macvlan_global.engine`) is asynchronous and brings a large library alon
 
 import http.client
 import json
+from dataclasses import replace
 from typing import Any
 
 from macvlan_global.admin.client import UnixConnection
 from macvlan_global.doctor.facts import (
     EngineFacts,
+    NetworkFacts,
     PluginFacts,
     SwarmFacts,
     SwarmNetwork,
@@ -29,7 +31,7 @@ def ask_engine(docker_host: str) -> tuple[EngineFacts, SwarmFacts | None]:
     one. Never raises."""
     try:
         info = _get(docker_host, "/info")
-        facts = _facts(docker_host, info, _get(docker_host, "/plugins"))
+        facts = replace(_facts(docker_host, info, _get(docker_host, "/plugins")), neighbours=_neighbours(docker_host))
     except NO_ANSWER as error:
         return EngineFacts(docker_host, f"{_reason(error)} ({docker_host.partition('://')[2]})"), None
     if not (info.get("Swarm") or {}).get("ControlAvailable"):
@@ -81,6 +83,23 @@ def _plugin(found: dict[str, Any]) -> PluginFacts:
     settings = (found.get("Settings") or {}).get("Env") or ()
     sockets = [each.removeprefix(SOCKET_SETTING) for each in settings if each.startswith(SOCKET_SETTING)]
     return PluginFacts(found["Name"], found["Id"], bool(found.get("Enabled")), sockets[0] if sockets else "")
+
+
+def _neighbours(docker_host: str) -> tuple[NetworkFacts, ...]:
+    """See `EngineFacts.neighbours`; none if the engine does not tell."""
+    try:
+        found = _get(docker_host, "/networks")
+    except NO_ANSWER:
+        return ()
+    return tuple(
+        NetworkFacts(
+            each["Name"],
+            (each.get("Options") or {}).get("parent", ""),
+            subnets=tuple(("", pool["Subnet"]) for pool in each["IPAM"].get("Config") or () if pool.get("Subnet")),
+        )
+        for each in found
+        if each["Driver"] in {"macvlan", "ipvlan"} and (each.get("IPAM") or {}).get("Driver") == "default"
+    )
 
 
 def _swarm(docker_host: str) -> SwarmFacts:

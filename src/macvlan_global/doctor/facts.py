@@ -56,7 +56,8 @@ class PluginFacts:
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """The Docker Engine as its own API tells it. `problem` is "" if it answered; `folder` is where its data are.
-    `plugin` is None if our managed plugin is not installed in it."""
+    `plugin` is None if our managed plugin is not installed in it. `neighbours` are networks of Docker's own macvlan and
+    ipvlan drivers with addresses of the engine's own IPAM."""
 
     where: str
     problem: str = ""
@@ -67,6 +68,7 @@ class EngineFacts:
     rootless: bool = False
     folder: str = "/var/lib/docker"
     plugin: PluginFacts | None = None
+    neighbours: tuple["NetworkFacts", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

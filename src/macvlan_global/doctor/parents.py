@@ -18,24 +18,33 @@ def examine_parents(facts: DoctorFacts) -> list[Finding]:
     for network in facts.networks:
         used.setdefault(network.parent, []).append(network)
     found = [finding for name in sorted(used) for finding in _parent(name, used[name], facts)]
-    return [*found, *_strangers(used), *_without_gateway(facts.networks), *_managers(facts)]
+    return [
+        *found,
+        *_strangers((*facts.networks, *facts.engine.neighbours)),
+        *_without_gateway(facts.networks),
+        *_managers(facts),
+    ]
 
 
-def _strangers(used: dict[str, list[NetworkFacts]]) -> Iterator[Finding]:
+def _strangers(networks: Iterable[NetworkFacts]) -> Iterator[Finding]:
     """Networks on one wire that do not know each other's addresses: of different address spaces or IPAM drivers."""
-    for parent, networks in sorted(used.items()):
-        for one, other in combinations(sorted(networks, key=lambda each: each.name), 2):
-            shared = [
-                f"{mine} and {theirs}"
-                for space, mine in one.subnets
-                for their_space, theirs in other.subnets
-                if space != their_space and ip_network(mine, strict=False).overlaps(ip_network(theirs, strict=False))
-            ]
-            if parent and shared:
-                seen = f"networks {one.name} and {other.name} are on one wire ({parent}) with subnets that overlap "
-                seen += f"({listed(shared)}), and do not know of each other: a container of each may get one address"
-                do = "create one of them again in the other's address space (--ipam-opt space=NAME), or on another VLAN"
-                yield Finding("warning", CHECK, seen, do)
+    for one, other in combinations(sorted(networks, key=lambda each: each.name), 2):
+        shared = [
+            f"{mine} and {theirs}"
+            for space, mine in one.subnets
+            for their_space, theirs in other.subnets
+            if space != their_space and _overlap(mine, theirs)
+        ]
+        if one.parent and one.parent == other.parent and shared:
+            seen = f"networks {one.name} and {other.name} are on one wire ({one.parent}) with subnets that overlap "
+            seen += f"({listed(shared)}), and do not know of each other: a container of each may get one address"
+            do = "create one of them again with the other's IPAM driver and address space, or on another VLAN"
+            yield Finding("warning", CHECK, seen, do)
+
+
+def _overlap(one: str, other: str) -> bool:
+    left, right = ip_network(one, strict=False), ip_network(other, strict=False)
+    return left.version == right.version and left.overlaps(right)
 
 
 def _without_gateway(networks: Iterable[NetworkFacts]) -> Iterator[Finding]:

@@ -304,6 +304,9 @@ def test_networks_on_one_wire_that_do_not_know_each_other_are_told() -> None:
     assert found.level == "warning"
     assert "networks blue and red are on one wire (eth0)" in found.seen
     assert "10.0.0.128/25 and 10.0.0.0/24" in found.seen
+    builtin = replace(ENGINE, neighbours=(NetworkFacts("old", "eth0", subnets=(("", "10.0.0.0/16"),)),))
+    (found,) = on(LinkFacts("eth0"), networks=(red,), engine=builtin)
+    assert "networks old and red are on one wire (eth0)" in found.seen
     links = (LinkFacts("eth0"), LinkFacts("eth1"))
     for other in (
         replace(blue, parent="eth1"),

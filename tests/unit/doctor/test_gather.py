@@ -23,6 +23,29 @@ async def test_an_engine_outside_of_a_swarm() -> None:
     assert (facts.swarm, facts.rootless, facts.plugin, swarm) == (False, False, None, None)
 
 
+async def test_networks_of_dockers_own_macvlan_driver_are_seen() -> None:
+    """With their parents and subnets, if the engine itself gives the addresses."""
+    api = FakeDockerApi()
+    pool = {"Config": [{"Subnet": "10.0.0.0/24"}], "Driver": "default"}
+    api.found["/networks"] = [
+        {"Name": "old", "Driver": "macvlan", "Options": {"parent": "eth1"}, "IPAM": pool},
+        {
+            "Name": "ours",
+            "Driver": "macvlan",
+            "Options": {"parent": "eth1"},
+            "IPAM": pool | {"Driver": "macvlan-global"},
+        },
+        {"Name": "none", "Driver": "macvlan", "Options": None, "IPAM": {"Driver": "default", "Config": None}},
+        {"Name": "bridge", "Driver": "bridge", "Options": {}, "IPAM": pool},
+    ]
+    async with HttpServer(api.answer) as server:
+        facts, _ = await asyncio.to_thread(ask_engine, f"tcp://{server.address}")
+    assert facts.neighbours == (
+        NetworkFacts("old", "eth1", subnets=(("", "10.0.0.0/24"),)),
+        NetworkFacts("none", ""),
+    )
+
+
 async def test_a_manager_of_a_swarm() -> None:
     """Networks of ours and those never finished, services with virtual addresses, nodes that are ready."""
     api = FakeDockerApi()
