@@ -51,7 +51,8 @@ class Junk:
         elif drawn < 0.3:
             value = self._lot.randbytes(self._lot.randrange(200))
         else:
-            if drawn < 0.95 or prefix == "definitions":  # a whole definition is a network, which engines then make
+            # a whole definition is a network, which engines then make; of a host's own tables few are whole
+            if drawn < (0.99 if prefix in LOCAL else 0.95) or prefix == "definitions":
                 self._spoil(fields)
             value = json.dumps(fields, ensure_ascii=self._lot.random() < 0.5).encode(errors="replace")
         if self._lot.random() < 0.0005:

@@ -23,7 +23,7 @@ from macvlan_global.store.table import Tables
 from testkit.fake_kernel import FakeKernel
 from testkit.history import Event, Verdict, Violation, judge
 from testkit.simulated_end import End
-from testkit.simulated_host import GRACE, PARENT, SimulatedHost, Surroundings, device
+from testkit.simulated_host import EPOCH, GRACE, PARENT, SimulatedHost, Surroundings, device
 from testkit.simulated_store import Weather
 from testkit.simulated_users import draw_address, draw_habits, draw_subnets
 from testkit.virtual_time import LeanLoop
@@ -38,10 +38,18 @@ LAST_SECONDS = 45.0
 WELL_SECONDS = 10.0
 """A clone is switched off before its original's lease may expire: then it would be the host."""
 OPTIONS = {"parent": PARENT}
+TEN_YEARS = 10 * 365.0 * 86400
 FAULTS = (
     *("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice"),
     *("change", "clone"),
 )
+
+
+def first_skew(drawn: float) -> float:
+    """The skew of a new host's clock in seconds: a tenth of them begin in 1970, and a tenth are ten years ahead."""
+    if abs(drawn) < 4:
+        return drawn
+    return TEN_YEARS if drawn > 0 else -EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ class _World:
 
     async def run(self) -> Outcome:
         for number in range(self._lot.randint(2, 4)):
-            await self._start(SimulatedHost(self._around, f"h{number}", self._lot.uniform(-5, 5)))
+            await self._start(SimulatedHost(self._around, f"h{number}", first_skew(self._lot.uniform(-5, 5))))
         await self._new_network(self._lot.choice(self._hosts))
         await asyncio.sleep(20 * self._weather.slowest)  # the others have it too, mostly
         pace = self._lot.choice(self._habits.paces)

@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +41,9 @@ from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
 
+STEP_SECONDS = 10.0
+"""Time for each of the three steps of a start that read the store. The service's TimeoutStartSec is more than all."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -61,8 +64,10 @@ class Daemon:
         open_store: Callable[[str, Path], Store] = open_store,
         open_cluster_store: Callable[[str, StoreAccess], ClusterStore] = open_cluster_store,
         boot: Callable[[], str] | None = None,
+        step: float = STEP_SECONDS,
     ) -> None:
-        """Other kernels, engines, stores and boots are for tests; nothing is opened yet."""
+        """Other kernels, engines, stores, boots and times of a step are for tests; nothing is opened yet."""
+        self._step = step
         self._config = config
         self._kernel: Kernel = kernel or NetlinkKernel()
         self._engine: Engine = engine or DockerEngine(config.docker_host, config.driver_name, config.driver_name)
@@ -121,15 +126,15 @@ class Daemon:
             driver, scope = join_cluster(
                 config, settings, local, shared, self._kernel, self._engine, identity, earlier=earlier
             )
-            await scope.heartbeat.announce()
+            await self._briefly("entering the cluster", scope.heartbeat.announce())
             stack.push_async_callback(scope.heartbeat.leave)
         else:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
         await driver.attacher.quirks.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
-            await driver.pools.load()
+            await self._briefly("reading pools and addresses", driver.pools.load())
         reconciler = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)
-        await reconciler.reconcile(None)
+        await self._briefly("the first repair", reconciler.reconcile(None))
         listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
         store_read = scope.store_read if scope else None
         follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners, store_read=store_read)
@@ -138,6 +143,14 @@ class Daemon:
         work = [follower.run(), driver.attacher.run(), *([scope.run()] if scope else [])]
         for each in work:
             stack.callback(group.create_task(each).cancel)
+
+    async def _briefly(self, what: str, work: Awaitable[object]) -> None:
+        """Do a step of the start, which others do again if it takes too long: the engine waits for the socket."""
+        try:
+            async with asyncio.timeout(self._step):
+                await work
+        except TimeoutError:
+            log.warning("%s takes longer than %g s; the driver serves meanwhile", what, self._step)
 
     async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:
         config = self._config

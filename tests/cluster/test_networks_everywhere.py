@@ -13,6 +13,8 @@ from lab.cluster_site import ClusterSite, at_once, networks, settle
 from lab.site import Site
 from lab.unixhttp import ask
 
+TAKEN_BACK_SECONDS = 40.0
+"""A host takes a removal back after ten seconds, and looks seldom meanwhile."""
 MAC = ("--subnet=10.31.0.0/24", "--gateway=10.31.0.254", "-o", "parent=eth1")
 
 
@@ -67,6 +69,38 @@ def test_removed_elsewhere_with_its_last_container(cluster: ClusterSite) -> None
     one.create("mac", *MAC)
     cluster.wait_for("mac")
     assert works(two, "mac")
+
+
+def test_a_stopped_container_elsewhere_keeps_its_network(cluster: ClusterSite) -> None:
+    """A prune on one host takes no network from a stopped container on another: it is there again, and it starts."""
+    one, two = cluster.sites
+    mtu = "com.docker.network.driver.mtu=1400"
+    one.create("kept", "--subnet=10.38.0.0/24", "--gateway=10.38.0.1", "-o", "parent=eth1", "-o", mtu)
+    cluster.wait_for("kept")
+    two.start("kept", "app", "--ip=10.38.0.9")
+    assert "mtu 1400" in two.inside("app", "ip", "link", "show", "eth0")
+    two.docker("stop", "-t", "1", "app")
+    one.docker("network", "prune", "-f")
+    kept = "is kept for stopped containers of this host: app"
+    settle(two, lambda: kept in problems(two), "word of it", seconds=TAKEN_BACK_SECONDS)
+    settle(one, lambda: networks(one).keys() == {"kept"}, "the network again", seconds=TAKEN_BACK_SECONDS)
+    two.docker("start", "app")
+    assert works(one, "kept")
+    two.docker("rm", "-f", "app")
+    one.docker("network", "rm", "kept")
+    cluster.wait_gone("kept")
+
+
+def test_names_with_a_slash(cluster: ClusterSite) -> None:
+    """`tenant/lan` and `tenant_lan` are two networks on each host, and nobody complains."""
+    one, two = cluster.sites
+    for number, name in enumerate(("tenant/lan", "tenant_lan")):
+        one.create(name, f"--subnet=10.39.{number}.0/24", "-o", "parent=eth1")
+    settle(two, lambda: networks(two).keys() == {"tenant/lan", "tenant_lan"}, "both networks")
+    two.run("tenant/lan", "alpine", "true")
+    assert problems(one) == problems(two) == ""
+    two.docker("network", "rm", networks(two)["tenant/lan"])
+    settle(one, lambda: networks(one).keys() == {"tenant_lan"}, "the removal of one")
 
 
 def test_one_name_at_the_same_instant(cluster: ClusterSite) -> None:

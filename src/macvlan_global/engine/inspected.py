@@ -89,7 +89,7 @@ def event(seen: dict[str, Any], driver: str) -> EngineEvent | None:
     return None
 
 
-_BEGINNING = re.compile(rb'"Type":"container","Action":"(\w+)","Actor":\{"ID":"([0-9a-f]+)"')
+_BEGINNING = re.compile(rb'"Type":\s*"container",\s*"Action":\s*"(\w+)",\s*"Actor":\s*\{"ID":\s*"([0-9a-f]+)"')
 """Order of the fields in an event: `events.Message` in moby's api/types/events."""
 
 

@@ -213,12 +213,14 @@ def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteSto
         if not path.exists():
             path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.text_factory = _text  # a key of any bytes, which we would not write, is left alone
     except _FOREIGN as error:
         raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
     try:
         _prepare(connection, path, migrations)
         reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         reader.execute("PRAGMA query_only = ON")
+        reader.text_factory = _text
     except sqlite3.Error as error:
         connection.close()
         raise _damaged(path, error) from error
@@ -239,11 +241,16 @@ def read_sqlite(path: Path) -> list[Entry]:
         whole = not Path(f"{path}-wal").exists()
         url = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if whole else ''}"
         with contextlib.closing(sqlite3.connect(url, uri=True)) as connection:
+            connection.text_factory = _text
             return _list(connection, "") if _check(connection, path, len(MIGRATIONS)) else []
     except (sqlite3.OperationalError, OSError, ValueError) as error:
         raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
     except sqlite3.Error as error:
         raise _damaged(path, error) from error
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
 
 
 def _damaged(path: Path, error: Exception) -> Unavailable:

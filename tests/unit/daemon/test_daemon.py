@@ -5,14 +5,20 @@ import http.client
 import os
 import signal
 import socket
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from lab.speed import patience, within
+from lab.unixhttp import UnixConnection
 from macvlan_global.config import Config
-from macvlan_global.daemon import Daemon, serve
+from macvlan_global.daemon import STEP_SECONDS, Daemon, serve
 from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.scope_label import ASK_SECONDS
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import ClusterStore
+from testkit.faults import Faults, FaultyStore
 from testkit.rig import Rig
 from tests.unit.running import LAN, Running, running, with_networks
 
@@ -153,3 +159,36 @@ async def _until_hosts(daemon: Running, names: set[str]) -> None:
     async with asyncio.timeout(20):
         while set((await daemon.cli("status", "--json")).json["hosts"]) != names:  # noqa: ASYNC110 - each look is a command
             await asyncio.sleep(0)
+
+
+async def test_a_store_that_hangs_delays_a_start_for_seconds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each step that reads it is given up; the engine is answered meanwhile, and a stop takes no longer."""
+    rig, faults = await Rig.build("eth1"), Faults()
+    faults.hangs = True
+    config = Config(
+        socket=str(tmp_path / "a.sock"),
+        admin_socket=str(tmp_path / "b.sock"),
+        state_dir=str(tmp_path / "state"),
+        store="consul://127.0.0.1:8500",
+        dns="",
+    )
+
+    def hung(_url: str, _access: object) -> ClusterStore:
+        return FaultyStore(MemoryStore(), faults)
+
+    async with within(20), Daemon(config, kernel=rig.kernel, engine=rig.engine, open_cluster_store=hung, step=0.05):
+        connection = UnixConnection(tmp_path / "a.sock", timeout=patience(10))
+        await asyncio.to_thread(connection.request, "POST", "/Plugin.Activate", "{}")
+        assert (await asyncio.to_thread(connection.getresponse)).status == 200
+        connection.close()
+    assert [each for each in caplog.messages if "takes longer than" in each] == [
+        f"{what} takes longer than 0.05 s; the driver serves meanwhile"
+        for what in ("entering the cluster", "reading pools and addresses", "the first repair")
+    ]
+
+
+def test_the_service_waits_for_the_worst_start() -> None:
+    """Three steps that read the store, the question to the engine, and as much again for all else."""
+    unit = files("macvlan_global.cli").joinpath("units/macvlan-global.service").read_text()
+    seconds = next(line.partition("=")[2] for line in unit.splitlines() if line.startswith("TimeoutStartSec="))
+    assert float(seconds) >= 1.5 * (3 * STEP_SECONDS + ASK_SECONDS)

@@ -218,3 +218,19 @@ async def test_an_engine_that_is_away() -> None:
         await engine.close()
     with pytest.raises(Invalid, match="neither unix:///path nor tcp://host:port"):
         DockerEngine("ssh://x")
+
+
+async def test_a_long_event_costs_no_other_and_not_the_stream(engine: DockerEngine, api: FakeDockerApi) -> None:
+    """A container with a megabyte of labels: it is told of, and so is what comes behind it."""
+    labels = {f"label{number}": "x" * 1000 for number in range(1_000)}
+    events = [
+        {"Type": "container", "Action": action, "Actor": {"ID": each * 64, "Attributes": {"name": "web", **more}}}
+        for each, action, more in (("a", "start", labels), ("a", "die", labels), ("b", "start", {}))
+    ]
+    api.events = events
+    assert [each async for each in engine.events()] == [
+        None,
+        ContainerEvent("start", "a" * 64, ""),
+        ContainerEvent("die", "a" * 64, ""),
+        ContainerEvent("start", "b" * 64, "web"),
+    ]

@@ -32,10 +32,21 @@ from macvlan_global.store.remote.etcd_messages import (
     checked,
     decode,
 )
-from macvlan_global.store.remote.members import BULK, AnswerLost, NotAsked, OpenSession, Refused, deleted_by_somebody
+from macvlan_global.store.remote.members import (
+    BULK,
+    PAUSE,
+    AnswerLost,
+    NotAsked,
+    OpenSession,
+    Refused,
+    deleted_by_somebody,
+)
 
 PAGE = 10_000
 """Keys of one answer of a scan. All pages are read at the revision of the first."""
+
+MOST_FAILED_PAGES = 6
+"""Failures of one page in a row, by whichever member, before a scan begins anew."""
 
 _Transaction = dict[str, Any]
 
@@ -158,11 +169,21 @@ class EtcdStore:
         start, end = self._bounds(prefix)
         entries: list[Entry] = []
         header: Header | None = None
+        failed = 0
         while True:
             body = {"key": start, "range_end": end, "limit": PAGE, "revision": header.revision if header else 0}
             # while pages come, the store answers: the time of an operation is that of one page
             until = max(until, asyncio.get_running_loop().time() + BULK / 10)
-            answer = await self._gateway.ask("/v3/kv/range", body, until)
+            try:
+                # a page may take as long as bytes come: on a slow line, that is many seconds
+                answer = await self._gateway.ask("/v3/kv/range", body, until, bulk=True)
+            except (NotAsked, AnswerLost):
+                failed += 1
+                if header is None or failed > MOST_FAILED_PAGES:
+                    raise
+                await asyncio.sleep(PAUSE)  # the pages before it are read: another member has this one too
+                continue
+            failed = 0
             if answer.status == BAD_REQUEST and header:
                 raise AnswerLost("history was compacted between two pages")
             page = decode(checked(answer).body, Range)

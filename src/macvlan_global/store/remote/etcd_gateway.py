@@ -47,19 +47,19 @@ class Gateway:
         """
         return decode(checked(await self.ask(path, body, until)).body, kind)
 
-    async def ask(self, path: str, body: object, until: float) -> Answer:
-        """Ask with our token, and with a new one if that is refused.
+    async def ask(self, path: str, body: object, until: float, *, bulk: bool = False) -> Answer:
+        """Ask with our token, and with a new one if that is refused. `bulk` is for a read of many keys.
 
         Raises:
             NotAsked, AnswerLost: see there.
             Unavailable: the user is refused.
         """
         token = self._token
-        answer = await self.members.ask(await self._request(path, body, until), until)
+        answer = await self.members.ask(await self._request(path, body, until, bulk=bulk), until)
         # 401 is a token that a member does not know (any more), 400 may be one from before users were changed
         if self._user and answer.status in {BAD_REQUEST, UNAUTHORIZED}:
             await self._renew_token(token or self._token, until)
-            answer = await self.members.ask(await self._request(path, body, until), until)
+            answer = await self.members.ask(await self._request(path, body, until, bulk=bulk), until)
         return answer
 
     async def stream(self, path: str, body: object) -> AsyncGenerator[bytes, None]:
@@ -76,11 +76,11 @@ class Gateway:
         """Ask for a new one next time: it may be too old for what does not say so."""
         self._token = ""
 
-    async def _request(self, path: str, body: object, until: float) -> Request:
+    async def _request(self, path: str, body: object, until: float, *, bulk: bool = False) -> Request:
         if self._user and not self._token:
             await self._renew_token("", until)
         headers = {"Authorization": self._token} if self._token else None
-        return Request("POST", path, msgspec.json.encode(body), headers)
+        return Request("POST", path, msgspec.json.encode(body), headers, bulk)
 
     async def _renew_token(self, refused: str, until: float) -> None:
         async with self._renewing:
