@@ -55,7 +55,7 @@ def boot_id() -> str:
 class Daemon:
     """The driver. `async with Daemon(config):` serves until the block is left."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it stands on, for tests
         self,
         config: Config,
         *,
@@ -126,7 +126,7 @@ class Daemon:
             driver, scope = join_cluster(
                 config, settings, local, shared, self._kernel, self._engine, identity, earlier=earlier
             )
-            await self._briefly("entering the cluster", scope.heartbeat.announce())
+            await scope.heartbeat.announce(self._step)
             stack.push_async_callback(scope.heartbeat.leave)
         else:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None

@@ -35,6 +35,8 @@ ROW_SECONDS = 60.0
 """Interval in seconds at which `hosts/<id>` is written if nothing changed."""
 SETTLE_SECONDS = 1.0
 """Changes of this host within this time are written together."""
+ENTER_SECONDS = 10.0
+"""Time for one try to enter at the start; `run` goes on trying."""
 LEAVE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
@@ -140,8 +142,8 @@ class Heartbeat:
 
     # ------------------------------------------------------------- lifecycle
 
-    async def announce(self) -> None:
-        """Enter the cluster before the driver serves.
+    async def announce(self, seconds: float = ENTER_SECONDS) -> None:
+        """Enter the cluster before the driver serves. The store has `seconds` for each try.
 
         If the key of another run is in the way, it may be that of this host before a crash, which expires; or that of a
         living host whose clone this one is. So this waits until the key is gone, for as long as a lease can last. If
@@ -151,10 +153,16 @@ class Heartbeat:
             Conflict: a living host has this one's name or identity.
         """
         try:
-            while not await self._enter():  # noqa: ASYNC110 - the store is asked: a lease that ends tells nobody
+            while not await self._enter_within(seconds):  # noqa: ASYNC110 - the store: a lease that ends tells nobody
                 await asyncio.sleep(self._retry)
         except (Unavailable, Internal) as error:
             log.debug("this host is not announced yet: %s", error)
+        except TimeoutError:
+            log.warning("entering the cluster takes longer than %g s; the driver serves meanwhile", seconds)
+
+    async def _enter_within(self, seconds: float) -> bool:
+        async with asyncio.timeout(seconds):
+            return await self._enter()
 
     def why_not_member(self) -> str:
         """The reason why this run is not, or not surely, this host in the cluster, "" if it is.
