@@ -84,3 +84,24 @@ def test_a_link_without_ethernet_is_refused_at_create(site: Site) -> None:
     site.run("lan", "alpine", "true")
     site.clean()
     site.shell("ip link del tun0")
+
+
+@pytest.mark.needs("8021q")
+def test_a_vlan_of_the_hosts_own_and_a_vlan_in_a_vlan(site: Site) -> None:
+    """vlan10 is used for eth1.10 and stays; eth1.20.200 comes and goes with its network, and the host is not on it."""
+    site.shell("ip link add link eth1 name vlan10 type vlan id 10; ip link set vlan10 up")
+    site.create("named", "--subnet=192.168.32.0/24", "-o", "parent=eth1.10")
+    assert "VLAN 10 of eth1 is vlan10 here, exists" in site.driver.cli("parents", "named").stdout
+    site.create("nested", "--ipv6", "--subnet=192.168.34.0/24", "--subnet=fd34::/64", "-o", "parent=eth1.20.200")
+    outer, inner = site.link("eth1.20"), site.link("eth1.20.200")
+    assert outer is not None
+    assert inner is not None
+    assert inner["link"] == "eth1.20"
+    for name in ("eth1.20", "eth1.20.200"):
+        assert site.shell(f"ip -6 address show dev {name}") == ""
+    site.start("nested", "one", "--ip6=fd34::10")
+    site.run("named", "alpine", "true")
+    assert "inet6 fd34::10/64" in site.inside("one", "ip", "address", "show", "eth0")
+    site.clean()
+    assert site.link("eth1.20") is None
+    site.shell("ip link delete vlan10")

@@ -126,8 +126,9 @@ class Networks:
             # not within the decision: these are many requests of the store, which others need not wait for
             claimed = [await self._claim_subnet(record.shared_id, each) for each in request.subnets]
             async with self._decision():
-                if parent and await self._owned.ensure(parent) and before is None:
-                    undo.push("its parent", lambda: self._undo_parent(parent.name, request.id))
+                made = await self._make(record, subnets, parent) if parent else ""
+                if made and before is None:
+                    undo.push("its parent", lambda: self._undo_parent(made, request.id))
             if row := await self._tables.networks.change(request.id, subnets=[*claimed, *derived]):
                 record = row.record
             self._claims.end_joining(record.shared_id)
@@ -317,6 +318,27 @@ class Networks:
             log.warning("network %s: no container can start on it here: %s", network_id[:12], error)
             return None
         return parent
+
+    async def _make(self, record: NetworkRecord, subnets: list[Subnet], parent: Parent) -> str:
+        """Make the parent of a new network, unless it is there; the name of the one that was made, "" if none was.
+
+        If the kernel has that VLAN in a namespace that is not seen from here, the next usable entry of the list is it.
+        """
+        options, refused = record.options, dict[str, str]()
+        while True:
+            try:
+                return parent.name if await self._owned.ensure(parent) else ""
+            except Conflict as error:
+                refused[parent.name] = str(error)
+                choice = await self._parents.choose(
+                    record.id, options.parent, options.parent_file, subnets, refused=refused
+                )
+                if choice.parent is None or choice.parent.name in refused:
+                    raise
+                parent = choice.parent
+                await self._check(record.id, options, parent, subnets)
+                await self._tables.networks.change(record.id, parent=parent.name)
+                log.info("network %s: %s", record.id[:12], choice.explain())
 
     async def _choose(self, network_id: str, options: NetworkOptions, subnets: list[Subnet]) -> Parent:
         choice = await self._parents.choose(network_id, options.parent, options.parent_file, subnets)

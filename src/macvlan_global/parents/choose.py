@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from macvlan_global.blocking_calls import BlockingCalls
 from macvlan_global.deadline import waiting_for
@@ -50,9 +51,18 @@ class ParentChooser:
         self._scope = scope
         self._files = files or ParentFiles()
 
-    async def choose(self, network_id: str, parent: str, parent_file: str, subnets: Sequence[Subnet]) -> Choice:
+    async def choose(
+        self,
+        network_id: str,
+        parent: str,
+        parent_file: str,
+        subnets: Sequence[Subnet],
+        *,
+        refused: Mapping[str, str] = MappingProxyType({}),
+    ) -> Choice:
         """Choose from the list, or from the file, which wins over it and is read anew each time. With neither, the
-        network is isolated: it stands on a dummy of its own.
+        network is isolated: it stands on a dummy of its own. `refused` are names of sub-interfaces that the kernel does
+        not make, with the reasons.
 
         Raises:
             Invalid: the file cannot be read; or no parent at all, in global scope.
@@ -62,7 +72,7 @@ class ParentChooser:
         if not split_entries(text):
             refuse_without_parent(self._scope)
             return isolated(network_id)
-        return choose_parent(text, await self._facts(text), subnets)
+        return choose_parent(text, replace(await self._facts(text), refused=refused), subnets)
 
     async def judge(self, name: str) -> tuple[Parent | None, str]:
         """The link of this name as a parent now, None if it is not there or cannot be one; and the reason."""

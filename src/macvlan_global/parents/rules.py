@@ -71,12 +71,14 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class ParentFacts:
     """Facts for a choice: `links` by every name that an entry may use, with their masters, and all sub-interfaces if
-    one may have to be made; `ours` are the names of links that we made."""
+    one may have to be made; `ours` are the names of links that we made, `refused` those of sub-interfaces that the
+    kernel just refused to make, with the reasons."""
 
     links: Mapping[str, LinkFact]
     routes: RouteFacts = field(default_factory=RouteFacts)
     aliases: Mapping[str, str] = field(default_factory=dict)
     ours: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def sub_interface(self, master: LinkFact, vlan_id: int) -> LinkFact | None:
         """The 802.1Q sub-interface for a VLAN of this master, None if there is none. The kernel has one at most."""
@@ -346,8 +348,9 @@ def _judge_sub_interface(entry: str, facts: ParentFacts) -> tuple[Parent | None,
         return parent, f"VLAN {int(vlan)} of {on.name} is {there.name} here, {reason}"
     name = f"{on.name if isinstance(on, Parent) else master}.{int(vlan)}"
     name = entry if name in facts.links else name  # eth0.010 is eth0.10, unless that is another link
-    if bad := _too_long(name):
-        return None, f"{name}: {bad}"
+    too_long = _too_long(name)
+    if bad := f"{name}: {too_long}" if too_long else facts.refused.get(name, ""):
+        return None, bad
     below = on if isinstance(on, Parent) else None
     parent = Parent("vlan", name, master=on.name, vlan_id=int(vlan), mtu=on.mtu, mac=on.mac, below=below)
     if below:

@@ -395,3 +395,19 @@ async def test_a_parent_that_became_a_port_is_left_for_the_next_entry() -> None:
     rig.kernel.enslave("eth0", "br0")
     await rig.engine.run("c1", "n1")
     assert (await rig.driver.networks.get(N1)).parent == "eth1"
+
+
+async def test_a_vlan_that_is_in_another_namespace_is_passed_over() -> None:
+    """The kernel alone knows of it: the list goes on, and without another entry the error says where to look."""
+    rig = await Rig.build("eth0", "eth1")
+    await rig.kernel.add_vlan("theirs", "eth0", 10)
+    rig.kernel.move("theirs", "/netns/box")
+    with pytest.raises(Conflict, match="look in other network namespaces"):
+        await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"})
+    assert await rig.driver.networks.all() == []
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0.10,eth1.10"})
+    assert (await rig.driver.networks.get(N1)).parent == "eth1.10"
+    await rig.engine.run("c1", "n1")
+    await rig.engine.stop("c1")
+    await rig.engine.remove_network("n1")
+    assert set(rig.kernel.hosted) == {"lo", "eth0", "eth1"}
