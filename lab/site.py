@@ -10,11 +10,13 @@ from lab.hosts import Host
 from lab.unixhttp import ask
 from lab.wire import Wire
 
-# The keys of every record in the state file but the host's own identity, which outlives everything.
+# The keys of every record in the state file but the host's own identity, which outlives everything, and static
+# addresses that are remembered after their containers.
 _STATE = """
 import sqlite3
 for row in sqlite3.connect("file:/var/lib/macvlan-global/state.db?mode=ro", uri=True).execute(
-    "SELECT key FROM entries WHERE key NOT LIKE 'identity/%' AND key NOT LIKE 'engine/%' ORDER BY key"
+    "SELECT key FROM entries WHERE key NOT LIKE 'identity/%' AND key NOT LIKE 'engine/%' "
+    "AND key NOT LIKE 'avoided/%' ORDER BY key"
 ):
     print(*row)
 """

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from macvlan_global.engine.ports import (
+    NO_IPAM,
     ContainerEvent,
     EngineContainer,
     EngineEndpoint,
@@ -170,8 +171,12 @@ class FakeEngine:
         options: Mapping[str, str] | None = None,
         internal: bool = False,
         driver: str = OUR_DRIVER,
+        ipam: str = "",
     ) -> str:
-        """`docker network create`; the network's id. A failure releases what was taken, as the engine does."""
+        """`docker network create`; the network's id. A failure releases what was taken, as the engine does.
+
+        Without `ipam`, our driver has our IPAM driver, and every other one the engine's.
+        """
         wanted = NewNetwork(
             name,
             dict(options or {}),
@@ -179,7 +184,7 @@ class FakeEngine:
             ipam_options={key: value for each in subnets for key, value in each.options.items()},
             subnets=tuple(EngineSubnet(each.subnet, each.range, each.gateway, dict(each.aux)) for each in subnets),
         )
-        return await self._make(wanted, driver)
+        return await self._make(wanted, driver, ipam or (OUR_IPAM if driver == OUR_DRIVER else "default"))
 
     async def remove_network(self, name: str) -> None:
         """`docker network rm`.
@@ -194,7 +199,11 @@ class FakeEngine:
         pools = self._pools.pop(name)
         if network.driver == OUR_DRIVER:
             await self._try("NetworkDriver.DeleteNetwork", NetworkID=network.id)
-            for pool, _ in pools:
+        if network.ipam_driver == OUR_IPAM:
+            for (pool, _), subnet in zip(pools, network.subnets, strict=True):
+                own = (subnet.gateway, *subnet.aux.values()) if network.driver != OUR_DRIVER else ()
+                for address in filter(None, own):
+                    await self._try("IpamDriver.ReleaseAddress", PoolID=pool, Address=address)
                 await self._try("IpamDriver.ReleasePool", PoolID=pool)
         self._tell_network("destroy", network)
 
@@ -241,7 +250,9 @@ class FakeEngine:
         if container.joined:
             self._tell(ContainerEvent("die", container.id, name))
         with self._busy(container.network):
-            await self._take_down(self.id_of(container.network), container.endpoint, container.got, container)
+            ours = self._networks[container.network].driver == OUR_DRIVER
+            network = self.id_of(container.network)
+            await self._take_down(network, container.endpoint, container.got, container, created=ours)
         self._end_namespace(container.sandbox)
         self.stopped.append(container)
         if container.joined:
@@ -353,6 +364,12 @@ class FakeEngine:
         running = [each.name for each in self.containers.values() if each.network == network.name]
         return sorted({*running, *self.referred.get(network.name, ())})
 
+    async def ipam_networks(self) -> list[EngineNetwork]:
+        """See `Engine.ipam_networks`."""
+        self._answer("ipam_networks")
+        theirs = [each for each in self._networks.values() if each.driver not in {"", OUR_DRIVER}]
+        return [each for each in theirs if each.ipam_driver == OUR_IPAM]
+
     async def sandbox(self, container_id: str) -> str:
         """See `Engine.sandbox`."""
         self._answer("sandbox")
@@ -376,7 +393,7 @@ class FakeEngine:
     async def add_network(self, wanted: NewNetwork) -> str:
         """See `Engine.add_network`."""
         self._answer("add_network")
-        made = await self._make(wanted, OUR_DRIVER)
+        made = await self._make(wanted, OUR_DRIVER, wanted.ipam_driver or OUR_IPAM)
         self.added.append(wanted.name)
         return made
 
@@ -414,7 +431,7 @@ class FakeEngine:
 
     # -------------------------------------------------------------- networks
 
-    async def _make(self, wanted: NewNetwork, driver: str) -> str:
+    async def _make(self, wanted: NewNetwork, driver: str, ipam: str) -> str:
         name = wanted.name
         if name in self._networks or name in self._making:
             raise Conflict(f"the Docker Engine refuses: network with name {name} already exists")
@@ -426,14 +443,14 @@ class FakeEngine:
         pools: list[tuple[str, str]] = []
         subnets = wanted.subnets
         try:
-            if driver == OUR_DRIVER:
-                pools, subnets = await self._have_driver_make(made, wanted)
+            if driver == OUR_DRIVER or ipam == OUR_IPAM:
+                pools, subnets = await self._have_driver_make(made, wanted, driver, ipam)
         finally:
             self._making.discard(name)
         network = EngineNetwork(
             made,
             name,
-            OUR_IPAM if driver == OUR_DRIVER else "default",
+            ipam,
             wanted.internal,
             wanted.options,
             wanted.ipam_options,
@@ -450,7 +467,7 @@ class FakeEngine:
         return made
 
     async def _have_driver_make(
-        self, network: str, wanted: NewNetwork
+        self, network: str, wanted: NewNetwork, driver: str, ipam: str
     ) -> tuple[list[tuple[str, str]], tuple[EngineSubnet, ...]]:
         """Take pools with their own addresses, and create the network; the pools by id, and the subnets as made."""
         taken: list[tuple[str, str]] = []
@@ -458,19 +475,27 @@ class FakeEngine:
         begun = self._now()
         try:
             data = [await self._take_pool(subnet, wanted.ipam_options, taken, held) for subnet in wanted.subnets]
+            nothing = [{"AddressSpace": "null", "Pool": "0.0.0.0/0"}] if ipam == NO_IPAM else []
             ipv4, ipv6 = ([each for each in data if (":" in each["Pool"]) == six] for six in (False, True))
             options: dict[str, object] = {GENERIC: wanted.options} | ({INTERNAL: True} if wanted.internal else {})
-            await self.plugin.call(
-                "NetworkDriver.CreateNetwork", NetworkID=network, Options=options, IPv4Data=ipv4, IPv6Data=ipv6
-            )
+            if driver == OUR_DRIVER:
+                await self.plugin.call(
+                    "NetworkDriver.CreateNetwork",
+                    NetworkID=network,
+                    Options=options,
+                    IPv4Data=ipv4 or nothing,
+                    IPv6Data=ipv6,
+                )
         except MacvlanGlobalError:
             for pool, address in held:
                 await self._try("IpamDriver.ReleaseAddress", PoolID=pool, Address=address)
             for pool, _ in taken:
                 await self._try("IpamDriver.ReleasePool", PoolID=pool)
             raise
+        gateways = {each["Gateway"] for each in data}
         for _, address in held:
-            self._write("fix", begun, "ok", wanted.ipam_options.get(NETWORK_OPTION, network), address)
+            owner = wanted.ipam_options.get(NETWORK_OPTION, network)
+            self._write("fix", begun, "ok", owner, address, asked=address in gateways)
         seen = (
             EngineSubnet(
                 each["Pool"],
@@ -515,13 +540,16 @@ class FakeEngine:
     async def _start(self, name: str, network: str, wish: tuple[str, str], mac: str, *, join: bool) -> Container:
         here, endpoint = self.id_of(network), self.new_endpoint_id(name, network)
         sandbox = f"/run/docker/netns/{engine_id(name)[:12]}"
-        if self._networks[network].driver != OUR_DRIVER:
+        ours = self._networks[network].driver == OUR_DRIVER
+        if not ours and self._networks[network].ipam_driver != OUR_IPAM:
             return Container(name, network, endpoint, "", "", mac, sandbox)
         got: list[tuple[str, str]] = []
         created, joined = False, None
         try:
             got += await self._take_addresses(endpoint, network, wish)
             v4, v6 = (next((each for _, each in got if (":" in each) == six), "") for six in (False, True))
+            if not ours:
+                return Container(name, network, endpoint, v4, v6, mac, sandbox, None, tuple(pool for pool, _ in got))
             mac = await self._create_endpoint(
                 here, endpoint, got, {"Address": v4, "AddressIPv6": v6, "MacAddress": mac}
             )

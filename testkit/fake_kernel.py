@@ -102,6 +102,12 @@ class FakeKernel:
         """See `Kernel.routes`."""
         return await self._step("routes", lambda: self.route_facts)
 
+    async def own_addresses(self) -> RouteFacts:
+        """See `Kernel.own_addresses`."""
+        if error := self.failing.pop("own_addresses", None):
+            raise error
+        return self.route_facts
+
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
         await self._step("add_vlan", lambda: self._add_vlan(name, master, vlan_id))

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from macvlan_global.ipam.owners import network_claims
 from macvlan_global.store.records import AddressRecord
 
 What = Literal[
@@ -46,7 +47,8 @@ class Event:
     """One thing that happened. Times are in seconds on one clock for all hosts.
 
     `endpoint` is the network's id for `fix`; "" in a `take back` of a reservation, whoever's it is. A `take back` that
-    is not "ok" may not have been done. `asked` says that a container wanted this very address.
+    is not "ok" may not have been done. `asked` says that a container wanted this very address; of a `fix`, that it is
+    the network's gateway, which a container may be if its user says so.
     """
 
     what: What
@@ -152,7 +154,7 @@ def compare_end(
         for address in own:
             used.add(address)
             record = kept.get(address)
-            if record is None or record.kind not in {"gateway", "aux"} or record.network != network:
+            if record is None or network not in {each.network for each in network_claims(record)}:
                 text = f"belongs to network {network[:16]}, and the store does not say so"
                 found.append(Violation("gateway or aux address lost", address, text, (network,)))
     for record in kept.values():
@@ -216,6 +218,7 @@ class _Reader:
             self.end(key, event.ended)
         hold = Hold(kind, event.host, event.endpoint, event.address, origin, event.ended, asked=event.asked)
         hold.promised = before is not None
+        hold.asked = event.asked or (before is not None and before.asked)
         self.holds.append(hold)
         self._open[key] = hold
         if kind == "reserved":
@@ -312,8 +315,10 @@ def _overlaps(holds: list[Hold]) -> Iterator[tuple[Hold, Hold]]:
 def _clash(first: Hold, second: Hold) -> str:
     """The kind of violation that these two at one time are; "" for none."""
     kinds = {first.kind, second.kind}
+    if kinds == {"fixed"}:  # networks on one wire have one router
+        return ""
     if "fixed" in kinds:
-        return "gateway or aux address handed out"
+        return "" if first.asked and second.asked else "gateway or aux address handed out"
     if kinds == {"endpoint"}:
         return "two holders"
     if kinds == {"reserved"}:

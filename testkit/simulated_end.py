@@ -149,7 +149,8 @@ class End:
         if stop - first > SMALL or host.engine.has(definition.name) is None:
             return []
         held = {record.address for record in records}
-        wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held
+        own = {address for each in self._hosts for address in each.own}
+        wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held - own
         pool = "/".join(filter(None, (subnet.space, subnet.subnet, subnet.range)))
         got = set()
         assert host.run is not None

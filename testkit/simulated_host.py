@@ -6,6 +6,7 @@ import copy
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_interface
 from typing import Any, Literal, TypeVar
 
 from macvlan_global.cluster.heartbeat import Clocks
@@ -15,6 +16,7 @@ from macvlan_global.engine.ports import Engine, NewNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
 from macvlan_global.global_scope import join_cluster
 from macvlan_global.ipam.owners import Identity
+from macvlan_global.kernel.ports import RouteFacts
 from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile import plan as r
 from macvlan_global.reconcile.apply import Reconciler
@@ -209,6 +211,8 @@ class SimulatedHost:
         self.id: str = original.id if original else engine_id(name)[:32]
         self.clock: HostClock = HostClock(skew)
         self.kernel: FakeKernel = around.kernel()
+        self.own: dict[str, float] = {}
+        """Addresses that it has itself, and since when."""
         self.disk: MemoryStore = MemoryStore()
         if original:
             self.disk.restore(original.disk.save())
@@ -269,6 +273,7 @@ class SimulatedHost:
         self.boots += 1
         self.engine.lose_power()
         self.engine.links = self.kernel = self.around.kernel()
+        self._show_own()
         self._wire()
         for task in list(self.doing):
             task.cancel()
@@ -281,6 +286,20 @@ class SimulatedHost:
         now = self.around.now()
         self.around.note(Event("forget", self.name, now, now))
         self.id = engine_id(f"{self.name} {len(self.former_ids)}")[:32]
+
+    def give_own(self, address: str) -> None:
+        """The host has an address itself from now on."""
+        self.own[address] = self.around.now()
+        self._show_own()
+
+    def take_own(self, address: str) -> None:
+        """The host has an address no longer."""
+        del self.own[address]
+        self._show_own()
+
+    def _show_own(self) -> None:
+        own = tuple((PARENT, ip_interface(f"{address}/24")) for address in self.own)
+        self.kernel.route_facts = RouteFacts(addresses=own)
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run something that users or the engine do: it ends with the power."""
@@ -380,7 +399,7 @@ class _NotingReconciler(Reconciler):
 
     def _note(self, correction: r.Correction, outcome: Literal["ok", "unknown"]) -> None:
         now, host = self._around.now(), self._machine.name
-        if isinstance(correction, r.GiveBackAddress):
+        if isinstance(correction, r.GiveBackAddress) and not correction.network:
             record = correction.address
             self._around.note(Event("take back", host, now, now, outcome, record.endpoint, record.address))
         elif isinstance(correction, r.DeleteEndpoint):

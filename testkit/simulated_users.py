@@ -50,14 +50,17 @@ def draw_habits(lot: random.Random) -> Habits:
 
 
 def draw_subnets(lot: random.Random, habits: Habits, number: int, base: str) -> list[Subnet]:
-    """The subnets of network `number`: one in `base` (two bytes of an address), and sometimes an IPv6 one."""
+    """The subnets of network `number`: one in `base` (three bytes of an address), and sometimes an IPv6 one. Those of
+    several networks with one base overlap, and have gateways and aux addresses in common."""
     kinds = (
         Subnet(f"{base}.0/29", gateway=f"{base}.1"),
         Subnet(f"{base}.0/29", gateway=f"{base}.6", aux={"router": f"{base}.2"}),
         Subnet(f"{base}.0/24", f"{base}.64/29", gateway=f"{base}.1"),
         Subnet(f"{base}.0/24", gateway=f"{base}.1"),
+        Subnet(f"{base}.0/24", f"{base}.0/29", gateway=f"{base}.1", aux={"router": f"{base}.6"}),
+        Subnet(f"{base}.0/28", gateway=f"{base}.1", aux={"router": f"{base}.2"}),
     )
-    subnets = [lot.choice(kinds[:2] if habits.crowd else kinds)]
+    subnets = [lot.choice((*kinds[:2], *kinds[4:]) if habits.crowd else kinds)]
     if lot.random() < 0.3:
         subnets.append(Subnet(f"fd00:{number}::/125", gateway=f"fd00:{number}::1"))
     return subnets

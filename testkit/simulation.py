@@ -41,8 +41,12 @@ OPTIONS = {"parent": PARENT}
 TEN_YEARS = 10 * 365.0 * 86400
 FAULTS = (
     *("crash", "power", "state", "outage", "cut", "clock", "restore", "removal", "loss", "late", "twice"),
-    *("change", "clone"),
+    *("change", "clone", "own"),
 )
+HARMLESS = {"clock", "removal", "twice", "own"}
+"""Faults in spite of which each host soon knows the addresses of the others."""
+TOLD_SECONDS = 60.0
+"""Until then at the latest, if nothing goes wrong."""
 
 
 def first_skew(drawn: float) -> float:
@@ -196,6 +200,7 @@ class _World:
                 for wanted in (False, True)
             )
         host.made += 1
+        avoided = self._known_on_hosts(host)
         try:
             container = await engine.run(f"{host.name}-c{host.made}", name, ip=four, ip6=six)
         except MacvlanGlobalError as error:
@@ -203,12 +208,17 @@ class _World:
             return
         self._containers += 1
         self._tell(f"{host.name} runs {container.name} on {name}: {container.address} {container.address6}")
+        for address in avoided & self._known_on_hosts(host) & set(container.addresses):
+            found = Violation("address of a host handed out", address, f"to {container.name} on {host.name}")
+            self._lost[address, (container.endpoint,)] = found
 
     async def _new_network(self, host: SimulatedHost) -> None:
         self._networks += 1
         number = self._networks
         # a subnet is used again once its network is removed, but not where a snapshot may bring that one back
         base = f"10.0.{number % 2 if 'restore' not in self._possible else number}"
+        if number > 1 and self._lot.random() < 0.3:  # on one wire with the first one
+            base = "10.0.1"
         subnets = draw_subnets(self._lot, self._habits, number, base)
         try:
             await host.engine.create_network(f"n{number}", *subnets, options=OPTIONS)
@@ -238,6 +248,17 @@ class _World:
             self._tell(f"{host.name} repairs: {correction.subject}: {correction.reason}")
         await self._confirm()
 
+    def _known_on_hosts(self, host: SimulatedHost) -> set[str]:
+        """Addresses that a host must know that hosts have: its own at once, those of others after a while."""
+        now = self._around.now()
+        told = set(self._possible) <= HARMLESS
+        return {
+            address
+            for each in self._hosts
+            for address, since in each.own.items()
+            if each is host or (told and now - since > TOLD_SECONDS)
+        }
+
     # --------------------------------------------------- what goes wrong
 
     def _fault(self, name: str) -> Callable[[SimulatedHost], Coroutine[Any, Any, None]] | None:
@@ -252,7 +273,18 @@ class _World:
             "removal": self._remove_network,
             "change": self._change_interface,
             "clone": self._clone,
+            "own": self._change_own,
         }.get(name)
+
+    async def _change_own(self, host: SimulatedHost) -> None:
+        """An operator gives a host an address where containers have theirs, or takes the last one away."""
+        if len(host.own) > 1:
+            host.take_own(next(iter(host.own)))
+        else:
+            address = f"10.0.{self._lot.randint(0, 2)}.{self._lot.choice((3, 4, 5, 65, 66))}"
+            if not any(address in each.addresses for one in self._hosts for each in one.engine.containers.values()):
+                host.give_own(address)
+        self._tell(f"{host.name} has {', '.join(host.own) or 'no address'} itself")
 
     async def _crash(self, host: SimulatedHost) -> None:
         self._tell(f"{host.name}: the driver is killed")

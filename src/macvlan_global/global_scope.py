@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from macvlan_global import __version__
 from macvlan_global.cluster.fence import FencedStore
 from macvlan_global.cluster.heartbeat import TTL_SECONDS, Clocks, Heartbeat, HostSummary, Member
+from macvlan_global.cluster.host_addresses import HostAddressExchange
 from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.config import Config
 from macvlan_global.dns.address import read_address
@@ -43,6 +44,7 @@ class GlobalScope:
     """
 
     heartbeat: Heartbeat
+    host_addresses: HostAddressExchange
     replicator: Replicator
     names: NameWatcher
     feed: Feed
@@ -61,6 +63,7 @@ class GlobalScope:
         await self.in_use.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.heartbeat.run())
+            tasks.create_task(self.host_addresses.run())
             tasks.create_task(self.replicator.run())
             tasks.create_task(self.names.run())
             tasks.create_task(self.feed.run())
@@ -170,9 +173,19 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
 
     feed = Feed(fenced, tables.names, cache, on_read=names_read)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
-    grace, steady = config.host_grace, clocks.steady
-    reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=grace, steady=steady)
-    return driver, GlobalScope(heartbeat, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use)
+    reclaimer = _reclaimer(config, heartbeat, driver, clocks)
+    own = _host_addresses(shared, heartbeat, driver, clocks)
+    return driver, GlobalScope(heartbeat, own, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use)
+
+
+def _reclaimer(config: Config, heartbeat: Heartbeat, driver: Driver, clocks: Clocks) -> Reclaimer:
+    tables, kernel, grace = driver.tables, driver.kernel, config.host_grace
+    return Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=grace, steady=clocks.steady)
+
+
+def _host_addresses(shared: ClusterStore, heartbeat: Heartbeat, driver: Driver, clocks: Clocks) -> HostAddressExchange:
+    tables, avoided, own = driver.tables, driver.addresses.avoided, driver.hosts.refresh
+    return HostAddressExchange(shared, tables, heartbeat, avoided, own, now=clocks.wall)
 
 
 async def shared_ids(tables: Tables) -> dict[str, str]:

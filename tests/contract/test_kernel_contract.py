@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 
 import pytest
@@ -199,6 +199,25 @@ async def test_routes_and_addresses_of_the_real_kernel(hosts: tuple[Host, Host],
     addresses = {(name, str(address)) for name, address in facts.addresses}
     assert {("port0", "192.0.2.7/24"), ("port0", "2001:db8::7/64"), ("lo", "127.0.0.1/8")} <= addresses
     assert facts.default_link == "port0"
+    assert [(name, str(each)) for name, each in facts.gateways] == [("port0", "192.0.2.1"), ("peer0", "192.0.2.9")]
+
+
+async def test_the_host_s_own_addresses_are_those_of_the_moment(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """One that is added or removed shows in the next answer; while nothing changes, the answer is the same object."""
+    machine, _ = hosts
+    before = await real.kernel.own_addresses()
+    assert await real.kernel.own_addresses() is before
+    for command, there in (("add", True), ("del", False)):
+        machine.run(["ip", "addr", command, "192.0.2.77/24", "dev", "port0"])
+        facts = await real.kernel.own_addresses()
+        assert (("port0", ip_interface("192.0.2.77/24")) in facts.addresses) is there
+    machine.run(["ip", "addr", "add", "192.0.2.7/24", "dev", "port0"])
+    machine.run(["ip", "route", "add", "default", "nexthop", "via", "192.0.2.1", "nexthop", "via", "192.0.2.2"])
+    for _ in range(100):  # a change of routes alone may be read a moment later
+        if (facts := await real.kernel.own_addresses()).gateways:
+            break
+        await asyncio.sleep(0.05)
+    assert [(name, str(each)) for name, each in facts.gateways] == [("port0", "192.0.2.1"), ("port0", "192.0.2.2")]
 
 
 async def test_a_port_of_a_bridge_names_its_bridge(hosts: tuple[Host, Host], real: KernelRig) -> None:

@@ -24,6 +24,9 @@ def test_as_a_set(first: list[int], changes: list[tuple[bool, int]], start: int,
     assert [number for number in range(42) if number in held] == sorted(model)
     assert held.held_in(start, stop) == len(model & set(range(start, stop)))
     assert held.next_free(start, stop) == next((each for each in range(start, stop) if each not in model), None)
+    held.cut(start, stop)
+    left = model - set(range(start, stop))
+    assert (len(held), [number for number in range(42) if number in held]) == (len(left), sorted(left))
 
 
 @settings(max_examples=examples(300))

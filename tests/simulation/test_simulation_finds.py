@@ -1,11 +1,12 @@
 """A check that finds nothing proves nothing: with a bug put in, the simulation must find it, and soon."""
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import pytest
 
-from macvlan_global.kernel.ports import ContainerLink
+from macvlan_global.kernel.ports import ContainerLink, RouteFacts
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry, Lease
 from testkit.fake_kernel import FakeKernel
@@ -88,6 +89,24 @@ class MacKernel(FakeKernel):
         return any(each.mac == link.mac for each in self.sandboxed.get(link.sandbox, {}).values()) or None
 
 
+class LonelyStore(MemoryStore):
+    """Keeps one claim on each address, and drops those of other networks."""
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        if entry.key.startswith("addresses/"):
+            value = re.sub(rb'"sharers":\[.*\]', b'"sharers":[]', value)
+        return await super().replace(entry, value)
+
+
+class SilentKernel(FakeKernel):
+    """Says that the host has no address itself."""
+
+    async def own_addresses(self) -> RouteFacts:
+        """See `Kernel.own_addresses`."""
+        return RouteFacts()
+
+
 class ClumsyKernel(FakeKernel):
     """Takes the links of all containers when it is to take one's."""
 
@@ -107,6 +126,7 @@ class ClumsyKernel(FakeKernel):
         pytest.param(SecretiveStore, {"pool held by nobody"}, id="networks are told to nobody"),
         pytest.param(LosingStore, {"two holders"}, id="claims are lost"),
         pytest.param(BlindStore, {"claim lost"}, id="a clone does not meet its original"),
+        pytest.param(LonelyStore, {"gateway or aux address lost"}, id="networks share no gateway"),
     ],
 )
 def test_a_broken_store_is_found(store: Callable[[], MemoryStore], found: set[str]) -> None:
@@ -122,6 +142,11 @@ def test_a_container_that_is_touched_is_found() -> None:
 def test_an_address_taken_from_a_container_that_changed_its_mac_is_found() -> None:
     """One bug in the kernel, which says that whatever it does not find is gone."""
     _find({"two holders", "claim lost"}, kernel=lambda: MacKernel("eth0"))
+
+
+def test_an_address_of_a_host_that_is_handed_out_is_found() -> None:
+    """One bug in the kernel: nobody knows of the host's addresses."""
+    _find({"address of a host handed out"}, kernel=lambda: SilentKernel("eth0"))
 
 
 def _find(

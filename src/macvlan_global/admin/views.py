@@ -11,6 +11,7 @@ from macvlan_global.admin import messages as a
 from macvlan_global.attach.attach import plain_against_wish
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.requests import is_no_subnet
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import Invalid, NotFound, Unavailable
 from macvlan_global.metrics import Metrics
@@ -308,6 +309,8 @@ class Views:
         usage = {pool.subnet: self._driver.pools.usage(pool) for pool in pools if pool.network == network.shared_id}
         subnets = []
         for each in network.subnets:
+            if is_no_subnet(each.space, each.subnet):
+                continue  # recorded by an earlier release for --ipam-driver null
             used, size = usage.get(each.subnet, (0, 0))
             subnets.append(
                 a.SubnetView(

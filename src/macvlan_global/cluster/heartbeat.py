@@ -140,6 +140,11 @@ class Heartbeat:
         """Tell `on_members` the ids of the hosts that live, this one among them, whenever they were read or changed."""
         self._on_members = on_members
 
+    @property
+    def has_entered(self) -> bool:
+        """Whether this run was a member of the cluster once: the identity of this host is its own."""
+        return self._entered
+
     # ------------------------------------------------------------- lifecycle
 
     async def announce(self, seconds: float = ENTER_SECONDS) -> None:

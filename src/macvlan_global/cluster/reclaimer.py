@@ -134,6 +134,8 @@ class Reclaimer:
         outcome = await self._give_back({host.id}, ask=not force)
         forgotten = not outcome.kept and await self._still_dead(host.id)
         if forgotten:
+            await self._tables.host_addresses.drop(host.id)
+            await self._addresses.avoided.forget_host(host.id)
             await self._tables.hosts.drop(host.id)
             log.info("host %s (%s) was removed by an operator", host.name, host.id[:12])
         return Removal(host, outcome, forgotten)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from macvlan_global.driver.address_probe import AddressProbe
 from macvlan_global.driver.holders import Holders
+from macvlan_global.driver.host_addresses import HostAddresses
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
 from macvlan_global.ipam.addresses import Addresses, Reservation
@@ -37,17 +38,18 @@ PASSED_OVER_MOST = 32
 class IpamDriver:
     """Docker's IPAM driver: the four requests of the protocol, as libnetwork sends them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of another owner
         self,
         pools: Pools,
         addresses: Addresses,
         holders: Holders,
         probe: AddressProbe,
         kernel: Kernel,
+        hosts: HostAddresses,
         *,
         outbox: Outbox | None = None,
     ) -> None:
-        """`kernel` tells the host's routes, which pools of our choosing avoid.
+        """`kernel` tells the host's routes, which pools of our choosing avoid; `hosts` the addresses that hosts have.
 
         An `outbox` keeps releases while a store that is shared with other hosts is away.
         """
@@ -56,6 +58,7 @@ class IpamDriver:
         self._holders = holders
         self._probe = probe
         self._kernel = kernel
+        self._hosts = hosts
         self._outbox = outbox
 
     async def request_pool(
@@ -104,12 +107,17 @@ class IpamDriver:
             Exhausted: the pool is full, or each address tried is in use on the segment.
         """
         found = await self._pools.find(pool)
+        await self._hosts.refresh()
         if address:
             wanted = parse_address(address, "--gateway" if gateway else "--ip")
             found.refuse_unusable(wanted, gateway=gateway)
-            return (await self._reserve(found, wanted, probe=not gateway)).cidr
+            # the engine does not say for whom; before its network is made, none of its containers can ask
+            for_network = gateway or self._pools.is_being_made(found.record)
+            if not for_network and self._hosts.have(wanted):
+                self._hosts.refuse(wanted, is_gateway=await self._addresses.is_gateway(found.record, wanted))
+            return (await self._reserve(found, wanted, for_network=for_network)).cidr
         if gateway:  # of a device outside, as a rule, so nothing is probed
-            return (await self._addresses.reserve_gateway(found)).cidr
+            return (await self._addresses.reserve_gateway(found, preferred=self._hosts.gateways())).cidr
         return (await self._reserve_next(found)).cidr
 
     async def release_address(self, pool: str, address: str) -> None:
@@ -135,15 +143,15 @@ class IpamDriver:
         facts = await self._kernel.routes()
         return [*facts.destinations, *(address.network for _, address in facts.addresses)]
 
-    async def _reserve(self, pool: ParsedPool, address: Address, *, probe: bool) -> Reservation:
+    async def _reserve(self, pool: ParsedPool, address: Address, *, for_network: bool) -> Reservation:
         dead: Row[AddressRecord] | None = None
         while True:
             try:
-                reserved = await self._addresses.reserve(pool, address, dead=dead)
+                reserved = await self._addresses.reserve(pool, address, for_network=for_network, dead=dead)
                 break
             except AddressTaken as taken:
                 dead = await self._holders.refuse_unless_dead(taken)
-        if probe and (who := await self._probe_or_cancel(reserved)):
+        if not for_network and (who := await self._probe_or_cancel(reserved)):
             raise Conflict(f"address {address} is in use on the segment: {who}; use another, or remove that device")
         return reserved
 

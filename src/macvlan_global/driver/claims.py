@@ -73,10 +73,38 @@ class AddressClaims:
             except AddressTaken as taken:
                 dead = await self._holders.refuse_unless_dead(taken)
 
-    async def unclaim(self, space: str, address: Address, holder: Holder, *, release_follows: bool = True) -> None:
+    async def hold(self, pool: PoolRecord, address: Address) -> None:
+        """Have an address reserved in the name of a network of another driver, a container of which has it. Idempotent.
+
+        Raises:
+            Conflict: it has another holder.
+        """
+        try:
+            await self._addresses.hold(pool, address)
+        except AddressTaken as taken:
+            await self._holders.refuse_unless_dead(taken)
+            raise
+
+    async def refuse_mac(self, network: str, mac: str, endpoint: str) -> None:
+        """Check that no other endpoint of a network of the cluster has a MAC that a user chose. Call it once the
+        endpoint has its claims: of two that want one MAC at once, at least one then sees the other.
+
+        Raises:
+            Conflict: one has; the text names the container and its host.
+        """
+        for row in await self._addresses.with_mac(network, mac, endpoint):
+            await self._holders.refuse_mac_unless_dead(row.record)
+
+    async def is_static(self, space: str, address: Address) -> bool:
+        """Whether the user of a container chose an address that is reserved or in use."""
+        return await self._addresses.is_static(space, address)
+
+    async def unclaim(
+        self, space: str, address: Address, holder: Holder, *, release_follows: bool = True, ran: bool = True
+    ) -> None:
         """Let go of an address if this holder has it; otherwise do nothing. Idempotent. See `Addresses.unclaim`."""
         try:
-            await self._addresses.unclaim(space, address, holder, release_follows=release_follows)
+            await self._addresses.unclaim(space, address, holder, release_follows=release_follows, ran=ran)
         except Unavailable:
             if self._outbox is None:
                 raise

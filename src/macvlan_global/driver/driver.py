@@ -17,6 +17,7 @@ from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.endpoints import Endpoints
 from macvlan_global.driver.holders import Holders
+from macvlan_global.driver.host_addresses import HostAddresses
 from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.outbox import Outbox
@@ -86,6 +87,7 @@ class Driver:
     probe: AddressProbe
     ipam: IpamDriver
     attacher: Attacher
+    hosts: HostAddresses
     outbox: Outbox | None
 
     @classmethod
@@ -121,7 +123,8 @@ class Driver:
             table, claims, networks, attacher, liveness, on_created=created, on_deleted=deleted, now=now
         )
         probe = AddressProbe(tables, kernel, networks, default=settings.probe, now=now)
-        ipam = IpamDriver(pools, addresses, holders, probe, kernel, outbox=outbox)
+        hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)
+        ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, outbox=outbox)
         return cls(
             identity,
             tables,
@@ -136,5 +139,6 @@ class Driver:
             probe,
             ipam,
             attacher,
+            hosts,
             outbox,
         )

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import msgspec
 
@@ -26,9 +27,10 @@ from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
 from macvlan_global.ipam.owners import Holder
-from macvlan_global.kernel.names import link_name, mac_from_address, random_mac
+from macvlan_global.kernel.names import DERIVED_MAC, link_name, mac_from_address, random_mac
 from macvlan_global.keyed_lock import KeyedLock
-from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord, SubnetRecord
+from macvlan_global.subnets import Address
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,8 @@ class Endpoints:
                 await self._write_down(network, record)
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 await self._claim(network, record)
+                if record.mac_asked:
+                    await self._claims.refuse_mac(network.shared_id, record.mac, record.id)
             self._on_created(record, network.shared_id)
             return record.mac
 
@@ -258,6 +262,7 @@ class Endpoints:
 
     async def _mac(self, network: NetworkRecord, request: EndpointRequest) -> str:
         if request.mac:
+            _refuse_derived(network, request)
             return request.mac
         if network.options.mode == "passthru":
             # a passthru link and its parent are one station: another MAC would change the parent's
@@ -304,22 +309,45 @@ class Endpoints:
             if subnet is None:
                 subnets = ", ".join(each.subnet for each in network.subnets)
                 raise Invalid(f"address {address} is in no subnet of network {network.shown} ({subnets})")
-            # known from the record: the store may have lost the claim
-            if subnet.space and str(address) in {subnet.gateway, *subnet.aux.values()}:
+            if subnet.space and not in_use and await self._is_networks(subnet, address):
                 raise Conflict(
                     f"address {address} is in use by network {network.shown} as its gateway or an aux address"
                 )
             if subnet.space:
                 pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=0)
-                holder = Holder("endpoint", network.shared_id, endpoint.id)
+                holder = Holder("endpoint", network.shared_id, endpoint.id, mac=endpoint.mac)
                 await self._claims.claim(pool, address, holder, in_use=in_use)
+
+    async def _is_networks(self, subnet: SubnetRecord, address: Address) -> bool:
+        """Whether an address is an aux address of its network, or its gateway and the user of the container did not
+        choose that: known from the record, as the store may have lost the claim."""
+        if str(address) in subnet.aux.values():
+            return True
+        return str(address) == subnet.gateway and not await self._claims.is_static(subnet.space, address)
 
     async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
         holder = Holder("endpoint", network.shared_id, endpoint.id)
         for address in endpoint.addresses:
             subnet = network.subnet_of(address)
             if subnet and subnet.space:
-                await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows)
+                ran = bool(endpoint.sandbox)
+                await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows, ran=ran)
+
+
+def _refuse_derived(network: NetworkRecord, request: EndpointRequest) -> None:
+    """Raise Conflict if a MAC of the user's is one that another address of the network gets by -o mac=address."""
+    given = request.mac
+    if network.options.mac != "address" or not given.startswith(DERIVED_MAC):
+        return
+    if request.addresses and given == mac_from_address(str(request.addresses[0])):
+        return
+    number = ip_address(bytes.fromhex(given.replace(":", ""))[2:])
+    derived_from_6 = not any(each.prefix.version == 4 for each in network.subnets)
+    if derived_from_6 or any(number in each.prefix for each in network.subnets):
+        raise Conflict(
+            f"--mac-address {given} is in use on network {network.shown}: with -o mac=address a MAC that begins with "
+            f"{DERIVED_MAC} belongs to an address; use another"
+        )
 
 
 def _same(record: EndpointRecord, request: EndpointRequest) -> bool:

@@ -45,6 +45,18 @@ class Holders:
             raise Conflict(f"address {record.address} is in use {await self._describe(record)}") from taken
         return taken.row
 
+    async def refuse_mac_unless_dead(self, record: AddressRecord) -> None:
+        """Check that an endpoint with a MAC that a user chose for another one is known to be dead.
+
+        Raises:
+            Conflict: it may be alive; the text names it.
+        """
+        if not await self._liveness.is_stale(record):
+            raise Conflict(
+                f"--mac-address {record.mac} is in use on network {await self.network_name(record.network)}: "
+                f"{await self._endpoint_name(record)} on host {self._host_named(record.host)} has it; use another"
+            )
+
     @asynccontextmanager
     async def named(self) -> AsyncIterator[None]:
         """Name the holder of a pool in the conflicts raised inside.
@@ -75,11 +87,15 @@ class Holders:
         for row in await self._tables.networks.scan():
             if row.record.shared_id == network and row.record.name:
                 return row.record.name
-        defined = {row.record.id: row.record.name for row in await self._tables.definitions.scan()}
-        return defined.get(network, network[:12])
+        known = {row.record.network: row.record.name for row in await self._tables.pools.scan()}
+        known |= {row.record.id: row.record.name for row in await self._tables.definitions.scan()}
+        return known.get(network) or network[:12]
 
     async def _describe(self, record: AddressRecord) -> str:
         """The holder of an address, in words that follow "in use"."""
+        if record.kind == "reserved" and record.network:
+            network = await self.network_name(record.network)
+            return f"by a container of network {network} on host {self._host_named(record.host)}"
         if record.kind == "reserved":
             return "by a container that is starting"
         if record.kind == "endpoint":

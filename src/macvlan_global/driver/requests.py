@@ -100,6 +100,12 @@ class EndpointRequest:
         return tuple(each for each in (self.address, self.address6) if each)
 
 
+def is_no_subnet(space: str, subnet: str) -> bool:
+    """Whether a subnet (CIDR) of an address space stands for none: it is 0.0.0.0/0 or ::/0, and not of our IPAM driver.
+    Such are those of --ipam-driver null."""
+    return subnet in {"0.0.0.0/0", "::/0"} and space != DEFAULT_SPACE
+
+
 def refuse_in_swarm(network: NetworkRecord) -> None:
     """Check in a swarm, at Join, for which outside a swarm CreateNetwork is refused.
 
@@ -131,12 +137,13 @@ def refuse_for_swarm_only(options: NetworkOptions) -> None:
 
 
 def refuse_other_ipam(request: NetworkRequest) -> None:
-    """Check in global scope that the pools are ours: no other IPAM driver has cluster-wide unique addresses.
+    """Check in global scope that the pools are ours: no other IPAM driver has cluster-wide unique addresses. A network
+    without subnets (--ipam-driver null) has none to be unique.
 
     Raises:
         Invalid: another IPAM driver gave the pools; the text is the command that works.
     """
-    if request.subnets and all(each.space == DEFAULT_SPACE for each in request.subnets):
+    if all(each.space == DEFAULT_SPACE for each in request.subnets):
         return
     words = ["docker network create -d macvlan-global --ipam-driver macvlan-global"]
     for each in request.subnets:

@@ -91,6 +91,20 @@ class DockerEngine:
             found = [await self._get(f"/networks/{network_id}") for network_id in ours]
             return [network(each) for each in found if each]
 
+    async def ipam_networks(self) -> list[EngineNetwork]:
+        """See `Engine.ipam_networks`. A network for `--config-from` only has settings, and no addresses."""
+        listed = await self._get("/networks")
+        with self._reading():
+            theirs = [
+                each["Id"]
+                for each in listed
+                if each["Driver"] != self._driver
+                and (each.get("IPAM") or {}).get("Driver") == self._ipam_driver
+                and not each.get("ConfigOnly")
+            ]
+            found = [await self._get(f"/networks/{network_id}") for network_id in theirs]
+            return [network(each) for each in found if each]
+
     async def every_network(self) -> list[EngineNetwork]:
         """See `Engine.every_network`."""
         with self._reading():

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from macvlan_global.engine.ports import (
+    NO_IPAM,
     ContainerEvent,
     EngineContainer,
     EngineEndpoint,
@@ -30,7 +31,7 @@ def network(found: dict[str, Any]) -> EngineNetwork:
         internal=bool(found.get("Internal")),
         options=dict(found.get("Options") or {}),
         ipam_options=dict(ipam.get("Options") or {}),
-        subnets=tuple(_subnet(each) for each in ipam.get("Config") or ()),
+        subnets=tuple(_subnet(each) for each in ipam.get("Config") or () if ipam.get("Driver") != NO_IPAM),
         endpoints=tuple(_endpoint(key, each) for key, each in containers.items()),
         driver=found.get("Driver", ""),
         labels=dict(found.get("Labels") or {}),
@@ -51,7 +52,7 @@ def network_request(wanted: NewNetwork, driver: str, ipam_driver: str) -> dict[s
         "Attachable": wanted.attachable,
         "EnableIPv6": wanted.ipv6,
         "IPAM": {
-            "Driver": ipam_driver,
+            "Driver": wanted.ipam_driver or ipam_driver,
             "Options": wanted.ipam_options,
             "Config": [_config(each) for each in wanted.subnets],
         },

@@ -4,6 +4,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+NO_IPAM = "null"
+"""The engine's IPAM driver that gives no addresses. Its networks have no subnets (the engine shows 0.0.0.0/0)."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSubnet:
@@ -73,7 +76,7 @@ class EngineNetwork:
 
 @dataclass(frozen=True, slots=True)
 class NewNetwork:
-    """A network of our driver that the engine is to make. Subnets keep their order."""
+    """A network of our driver that the engine is to make. Subnets keep their order; `ipam_driver` is "" for ours."""
 
     name: str
     options: dict[str, str] = field(default_factory=dict)
@@ -84,6 +87,7 @@ class NewNetwork:
     ipv6: bool = False
     ipam_options: dict[str, str] = field(default_factory=dict)
     subnets: tuple[EngineSubnet, ...] = ()
+    ipam_driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,10 @@ class Engine(Protocol):
         """Every network of our driver, with its endpoints."""
         ...
 
+    async def ipam_networks(self) -> list[EngineNetwork]:
+        """Every network of another driver with addresses of our IPAM driver, with its endpoints."""
+        ...
+
     async def sandbox(self, container_id: str) -> str:
         """The path of a container's network namespace; "" if it has none or is gone."""
         ...
@@ -199,7 +207,7 @@ class Engine(Protocol):
         ...
 
     async def add_network(self, wanted: NewNetwork) -> str:
-        """Have the engine make a network of our driver and our IPAM driver; its id.
+        """Have the engine make a network of our driver, and of our IPAM driver unless it names another; its id.
 
         The engine calls the driver meanwhile: never await this while it waits for an answer of ours.
 

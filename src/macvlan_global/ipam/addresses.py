@@ -10,22 +10,34 @@ before that, since a verdict about life and death does not keep.
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 import msgspec
 
 from macvlan_global.errors import Exhausted, Unavailable
+from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken
-from macvlan_global.ipam.owners import Holder, Identity
+from macvlan_global.ipam.owners import (
+    Holder,
+    Identity,
+    is_gateway_of,
+    is_of,
+    network_claims,
+    with_claim,
+    without_container,
+    without_network,
+)
 from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address, from_number, usable, with_prefix
 
 log = logging.getLogger(__name__)
 
+GATEWAYS_MOST = 16
+"""Candidates for a gateway that was not named."""
 RACES = 2
 """Candidates that may be lost to other hosts before the taken addresses are read anew."""
 
@@ -45,7 +57,7 @@ class Reservation:
 
     @property
     def is_claimed(self) -> bool:
-        """Whether it is the gateway or an aux address of a network that is being joined, which has claimed it."""
+        """Whether it is the gateway or an aux address of networks already, and of no container."""
         return self.row.record.kind != "reserved"
 
 
@@ -67,23 +79,40 @@ class Addresses:
         self._identity = identity
         self._shared = shared
         self._now = now
+        self.avoided = AvoidedTables(tables, cache.avoided, identity.host, now=now)
 
     async def all(self) -> list[AddressRecord]:
         """Every address that is held, read from the store."""
         return [row.record for row in await self._table.scan()]
 
+    async def is_gateway(self, pool: PoolRecord, address: Address) -> bool:
+        """Whether the network of a pool claims an address as its gateway."""
+        row = await self._table.get(pool.space, str(address))
+        return row is not None and bool(pool.network) and _is_gateway(row.record, pool.network)
+
+    async def is_static(self, space: str, address: Address) -> bool:
+        """Whether the user of a container chose an address that is reserved or in use."""
+        row = await self._table.get(space, str(address))
+        return row is not None and row.record.static
+
     async def reserve(
-        self, pool: ParsedPool, address: Address, *, dead: Row[AddressRecord] | None = None
+        self,
+        pool: ParsedPool,
+        address: Address,
+        *,
+        for_network: bool = False,
+        dead: Row[AddressRecord] | None = None,
     ) -> Reservation:
         """Reserve this address. A repeated request of this host gets the same answer.
 
-        So does the request for the gateway or an aux address of a network that this host is joining.
+        With `for_network` it is to be the gateway or an aux address of a network that is being made: so it may be that
+        of other networks already. Otherwise it is a container's, which may be the gateway of its own network.
 
         Raises:
             AddressTaken: it has another holder.
         """
-        record = self._record(pool.record, str(address), None)
-        if dead and (replaced := await self._replace(dead, record)):
+        record = self._record(pool.record, str(address), None, static=not for_network)
+        if dead and (replaced := await self._replace(dead, _beside(record, dead.record))):
             return Reservation(pool, address, replaced)
         while True:
             if created := await self._create(record):
@@ -91,30 +120,37 @@ class Addresses:
             row = await self._table.get(record.space, record.address)
             if row is None:
                 continue
-            if self._is_earlier_request(row.record) or self._is_of_joined(pool.record, row.record):
+            if self._is_earlier_request(row.record) or (for_network and network_claims(row.record)):
                 if kept := await self._keep(row):
                     return Reservation(pool, address, kept)
+            elif not for_network and pool.record.network and is_gateway_of(row.record, pool.record.network):
+                if taken := await self._replace(row, _beside(record, row.record)):
+                    return Reservation(pool, address, taken)
             else:
                 raise AddressTaken(row)
 
-    async def reserve_gateway(self, pool: ParsedPool) -> Reservation:
-        """Reserve a gateway that was not named: that of the network being joined, or the first free usable address.
+    async def reserve_gateway(self, pool: ParsedPool, *, preferred: Collection[Address] = ()) -> Reservation:
+        """Reserve a gateway that was not named: that of the network being joined, the first of `preferred` in the
+        subnet, or the first usable address of the subnet that is not in the range and that no host has.
 
         Raises:
-            Exhausted: the pool is full.
+            Exhausted: there is none.
         """
-        if self._cache.joined_by(pool.record, self._now()):
+        if network := self._cache.joined_by(pool.record, self._now()):
             for row in await self._table.scan(pool.record.space):
                 held = row.record
-                if (
-                    held.kind == "gateway"
-                    and held.subnet == pool.record.subnet
-                    and self._is_of_joined(pool.record, held)
-                ):
+                if ip_address(held.address) in pool.subnet and _is_gateway(held, network):
                     return Reservation(pool, ip_address(held.address), row)
-        address = from_number(usable(pool.subnet)[0], pool.subnet)
-        if created := await self._create(self._record(pool.record, str(address), None)):
-            return Reservation(pool, address, created)
+        for candidate in self._gateway_candidates(pool, preferred):
+            try:
+                return await self.reserve(pool, candidate, for_network=True)
+            except AddressTaken:
+                log.debug("%s is no gateway of %s: a container has it", candidate, pool.record.subnet)
+        if pool.record.range:
+            raise Exhausted(
+                f"no gateway of {pool.record.subnet} can be chosen outside the --ip-range {pool.record.range}; give "
+                "one with --gateway"
+            )
         return await self.reserve_next(pool)
 
     async def reserve_next(self, pool: ParsedPool, *, passed_over: Collection[Address] = ()) -> Reservation:
@@ -128,14 +164,14 @@ class Addresses:
         lost = 0
         is_fresh = not self._shared
         while True:
-            chosen = occupancy.choose(*pool.window, self._now())
+            # what somebody asked for once comes last: after all that other hosts have given back meanwhile
+            chosen = occupancy.choose(*pool.window, self._now(), static=is_fresh)
             if chosen in skipped:  # nothing else is left
                 occupancy.free(chosen, self._now())
                 chosen = None
             if not is_fresh and (chosen is None or lost == RACES):
-                rows = await self._table.scan(pool.record.space)
-                held = [each.record for each in rows if each.record.subnet == pool.record.subnet]
-                self._cache.learn_subnet(pool.record, held, self._now())
+                space = pool.record.space
+                self._cache.learn_space(space, [row.record for row in await self._table.scan(space)], self._now())
                 is_fresh = True
             elif chosen is None:
                 raise Exhausted(
@@ -146,7 +182,7 @@ class Addresses:
                 return Reservation(pool, from_number(chosen, pool.subnet), row)
             else:
                 lost += 1
-                occupancy.jump()
+                occupancy.jump(*pool.window)
 
     async def cancel(self, reservation: Reservation) -> bool:
         """Give a reservation back; False if its row changed since."""
@@ -182,37 +218,62 @@ class Addresses:
         """
         bare = str(address)
         record = self._record(pool, bare, holder)
-        if dead and await self._replace(dead, record):
+        if dead and await self._replace(dead, _beside(record, dead.record)):
             return
         known = self._cache.recent.take(pool.space, bare, self._now())
-        if known and known.record.kind == "reserved" and await self._replace(known, record):
+        plain = known is not None and self._is_plain_reservation(known.record, holder)
+        if known and plain and await self._replace(known, _beside(record, known.record)):
             return
         while True:
             row = await self._table.get(pool.space, bare)
             if row is None:
                 if await self._create(record):
                     return
-            elif holder.shares(row.record) or self._has_already(holder, row.record):
-                if await self._keep(row):
-                    return
-            elif not self._may_take(holder, row.record, in_use=in_use):
-                raise AddressTaken(row)
-            elif await self._replace(row, record):
+            elif await self._claim_row(row, record, holder, in_use=in_use):
                 return
 
-    async def unclaim(self, space: str, address: Address, holder: Holder, *, release_follows: bool = True) -> None:
+    async def with_mac(self, network: str, mac: str, endpoint: str) -> list[Row[AddressRecord]]:
+        """The addresses of other endpoints of a network, on all hosts, that have this MAC. Reads all addresses."""
+        rows = await self._table.scan() if self._shared else []
+        wanted = ("endpoint", network, mac)
+        return [
+            row
+            for row in rows
+            if (row.record.kind, row.record.network, row.record.mac) == wanted and row.record.endpoint != endpoint
+        ]
+
+    async def hold(self, pool: PoolRecord, address: Address) -> None:
+        """Have an address reserved in the name of a network of another driver, a container of which has it. Idempotent.
+
+        Raises:
+            AddressTaken: it has another holder.
+        """
+        record = self._record(pool, str(address), None)
+        while not await self._create(record):
+            row = await self._table.get(record.space, record.address)
+            if row and is_of(row.record, pool.network):
+                return
+            if row and (row.record.kind, row.record.host, row.record.network) != ("reserved", self._identity.host, ""):
+                raise AddressTaken(row)
+            if row and await self._replace(row, _beside(record, row.record)):
+                return
+
+    async def unclaim(
+        self, space: str, address: Address, holder: Holder, *, release_follows: bool = True, ran: bool = True
+    ) -> None:
         """Let go of an address if this holder has it; otherwise do nothing. Idempotent.
 
-        If the engine's ReleaseAddress follows, the address is reserved until then: freed at once, somebody else could
-        have reserved it by the time that release comes, and would lose it.
+        A static address of a container that `ran` is remembered. If the engine's ReleaseAddress follows, the address is
+        reserved until then: freed at once, somebody else could have reserved it by the time that release comes, and
+        would lose it.
         """
         bare = str(address)
         known = self._cache.recent.take(space, bare, self._now())
-        if known and holder.holds(known.record) and await self._let_go(known, release_follows=release_follows):
+        if known and holder.holds(known.record) and await self._let_go(known, release_follows=release_follows, ran=ran):
             return
         row = await self._read_own(space, bare)
         if row and holder.holds(row.record):
-            await self._let_go(row, release_follows=release_follows)
+            await self._let_go(row, release_follows=release_follows, ran=ran)
 
     async def settle(self, release: PendingRecord) -> None:
         """Carry out a release that was kept while the store was away, if the address is still that holder's."""
@@ -236,21 +297,42 @@ class Addresses:
 
         With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
         """
-        held = [row for row in await self._table.scan() if row.record.network == network]
-        if if_empty and any(row.record.kind == "endpoint" for row in held):
+        held = [row for row in await self._table.scan() if is_of(row.record, network)]
+        if if_empty and any(row.record.kind == "endpoint" and row.record.network == network for row in held):
             return False
         for row in held:
-            await self.drop(row)
+            await self._end_claims(row, network)
         return True
+
+    async def end_claims(self, record: AddressRecord, network: str) -> None:
+        """Delete the claims of a network on an address, whatever other networks claim it. Idempotent."""
+        if row := await self._table.get(record.space, record.address):
+            await self._end_claims(row, network)
 
     async def drop_reserved(self, pool: PoolRecord) -> None:
         """Delete every reservation in the subnet of a pool."""
         for row in await self._table.scan(pool.space):
             if row.record.subnet == pool.subnet and row.record.kind == "reserved":
-                await self._table.delete(row)
+                await self._delete(row)
 
     async def drop(self, row: Row[AddressRecord]) -> bool:
-        """Delete a row if it is still current; whether it was."""
+        """Let go of a row for its container if it is still current; whether it was. Claims of networks stay."""
+        await self._remember(row.record)
+        return await self._drop(row)
+
+    # ---------------------------------------------------------------- inside
+
+    async def _drop(self, row: Row[AddressRecord]) -> bool:
+        """See `drop`; nothing is remembered."""
+        left = without_container(row.record)
+        if left is None:
+            return await self._delete(row)
+        try:
+            return await self._replace(row, msgspec.structs.replace(left, at=self._now())) is not None
+        finally:
+            self._cache.disown(row.record.space, row.record.address)
+
+    async def _delete(self, row: Row[AddressRecord]) -> bool:
         try:
             deleted = await self._table.delete(row)
         except Unavailable:  # it may be done, and nobody of this host wants the address any more
@@ -261,7 +343,31 @@ class Addresses:
         self._cache.dropped(row.record, self._now())
         return True
 
-    # ---------------------------------------------------------------- inside
+    async def _end_claims(self, row: Row[AddressRecord], network: str) -> None:
+        """See `end_claims`. Others may add or end claims of theirs meanwhile."""
+        current: Row[AddressRecord] | None = row
+        while current and is_of(current.record, network):
+            left = without_network(current.record, network)
+            if left is None:
+                if await self._delete(current):
+                    return
+            elif await self._replace(current, left):
+                self._cache.disown(left.space, left.address)
+                return
+            current = await self._table.get(row.record.space, row.record.address)
+
+    def _gateway_candidates(self, pool: ParsedPool, preferred: Collection[Address]) -> Iterator[Address]:
+        """Addresses for a gateway that was not named, the best first. Of a large subnet not all."""
+        first, stop = usable(pool.subnet)
+        yield from (each for each in preferred if each in pool.subnet and first <= int(each) < stop)
+        outside = range(first, stop)
+        if pool.record.range:
+            low, high = pool.window
+            outside = range(first, low) if first < low else range(high, stop)
+        for number in outside[:GATEWAYS_MOST]:
+            candidate = from_number(number, pool.subnet)
+            if not self._cache.avoided.on_hosts(candidate):
+                yield candidate
 
     async def _read_own(self, space: str, address: str) -> Row[AddressRecord] | None:
         """The row of an address that this host is about to let go of. If it is not this host's, it is so already."""
@@ -301,21 +407,40 @@ class Addresses:
         kept = msgspec.structs.replace(row.record, incarnation=self._identity.incarnation, at=self._now())
         return await self._table.replace(row, kept)
 
-    async def _let_go(self, row: Row[AddressRecord], *, release_follows: bool) -> bool:
+    async def _let_go(self, row: Row[AddressRecord], *, release_follows: bool, ran: bool) -> bool:
         """See `unclaim`; False if the row is no longer current."""
-        if not release_follows:
-            return await self.drop(row)
         held = row.record
+        if ran:
+            await self._remember(held)
+        if not release_follows:
+            return await self._drop(row)
         pool = PoolRecord(space=held.space, subnet=held.subnet, at=0)
-        return await self._replace(row, self._record(pool, held.address, None)) is not None
+        return await self._replace(row, _beside(self._record(pool, held.address, None), held)) is not None
+
+    async def _claim_row(self, row: Row[AddressRecord], record: AddressRecord, holder: Holder, *, in_use: bool) -> bool:
+        """See `claim`; False if the row is no longer current."""
+        if self._has_already(holder, row.record):
+            return await self._keep(row) is not None
+        if holder.shares(row.record):
+            return await self._replace(row, with_claim(row.record, holder, self._identity.host)) is not None
+        if not self._may_take(holder, row.record, in_use=in_use):
+            raise AddressTaken(row)
+        return await self._replace(row, _beside(record, row.record)) is not None
+
+    async def _remember(self, held: AddressRecord) -> None:
+        """Remember an address that an endpoint lets go of, if its user chose it."""
+        if held.static and held.kind == "endpoint":
+            await self.avoided.remember(held)
 
     def _is_earlier_request(self, held: AddressRecord) -> bool:
         """Whether this host asked for this very address before, and nothing came of it yet."""
-        return held.kind == "reserved" and held.asked and held.host == self._identity.host
+        # one that names a network is of another network driver: its container has it, and claims nothing
+        mine = held.kind == "reserved" and held.host == self._identity.host
+        return mine and held.asked and not held.network
 
-    def _is_of_joined(self, pool: PoolRecord, held: AddressRecord) -> bool:
-        """Whether an address is the gateway or an aux address of the network that is being made here, too."""
-        return held.kind in {"gateway", "aux"} and held.network == self._cache.joined_by(pool, self._now()) != ""
+    def _is_plain_reservation(self, held: AddressRecord, holder: Holder) -> bool:
+        """Whether a row that was written a moment ago becomes the holder's without another look."""
+        return held.kind == "reserved" and not held.network and not (held.sharers and holder.kind != "endpoint")
 
     def _has_already(self, holder: Holder, held: AddressRecord) -> bool:
         """An endpoint is of one host. If the record names another one, this host lost its state, and its id with it."""
@@ -324,20 +449,37 @@ class Addresses:
     def _may_take(self, holder: Holder, held: AddressRecord, *, in_use: bool) -> bool:
         """Whether a claim may replace a record without asking who is dead: its own, or a mere reservation."""
         if held.kind == "reserved":
-            return in_use or held.host == self._identity.host
-        return holder.holds(held)
+            return not held.network and (in_use or held.host == self._identity.host)
+        return holder.holds(held) or (holder.kind == "endpoint" and is_gateway_of(held, holder.network))
 
-    def _record(self, pool: PoolRecord, address: str, holder: Holder | None, *, asked: bool = True) -> AddressRecord:
+    def _record(
+        self, pool: PoolRecord, address: str, holder: Holder | None, *, asked: bool = True, static: bool = False
+    ) -> AddressRecord:
+        # no endpoint follows from another network driver: what its containers have stays reserved, in its name
         return AddressRecord(
             space=pool.space,
             subnet=pool.subnet,
             address=address,
             kind=holder.kind if holder else "reserved",
-            network=holder.network if holder else "",
+            network=holder.network if holder else pool.network if pool.driver else "",
             endpoint=holder.endpoint if holder else "",
             label=holder.label if holder else "",
+            mac=holder.mac if holder else "",
             asked=asked,
             host=self._identity.host,
             incarnation=self._identity.incarnation,
             at=self._now(),
+            static=static,
         )
+
+
+def _beside(record: AddressRecord, before: AddressRecord) -> AddressRecord:
+    """A new record of an address with what stays of the one before: claims of networks, and whether the user of the
+    container chose the address."""
+    same = record.kind in {"reserved", "endpoint"} and (before.kind == "reserved" or not record.endpoint)
+    static = record.static or (same and before.static)
+    return msgspec.structs.replace(record, static=static, sharers=list(network_claims(before)))
+
+
+def _is_gateway(record: AddressRecord, network: str) -> bool:
+    return any((each.kind, each.network) == ("gateway", network) for each in network_claims(record))

@@ -1,14 +1,14 @@
 """The allocator: proposes the next free address of a subnet. Pure: no clock, no store.
 
 Addresses are whole numbers here. Allocation is next-fit: it walks on from the last address handed out and comes round,
-so that a freed address rests before it is reused. An `Occupancy` is the belief of one process about one subnet. It is a
-hint: the truth is the store's create-if-absent, and a candidate that turns out to be taken is marked, and the next one
-proposed.
+so that a freed address rests before it is reused. An `Occupancy` is the belief of one process about one address space,
+since networks of a space may overlap. It is a hint: the truth is the store's create-if-absent, and a candidate that
+turns out to be taken is marked, and the next one proposed.
 """
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from macvlan_global.ipam.intervals import IntervalSet
 
@@ -20,28 +20,50 @@ Neighbours on the wire remember the old holder's MAC for about that long (RFC 11
 
 
 class Occupancy:
-    """Taken addresses of one subnet, as numbers, with a cursor that walks on and a queue of addresses cooling off."""
+    """Taken addresses of one address space and IP version, as numbers, with a cursor in each window that walks on and a
+    queue of addresses cooling off."""
 
     def __init__(
-        self, taken: Iterable[int], cursor: int | None = None, *, spread: Iterator[float] | None = None
+        self,
+        taken: Iterable[int],
+        cursor: int | None = None,
+        *,
+        spread: Iterator[float] | None = None,
+        hosts: IntervalSet | None = None,
+        static: Collection[int] = (),
     ) -> None:
         """Start from what the store holds; `cursor` is the number handed out last, if known.
 
         `spread` gives offsets to begin at, as fractions of a window from 0 to 1, which differ from host to host.
-        Without it a window is begun at its first number.
+        Without it a window is begun at its first number. What `hosts` have themselves is never chosen, and a `static`
+        address, which somebody asked for once, only if nothing else is left; both may change later.
         """
         self.taken = IntervalSet(taken)
         self._cooling: OrderedDict[int, float] = OrderedDict()
         self._cursor = cursor
+        self._cursors: dict[tuple[int, int], int | None] = {}  # by window
         self._spread = spread
+        self._hosts = hosts if hosts is not None else IntervalSet()
+        self._static = static
 
     def learn(self, taken: Iterable[int]) -> None:
         """Replace the taken addresses by those in the store. Addresses cooling off here are passed over as before."""
         self.taken = IntervalSet([*taken, *self._cooling])
 
-    def jump(self) -> None:
-        """Go on at another offset: another host allocates here too."""
-        self._cursor = None
+    def jump(self, first: int, stop: int) -> None:
+        """Go on at another offset of a window: another host allocates here too."""
+        self._cursors[first, stop] = None
+
+    def go_on(self, first: int, stop: int, last: int) -> None:
+        """Go on behind `last` in a window: an earlier run of the driver handed it out."""
+        self._cursors[first, stop] = last
+
+    def forget(self, first: int, stop: int) -> None:
+        """Take every number of `[first, stop)` for free: no pool has it any more."""
+        self.taken.cut(first, stop)
+        for number in [each for each in self._cooling if first <= each < stop]:
+            del self._cooling[number]
+        self._cursors = {each: last for each, last in self._cursors.items() if not first <= each[0] < stop}
 
     def take(self, number: int) -> None:
         """Mark `number` as held."""
@@ -54,18 +76,19 @@ class Occupancy:
             self._cooling[number] = now
             self._cooling.move_to_end(number)
 
-    def choose(self, first: int, stop: int, now: float) -> int | None:
+    def choose(self, first: int, stop: int, now: float, *, static: bool = True) -> int | None:
         """Choose and mark the next number in `[first, stop)`; None if every one is held.
 
-        Walks on from the last choice and comes round, so that a freed address rests as long as the pool allows.
+        Walks on from the last choice and comes round, so that a freed address rests as long as the pool allows. Without
+        `static`, an address that somebody asked for once is not chosen even if nothing else is left.
         """
         self._end_cooling(now)
         number = self._next(first, stop)
         if number is None:
-            number = next((cold for cold in self._cooling if first <= cold < stop), None)
+            number = next(self._last_resorts(first, stop, static=static), None)
         if number is not None:
             self.take(number)
-            self._cursor = number
+            self._cursors[first, stop] = number
         return number
 
     def held_in(self, first: int, stop: int) -> int:
@@ -74,12 +97,37 @@ class Occupancy:
         return self.taken.held_in(first, stop) - cooling
 
     def _next(self, first: int, stop: int) -> int | None:
-        if self._cursor is not None and first <= self._cursor < stop:
-            begin = self._cursor + 1
+        cursor = self._cursors.get((first, stop), self._cursor)
+        if cursor is not None and first <= cursor < stop:
+            begin = cursor + 1
         else:
             begin = first + (int(next(self._spread) * (stop - first)) if self._spread else 0)
-        found = self.taken.next_free(begin, stop)
-        return self.taken.next_free(first, begin) if found is None else found
+        found = self._next_free(begin, stop)
+        return self._next_free(first, begin) if found is None else found
+
+    def _next_free(self, start: int, stop: int) -> int | None:
+        """The smallest number in `[start, stop)` that nobody holds, no host has, and nobody asked for once."""
+        number: int | None = start
+        while number is not None:
+            begun = number
+            number = self.taken.next_free(number, stop)
+            number = self._hosts.next_free(number, stop) if number is not None else None
+            if number == begun and number not in self._static:
+                return number
+            if number is not None and number in self._static:
+                number += 1
+                if number >= stop:
+                    return None
+        return None
+
+    def _last_resorts(self, first: int, stop: int, *, static: bool) -> Iterator[int]:
+        """The choices in a full window, the best first: the coolest, then static ones, those that cool off last."""
+        cooling = [number for number in self._cooling if first <= number < stop and number not in self._hosts]
+        yield from (number for number in cooling if number not in self._static)
+        if static:
+            asked = (number for number in self._static if first <= number < stop and number not in self._hosts)
+            yield from (number for number in asked if number not in self.taken)
+            yield from (number for number in cooling if number in self._static)
 
     def _end_cooling(self, now: float) -> None:
         while self._cooling:

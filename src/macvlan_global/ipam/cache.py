@@ -3,7 +3,8 @@
 Three hints, one for each read of the store that it saves:
 
 * parsed pools, by id, so that a request does not read its pool;
-* the taken addresses of each subnet (`allocator.Occupancy`), from which candidates are chosen;
+* the taken addresses of each address space (`allocator.Occupancy`), from which candidates are chosen, and those that
+  are avoided (`avoided.Avoided`);
 * rows that were written moments ago (`RecentWrites`), so that the next request of a pair does not read them again.
 
 And two facts that may be nowhere else: pools of the cluster's networks that are being joined on this host just now, and
@@ -11,17 +12,19 @@ the addresses that this host reserved or claimed and did not release. A store th
 forgotten the latest of them, while their containers run or are being started.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.allocator import Occupancy, start_offsets
+from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.store.table import Row
-from macvlan_global.subnets import Address, Subnet, dynamic_window, from_number, usable
+from macvlan_global.subnets import Address, Subnet, dynamic_window, from_number, overlap, usable
 
 CREATE_WINDOW_SECONDS = 60.0
 """The longest wait of what is reserved for its CreateNetwork or CreateEndpoint. The engine repeats a broken call for
@@ -33,6 +36,9 @@ count its revisions anew, and then the revision of long ago could be that of som
 
 RECENT_MOST = 1024
 """The most written rows that are kept."""
+
+Wire = tuple[str, int]
+"""An address space and an IP version: here one address has one holder, whatever its subnet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,70 +102,71 @@ class RecentWrites:
 
 
 class PoolCache:
-    """The hints of one process. `recent` are its latest writes of addresses."""
+    """The hints of one process. `recent` are its latest writes of addresses, `avoided` what comes last or never."""
 
     def __init__(self, *, host: str, shared: bool) -> None:
         """Empty. If the store is `shared`, each host begins at an offset of its own in a subnet."""
         self.recent = RecentWrites()
+        self.avoided = Avoided()
         self._pools: dict[str, ParsedPool] = {}
-        self._occupied: dict[tuple[str, str], Occupancy] = {}
+        self._occupied: dict[Wire, Occupancy] = {}
         self._joining: dict[str, tuple[str, float]] = {}  # network and time, by pool id
-        # this host's own, by space and subnet: when an address was reserved, None once it is claimed
-        self._own: dict[tuple[str, str], dict[int, float | None]] = {}
+        # this host's own, by wire: when an address was reserved, None once it is claimed
+        self._own: dict[Wire, dict[int, float | None]] = {}
         self._host = host
         self._shared = shared
 
     def load(self, pools: Iterable[PoolRecord], addresses: Iterable[AddressRecord]) -> None:
-        """Begin anew with the records of the store; the walk of each subnet goes on behind this host's last address."""
+        """Begin anew with the records of the store; the walk of each pool goes on behind this host's last address."""
         self.recent = RecentWrites()
         self._pools.clear()
         self._occupied.clear()
         self._own.clear()
         for pool in pools:
             self.remember(pool)
-        for key, records in _by_subnet(addresses).items():
-            mine = [each for each in records if each.host == self._host]
-            self._own[key] = {number(each): each.at if each.kind == "reserved" else None for each in mine}
-            last = max(mine, key=lambda each: each.at, default=None)
-            self._occupied[key] = Occupancy(
-                [number(each) for each in records], number(last) if last else None, spread=self._offsets(key)
-            )
+        for wire, records in _by_wire(addresses).items():
+            mine = sorted((each for each in records if each.host == self._host), key=number)
+            self._own[wire] = {number(each): each.at if each.kind == "reserved" else None for each in mine}
+            self._occupied[wire] = self._new_occupancy(wire, (number(each) for each in records))
+            for parsed in self._pools.values():
+                first, stop = parsed.window
+                there = mine[bisect_left(mine, first, key=number) : bisect_left(mine, stop, key=number)]
+                if there and wire_of(parsed.record) == wire:
+                    self._occupied[wire].go_on(first, stop, number(max(there, key=lambda each: each.at)))
 
     def learn(self, addresses: Iterable[AddressRecord], now: float) -> None:
-        """Replace the taken addresses of every known pool: these are all that the store has."""
-        held = _by_subnet(addresses)
-        for pool in self._pools.values():
-            self.learn_subnet(pool.record, held.get((pool.record.space, pool.record.subnet), ()), now)
+        """Replace the taken addresses of every wire: these are all that the store has."""
+        held = _by_wire(addresses)
+        for wire in {*held, *self._occupied}:
+            self._learn(wire, held.get(wire, ()), now)
 
-    def learn_subnet(self, record: PoolRecord, addresses: Iterable[AddressRecord], now: float) -> None:
-        """Replace the taken addresses of one subnet. This host's own stay taken, also if the store has lost them."""
-        own = self._own.get((record.space, record.subnet), {})
-        kept = [address for address, at in own.items() if at is None or abs(now - at) <= CREATE_WINDOW_SECONDS]
-        self.occupancy(record).learn([*(number(each) for each in addresses), *kept])
+    def learn_space(self, space: str, addresses: Iterable[AddressRecord], now: float) -> None:
+        """Replace the taken addresses of one space. This host's own stay taken, also if the store has lost them."""
+        held = _by_wire(addresses)
+        for version in (4, 6):
+            self._learn((space, version), held.get((space, version), ()), now)
 
     def wrote(self, row: Row[AddressRecord], now: float) -> None:
         """Take a row into account that this process wrote."""
         self.recent.add(row, now)
         self.occupancy(row.record).take(number(row.record))
-        own = self._own.setdefault((row.record.space, row.record.subnet), {})
+        own = self._own.setdefault(wire_of(row.record), {})
         own[number(row.record)] = now if row.record.kind == "reserved" else None
 
     def not_taken(self, record: PoolRecord, candidate: int, now: float) -> None:
         """Free a candidate that could not be reserved, unless another request of this host has it by now."""
-        if candidate not in self._own.get((record.space, record.subnet), {}):
+        if candidate not in self._own.get(wire_of(record), {}):
             self.occupancy(record).free(candidate, now)
 
     def dropped(self, record: AddressRecord, now: float) -> None:
         """Take into account that nobody has this address any more."""
-        self._own.get((record.space, record.subnet), {}).pop(number(record), None)
+        self._own.get(wire_of(record), {}).pop(number(record), None)
         self.occupancy(record).free(number(record), now)
 
     def disown(self, space: str, address: str) -> None:
         """Take into account that this host has let go of an address, whatever the store says of it now."""
-        wanted = ip_address(address)
-        for (each_space, subnet), own in self._own.items():
-            if each_space == space and (":" in subnet) == (wanted.version == 6):
-                own.pop(int(wanted), None)
+        found = ip_address(address)
+        self._own.get((space, found.version), {}).pop(int(found), None)
 
     def get(self, pool: str) -> ParsedPool | None:
         """The pool with this id, if it is known here."""
@@ -172,27 +179,38 @@ class PoolCache:
         self._pools[pool_id(record)] = pool = ParsedPool(record, subnet, dynamic_window(subnet, part))
         return pool
 
+    def is_any_reserved(self, now: float) -> bool:
+        """Whether a known pool was reserved lately and is claimed by no network."""
+        records = [each.record for each in self._pools.values()]
+        return any(not each.network and abs(now - each.at) <= CREATE_WINDOW_SECONDS for each in records)
+
     def forget(self, pool: str) -> None:
         """Keep the pool with this id no longer."""
         self._pools.pop(pool, None)
 
-    def shares_subnet(self, record: PoolRecord) -> bool:
-        """Whether a known pool has this subnet in this space."""
-        return any(
-            (each.record.space, each.record.subnet) == (record.space, record.subnet) for each in self._pools.values()
-        )
-
     def occupancy(self, record: PoolRecord | AddressRecord) -> Occupancy:
-        """The taken addresses of the subnet of a pool or an address."""
-        key = record.space, record.subnet
-        if key not in self._occupied:
-            self._occupied[key] = Occupancy([], spread=self._offsets(key))
-        return self._occupied[key]
+        """The taken addresses of the wire of a pool or an address."""
+        wire = wire_of(record)
+        if wire not in self._occupied:
+            self._occupied[wire] = self._new_occupancy(wire, ())
+        return self._occupied[wire]
 
-    def forget_occupancy(self, record: PoolRecord) -> None:
-        """Keep no addresses of a subnet that no pool has any more."""
-        self._occupied.pop((record.space, record.subnet), None)
-        self._own.pop((record.space, record.subnet), None)
+    def forget_network(self, network: str) -> None:
+        """Keep no pool of a network that is gone."""
+        for pool in [each.record for each in self._pools.values() if each.record.network == network]:
+            self.forget(pool_id(pool))
+            self.forget_subnet(pool)
+
+    def forget_subnet(self, record: PoolRecord) -> None:
+        """Keep no addresses of the subnet of a pool that is gone, unless another pool overlaps it."""
+        subnet, wire = ip_network(record.subnet), wire_of(record)
+        if any(wire_of(each.record) == wire and overlap(subnet, each.subnet) for each in self._pools.values()):
+            return
+        first, stop = int(subnet.network_address), int(subnet.broadcast_address) + 1
+        self.occupancy(record).forget(first, stop)
+        own = self._own.get(wire, {})
+        for each in [each for each in own if first <= each < stop]:
+            del own[each]
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """Usage of a pool's window: addresses held, and its size; (0, 0) if the pool is not known."""
@@ -224,8 +242,18 @@ class PoolCache:
         found = {self.joined_by(record, now) for record in records} - {""}
         return found.pop() if len(found) == 1 else ""
 
-    def _offsets(self, key: tuple[str, str]) -> Iterator[float] | None:
-        return start_offsets(self._host, " ".join(key)) if self._shared else None
+    def _learn(self, wire: Wire, addresses: Iterable[AddressRecord], now: float) -> None:
+        own = self._own.get(wire, {})
+        kept = [address for address, at in own.items() if at is None or abs(now - at) <= CREATE_WINDOW_SECONDS]
+        if wire not in self._occupied:
+            self._occupied[wire] = self._new_occupancy(wire, ())
+        self._occupied[wire].learn([*(number(each) for each in addresses), *kept])
+
+    def _new_occupancy(self, wire: Wire, taken: Iterable[int]) -> Occupancy:
+        space, version = wire
+        offsets = start_offsets(self._host, f"{space} {version}") if self._shared else None
+        hosts, static = self.avoided.numbers(version), self.avoided.static(space, version)
+        return Occupancy(taken, spread=offsets, hosts=hosts, static=static)
 
 
 def number(record: AddressRecord) -> int:
@@ -233,9 +261,14 @@ def number(record: AddressRecord) -> int:
     return int(ip_address(record.address))
 
 
-def _by_subnet(addresses: Iterable[AddressRecord]) -> dict[tuple[str, str], list[AddressRecord]]:
-    """Records by their space and subnet."""
-    found: dict[tuple[str, str], list[AddressRecord]] = {}
+def wire_of(record: PoolRecord | AddressRecord) -> Wire:
+    """The wire of a pool or an address."""
+    return record.space, 6 if ":" in record.subnet else 4
+
+
+def _by_wire(addresses: Iterable[AddressRecord]) -> dict[Wire, list[AddressRecord]]:
+    """Records by their wire."""
+    found: dict[Wire, list[AddressRecord]] = {}
     for record in addresses:
-        found.setdefault((record.space, record.subnet), []).append(record)
+        found.setdefault(wire_of(record), []).append(record)
     return found

@@ -18,7 +18,7 @@ class AddressTaken(Conflict):
 
 
 class PoolOverlaps(Conflict):
-    """A pool (`wanted`) has addresses in common with a pool in the store (`other`)."""
+    """A pool (`wanted`) has subnet and range of a pool in the store (`other`)."""
 
     def __init__(self, wanted: PoolRecord, other: PoolRecord) -> None:
         """Both are in the same address space."""

@@ -17,6 +17,13 @@ class IntervalSet:
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._size = 0
+        self.fill(numbers)
+
+    def fill(self, numbers: Iterable[int]) -> None:
+        """Hold these numbers, and no others."""
+        self._starts.clear()
+        self._ends.clear()
+        self._size = 0
         for number in sorted(set(numbers)):
             if self._ends and self._ends[-1] == number:
                 self._ends[-1] = number + 1
@@ -70,6 +77,20 @@ class IntervalSet:
             self._ends[at] = number
             self._starts.insert(at + 1, number + 1)
             self._ends.insert(at + 1, end)
+
+    def cut(self, start: int, stop: int) -> None:
+        """Hold no number of `[start, stop)` any longer."""
+        first = max(0, bisect_right(self._starts, start) - 1)
+        last = bisect_left(self._starts, stop)
+        runs = [
+            run
+            for begin, end in zip(self._starts[first:last], self._ends[first:last], strict=True)
+            for run in ((begin, min(end, start)), (max(begin, stop), end))
+            if run[0] < run[1]
+        ]
+        self._size -= self.held_in(start, stop)
+        self._starts[first:last] = [begin for begin, _ in runs]
+        self._ends[first:last] = [end for _, end in runs]
 
     def next_free(self, start: int, stop: int) -> int | None:
         """The smallest number in `[start, stop)` that is not held, or None."""

@@ -1,9 +1,16 @@
-"""Owners of addresses: the run of a driver that wrote a record, and the network or endpoint that claims it. Pure."""
+"""Owners of addresses: the run of a driver that wrote a record, and the networks or endpoint that claim it. Pure.
+
+An address space is a wire. Its networks may name one router as their gateway, or one device as an aux address; so a
+record may hold claims of several networks, and ends with the last of them. A container may be the gateway of networks,
+if its user says so: then its record holds their claims beside its own.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from macvlan_global.store.records import AddressRecord
+import msgspec
+
+from macvlan_global.store.records import AddressRecord, NetworkClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +29,74 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The claimant of an address. `label` names an aux address."""
+    """The claimant of an address. `label` names an aux address, `mac` is that of an endpoint."""
 
     kind: Literal["gateway", "aux", "endpoint"]
     network: str
     endpoint: str = ""
     label: str = ""
+    mac: str = ""
 
     def holds(self, record: AddressRecord) -> bool:
-        """Whether `record` already is this claim."""
-        return record.kind == self.kind and record.network == self.network and record.endpoint == self.endpoint
+        """Whether `record` holds this claim already. A network has one claim: a gateway may be an aux address too."""
+        if self.kind == "endpoint":
+            mine = "endpoint", self.network, self.endpoint
+            return (record.kind, record.network, record.endpoint) == mine
+        return any(each.network == self.network for each in network_claims(record))
 
     def shares(self, record: AddressRecord) -> bool:
-        """Whether `record` is another claim of its network on the same address: a gateway may be an aux address too."""
-        return self.kind != "endpoint" and record.kind in {"gateway", "aux"} and record.network == self.network
+        """Whether this claim of a network may be added to those of other networks in `record`."""
+        return self.kind != "endpoint" and bool(network_claims(record))
+
+
+def network_claims(record: AddressRecord) -> tuple[NetworkClaim, ...]:
+    """The claims of networks on an address, the first one's first."""
+    if record.kind in {"reserved", "endpoint"}:
+        return tuple(record.sharers)
+    kind: Literal["gateway", "aux"] = "gateway" if record.kind == "gateway" else "aux"
+    first = NetworkClaim(kind=kind, network=record.network, label=record.label, host=record.host)
+    return (first, *record.sharers)
+
+
+def is_gateway_of(record: AddressRecord, network: str) -> bool:
+    """Whether an address is the gateway of a network and of no container: then a container of this network may have
+    it if its user says so."""
+    if record.kind in {"reserved", "endpoint"}:
+        return False
+    return any((each.kind, each.network) == ("gateway", network) for each in network_claims(record))
+
+
+def with_claim(record: AddressRecord, holder: Holder, host: str) -> AddressRecord:
+    """The record with the claim of one more network, as gateway or aux address, which the host `host` wrote."""
+    kind: Literal["gateway", "aux"] = "gateway" if holder.kind == "gateway" else "aux"
+    claim = NetworkClaim(kind=kind, network=holder.network, label=holder.label, host=host)
+    return msgspec.structs.replace(record, sharers=[*record.sharers, claim])
+
+
+def without_container(record: AddressRecord) -> AddressRecord | None:
+    """The record once its container lets go of it: that of the networks that claim the address, None if none does."""
+    if not record.sharers:
+        return None
+    first, *others = record.sharers
+    return msgspec.structs.replace(
+        record,
+        kind=first.kind,
+        network=first.network,
+        endpoint="",
+        label=first.label,
+        host=first.host,
+        static=False,
+        asked=True,
+        sharers=others,
+    )
+
+
+def without_network(record: AddressRecord, network: str) -> AddressRecord | None:
+    """The record without the claims of a network and of its containers, None if nothing is left of it."""
+    kept = msgspec.structs.replace(record, sharers=[each for each in record.sharers if each.network != network])
+    return without_container(kept) if record.network == network else kept
+
+
+def is_of(record: AddressRecord, network: str) -> bool:
+    """Whether a network or an endpoint of it has a claim on an address."""
+    return record.network == network or any(each.network == network for each in record.sharers)

@@ -1,11 +1,9 @@
-"""Pool ids, address spaces and the rule for overlapping pools. Pure."""
+"""Pool ids and address spaces. Pure."""
 
 from collections.abc import Mapping
-from ipaddress import ip_network
 
 from macvlan_global.errors import Invalid, NotFound
 from macvlan_global.store.records import PoolRecord
-from macvlan_global.subnets import overlap
 
 DEFAULT_SPACE = "macvlan-global"
 SPACE_OPTION = "space"
@@ -63,13 +61,3 @@ def network_of(options: Mapping[str, str]) -> str:
             "out, macvlan-global sets it itself"
         )
     return network
-
-
-def overlaps(one: PoolRecord, other: PoolRecord) -> bool:
-    """Whether two pools of one space have an address in common.
-
-    Pools of one subnet may share it if each has a range of its own (as Docker's own IPAM allows).
-    """
-    if one.subnet == other.subnet and one.range and other.range:
-        return overlap(ip_network(one.range), ip_network(other.range))
-    return overlap(ip_network(one.subnet), ip_network(other.subnet))

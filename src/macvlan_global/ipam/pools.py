@@ -1,10 +1,10 @@
 """Reserve, claim and release pools on a store. States: see `macvlan_global.ipam`.
 
-A pool is created first and compared with the others afterwards: of two that overlap and are created at once, at least
-one sees the other, and goes.
+Pools of one address space may overlap, as with Docker's own macvlan driver: their networks are on one wire, and an
+address has one holder there. Only the very same subnet and range is another network's: see ADR 30.
 """
 
-import contextlib
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from ipaddress import ip_network
 
 import msgspec
 
-from macvlan_global.errors import Conflict, Exhausted, MacvlanGlobalError, NotFound
+from macvlan_global.errors import Conflict, Exhausted, NotFound
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool, candidates
 from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import PoolOverlaps, PoolTaken
 from macvlan_global.ipam.owners import Identity
-from macvlan_global.ipam.pool_id import key_of, overlaps, pool_id
+from macvlan_global.ipam.pool_id import key_of, pool_id
 from macvlan_global.store.records import PoolRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Subnet, dynamic_window
@@ -47,6 +47,8 @@ class Pools:
         self._auto_pools = auto_pools
         self._now = now
         self._reserved_since: dict[str, tuple[int, float]] = {}  # of other hosts: revision and first sight, by key
+        self.reserved = asyncio.Event()
+        """Set when a pool is reserved: somebody is creating a network."""
 
     async def load(self) -> None:
         """Read the whole store into the cache. Call once, before anything else.
@@ -54,6 +56,7 @@ class Pools:
         Raises:
             Unavailable: the store does not answer; then each thing is read when it is needed.
         """
+        await self._addresses.avoided.load()
         self._cache.load(await self.all(), await self._addresses.all())
 
     async def read_anew(self) -> None:
@@ -92,7 +95,7 @@ class Pools:
 
         Raises:
             Invalid: the range is outside the subnet.
-            PoolOverlaps: it has addresses in common with a pool of a network, or of another request.
+            PoolOverlaps: a network has this very pool, or another host's request.
         """
         record = self._record(space, subnet, part)
         while not await self._create(record):
@@ -102,6 +105,7 @@ class Pools:
             if existing and await self._table.replace(existing, record):
                 break
         self._cache.remember(record)
+        self.reserved.set()
         return record
 
     async def join(self, space: str, subnet: Subnet, part: Subnet | None, network: str) -> PoolRecord:
@@ -109,7 +113,7 @@ class Pools:
 
         Raises:
             Invalid: the range is outside the subnet.
-            PoolOverlaps: it has addresses in common with a pool of another network.
+            PoolOverlaps: another network has this very pool.
         """
         record = self._record(space, subnet, part, network)
         while not await self._create(record):
@@ -132,9 +136,9 @@ class Pools:
         avoid = [*routes, *(ip_network(each.subnet) for each in await self.all())]
         for candidate in candidates(self._auto_pools, avoid, version=6 if ipv6 else 4):
             record = msgspec.structs.replace(self._record(space, candidate, None), auto=True)
-            with contextlib.suppress(Conflict):  # another host chose it at the same time
-                if await self._create(record):
-                    return record
+            if await self._create(record):  # else another host chose it at the same time
+                self.reserved.set()
+                return record
         raise Exhausted(
             f"no free IPv{6 if ipv6 else 4} subnet is left to choose; give one with --subnet, or more room in "
             "[[auto_pools]] of the configuration"
@@ -146,6 +150,8 @@ class Pools:
         row = await self._table.get(*key_of(pool))
         if row is None:
             self._cache.forget(pool)
+        elif row.record.driver and row.record.host == self._identity.host:  # nobody else tells of its network's end
+            await self.drop_network(row.record.network)
         elif row.record.network or row.record.host != self._identity.host:
             log.debug("pool %s stays: network %s or host %s has it", pool, row.record.network[:12], row.record.host)
         else:
@@ -181,6 +187,14 @@ class Pools:
         self._cache.remember(claimed)
         return claimed
 
+    def is_any_unclaimed(self) -> bool:
+        """Whether a pool was reserved here a while ago and no network has claimed it yet."""
+        return self._cache.is_any_reserved(self._now())
+
+    def is_being_made(self, record: PoolRecord) -> bool:
+        """Whether the network of a pool is being made on this host just now."""
+        return not record.network or bool(self._cache.joined_by(record, self._now()))
+
     def joined(self, subnets: Sequence[str]) -> str:
         """The network of the cluster whose pools with these subnets this host is joining just now; "" if none."""
         return self._cache.joined(subnets, self._now())
@@ -199,6 +213,7 @@ class Pools:
         for row in await self._table.scan():
             if row.record.network == network:
                 await self._drop(row)
+        self._cache.forget_network(network)  # another host may have been faster
         return True
 
     async def give_back(self, record: PoolRecord) -> bool:
@@ -210,7 +225,7 @@ class Pools:
         """Write a pool of a network anew that the store lost. Idempotent.
 
         Raises:
-            PoolOverlaps: it has addresses in common with a pool of another network.
+            PoolOverlaps: another network has this very pool.
         """
         while not await self._create(record):
             row = await self._table.get(*key_of(pool_id(record)))
@@ -250,36 +265,20 @@ class Pools:
         return abs(self._now() - since) > CREATE_WINDOW_SECONDS
 
     async def _create(self, record: PoolRecord) -> bool:
-        """Create a pool; False if this very pool is there.
-
-        Raises:
-            PoolOverlaps: it has addresses in common with another one; it is deleted again.
-        """
-        row = await self._table.create(record, *key_of(pool_id(record)))
-        if row is None:
+        """Create a pool; False if this very pool is there."""
+        if await self._table.create(record, *key_of(pool_id(record))) is None:
             return False
-        try:
-            clash = await self._find_clash(record)
-        except BaseException:  # the requester gets no pool, so nobody would ever release it
-            with contextlib.suppress(MacvlanGlobalError):
-                await self._table.delete(row)
-            raise
-        if clash:
-            await self._table.delete(row)
-            raise PoolOverlaps(record, clash)
         self._cache.remember(record)
         return True
-
-    async def _find_clash(self, record: PoolRecord) -> PoolRecord | None:
-        others = [other.record for other in await self._table.scan(record.space) if other.record != record]
-        return next((other for other in others if overlaps(record, other)), None)
 
     async def _drop(self, row: Row[PoolRecord]) -> bool:
         if not await self._table.delete(row):
             return False
         record = row.record
         self._cache.forget(pool_id(record))
-        if not self._cache.shares_subnet(record):  # nobody has the subnet any more
+        others = [each.record for each in await self._table.scan(record.space)]
+        if not any(each.subnet == record.subnet for each in others):  # nobody has the subnet any more
             await self._addresses.drop_reserved(record)
-            self._cache.forget_occupancy(record)
+        await self._addresses.avoided.forget_pool(record, others)
+        self._cache.forget_subnet(record)
         return True

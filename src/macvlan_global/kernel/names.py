@@ -6,6 +6,8 @@ from ipaddress import ip_address
 
 from macvlan_global.errors import Invalid
 
+DERIVED_MAC = "02:42:"
+"""The beginning of a MAC that is derived from an address."""
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel import arp_probe, container_link, uppers
+from macvlan_global.kernel.address_changes import AddressChanges, ChangeSocket, open_change_socket
 from macvlan_global.kernel.netns import NamespacePool, entered
 from macvlan_global.kernel.ports import (
     ContainerLink,
@@ -104,12 +105,14 @@ def kernel_errors(doing: str) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Sockets:
     """Doors to the kernel: an rtnetlink socket in the thread's namespace, a packet socket on the link of a name,
-    entering the namespace at a path, and paths to all other namespaces. Tests play them."""
+    entering the namespace at a path, paths to all other namespaces, and a socket that
+    tells of changes of addresses. Tests play them."""
 
     route: Callable[[], RouteSocket] = RouteSocket
     packet: Callable[[str], socket.socket] = arp_probe.open_packet_socket
     enter: Callable[[str], AbstractContextManager[None]] = entered
     namespaces: Callable[[], list[str]] = uppers.namespaces
+    changes: Callable[[], ChangeSocket] = open_change_socket
 
 
 class _HostSocket:
@@ -142,6 +145,9 @@ class NetlinkKernel:
         self._namespaces = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
         # closing a packet socket waits for all CPUs, and what an engine waits for is not to stand behind that
         self._advertising = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
+        self._changes = AddressChanges(self._sockets.changes)
+        self._own = RouteFacts()
+        self._reading_own = asyncio.Lock()
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`. RTM_GETLINK by name finds alternative names too."""
@@ -164,6 +170,19 @@ class NetlinkKernel:
         """See `Kernel.routes`."""
         with kernel_errors("listing addresses and routes"):
             return await self._slowly(_route_facts)
+
+    async def own_addresses(self) -> RouteFacts:
+        """See `Kernel.own_addresses`."""
+        async with self._reading_own:  # whoever comes while a dump is under way waits for its end
+            with kernel_errors("reading the addresses of this host"):
+                if self._changes.begin():
+                    try:
+                        self._own = await self._slowly(_route_facts)
+                    except BaseException:
+                        self._changes.fail()
+                        raise
+                    self._changes.end()
+            return self._own
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
@@ -293,6 +312,7 @@ class NetlinkKernel:
         self._namespaces.close()
         self._advertising.close()
         self._on_loop.close()
+        self._changes.close()
 
     def _make_hostless(self, name: str) -> None:
         if why_not := container_link.make_hostless(self._on_loop.get(), name):
@@ -351,4 +371,5 @@ def _route_facts(links: RouteSocket) -> RouteFacts:
         default_link=default_links[0] if default_links else "",
         further_defaults=default_links[1:],
         wireless=frozenset(name for name in named if name and Path("/sys/class/net", name, "phy80211").exists()),
+        gateways=tuple((names.get(link, ""), gateway) for route in defaults for link, gateway in route.hops),
     )

@@ -55,7 +55,8 @@ class RouteFacts:
     """Unicast destinations of this host's routes, its addresses by interface, and the default route's interface.
 
     `further_defaults` are the interfaces of default routes that count less, the next one first; `wireless` those of
-    Wi-Fi among all that are named here.
+    Wi-Fi among all that are named here. `gateways` are the next hops of default routes by interface, the preferred one
+    first.
     """
 
     destinations: tuple[Subnet, ...] = ()
@@ -63,6 +64,7 @@ class RouteFacts:
     default_link: str = ""
     further_defaults: tuple[str, ...] = ()
     wireless: frozenset[str] = frozenset()
+    gateways: tuple[tuple[str, Address], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,14 @@ class Kernel(Protocol):
 
     async def routes(self) -> RouteFacts:
         """Routes and addresses of the host. Costs three dumps."""
+        ...
+
+    async def own_addresses(self) -> RouteFacts:
+        """`routes()` as of now, cheap enough for each request: dumped again only after the kernel has told of a change.
+
+        An address that was added before the call is always seen. Changes of routes may be seen seconds later on a host
+        whose routing table takes long to dump.
+        """
         ...
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:

@@ -40,6 +40,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWLINKPROP = 108
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 21, 22, 24, 26
 RTM_GETNEIGH, RTM_GETNSID = 30, 90
+RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = 0x10, 0x40, 0x100, 0x400
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 NLM_F_DUMP_INTR = 0x10  # in answers
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
@@ -51,7 +52,7 @@ IFLA_VLAN_ID = IFLA_MACVLAN_MODE = 1
 NDA_LLADDR, NETNSA_NSID, NETNSA_FD = 2, 1, 3
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD, RT_SCOPE_UNIVERSE = 0x02, 0
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 9, 15, 18
 RT_TABLE_MAIN, RT_TABLE_LOCAL, RTN_UNICAST, RTPROT_BOOT = 254, 255, 1, 3
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 IFNAMSIZ = 16  # linux/if.h, with the closing NUL
@@ -116,13 +117,15 @@ class RawAddress:
 @dataclass(frozen=True, slots=True)
 class RawRoute:
     """RTM_NEWROUTE: a unicast route of any table but the local one. `destination` is None for a default route, which is
-    of the main table; the one with the lowest `metric` counts."""
+    of the main table; the one with the lowest `metric` counts. `hops` are its gateways, each with the index of its
+    link: several of a multipath route, none of a route to a link."""
 
     family: int
     link: int
     metric: int
     destination: Subnet | None
     table: int
+    hops: tuple[tuple[int, Address], ...] = ()
 
 
 class RouteSocket:
@@ -333,6 +336,15 @@ def _messages(received: bytes) -> Iterator[_Message]:
         at += _padded(length)
 
 
+def kinds(received: bytes) -> list[int]:
+    """The types of the messages of a datagram (RTM_*).
+
+    Raises:
+        ValueError: it does not parse.
+    """
+    return [message.kind for message in _messages(received)]
+
+
 def _parse(payload: bytes) -> RawLink:
     _, hardware, index, flags, _ = _LINK.unpack_from(payload)
     found = _attributes(payload[_LINK.size :])
@@ -378,7 +390,9 @@ def _parse_route(payload: bytes) -> RawRoute | None:
     destination = ip_network((found[RTA_DST], prefix)) if RTA_DST in found else None
     if destination is None and table != RT_TABLE_MAIN:  # of policy routing, for some packets only
         return None
-    return RawRoute(family, _first_link(found), _number(found.get(RTA_PRIORITY, b"")), destination, table)
+    metric = _number(found.get(RTA_PRIORITY, b""))
+    hops = _next_hops(found) if destination is None else ()
+    return RawRoute(family, _first_link(found), metric, destination, table, hops)
 
 
 def _first_link(route: dict[int, bytes]) -> int:
@@ -386,6 +400,26 @@ def _first_link(route: dict[int, bytes]) -> int:
     if RTA_MULTIPATH in route:
         return int(_NEXT_HOP.unpack_from(route[RTA_MULTIPATH])[3])
     return _number(route.get(RTA_OIF, b""))
+
+
+def _next_hops(route: dict[int, bytes]) -> tuple[tuple[int, Address], ...]:
+    """The gateways of a route, with the indices of their links."""
+    raw = route.get(RTA_MULTIPATH, b"")
+    hops = [(_number(route.get(RTA_OIF, b"")), route)]
+    while len(raw) >= _NEXT_HOP.size:
+        length, _, _, link = _NEXT_HOP.unpack_from(raw)
+        if not _NEXT_HOP.size <= length <= len(raw):
+            raise ValueError(f"a next hop of {length} bytes, where {len(raw)} are left")
+        hops.append((link, _attributes(raw[_NEXT_HOP.size : length])))
+        raw = raw[_padded(length) :]
+    return tuple((link, gateway) for link, found in hops if (gateway := _gateway(found)))
+
+
+def _gateway(hop: dict[int, bytes]) -> Address | None:
+    """RTA_GATEWAY, or RTA_VIA (struct rtvia: family, address) for a gateway of the other family."""
+    if RTA_GATEWAY in hop:
+        return ip_address(hop[RTA_GATEWAY])
+    return ip_address(hop[RTA_VIA][2:]) if RTA_VIA in hop else None
 
 
 def _family(address: Address) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from macvlan_global.deadline import Deadline
 from macvlan_global.driver.addresses import ADDRESS_SPACE
 from macvlan_global.driver.driver import Driver
-from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
+from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest, is_no_subnet
 from macvlan_global.errors import Invalid
 from macvlan_global.libnetwork import messages as m
 from macvlan_global.options.endpoint import parse_endpoint_options
@@ -116,7 +116,8 @@ class Handlers:
             subnets=tuple(
                 SubnetRequest.read(data.address_space, data.pool, data.gateway, data.aux_addresses or {})
                 for data in (*(request.ipv4_data or ()), *(request.ipv6_data or ()))
-                if data.pool
+                # of --ipam-driver null, which gives no addresses
+                if data.pool and not is_no_subnet(data.address_space, data.pool)
             ),
         )
         await self._networks.create(network)

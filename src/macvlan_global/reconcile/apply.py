@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import assert_never
 
@@ -28,12 +29,14 @@ from macvlan_global.reconcile.plan import (
     ForgetNetwork,
     GiveBackAddress,
     GiveBackPool,
+    HoldAddress,
     ReconcileFacts,
     RemoveLink,
     RestoreLink,
     RestorePool,
     Shared,
     plan,
+    plan_foreign,
 )
 from macvlan_global.store.records import EndpointRecord
 
@@ -74,22 +77,39 @@ class Reconciler:
         `grace` in seconds replaces the configured one.
         """
         seen: tuple[EngineNetwork, ...] | None = None
+        foreign: tuple[EngineNetwork, ...] = ()
         # the engine is asked last: an object that it gets meanwhile then never looks unknown to it
         facts = await self._observe(self.grace if grace is None else grace, removes=engine is not None)
         if engine:
             asked = self._driver.liveness.moment()
             try:
+                foreign = tuple(await engine.ipam_networks())
                 seen = tuple(await engine.networks())
             except Unavailable as error:
                 log.info("repair compares with the kernel only: %s", error)
             else:
                 self._driver.liveness.learn((each.id for network in seen for each in network.endpoints), asked)
-        return plan(facts(seen))
+        return plan(replace(facts(seen), foreign=foreign))
 
     async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
         """Apply the corrections that are due; those that were applied. A failed one is logged and the others go on."""
         async with self._applying:  # two at once would both apply the same ones
             return await self._reconcile(engine, grace)
+
+    async def claim_foreign(self, engine: Engine) -> None:
+        """Claim pools and addresses of networks of other drivers: the engine has just created one. A failed claim is
+        logged, and the next reconciliation tries again."""
+        async with self._applying:
+            try:
+                networks = await engine.ipam_networks()
+                shared = await self._shared() if networks else None
+            except Unavailable as error:
+                log.info("networks of other drivers are left to repair: %s", error)
+                return
+            if shared:
+                await self._apply_all(
+                    plan_foreign(networks, shared, self._driver.identity.host, self._now()), engine, self.grace
+                )
 
     async def claim_again(self) -> None:
         """Retry the claims of addresses that endpoints use and that somebody else held at the last reconciliation.
@@ -118,12 +138,23 @@ class Reconciler:
         await self._driver.attacher.deferred.resume()
         if engine and not self._marked:
             await self._mark_links()
+        plan = await self.plan(engine, grace)
+        done, self.problems, self._unclaimed = await self._apply_all(
+            plan, engine, self.grace if grace is None else grace
+        )
+        return done
+
+    async def _apply_all(
+        self, corrections: Iterable[Correction], engine: Engine | None, grace: float
+    ) -> tuple[list[Correction], list[str], dict[str, list[str]]]:
+        """Apply corrections one by one; those that were applied, the problems of the others, and, by endpoint, those
+        that are about its addresses."""
         done = []
         problems = []
         unclaimed: dict[str, list[str]] = {}
-        for correction in await self.plan(engine, grace):
+        for correction in corrections:
             try:
-                await self._apply(correction, engine, self.grace if grace is None else grace)
+                await self._apply(correction, engine, grace)
             except MacvlanGlobalError as error:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
                 problems.append(f"{correction.subject} ({correction.reason}): {error}")
@@ -132,8 +163,7 @@ class Reconciler:
             else:
                 log.info("repair: %s %s: %s", type(correction).__name__, correction.subject, correction.reason)
                 done.append(correction)
-        self.problems, self._unclaimed = problems, unclaimed
-        return done
+        return done, problems, unclaimed
 
     async def _mark_links(self) -> None:
         """Give the links that an earlier version made the alias by which they are known whatever their container does
@@ -225,14 +255,20 @@ class Reconciler:
                 await self._delete_network(correction)
             case DeleteEndpoint():
                 await self._delete_endpoint(correction, engine, grace)
+            case GiveBackAddress() if correction.network:
+                await driver.addresses.end_claims(correction.address, correction.network)
             case GiveBackAddress():
                 await driver.addresses.give_back(correction.address)
             case GiveBackPool():
                 await driver.pools.give_back(correction.pool)
             case ForgetNetwork():
                 await driver.pools.drop_network(correction.network, if_empty=True)
+            case RestorePool() | HoldAddress() if correction.pool.driver:
+                await self._claim_foreign(correction, engine)
             case RestorePool():
                 await driver.claims.restore_pool(correction.pool)
+            case HoldAddress():
+                await driver.claims.hold(correction.pool, ip_address(correction.address))
             case ClaimAddress():
                 await self._claim_address(correction)
             case AdoptNetwork():
@@ -262,6 +298,15 @@ class Reconciler:
             await self._driver.endpoints.claim_again(correction.holder.endpoint)
             return
         await self._driver.claims.claim(correction.pool, ip_address(correction.address), correction.holder)
+
+    async def _claim_foreign(self, correction: RestorePool | HoldAddress, engine: Engine | None) -> None:
+        """Claim a pool or an address of a network of another driver, if the engine has that still."""
+        pool = correction.pool
+        if engine and any(each.id == pool.network for each in await engine.every_network()):
+            if isinstance(correction, RestorePool):
+                await self._driver.claims.restore_pool(pool)
+            else:
+                await self._driver.claims.hold(pool, ip_address(correction.address))
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
         ours = network.ipam_driver == self._our_ipam

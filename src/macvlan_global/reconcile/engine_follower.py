@@ -28,6 +28,8 @@ APART_SECONDS = 60.0
 """Time between two reconciliations at least, if only the stream of events was interrupted."""
 CLAIM_SECONDS = 1.0
 """Time between two tries to claim an address that a container uses and somebody else holds: the store had lost it."""
+FOREIGN_SECONDS = 0.2
+"""Time after RequestPool in which a network of ours is mostly created."""
 SETTLE_SECONDS = 0.5
 """Containers often start in bursts: names are learnt once, so long after the first event."""
 
@@ -109,6 +111,8 @@ class EngineFollower:
             tasks.create_task(forever("the repair", self._reconcile_later, first=first, last=last))
             tasks.create_task(forever("the repair of claims", self._reconcile_with_store, first=first, last=last))
             tasks.create_task(forever("claiming addresses again", self._claim_again, first=first, last=last))
+            other = "claiming pools of networks of other drivers"
+            tasks.create_task(forever(other, self._claim_foreign, first=first, last=last))
 
     async def _follow(self) -> AsyncGenerator[None]:
         """Handle events until their stream ends; each item says that the engine answers."""
@@ -176,6 +180,14 @@ class EngineFollower:
     async def _claim_again(self) -> None:
         await asyncio.sleep(CLAIM_SECONDS)
         await self._reconciler.claim_again()
+
+    async def _claim_foreign(self) -> None:
+        """Find the network of a pool that no CreateNetwork claims: it is of another driver. Until its pool is claimed
+        another network could be given the same."""
+        async with when(self._driver.pools.reserved, settle=FOREIGN_SECONDS):
+            while self._driver.pools.is_any_unclaimed():
+                await self._reconciler.claim_foreign(self.engine)
+                await asyncio.sleep(CLAIM_SECONDS)
 
     async def _learn(self) -> None:
         async with when(self._names_due, settle=SETTLE_SECONDS):

@@ -13,11 +13,13 @@ version, and its containers may run. A correction that takes something away is c
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
-from macvlan_global.ipam.owners import Holder
+from macvlan_global.ipam.owners import Holder, is_of, network_claims
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.parents.owned import describe, is_what_we_made
 from macvlan_global.store.records import (
@@ -49,7 +51,8 @@ class ReconcileFacts:
     epoch, `now` read before everything else and `later` after it: the clock may be set meanwhile. With `clock_set` it
     was set just before: then nothing is known to be old. `settled` holds the ids of the networks and endpoints that
     were recorded, and complete, before `shared` was read; `stood_on` the names of parents of ours on which a link of
-    another network namespace stands."""
+    another network namespace stands. `foreign` are the engine's networks of other drivers that have addresses of
+    ours."""
 
     host: str
     boot: str
@@ -63,6 +66,7 @@ class ReconcileFacts:
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     stood_on: frozenset[str] = frozenset()
     engine: tuple[EngineNetwork, ...] | None = None
+    foreign: tuple[EngineNetwork, ...] = ()
     later: float | None = None
     clock_set: bool = False
 
@@ -80,11 +84,12 @@ class ReconcileFacts:
         that this plan deletes."""
         here = {each.id for each in self.networks} | {each.shared_id for each in self.networks}
         defined = self.shared.defined if self.shared else frozenset()
-        return (here | {each.id for each in self.engine or ()}) - deleted | defined
+        return (here | {each.id for each in (*(self.engine or ()), *self.foreign)}) - deleted | defined
 
     def engine_endpoints(self) -> dict[str, EngineEndpoint]:
         """Every endpoint that the engine has, by id."""
-        return {each.id: each for network in self.engine or () for each in network.endpoints}
+        networks = (*(self.engine or ()), *self.foreign)
+        return {each.id: each for network in networks for each in network.endpoints}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +142,10 @@ class DeleteEndpoint(_Reasoned):
 
 @dataclass(frozen=True, slots=True)
 class GiveBackAddress(_Reasoned):
-    """Release an address that nobody holds."""
+    """Release an address that nobody holds; with a `network`, only the claims of that one."""
 
     address: AddressRecord
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,14 @@ class ClaimAddress(_Reasoned):
 
 
 @dataclass(frozen=True, slots=True)
+class HoldAddress(_Reasoned):
+    """Reserve an address in the name of a network of another driver, whose container has it."""
+
+    pool: PoolRecord
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptNetwork(_Reasoned):
     """Record a network that the engine has and our state lost."""
 
@@ -198,6 +212,7 @@ Correction = (
     | ForgetNetwork
     | RestorePool
     | ClaimAddress
+    | HoldAddress
     | AdoptNetwork
     | AdoptEndpoint
 )
@@ -216,11 +231,48 @@ def plan(facts: ReconcileFacts) -> list[Correction]:
     ]
     if facts.shared:
         ended = {each.endpoint for each in endpoints}
+        corrections += plan_foreign(facts.foreign, facts.shared, facts.host, facts.now)
         corrections += _lost_claims(facts, facts.shared, deleted, ended)
         corrections += _addresses(facts, facts.shared, deleted)
         corrections += _pools(facts, facts.shared, deleted)
         corrections += _forgotten(facts.shared)
     return corrections
+
+
+def plan_foreign(networks: Iterable[EngineNetwork], shared: Shared, host: str, now: float) -> Iterator[Correction]:
+    """Claims of networks of other drivers on their pools, gateways and aux addresses, and their containers' addresses:
+    no CreateNetwork and no CreateEndpoint tells of them, so the engine is asked."""
+    pools = {(each.space, each.subnet, each.range): each for each in shared.pools}
+    held = {(each.space, each.address): each for each in shared.addresses}
+    for network in networks:
+        space = network.ipam_options.get(SPACE_OPTION, DEFAULT_SPACE)
+        for subnet in network.subnets:
+            part = "" if subnet.range == subnet.subnet else subnet.range
+            pool = PoolRecord(
+                space=space,
+                subnet=subnet.subnet,
+                range=part,
+                network=network.id,
+                host=host,
+                at=now,
+                driver=network.driver,
+                name=network.name,
+            )
+            known = pools.get((space, subnet.subnet, part))
+            if known is None or known.network != network.id:
+                reason = f"network {network.name} (driver {network.driver}) has it, and the store does not say so"
+                yield RestorePool(f"pool {subnet.subnet}", reason, pool)
+            record = SubnetRecord(space=space, subnet=subnet.subnet, gateway=subnet.gateway, aux=subnet.aux)
+            yield from _unclaimed(NetworkRecord(id=network.id, name=network.name, given={}, at=now), pool, record, held)
+            for address in (each for one in network.endpoints for each in one.addresses if _is_in(each, record)):
+                found = held.get((space, address))
+                if found is None or not is_of(found, network.id):
+                    reason = f"a container on network {network.name} has it, and the store does not say so"
+                    yield HoldAddress(f"address {address}", reason, pool, address)
+
+
+def _is_in(address: str, subnet: SubnetRecord) -> bool:
+    return ip_address(address) in subnet.prefix
 
 
 def _networks(facts: ReconcileFacts) -> list[DeleteNetwork]:
@@ -350,7 +402,7 @@ def _unclaimed(
     wanted += [(address, Holder("aux", network.shared_id, label=label)) for label, address in subnet.aux.items()]
     for address, holder in wanted:
         record = held.get((pool.space, address))
-        if record is None or not (holder.holds(record) or holder.shares(record)):
+        if record is None or not holder.holds(record):
             reason = f"it is the {holder.kind} address of network {network.shown}, and the store does not say so"
             yield ClaimAddress(f"address {address}", reason, pool, address, holder)
 
@@ -383,7 +435,12 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
     in_engine = facts.engine_endpoints()
     used = {address for each in in_engine.values() for address in each.addresses}
     for each in shared.addresses:
-        if each.host != facts.host or not facts.is_old(each.at) or each.network in deleted:
+        if not facts.is_old(each.at):
+            continue
+        for claim in network_claims(each):
+            if claim.host == facts.host and claim.network not in networks | shared.removed | deleted:
+                yield GiveBackAddress(f"address {each.address}", "its network is gone", each, claim.network)
+        if each.host != facts.host or each.network in deleted:
             continue
         if each.kind == "reserved":
             if each.address not in used:
@@ -391,8 +448,6 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
                 yield GiveBackAddress(f"address {each.address}", reason, each)
         elif each.kind == "endpoint" and each.endpoint not in endpoints and each.endpoint not in in_engine:
             yield GiveBackAddress(f"address {each.address}", "its endpoint is gone", each)
-        elif each.network not in networks | shared.removed and each.kind != "endpoint":
-            yield GiveBackAddress(f"address {each.address}", "its network is gone", each)
 
 
 def _forgotten(shared: Shared) -> Iterator[ForgetNetwork]:
@@ -400,6 +455,7 @@ def _forgotten(shared: Shared) -> Iterator[ForgetNetwork]:
     in_use = {each.network for each in shared.addresses if each.kind == "endpoint"}
     # by its addresses too: a host on which its last containers ran may have claimed them anew after the pools went
     holding = {each.network for each in shared.pools} | {each.network for each in shared.addresses}
+    holding |= {claim.network for each in shared.addresses for claim in each.sharers}
     for network in sorted(holding & shared.removed - in_use):
         yield ForgetNetwork(f"network {network[:12]}", "it was removed, and its last endpoint is gone", network)
 
@@ -409,7 +465,7 @@ def _pools(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iterator
         return
     networks = facts.living_networks(deleted)
     claimed = {pool.subnet for pool in shared.pools if pool.network in networks}
-    subnets = {subnet.subnet for each in facts.engine for subnet in each.subnets} - claimed
+    subnets = {subnet.subnet for each in (*facts.engine, *facts.foreign) for subnet in each.subnets} - claimed
     for pool in shared.pools:
         if not facts.is_old(pool.at) or pool.network in networks or pool.host not in {"", facts.host}:
             continue

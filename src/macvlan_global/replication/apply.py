@@ -81,7 +81,7 @@ class Executor:
             case Publish():
                 return await self._publish(action)
             case SetPublished():
-                await self._set_published(action.network, published=True)
+                await self._tables.networks.change(action.network, published=True, cluster=action.cluster)
                 return "again"
             case DeleteDefinition():
                 return await self._delete_definition(action.definition)

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import msgspec
 
-from macvlan_global.engine.ports import EngineNetwork
+from macvlan_global.engine.ports import NO_IPAM, EngineNetwork
 from macvlan_global.replication.definition import cluster_id, definition_of, differences
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord
 
@@ -85,11 +85,12 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class SetPublished:
-    """Set `published` in this host's record. `network` is the engine's id."""
+    """Set `published` in this host's record, and the network's id in the cluster. `network` is the engine's id."""
 
     verb: ClassVar[str] = "record as published"
     network: str
     reason: str
+    cluster: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +240,9 @@ def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord
         return Publish(found.id, msgspec.structs.replace(definition, kept_for=list(facts.kept_for)), reason)
     if definition.id != own:
         return _two_of_a_name(facts, found, definition)
-    if not record.published:
-        return SetPublished(found.id, "the cluster defines it")
+    # without IP management no RequestPool names the cluster's id before the network is created
+    if not record.published or record.cluster != own:
+        return SetPublished(found.id, "the cluster defines it", own)
     if reasons := differences(definition, found):
         return InConflict(
             found.id,
@@ -280,8 +282,10 @@ def _removed(facts: ReplicationFacts, found: EngineNetwork) -> Action:
 
 
 def _is_shared(facts: ReplicationFacts, found: EngineNetwork) -> bool:
-    """Whether the cluster shares it: of our driver and our IPAM, not the swarm's, and not created in local scope."""
-    ours = found.driver in {"", OUR_DRIVER} and found.ipam_driver == OUR_DRIVER and found.scope == "local"
+    """Whether the cluster shares it: of our driver and our IPAM or none, not the swarm's, and not created in local
+    scope."""
+    coordinated = found.ipam_driver in {OUR_DRIVER, NO_IPAM}
+    ours = found.driver in {"", OUR_DRIVER} and coordinated and found.scope == "local"
     return ours and (facts.record is None or bool(facts.record.cluster))
 
 

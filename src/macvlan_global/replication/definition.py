@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 
-from macvlan_global.engine.ports import EngineNetwork, EngineSubnet, NewNetwork
+from macvlan_global.engine.ports import NO_IPAM, EngineNetwork, EngineSubnet, NewNetwork
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, NETWORK_OPTION, SPACE_OPTION
 from macvlan_global.store.records import DefinitionRecord, SubnetRecord
+
+OURS = "macvlan-global"
+IPAM_DRIVER_OPTION = "ipam-driver"
+"""The IPAM driver of a definition, if it is not ours, among its IPAM options. An earlier release, which would
+take its own, refuses them."""
 
 
 def cluster_id(network: EngineNetwork) -> str:
@@ -19,6 +24,8 @@ def cluster_id(network: EngineNetwork) -> str:
 def definition_of(network: EngineNetwork, host: str, at: float) -> DefinitionRecord:
     """The definition that host `host` publishes of its network at `at` (seconds since the epoch)."""
     options = {key: value for key, value in network.ipam_options.items() if key != NETWORK_OPTION}
+    if network.ipam_driver == NO_IPAM:
+        options[IPAM_DRIVER_OPTION] = NO_IPAM
     space = options.get(SPACE_OPTION, DEFAULT_SPACE)
     return DefinitionRecord(
         id=cluster_id(network),
@@ -41,6 +48,7 @@ def definition_of(network: EngineNetwork, host: str, at: float) -> DefinitionRec
 
 def to_create(definition: DefinitionRecord) -> NewNetwork:
     """The request to this host's engine; its IPAM options hold the cluster id, so that its pools are joined."""
+    options = {key: each for key, each in definition.ipam_options.items() if key != IPAM_DRIVER_OPTION}
     return NewNetwork(
         name=definition.name,
         options=definition.options,
@@ -49,8 +57,9 @@ def to_create(definition: DefinitionRecord) -> NewNetwork:
         attachable=definition.attachable,
         ipv4=definition.ipv4,
         ipv6=definition.ipv6,
-        ipam_options={**definition.ipam_options, NETWORK_OPTION: definition.id},
+        ipam_options={**options, NETWORK_OPTION: definition.id},
         subnets=tuple(EngineSubnet(each.subnet, each.range, each.gateway, each.aux) for each in definition.subnets),
+        ipam_driver=definition.ipam_options.get(IPAM_DRIVER_OPTION, ""),
     )
 
 
@@ -66,6 +75,7 @@ def differences(definition: DefinitionRecord, network: EngineNetwork) -> list[st
             ("subnets:", _subnets(there.subnets), _subnets(here.subnets)),
             ("options:", _options("-o", there.options), _options("-o", here.options)),
             ("options:", _own(there.ipam_options), _own(here.ipam_options)),
+            ("IPAM driver:", there.ipam_driver or OURS, here.ipam_driver or OURS),
             ("labels:", _options("--label", there.labels), _options("--label", here.labels)),
         )
         if one != other

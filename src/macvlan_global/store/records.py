@@ -30,6 +30,7 @@ class PoolRecord(Record, frozen=True, kw_only=True):
     `network` is the id of the network that holds it, or "" while it is only reserved: a pool is reserved by
     RequestPool and claimed by CreateNetwork. `range` is the part that is handed out unasked, "" for all of it.
     `host` is the id of the host that asked for it. In global scope `network` is the network's id in the cluster.
+    `driver` and `name` are those of a network whose driver is not ours: no endpoint claims addresses of its pool.
     """
 
     space: str
@@ -39,6 +40,18 @@ class PoolRecord(Record, frozen=True, kw_only=True):
     host: str = ""
     at: float
     auto: bool = False
+    driver: str = ""
+    name: str = ""
+
+
+class NetworkClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """The claim of one more network on an address: as its gateway, or as its aux address of the name `label`. `host` is
+    the id of the host that wrote it."""
+
+    kind: Literal["gateway", "aux"]
+    network: str
+    label: str = ""
+    host: str = ""
 
 
 class AddressRecord(Record, frozen=True, kw_only=True):
@@ -47,7 +60,11 @@ class AddressRecord(Record, frozen=True, kw_only=True):
     `kind` tells who: "reserved" (asked for, not used yet), "gateway" or "aux" (the network's), "endpoint".
     `asked` says that this very address was asked for; `label` is the name of an aux address.
     `host` (its id) and `incarnation` tell which run of which host's driver wrote it. In global scope `network` is the
-    network's id in the cluster.
+    network's id in the cluster. A reservation names a network only if that is of another network driver.
+
+    `sharers` are claims of networks besides: networks on one wire share gateways and aux addresses, and a container may
+    be the gateway. `static` says that a user chose the address of a container (`--ip`), `mac` is that of an endpoint.
+    Older records have none of these.
     """
 
     space: str
@@ -60,6 +77,36 @@ class AddressRecord(Record, frozen=True, kw_only=True):
     asked: bool = False
     host: str
     incarnation: str
+    at: float
+    static: bool = False
+    mac: str = ""
+    sharers: list[NetworkClaim] = []
+
+
+class HostAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """An address (bare) that a host has itself on the interface `link`, or, as its `gateway`, reaches through it."""
+
+    address: str
+    link: str
+    gateway: bool = False
+
+
+class HostAddressesRecord(Record, frozen=True, kw_only=True):
+    """The addresses that the host `id` has itself, on all its interfaces, and the gateways of its default routes."""
+
+    id: str
+    name: str
+    addresses: list[HostAddress] = []
+    at: float
+
+
+class StaticAddressRecord(Record, frozen=True, kw_only=True):
+    """An address that a user chose for a container (`--ip`), and that is remembered after its release. `host` is the id
+    of the host that wrote this, `at` when."""
+
+    space: str
+    address: str
+    host: str
     at: float
 
 

@@ -21,6 +21,7 @@ from macvlan_global.store.records import (
     DefinitionRecord,
     EndpointRecord,
     EngineRecord,
+    HostAddressesRecord,
     HostRecord,
     IdentityRecord,
     LinkRecord,
@@ -31,13 +32,16 @@ from macvlan_global.store.records import (
     PoolRecord,
     Record,
     RemovedRecord,
+    StaticAddressRecord,
     decode_endpoint,
 )
 from macvlan_global.store.validate import (
     VERSION,
     address_key,
+    bare_address,
     endpoint_key,
     escape_name,
+    host_key,
     id_key,
     network_key,
     pool_key,
@@ -50,6 +54,9 @@ log = logging.getLogger(__name__)
 
 MOST_SAID = 20
 """Of so many keys the log says why, for each table and run of the driver; status has them all."""
+
+AVOIDED = "avoided/"
+"""Addresses that are not given out unasked are below this prefix, so that one watch follows them all."""
 
 R = TypeVar("R", bound=Record)
 
@@ -253,6 +260,18 @@ class Tables:
         """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
         self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
         """Addresses and their holders: created if absent, by whoever asks first. Writers: ipam.addresses."""
+        self.host_addresses = Table(
+            shared,
+            AVOIDED + "hosts",
+            HostAddressesRecord,
+            lambda r: host_key(r.id, (each.address for each in r.addresses)),
+        )
+        """Addresses that hosts have themselves: each writes its own row; a removed one's is dropped by the host where
+        an operator removes it. Writers: cluster.host_addresses, cluster.reclaimer."""
+        self.static_addresses = Table(
+            shared, AVOIDED + "static", StaticAddressRecord, lambda r: (r.space, bare_address(r.address))
+        )
+        """Addresses that users chose for containers: kept when these go. Writers: ipam.avoided_tables."""
         self.definitions = Table(shared, "definitions", DefinitionRecord, _definition_key, by_name=True)
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
         whose removal waited for the store. Writers: replication.apply, driver.outbox."""
@@ -270,7 +289,7 @@ class Tables:
         self.networks = Table(
             local, "networks", NetworkRecord, lambda r: network_key(r.id, (s.subnet for s in r.subnets))
         )
-        """Networks of this host. Replication sets `published`, and nothing else.
+        """Networks of this host. Replication sets `published` and `cluster`, and nothing else.
         Writers: driver.networks, replication.apply."""
         self.endpoints = Table(local, "endpoints", EndpointRecord, _endpoint_key, decode=decode_endpoint)
         """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.

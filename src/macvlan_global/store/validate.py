@@ -62,10 +62,30 @@ def address_key(space: str, subnet: str, address: str) -> tuple[str, ...]:
         ValueError: it is no address, or its subnet is none.
     """
     _subnet(subnet)
+    return space, bare_address(address)
+
+
+def bare_address(address: str) -> str:
+    """The text of an address without a prefix length.
+
+    Raises:
+        ValueError: it is none.
+    """
     found = _address(address)
     if "/" in address:
         raise ValueError(f"address {address} has a prefix length; the address is {found}")
-    return space, address
+    return address
+
+
+def host_key(host: str, addresses: Iterable[str]) -> tuple[str, ...]:
+    """The key of the addresses (bare) that a host has itself.
+
+    Raises:
+        ValueError: it has no id, or one of them is no address.
+    """
+    for each in addresses:
+        bare_address(each)
+    return id_key(host)
 
 
 def network_key(network: str, subnets: Iterable[str]) -> tuple[str, ...]:

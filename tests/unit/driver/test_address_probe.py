@@ -87,15 +87,13 @@ async def test_a_restart_of_our_own_container_is_not_refused() -> None:
     assert rig.kernel.probed.count(("eth0", "192.168.1.21")) == 2
 
 
-async def test_what_this_host_has_itself_is_named_by_its_link() -> None:
+async def test_what_this_host_has_itself_is_refused_before_anybody_is_probed() -> None:
     """There is no MAC outside to look for."""
     rig = await _with_lan()
     rig.kernel.route_facts = RouteFacts(addresses=(("br0", ip_interface("192.168.1.30/24")),))
-    with pytest.raises(Conflict, match=r"192\.168\.1\.30 is in use on the segment: this host has it on br0"):
+    with pytest.raises(Conflict, match=r"192\.168\.1\.30 is in use: this host has it on br0"):
         await rig.engine.run("web", "lan", ip="192.168.1.30")
-    assert await rig.driver.probe.problems() == [
-        "192.168.1.30 is this host's own on br0; exclude the address, or remove it from br0"
-    ]
+    assert rig.kernel.probed == []
 
 
 async def test_a_segment_that_cannot_be_probed_is_no_obstacle(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
@@ -79,13 +79,27 @@ async def test_repeated_pool_requests_and_claims_give_the_same_answer(book: Book
     assert len(await driver.pools.all()) == 1
 
 
-@pytest.mark.parametrize("other", [SUBNET, "192.168.1.128/25", "192.168.0.0/16"])
-async def test_an_overlapping_pool_is_refused_and_names_who_has_it(book: Book, driver: Driver, other: str) -> None:
-    """The same, a part of it, a wider one. Nothing of the refused one stays."""
-    await book.claimed(driver)
+@pytest.mark.parametrize("part", ["", "192.168.1.64/26"])
+async def test_the_very_same_pool_is_refused_and_names_who_has_it(book: Book, driver: Driver, part: str) -> None:
+    """The same subnet with the same range, or both without one. Nothing of the refused one stays."""
+    await book.claimed(driver, part=part)
     with pytest.raises(Conflict, match="lan-n1"):
-        await driver.ipam.request_pool(other, "", {}, ipv6=False)
-    assert [pool.subnet for pool in await driver.pools.all()] == [SUBNET]
+        await driver.ipam.request_pool(SUBNET, part, {}, ipv6=False)
+    assert [(pool.subnet, pool.network) for pool in await driver.pools.all()] == [(SUBNET, "n1")]
+
+
+@pytest.mark.parametrize("other", ["192.168.1.128/25", "192.168.0.0/16"])
+async def test_pools_that_overlap_share_the_wire(book: Book, driver: Driver, other: str) -> None:
+    """A part of a subnet, or a wider one: an address has one holder, whichever pool it came from."""
+    one = await book.claimed(driver)
+    await book.claimed(driver, other, network="n2")
+    pool = f"macvlan-global/{other}"
+    await driver.claims.claim(one, ip_address("192.168.1.130"), Holder("endpoint", "n1", "e1"))
+    with pytest.raises(Conflict, match="endpoint e1"):
+        await driver.ipam.request_address(pool, "192.168.1.130")
+    assert await driver.ipam.request_address(pool, "192.168.1.131") == f"192.168.1.131/{other.partition('/')[2]}"
+    with pytest.raises(Conflict, match="a container that is starting"):
+        await book.open("b").ipam.request_address(f"macvlan-global/{SUBNET}", "192.168.1.131")
 
 
 async def test_another_space_may_reuse_a_subnet(book: Book, driver: Driver) -> None:
@@ -98,16 +112,17 @@ async def test_another_space_may_reuse_a_subnet(book: Book, driver: Driver) -> N
 
 
 async def test_two_networks_share_a_subnet_if_each_has_its_own_range(book: Book, driver: Driver) -> None:
-    """Dynamic addresses come from the own range; an overlap of ranges is refused."""
+    """Dynamic addresses come from the own range; ranges may overlap, and what one has given the other passes over."""
     one = await book.claimed(driver, part="192.168.1.64/26", network="n1")
     two = await book.claimed(driver, part="192.168.1.128/26", network="n2")
     assert (one.range, two.range) == ("192.168.1.64/26", "192.168.1.128/26")
     assert await driver.ipam.request_address(f"macvlan-global/{SUBNET}/{one.range}", "") == "192.168.1.64/24"
     assert await driver.ipam.request_address(f"macvlan-global/{SUBNET}/{two.range}", "") == "192.168.1.128/24"
-    with pytest.raises(Conflict, match="overlaps"):
-        await driver.ipam.request_pool(SUBNET, "192.168.1.96/27", {}, ipv6=False)
-    with pytest.raises(Conflict, match="overlaps"):
-        await driver.ipam.request_pool(SUBNET, "", {}, ipv6=False)
+    await book.claimed(driver, part="192.168.1.64/27", network="n3")
+    await book.claimed(driver, network="n4")
+    assert await driver.ipam.request_address(f"macvlan-global/{SUBNET}/192.168.1.64/27", "") == "192.168.1.65/24"
+    assert await driver.ipam.request_address(f"macvlan-global/{SUBNET}", "") == "192.168.1.1/24"
+    assert await driver.ipam.request_address(f"macvlan-global/{SUBNET}/{one.range}", "") == "192.168.1.66/24"
 
 
 async def test_networks_on_one_subnet_do_not_get_each_others_addresses(book: Book, driver: Driver) -> None:
@@ -129,18 +144,6 @@ async def test_removing_one_of_two_networks_on_a_subnet_leaves_the_other_whole(b
     await driver.pools.drop_network("n1")
     assert {each.address for each in await driver.addresses.all()} == {"192.168.1.128", "192.168.1.140"}
     assert [pool.network for pool in await driver.pools.all()] == ["n2"]
-
-
-async def test_of_two_pools_that_overlap_and_are_asked_for_at_once_at_most_one_stays(
-    book: Book, driver: Driver
-) -> None:
-    """Both look after they wrote, so at least one sees the other."""
-    wishes = ["10.0.0.0/16", "10.0.1.0/24"]
-    done = await asyncio.gather(
-        *(driver.ipam.request_pool(wish, "", {}, ipv6=False) for wish in wishes), return_exceptions=True
-    )
-    assert sum(1 for each in done if isinstance(each, Conflict)) >= 1
-    assert len(await driver.pools.all()) == sum(1 for each in done if not isinstance(each, Conflict))
 
 
 async def test_two_networks_that_want_one_pool_at_once_and_one_gets_it(book: Book, driver: Driver) -> None:
@@ -410,15 +413,16 @@ async def test_what_a_dead_endpoint_holds_can_be_taken(book: Book, driver: Drive
 @pytest.mark.parametrize(
     ("holder", "words"),
     [
-        (Holder("gateway", "n1"), "by network lan-n1 as its gateway"),
+        (Holder("gateway", "n2"), "by network lan-n2 as its gateway"),
         (Holder("aux", "n1", label="router"), "by network lan-n1 as its aux address router"),
     ],
 )
 async def test_gateways_and_aux_addresses_are_not_given_to_containers(
     book: Book, driver: Driver, holder: Holder, words: str
 ) -> None:
-    """The error says what the address is."""
+    """The error says what the address is. (A container may be the gateway of its own network.)"""
     record = await book.claimed(driver)
+    await book.claimed(driver, part="192.168.1.64/26", network="n2")
     await driver.claims.claim(record, ip_address("192.168.1.1"), holder)
     with pytest.raises(Conflict, match=words):
         await driver.ipam.request_address(f"macvlan-global/{SUBNET}", "192.168.1.1")
@@ -426,19 +430,53 @@ async def test_gateways_and_aux_addresses_are_not_given_to_containers(
 
 
 async def test_an_aux_address_may_be_the_gateway_too(book: Book, driver: Driver) -> None:
-    """As Docker's own IPAM allows; but not another network's."""
+    """As Docker's own IPAM allows, and another network's: one router, one wire. It is free when the last one goes."""
     record = await book.claimed(driver)
-    await driver.claims.claim(record, ip_address("192.168.1.1"), Holder("gateway", "n1"))
-    await driver.claims.claim(record, ip_address("192.168.1.1"), Holder("aux", "n1", label="router"))
-    with pytest.raises(Conflict):
-        await driver.claims.claim(record, ip_address("192.168.1.1"), Holder("aux", "n2", label="router"))
+    for holder in (Holder("gateway", "n1"), Holder("aux", "n1", label="router"), Holder("aux", "n2", label="router")):
+        for _ in range(2):
+            await driver.claims.claim(record, ip_address("192.168.1.1"), holder)
+    (held,) = await driver.addresses.all()
+    assert [(held.kind, held.network), *((each.kind, each.network) for each in held.sharers)] == [
+        ("gateway", "n1"),
+        ("aux", "n2"),
+    ]
+    await driver.addresses.drop_network("n1")
+    (held,) = await driver.addresses.all()
+    assert (held.kind, held.network, held.label, held.sharers) == ("aux", "n2", "router", [])
+    await driver.addresses.drop_network("n2")
+    assert await driver.addresses.all() == []
 
 
 async def test_a_gateway_that_nobody_names_is_the_first_usable_address(book: Book, driver: Driver) -> None:
-    """Or the next free one if that is taken."""
-    await book.claimed(driver, part="192.168.1.64/26")
+    """Or the next one outside the range if a container has that, or a host."""
+    record = await book.claimed(driver, part="192.168.1.64/26")
     pool = f"macvlan-global/{SUBNET}/192.168.1.64/26"
-    assert await driver.ipam.request_address(pool, "", gateway=True) == "192.168.1.1/24"
+    for _ in range(2):
+        assert await driver.ipam.request_address(pool, "", gateway=True) == "192.168.1.1/24"
+    await driver.ipam.release_address(pool, "192.168.1.1")
+    await driver.claims.claim(record, ip_address("192.168.1.1"), Holder("endpoint", "n1", "e1"))
+    book.kernel.route_facts = RouteFacts(addresses=(("eth0", ip_interface("192.168.1.2/24")),))
+    assert await driver.ipam.request_address(pool, "", gateway=True) == "192.168.1.3/24"
+
+
+async def test_a_gateway_that_nobody_names_is_that_of_the_host_if_it_is_in_the_subnet(
+    book: Book, driver: Driver
+) -> None:
+    """A device that is there, not an invention; in the range, too, and that of another network, too."""
+    book.kernel.route_facts = RouteFacts(
+        gateways=(("eth1", ip_address("10.0.0.1")), ("eth0", ip_address("192.168.1.100")))
+    )
+    record = await book.claimed(driver, part="192.168.1.64/26")
+    await driver.claims.claim(record, ip_address("192.168.1.100"), Holder("gateway", "n1"))
+    await driver.ipam.request_pool(SUBNET, "192.168.1.128/26", {}, ipv6=False)
+    pool = f"macvlan-global/{SUBNET}/192.168.1.128/26"
+    assert await driver.ipam.request_address(pool, "", gateway=True) == "192.168.1.100/24"
+
+
+async def test_no_gateway_is_invented_inside_a_range(book: Book, driver: Driver) -> None:
+    """A range at the beginning of its subnet: the first address behind it."""
+    await driver.ipam.request_pool(SUBNET, "192.168.1.0/26", {}, ipv6=False)
+    pool = f"macvlan-global/{SUBNET}/192.168.1.0/26"
     assert await driver.ipam.request_address(pool, "", gateway=True) == "192.168.1.64/24"
 
 

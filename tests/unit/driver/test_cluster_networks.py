@@ -33,12 +33,27 @@ async def test_a_joined_network_has_the_id_of_the_first() -> None:
     assert {each.kind for each in await one.driver.addresses.all()} == {"gateway", "aux"}
 
 
-async def test_the_network_s_own_addresses_are_refused_to_containers() -> None:
+async def test_the_network_s_aux_addresses_are_refused_to_containers() -> None:
     """Joining may ask for them again; afterwards they are as taken as any, on every host."""
     _, other = await two()
-    for address in ("10.9.0.1", "10.9.0.2"):
-        with pytest.raises(Conflict, match="in use by network lan as its"):
-            await other.engine.run("thief", "lan", ip=address)
+    with pytest.raises(Conflict, match="in use by network lan as its aux address"):
+        await other.engine.run("thief", "lan", ip="10.9.0.2")
+
+
+async def test_one_container_of_the_cluster_may_be_its_network_s_gateway() -> None:
+    """By --ip. A second one is told who it is, on whichever host, and afterwards it is the network's alone."""
+    one, other = await two()
+    router = await other.engine.run("router", "lan", ip="10.9.0.1")
+    for host in (one, other):
+        with pytest.raises(Conflict, match=r"address 10.9.0.1 is in use by (container|endpoint) .* on host b"):
+            await host.engine.run("thief", "lan", ip="10.9.0.1")
+        assert await host.mend() == []
+    assert router.address == "10.9.0.1/24"
+    await other.engine.stop("router")
+    row = await one.driver.tables.addresses.get("macvlan-global", "10.9.0.1")
+    assert row
+    assert (row.record.kind, row.record.endpoint, row.record.sharers) == ("gateway", "", [])
+    await one.engine.run("next", "lan", ip="10.9.0.1")
 
 
 async def test_an_address_of_another_host_is_refused_with_its_holder() -> None:

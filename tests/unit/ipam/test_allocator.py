@@ -1,6 +1,7 @@
 """Which address comes next."""
 
 from macvlan_global.ipam.allocator import COOLING_SECONDS, Occupancy
+from macvlan_global.ipam.intervals import IntervalSet
 
 
 def _choose(occupancy: Occupancy, count: int, now: float = 0.0) -> list[int | None]:
@@ -71,3 +72,25 @@ def test_it_begins_behind_the_last_choice_of_an_earlier_run() -> None:
 def test_an_empty_window_has_nothing() -> None:
     """A range that holds only the network address, say."""
     assert Occupancy([]).choose(1, 1, 0) is None
+
+
+def test_what_hosts_have_is_never_chosen_and_what_was_asked_for_comes_last() -> None:
+    """A cool static address before one that cools off; without leave, none of them."""
+    hosts, static = IntervalSet([2]), {3: 0, 4: 0}
+    occupancy = Occupancy([], hosts=hosts, static=static)
+    assert _choose(occupancy, 2) == [1, 5]
+    occupancy.take(3)
+    occupancy.free(3, now=0)
+    assert occupancy.choose(1, 6, 0, static=False) is None
+    assert _choose(occupancy, 3) == [4, 3, None]
+    hosts.fill(())
+    assert _choose(occupancy, 1) == [2]
+
+
+def test_each_window_has_its_own_walk() -> None:
+    """Ranges of one wire may overlap; what one has given is taken for the other."""
+    occupancy = Occupancy([])
+    assert [occupancy.choose(1, 6, 0), occupancy.choose(3, 9, 0), occupancy.choose(1, 6, 0)] == [1, 3, 2]
+    assert [occupancy.choose(3, 9, 0), occupancy.choose(1, 6, 0)] == [4, 5]
+    occupancy.forget(1, 6)
+    assert (occupancy.held_in(1, 9), occupancy.choose(3, 9, 0)) == (0, 3)

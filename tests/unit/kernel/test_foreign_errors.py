@@ -24,6 +24,7 @@ CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "link": lambda kernel: kernel.link("lan0"),
     "links": lambda kernel: kernel.links(),
     "routes": lambda kernel: kernel.routes(),
+    "own_addresses": lambda kernel: kernel.own_addresses(),
     "add_vlan": lambda kernel: kernel.add_vlan("lan0.5", "lan0", 5),
     "add_dummy": lambda kernel: kernel.add_dummy("dm-0"),
     "add_macvlan": lambda kernel: kernel.add_macvlan(SPEC),

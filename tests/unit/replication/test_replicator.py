@@ -540,3 +540,27 @@ async def test_other_events_change_nothing(pair: Pair) -> None:
     for action in ("connect", "disconnect"):
         pair.a.replicator.on_network_event(NetworkEvent(action, "aa", "lan"))
         assert not pair.a.replicator.busy
+
+
+async def test_a_network_without_ip_management_is_on_every_host(pair: Pair) -> None:
+    """There is nothing to coordinate but its name: no subnet, no pool. Removed on one host, it goes from all."""
+    made = await pair.a.engine.create_network("l2", options={"parent": "eth0"}, ipam="null")
+    await until(lambda: pair.b.engine.has("l2"), "the network on b")
+    found = pair.b.engine.has("l2")
+    assert found
+    assert (found.ipam_driver, found.subnets, cluster_id(found)) == ("null", (), made)
+
+    async def recorded() -> bool:
+        (record,) = await pair.b.host.driver.networks.all()
+        return (record.shared_id, record.published, record.subnets) == (made, True, [])
+
+    for _ in range(100):
+        if await recorded():
+            break
+        await asyncio.sleep(0.1)
+    assert await recorded()
+    await pair.b.engine.run("web", "l2")
+    await pair.b.engine.stop("web")
+    await pair.b.engine.remove_network("l2")
+    await until(lambda: not pair.a.engine.has("l2"), "the removal on a")
+    assert await pair.a.host.driver.pools.all() == []

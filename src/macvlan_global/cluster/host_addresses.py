@@ -1,0 +1,72 @@
+"""Addresses that hosts have themselves, as they tell each other: so no host gives another one's address to a container.
+
+Each host writes its own row when its addresses change, and follows the rows of the others, together with the static
+addresses that are remembered for all. The row outlives the host: a host that boots has its address again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from macvlan_global.cluster.heartbeat import Heartbeat
+from macvlan_global.ipam.avoided_tables import AvoidedTables
+from macvlan_global.store.follow import PrefixFollower
+from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.records import HostAddress, HostAddressesRecord
+from macvlan_global.store.table import AVOIDED, Tables
+from macvlan_global.tasks import forever
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""Interval at which a host looks whether its addresses changed, which costs it one system call."""
+
+
+class HostAddressExchange:
+    """Publishes this host's own addresses, and follows those of the others. One per process."""
+
+    def __init__(  # noqa: PLR0913 - each of another owner
+        self,
+        store: ClusterStore,
+        tables: Tables,
+        heartbeat: Heartbeat,
+        avoided: AvoidedTables,
+        own: Callable[[], Awaitable[tuple[HostAddress, ...]]],
+        *,
+        every: float = LOOK_SECONDS,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`own` gives the addresses that this host has now; every `every` seconds they are compared with the row."""
+        self._tables = tables
+        self._member = heartbeat.member
+        self._heartbeat = heartbeat
+        self._own = own
+        self._every = every
+        self._now = now
+        self._written: tuple[HostAddress, ...] | None = None
+        self._follower = PrefixFollower(store, AVOIDED, avoided.take)
+
+    async def run(self) -> None:
+        """Publish and follow until cancelled. A store that is away is waited for."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follower.run())
+            tasks.create_task(forever("publishing the addresses of this host", self._look, first=1.0, last=self._every))
+
+    async def publish(self) -> None:
+        """Write this host's own addresses, if they are not those that it wrote last. Not before it is in the cluster:
+        until then another host may live under its id.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        own = await self._own()
+        if own == self._written or not self._heartbeat.has_entered:
+            return
+        record = HostAddressesRecord(id=self._member.id, name=self._member.name, addresses=list(own), at=self._now())
+        await self._tables.host_addresses.put(record, record.id)
+        self._written = own
+
+    async def _look(self) -> None:
+        await self.publish()
+        await asyncio.sleep(self._every)

@@ -1,0 +1,109 @@
+"""Addresses that are avoided although no record of an address says so, as this process knows them.
+
+Two kinds: addresses that hosts have themselves (with the gateways of their default routes), which no container gets;
+and static ones, which a user once chose for a container and which go to others last. Hosts' addresses are avoided in
+every address space: Linux answers for them on all interfaces (arp_ignore in ip-sysctl.rst). No I/O.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from macvlan_global.ipam.intervals import IntervalSet
+from macvlan_global.store.records import HostAddress, StaticAddressRecord
+from macvlan_global.subnets import Address
+
+HOST_MOST = 256
+"""The most addresses of one host that are kept: a record must stay small, whatever wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnHost:
+    """An address that a host has itself on the interface `link`, or, as its `gateway`, reaches through it."""
+
+    host: str
+    link: str
+    gateway: bool = False
+
+
+class Avoided:
+    """Addresses of hosts by host, and static ones by address space and IP version."""
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self._hosts: dict[str, tuple[HostAddress, ...]] = {}
+        self._on_hosts: dict[tuple[int, int], list[OnHost]] = {}  # by version and number
+        self._numbers: dict[int, IntervalSet] = {4: IntervalSet(), 6: IntervalSet()}
+        self._static: dict[tuple[str, int], dict[int, StaticAddressRecord]] = {}
+
+    # ------------------------------------------------------------------ hosts
+
+    def set_host(self, host: str, addresses: Iterable[HostAddress]) -> None:
+        """Replace the addresses of a host by these; none of them, and the host is not known any more."""
+        kept = tuple(addresses)[:HOST_MOST]
+        if kept != self._hosts.get(host, ()):
+            self._hosts = {each: those for each, those in self._hosts.items() if each != host} | {host: kept}
+            self._index()
+
+    def replace_hosts(self, hosts: Mapping[str, Iterable[HostAddress]]) -> None:
+        """Replace the addresses of all hosts by these."""
+        self._hosts = {host: tuple(addresses)[:HOST_MOST] for host, addresses in hosts.items()}
+        self._index()
+
+    def of_host(self, host: str) -> tuple[HostAddress, ...]:
+        """The addresses of a host, as far as they are known."""
+        return self._hosts.get(host, ())
+
+    def on_hosts(self, address: Address) -> list[OnHost]:
+        """The hosts that have an address, or use it as their gateway; those that have it first."""
+        return self._on_hosts.get((address.version, int(address)), [])
+
+    def numbers(self, version: int) -> IntervalSet:
+        """The addresses of hosts of this IP version, as numbers. It is always the same set, and kept up to date."""
+        return self._numbers[version]
+
+    def _index(self) -> None:
+        self._on_hosts.clear()
+        for host, addresses in self._hosts.items():
+            for each in addresses:
+                found = ip_address(each.address)
+                there = self._on_hosts.setdefault((found.version, int(found)), [])
+                there.append(OnHost(host, each.link, each.gateway))
+        for those in self._on_hosts.values():
+            those.sort(key=lambda each: each.gateway)
+        for version, numbers in self._numbers.items():
+            numbers.fill(number for family, number in self._on_hosts if family == version)
+
+    # ----------------------------------------------------------------- static
+
+    def add_static(self, record: StaticAddressRecord) -> None:
+        """A user chose this address."""
+        self._of(record).pop(_number(record), None)  # the newest one is the last
+        self._of(record)[_number(record)] = record
+
+    def drop_static(self, space: str, address: str) -> None:
+        """The address is remembered no longer. `address` is bare."""
+        found = ip_address(address)
+        self._static.get((space, found.version), {}).pop(int(found), None)
+
+    def replace_static(self, records: Iterable[StaticAddressRecord]) -> None:
+        """Replace all static addresses by these."""
+        for those in self._static.values():
+            those.clear()
+        for record in sorted(records, key=lambda each: each.at):
+            self.add_static(record)
+
+    def static(self, space: str, version: int) -> dict[int, StaticAddressRecord]:
+        """The static addresses of a space, by number, the oldest first. Always the same mapping, kept up to date."""
+        return self._static.setdefault((space, version), {})
+
+    def all_static(self) -> list[StaticAddressRecord]:
+        """Every static address that is remembered."""
+        return [record for those in self._static.values() for record in those.values()]
+
+    def _of(self, record: StaticAddressRecord) -> dict[int, StaticAddressRecord]:
+        return self.static(record.space, ip_address(record.address).version)
+
+
+def _number(record: StaticAddressRecord) -> int:
+    return int(ip_address(record.address))

@@ -1,0 +1,125 @@
+"""The records of `avoided.Avoided`: read when the driver starts, followed in a cluster, and static addresses written.
+
+A static address is remembered when it is given back: from then on it goes to another container only if the pool has no
+other. Records are few: the newest of each host, for some weeks, and they go with the last pool that has the address.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address, ip_network
+
+from macvlan_global.ipam.avoided import Avoided
+from macvlan_global.store.ports import Batch, Entry
+from macvlan_global.store.records import AddressRecord, PoolRecord, StaticAddressRecord
+from macvlan_global.store.table import Tables
+
+REMEMBERED_SECONDS = 30 * 86400.0
+"""Age up to which a static address is remembered after its last release, by the clock of the host that released it."""
+REMEMBERED_MOST = 512
+"""The most static addresses that each host remembers for all."""
+AGAIN_SECONDS = 86400.0
+"""A record is written anew if it is older: so often at most, however often its container restarts."""
+
+
+class AvoidedTables:
+    """Reads and writes what is avoided. One per process."""
+
+    def __init__(self, tables: Tables, avoided: Avoided, host: str, *, now: Callable[[], float] = time.time) -> None:
+        """`host` is the id of this host, whose own addresses come from its kernel and not from here."""
+        self._hosts = tables.host_addresses
+        self._static = tables.static_addresses
+        self._avoided = avoided
+        self._host = host
+        self._now = now
+
+    async def load(self) -> None:
+        """Read all records, and drop those of this host that are too old.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        await self.take(Batch(True, (*await self._hosts.entries(), *await self._static.entries())))
+        await self._prune()
+
+    async def take(self, batch: Batch) -> None:
+        """Take a batch of a watch below `store.table.AVOIDED` into account."""
+        if batch.whole:
+            hosts = [self._hosts.read(entry) for entry in self._of(self._hosts.prefix, batch)]
+            chosen = [self._static.read(entry) for entry in self._of(self._static.prefix, batch)]
+            known = {each.record.id: tuple(each.record.addresses) for each in hosts if each}
+            self._avoided.replace_hosts(known | {self._host: self._avoided.of_host(self._host)})
+            self._avoided.replace_static(each.record for each in chosen if each)
+            return
+        for key in batch.gone:
+            self._forget(key)
+        for entry in batch.entries:
+            if entry.key.startswith(self._hosts.prefix):
+                host = self._hosts.read(entry)
+                if host and host.record.id != self._host:
+                    self._avoided.set_host(host.record.id, host.record.addresses)
+            elif entry.key.startswith(self._static.prefix):
+                static = self._static.read(entry)
+                if static:
+                    self._avoided.add_static(static.record)
+
+    async def remember(self, released: AddressRecord) -> None:
+        """Remember a static address that is given back.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        found = ip_address(released.address)
+        known = self._avoided.static(released.space, found.version).get(int(found))
+        now = self._now()
+        if known and known.host == self._host and abs(now - known.at) < AGAIN_SECONDS:
+            return
+        record = StaticAddressRecord(space=released.space, address=released.address, host=self._host, at=now)
+        await self._static.put(record, record.space, record.address)
+        self._avoided.add_static(record)
+        await self._prune()
+
+    async def forget_pool(self, gone: PoolRecord, others: Iterable[PoolRecord]) -> None:
+        """Drop the static addresses of a pool that is gone, but those that other pools of its space have too."""
+        subnet = ip_network(gone.subnet)
+        left = [ip_network(each.subnet) for each in others]
+        for row in await self._static.scan(gone.space):
+            address = ip_address(row.record.address)
+            if address in subnet and not any(address in each for each in left):
+                await self._drop(row.record)
+
+    async def forget_host(self, host: str) -> None:
+        """Drop the static addresses that a host remembered: it was removed from the cluster."""
+        for row in await self._static.scan():
+            if row.record.host == host:
+                await self._drop(row.record)
+
+    async def _prune(self) -> None:
+        mine = [each for each in self._avoided.all_static() if each.host == self._host]
+        mine.sort(key=lambda each: each.at)
+        surplus = len(mine) - REMEMBERED_MOST
+        now = self._now()
+        for rank, record in enumerate(mine):
+            if rank < surplus or abs(now - record.at) > REMEMBERED_SECONDS:
+                await self._drop(record)
+
+    async def _drop(self, record: StaticAddressRecord) -> None:
+        row = await self._static.get(record.space, record.address)
+        if row is None or row.record.host == record.host:
+            if row:
+                await self._static.delete(row)
+            self._avoided.drop_static(record.space, record.address)
+
+    def _forget(self, key: str) -> None:
+        if key.startswith(self._hosts.prefix):
+            host = key.removeprefix(self._hosts.prefix)
+            if host != self._host:
+                self._avoided.set_host(host, ())
+            return
+        space, _, address = key.removeprefix(self._static.prefix).partition("/")
+        try:
+            self._avoided.drop_static(space, address)
+        except ValueError:  # nobody could read that record either
+            return
+
+    def _of(self, prefix: str, batch: Batch) -> list[Entry]:
+        return [entry for entry in batch.entries if entry.key.startswith(prefix)]

@@ -1,0 +1,129 @@
+"""What hosts tell each other of their own addresses, and of static ones that are remembered."""
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import ip_address
+
+import msgspec
+import pytest
+
+from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
+from macvlan_global.cluster.host_addresses import HostAddressExchange
+from macvlan_global.ipam.avoided import Avoided, OnHost
+from macvlan_global.ipam.avoided_tables import AvoidedTables
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Batch, Entry
+from macvlan_global.store.records import HostAddress, StaticAddressRecord
+from macvlan_global.store.table import Tables
+from testkit.fake_clock import FakeClock
+
+pytestmark = pytest.mark.virtual_time
+
+OWN = HostAddress(address="10.0.0.5", link="eth0")
+FIVE = ip_address("10.0.0.5")
+
+
+class Host:
+    """One host's exchange. `own` is what its kernel says."""
+
+    def __init__(self, store: MemoryStore, name: str) -> None:
+        """Nothing runs."""
+        client = store.client()
+        self.tables = Tables(client, client)
+        self.avoided = Avoided()
+        self.own: tuple[HostAddress, ...] = ()
+
+        async def facts() -> HostSummary:
+            return HostSummary()
+
+        async def own() -> tuple[HostAddress, ...]:
+            return self.own
+
+        self.heartbeat = Heartbeat(client, self.tables, Member(name, name, "boot1", "run1"), facts)
+        followed = AvoidedTables(self.tables, self.avoided, name, now=FakeClock())
+        self.exchange = HostAddressExchange(client, self.tables, self.heartbeat, followed, own)
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if holds():
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("it never came to be")
+
+
+async def _hear(known: list[OnHost], host: Host) -> None:
+    await _until(lambda: host.avoided.on_hosts(FIVE) == known)
+
+
+def _batch(entry: Entry | None = None, gone: str = "") -> Batch:
+    return Batch(False, (entry,) if entry else (), (gone,) if gone else ())
+
+
+async def test_addresses_are_told_when_they_change_and_followed() -> None:
+    """Those that come, and those that go; a host's own come from its kernel, whatever somebody wrote."""
+    store = MemoryStore()
+    one, other = Host(store, "a"), Host(store, "b")
+    await other.heartbeat.announce()
+    tasks = [asyncio.ensure_future(each.exchange.run()) for each in (one, other)]
+    other.own = (OWN,)
+    await _hear([OnHost("b", "eth0")], one)
+    assert other.avoided.on_hosts(FIVE) == []
+    other.own = (msgspec.structs.replace(OWN, link="eth1"),)
+    await _hear([OnHost("b", "eth1")], one)
+    other.own = ()
+    await _hear([], one)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_who_is_not_in_the_cluster_tells_nothing() -> None:
+    """It may be a copy of another host, under whose id it would write."""
+    host = Host(MemoryStore(), "a")
+    host.own = (OWN,)
+    await host.exchange.publish()
+    assert await host.tables.host_addresses.scan() == []
+    await host.heartbeat.announce()
+    await host.exchange.publish()
+    assert [row.record.addresses for row in await host.tables.host_addresses.scan()] == [[OWN]]
+
+
+async def test_anybody_may_write_there() -> None:
+    """What is no address, or under another key, is left alone, and what goes again never was there."""
+    host = Host(MemoryStore(), "a")
+    store = host.exchange._follower._store
+    for key in (
+        "avoided/hosts/b",
+        "avoided/hosts/",
+        "avoided/static/x/y",
+        "avoided/static/x",
+        "avoided/other",
+        "avoided/",
+    ):
+        for value in (
+            b"",
+            b"{}",
+            b'{"id":"b","name":"b","addresses":[{"address":"x","link":"y"}],"at":0}',
+            b"[" * 100_000,
+        ):
+            entry = await store.create(key, value)
+            await host.exchange._follower._take(_batch(entry=entry))
+            assert entry
+            await store.delete(entry)
+            await host.exchange._follower._take(_batch(gone=key))
+    assert host.avoided.on_hosts(FIVE) == []
+
+
+async def test_a_static_address_is_known_on_every_host() -> None:
+    """As soon as it is remembered, until it is not."""
+    store = MemoryStore()
+    one, other = Host(store, "a"), Host(store, "b")
+    task = asyncio.ensure_future(one.exchange.run())
+    record = StaticAddressRecord(space="s", address="10.0.0.5", host="b", at=0)
+    row = await other.tables.static_addresses.create(record, "s", "10.0.0.5")
+    assert row
+    await _until(lambda: int(FIVE) in one.avoided.static("s", 4))
+    await other.tables.static_addresses.delete(row)
+    await _until(lambda: not one.avoided.static("s", 4))
+    task.cancel()
+    assert one.avoided.on_hosts(FIVE) == []

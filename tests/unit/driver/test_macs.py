@@ -1,0 +1,61 @@
+"""MACs are unique on a network in the whole cluster."""
+
+import pytest
+
+from macvlan_global.errors import Conflict
+from testkit.cluster_rig import ClusterHost, ClusterRig
+from testkit.fake_engine import Subnet
+from testkit.rig import Rig
+
+MAC = "02:00:00:00:00:aa"
+LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1")
+
+
+async def _two(rig: ClusterRig) -> tuple[ClusterHost, ClusterHost]:
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    await other.join("lan", one)
+    return one, other
+
+
+async def test_a_mac_of_another_host_s_container_is_refused_with_its_holder() -> None:
+    """Nothing of the refused one stays. When the first one ends, the second one may have it."""
+    one, other = await _two(await ClusterRig.build())
+    await one.engine.run("web", "lan", mac=MAC)
+    words = rf"--mac-address {MAC} is in use on network lan: endpoint .* on host a has it"
+    with pytest.raises(Conflict, match=words):
+        await other.engine.run("db", "lan", mac=MAC)
+    assert await other.driver.endpoints.all() == []
+    assert sum(each.kind == "endpoint" for each in await one.driver.addresses.all()) == 1
+    await one.engine.stop("web")
+    assert (await other.engine.run("db", "lan", mac=MAC)).mac == MAC
+
+
+async def test_a_mac_that_was_generated_is_refused_to_others() -> None:
+    """A user copied it."""
+    one, other = await _two(await ClusterRig.build())
+    web = await one.engine.run("web", "lan")
+    with pytest.raises(Conflict, match="on host a has it"):
+        await other.engine.run("db", "lan", mac=web.mac)
+
+
+async def test_networks_apart_may_repeat_a_mac() -> None:
+    """Each is a wire for itself, unless they share a parent."""
+    rig = await ClusterRig.build()
+    one, other = await _two(rig)
+    await other.publish("far", Subnet("10.8.0.0/24"))
+    await one.engine.run("web", "lan", mac=MAC)
+    await other.engine.run("db", "far", mac=MAC)
+
+
+@pytest.mark.parametrize("subnet", ["10.9.0.0/24", "fd09::/64"])
+async def test_a_mac_that_an_address_brings_is_refused_to_other_addresses(subnet: str) -> None:
+    """By -o mac=address: the container with that address comes later, on whichever host."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("lan", Subnet(subnet), options={"parent": "eth0", "mac": "address"})
+    four, six = ("10.9.0.9", "") if subnet == "10.9.0.0/24" else ("", "fd09::9")
+    derived = "02:42:0a:09:00:09" if subnet == "10.9.0.0/24" else "02:42:00:00:00:09"
+    with pytest.raises(Conflict, match="with -o mac=address a MAC that begins with 02:42: belongs to an address"):
+        await rig.engine.run("thief", "lan", mac=derived)
+    assert (await rig.engine.run("web", "lan", mac=derived, ip=four, ip6=six)).mac == derived
+    assert (await rig.engine.run("other", "lan", mac=MAC)).mac == MAC

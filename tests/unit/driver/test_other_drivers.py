@@ -1,0 +1,115 @@
+"""Networks of other drivers whose addresses are ours (B02), and networks of ours without addresses (B23)."""
+
+import asyncio
+
+import pytest
+
+from macvlan_global.errors import Conflict
+from macvlan_global.metrics import Metrics
+from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.engine_follower import EngineFollower
+from testkit.fake_engine import OUR_IPAM, Subnet
+from testkit.rig import Rig
+
+BR = Subnet("10.9.0.0/24", gateway="10.9.0.1", aux={"printer": "10.9.0.7"})
+DRIVERS = pytest.mark.parametrize("driver", ["bridge", "macvlan", "ipvlan"])
+LONG = 7200.0
+
+
+async def _with_other(driver: str = "bridge") -> Rig:
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("br", BR, driver=driver, ipam=OUR_IPAM)
+    return rig
+
+
+async def _held(rig: Rig) -> dict[str, str]:
+    return {each.address: each.kind for each in await rig.driver.addresses.all()}
+
+
+@DRIVERS
+async def test_repair_takes_nothing_from_a_network_of_another_driver(driver: str) -> None:
+    """Its pool, gateway and aux addresses, and what its containers have: now, hours later, and after a restart."""
+    rig = await _with_other(driver)
+    await rig.engine.run("web", "br")
+    await rig.engine.run("db", "br", ip="10.9.0.20")
+    wanted = {"10.9.0.1": "gateway", "10.9.0.7": "aux", "10.9.0.2": "reserved", "10.9.0.20": "reserved"}
+    for _ in range(2):
+        rig.clock.advance(LONG)
+        await rig.mend(grace=60)
+        assert await rig.mend(grace=60) == []
+        assert await _held(rig) == wanted
+        rig = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine)
+    assert (await rig.engine.run("next", "br")).address == "10.9.0.3/24"
+    with pytest.raises(Conflict, match=r"in use by a container of network br on host a"):
+        await rig.engine.run("thief", "br", ip="10.9.0.20")
+    with pytest.raises(Conflict, match="network br has it"):
+        await rig.engine.create_network("lan", BR, options={"parent": "eth0"})
+    (pool,) = await rig.driver.pools.all()
+    assert (pool.driver, pool.name) == (driver, "br")
+
+
+@DRIVERS
+async def test_all_goes_with_a_network_of_another_driver(driver: str) -> None:
+    """At once, and the subnet is free again."""
+    rig = await _with_other(driver)
+    await rig.engine.run("db", "br", ip="10.9.0.20")
+    await rig.mend()
+    await rig.engine.stop("db")
+    await rig.engine.remove_network("br")
+    assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])
+    await rig.engine.create_network("lan", BR, options={"parent": "eth0"})
+
+
+async def test_what_a_network_that_went_unnoticed_had_is_given_back() -> None:
+    """The driver was down when it was removed."""
+    rig = await _with_other()
+    await rig.engine.run("db", "br", ip="10.9.0.20")
+    await rig.mend()
+    rig.engine.forget("db")
+    rig.engine.forget_network("br")
+    rig.clock.advance(LONG)
+    await rig.mend(grace=60)
+    assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])
+
+
+async def test_a_container_s_address_on_another_driver_s_network_is_no_repeated_request() -> None:
+    """No endpoint of ours claims it, so a second request for it is a second container's."""
+    rig = await _with_other()
+    await rig.mend()
+    await rig.engine.run("db", "br", ip="10.9.0.20")
+    await rig.engine.create_network("lan", Subnet("10.9.0.0/16", gateway="10.9.0.1"), options={"parent": "eth0"})
+    for network in ("br", "lan"):
+        with pytest.raises(Conflict, match=r"10\.9\.0\.20 is in use by a container of network br"):
+            await rig.engine.run("thief", network, ip="10.9.0.20")
+
+
+@pytest.mark.virtual_time
+async def test_a_network_of_another_driver_is_claimed_before_the_next_repair() -> None:
+    """Within a moment of its creation: another network could be given its pool until then."""
+    rig = await Rig.build("eth0")
+    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    running = asyncio.ensure_future(EngineFollower(rig.driver, rig.engine, reconciler, Metrics()).run())
+    await asyncio.sleep(100)  # past the repairs of a start
+    await rig.engine.create_network("br", BR, driver="bridge", ipam=OUR_IPAM)
+    await asyncio.sleep(0.5)
+    assert [each.network for each in await rig.driver.pools.all()] == [rig.engine.id_of("br")]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+# -------------------------------------------------------------- no addresses
+
+
+async def test_a_network_without_addresses_has_no_subnet() -> None:
+    """Not 0.0.0.0/0; containers get a link, and repair has nothing to correct."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("l2", options={"parent": "eth0"}, ipam="null")
+    web = await rig.engine.run("web", "l2")
+    (network,) = await rig.driver.networks.all()
+    assert (network.subnets, web.address, web.joined and web.joined.gateway) == ([], "", "")
+    assert "eth0" in rig.kernel.sandboxed[web.sandbox]
+    rig.clock.advance(LONG)
+    assert await rig.mend() == []
+    await rig.engine.stop("web")
+    await rig.engine.remove_network("l2")
+    assert await rig.driver.networks.all() == []
