@@ -21,8 +21,8 @@ def test_networks_that_overlap_share_a_router_and_avoid_the_host(site: Site) -> 
     """One gateway and aux address, ranges that overlap; no address twice, none of the host; all goes with the last."""
     site.host.run(["ip", "address", "add", "10.34.0.66/24", "dev", "eth0"])
     common = ("--subnet=10.34.0.0/24", "--gateway=10.34.0.1", "--aux-address=host=10.34.0.66")
-    _create(site, "low", *OURS, *common, "--ip-range=10.34.0.64/26", "-o", "parent=eth0")
-    _create(site, "high", *OURS, *common, "--ip-range=10.34.0.64/25", "-o", "parent=eth1")
+    _create(site, "low", *OURS, *common, "--ip-range=10.34.0.64/27", "-o", "parent=eth0")
+    _create(site, "high", *OURS, *common, "--ip-range=10.34.0.64/26", "-o", "parent=eth1")
     for number in range(2):
         for name in ("low", "high"):
             site.docker("run", "-d", "--init", f"--network={name}", f"--name={name}{number}", "alpine", "sleep", "900")
@@ -33,6 +33,7 @@ def test_networks_that_overlap_share_a_router_and_avoid_the_host(site: Site) -> 
     for own in ("10.34.0.66", "10.34.0.99"):
         said = site.refusal("run", "--rm", "--network=low", f"--ip={own}", "alpine", "true")
         assert f"address {own} is in use: this host has it on eth0" in said
+    for own in ("10.34.0.99", "10.34.0.66"):  # the secondary one first: it goes with the primary one
         site.host.run(["ip", "address", "del", f"{own}/24", "dev", "eth0"])
     site.docker("rm", "-f", "low0", "low1")
     site.docker("network", "rm", "low")

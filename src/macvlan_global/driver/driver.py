@@ -107,8 +107,7 @@ class Driver:
         addresses = Addresses(tables, cache, identity, shared=settings.shared, now=now)
         pools = Pools(tables, cache, addresses, identity, auto_pools=settings.auto_pools, now=now)
         outbox = Outbox(tables, pools, addresses, identity.host, now=now) if settings.shared else None
-        attacher = Attacher(kernel, tables, default=settings.attach)
-        table = EndpointTable(tables.endpoints)
+        attacher, table = Attacher(kernel, tables, default=settings.attach), EndpointTable(tables.endpoints)
         liveness = Liveness(table, kernel, attacher, identity, now=now, steady=steady)
         holders = Holders(tables, table, identity, liveness, host_name=hooks.host_name)
         claims = AddressClaims(pools, addresses, holders, outbox)

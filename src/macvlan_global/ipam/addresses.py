@@ -421,7 +421,8 @@ class Addresses:
         """See `claim`; False if the row is no longer current."""
         if self._has_already(holder, row.record):
             return await self._keep(row) is not None
-        if holder.shares(row.record):
+        own = row.record.kind == "endpoint" and row.record.network == holder.network
+        if holder.shares(row.record) or (holder.kind == "gateway" and own):  # the store lost one of the two claims
             return await self._replace(row, with_claim(row.record, holder, self._identity.host)) is not None
         if not self._may_take(holder, row.record, in_use=in_use):
             raise AddressTaken(row)

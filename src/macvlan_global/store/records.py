@@ -183,9 +183,10 @@ class NetworkRecord(Record, frozen=True, kw_only=True, dict=True):
         return next((each for each in self.subnets if address in each.prefix), None)
 
     def gateway_of(self, address: Address) -> Address | None:
-        """The gateway of the subnet that holds an address: each subnet has its own, an internal network none."""
+        """The gateway of the subnet that holds an address: each subnet has its own, an internal network none, and
+        neither has a container that is the gateway itself."""
         subnet = None if self.internal else self.subnet_of(address)
-        return subnet.gateway_address if subnet else None
+        return subnet.gateway_address if subnet and subnet.gateway_address != address else None
 
 
 class EndpointRecord(Record, frozen=True, kw_only=True, dict=True):

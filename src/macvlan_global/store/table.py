@@ -235,6 +235,14 @@ class Table(Generic[R]):
         return Row(record, entry)
 
 
+def _host_key(record: HostAddressesRecord) -> tuple[str, ...]:
+    return host_key(record.id, (each.address for each in record.addresses))
+
+
+def _static_key(record: StaticAddressRecord) -> tuple[str, ...]:
+    return record.space, bare_address(record.address)
+
+
 def _definition_key(record: DefinitionRecord) -> tuple[str, ...]:
     return id_key(record.id) and id_key(record.name)
 
@@ -260,17 +268,10 @@ class Tables:
         """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
         self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
         """Addresses and their holders: created if absent, by whoever asks first. Writers: ipam.addresses."""
-        self.host_addresses = Table(
-            shared,
-            AVOIDED + "hosts",
-            HostAddressesRecord,
-            lambda r: host_key(r.id, (each.address for each in r.addresses)),
-        )
+        self.host_addresses = Table(shared, AVOIDED + "hosts", HostAddressesRecord, _host_key)
         """Addresses that hosts have themselves: each writes its own row; a removed one's is dropped by the host where
         an operator removes it. Writers: cluster.host_addresses, cluster.reclaimer."""
-        self.static_addresses = Table(
-            shared, AVOIDED + "static", StaticAddressRecord, lambda r: (r.space, bare_address(r.address))
-        )
+        self.static_addresses = Table(shared, AVOIDED + "static", StaticAddressRecord, _static_key)
         """Addresses that users chose for containers: kept when these go. Writers: ipam.avoided_tables."""
         self.definitions = Table(shared, "definitions", DefinitionRecord, _definition_key, by_name=True)
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one

@@ -49,6 +49,8 @@ async def test_one_container_of_the_cluster_may_be_its_network_s_gateway() -> No
             await host.engine.run("thief", "lan", ip="10.9.0.1")
         assert await host.mend() == []
     assert router.address == "10.9.0.1/24"
+    assert router.joined
+    assert router.joined.gateway == "", "it has no route by itself"
     await other.engine.stop("router")
     row = await one.driver.tables.addresses.get("macvlan-global", "10.9.0.1")
     assert row
