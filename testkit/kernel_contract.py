@@ -310,6 +310,9 @@ async def what_stands_on_a_link_goes_with_it(rig: KernelRig) -> None:
     await rig.kernel.add_macvlan(MacvlanSpec("m0", "blue", "bridge", MAC))
     await rig.kernel.add_macvlan(MacvlanSpec("m1", "blue", "bridge", OTHER_MAC))
     await rig.move("m1")
+    assert await rig.kernel.delete("m0")
+    assert await rig.kernel.upper_of("blue") != ""
+    await rig.kernel.add_macvlan(MacvlanSpec("m0", "blue", "bridge", MAC))
     assert await rig.kernel.delete("blue")
     assert await rig.kernel.link("m0") is None
     assert not await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, OTHER_MAC))

@@ -18,6 +18,7 @@ from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, Subn
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.kernel.names import link_name
 from macvlan_global.reconcile.plan import (
     AdoptEndpoint,
     AdoptNetwork,
@@ -188,6 +189,7 @@ class Reconciler:
         owned = tuple((await self._driver.owned.owned()).values())
         links = {link.name: link for link in await self._driver.kernel.links()}
         stood_on = {each.name for each in owned if removes and await self._driver.kernel.upper_of(each.name)}
+        unreadable = {link_name(key.rpartition("/")[2]) for key in await self._driver.tables.endpoints.unreadable()}
         endpoints = tuple(await self._driver.endpoints.all())
         networks = tuple(await self._driver.networks.all())
         later = self._now()
@@ -203,6 +205,7 @@ class Reconciler:
             shared=shared,
             links=links,
             stood_on=frozenset(stood_on),
+            unreadable=frozenset(unreadable),
             engine=engine,
             later=later,
             clock_set=clock_set,

@@ -51,8 +51,8 @@ class ReconcileFacts:
     epoch, `now` read before everything else and `later` after it: the clock may be set meanwhile. With `clock_set` it
     was set just before: then nothing is known to be old. `settled` holds the ids of the networks and endpoints that
     were recorded, and complete, before `shared` was read; `stood_on` the names of parents of ours on which a link of
-    another network namespace stands. `foreign` are the engine's networks of other drivers that have addresses of
-    ours."""
+    another network namespace stands, `unreadable` those of links whose endpoint's record cannot be read. `foreign` are
+    the engine's networks of other drivers that have addresses of ours."""
 
     host: str
     boot: str
@@ -65,6 +65,7 @@ class ReconcileFacts:
     shared: Shared | None = None
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     stood_on: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
     engine: tuple[EngineNetwork, ...] | None = None
     foreign: tuple[EngineNetwork, ...] = ()
     later: float | None = None
@@ -324,7 +325,7 @@ def _endpoints(facts: ReconcileFacts, deleted: set[str]) -> Iterator[DeleteEndpo
 
 
 def _strays(facts: ReconcileFacts) -> Iterator[DeleteStray]:
-    links = {each.link for each in facts.endpoints}
+    links = {each.link for each in facts.endpoints} | facts.unreadable
     for name, link in facts.links.items():
         if _OUR_LINK.fullmatch(name) and link.kind == "macvlan" and name not in links:
             yield DeleteStray(f"link {name}", "no endpoint has it", name)

@@ -7,12 +7,13 @@ import pytest
 
 from macvlan_global.driver.driver import Settings
 from macvlan_global.driver.liveness import YOUNG_SECONDS
+from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.kernel.ports import ContainerLink
 from macvlan_global.reconcile.engine_follower import learn_names
 from macvlan_global.reconcile.plan import DeleteEndpoint
 from testkit.cluster_rig import ClusterRig
-from testkit.fake_engine import Container, Subnet
+from testkit.fake_engine import Container, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel
 from testkit.rig import Rig
 
@@ -133,6 +134,19 @@ async def test_an_endpoint_whose_record_cannot_be_read_keeps_its_address(damage:
         await rig.mend(grace=60)
         rig.clock.advance(3600)
     assert [each.endpoint for each in await rig.driver.addresses.all()] == [one.endpoint]
+
+
+async def test_a_link_whose_record_cannot_be_read_is_no_stray() -> None:
+    """Its container is being created: repair, which the start of a driver does, must not take it."""
+    rig = await Rig.build()
+    network = await rig.engine.create_network("lan", LAN, options={"parent": "eth0"})
+    await rig.driver.endpoints.create(EndpointRequest.read(network, engine_id("e1")))
+    joined = await rig.driver.endpoints.join(network, engine_id("e1"), "/netns/c1")
+    for entry in await rig.disk.scan("endpoints/"):
+        await rig.disk.replace(entry, b"not JSON")
+    later = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine)
+    assert await later.mend(engine=False) == []
+    assert joined.link in rig.kernel.hosted
 
 
 async def test_after_an_older_state_is_put_back_containers_keep_their_addresses() -> None:
