@@ -29,13 +29,18 @@ def test_an_address_in_use_on_another_host(cluster: ClusterSite) -> None:
 
 
 def test_gateway_and_exclusions_on_every_host(cluster: ClusterSite) -> None:
-    """Gateway and aux addresses belong to the network: no container of any host gets them."""
+    """Aux addresses belong to the network; the gateway does too, until one container of any host wants to be it."""
     one, two = cluster.sites
     exclusions = ("--gateway=10.61.0.1", "--aux-address=printer=10.61.0.5")
     one.create("mac", "--subnet=10.61.0.0/24", *exclusions, "-o", "parent=eth1")
     cluster.wait_for("mac")
-    for address in ("10.61.0.1", "10.61.0.5"):
-        assert "mac" in two.refusal("run", "--rm", "--network=mac", f"--ip={address}", "alpine", "true")
+    for site in (one, two):
+        said = site.refusal("run", "--rm", "--network=mac", "--ip=10.61.0.5", "alpine", "true")
+        assert "network mac as its aux address printer" in said
+    one.start("mac", "router", "--ip=10.61.0.1")
+    for site in (one, two):
+        said = site.refusal("run", "--rm", "--network=mac", "--ip=10.61.0.1", "alpine", "true")
+        assert "10.61.0.1 is in use by container router" in said
 
 
 def test_many_at_once_on_both_hosts(cluster: ClusterSite) -> None:

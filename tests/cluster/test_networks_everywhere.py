@@ -197,9 +197,11 @@ def test_no_usable_parent_on_a_host(cluster: ClusterSite) -> None:
 
 
 def test_a_subnet_belongs_to_one_network_of_the_cluster(cluster: ClusterSite) -> None:
-    """A subnet that overlaps one of a network of another host is refused with that network's name."""
+    """The subnet of another host's network is refused with that network's name; one that overlaps it is not."""
     one, two = cluster.sites
     one.create("mac", *MAC)
-    said = two.refusal(*Site.create_command("other", "--subnet=10.31.0.0/16", "-o", "parent=eth1"))
+    said = two.refusal(*Site.create_command("other", "--subnet=10.31.0.0/24", "-o", "parent=eth1"))
     assert "10.31.0.0/24" in said
     assert "mac" in said
+    two.create("wider", "--subnet=10.31.0.0/16", "-o", "parent=eth1")
+    cluster.wait_for("wider")
