@@ -196,16 +196,21 @@ class SharedStore(LocalStore):
         weather.struck += fate < after + weather.late
         if fate < after:
             loop.call_later(GIVE_UP, self._fail, answer)
-            _at_once(work)
+            _unheard(work)
         elif fate < after + weather.late:
             loop.call_later(GIVE_UP, self._fail, answer)
             loop.call_later(GIVE_UP + weather.lot.random() * LATE, self._too_late, work, era)
         else:
-            loop.call_later(weather.delay(), _tell, answer, _at_once(work))
+            try:
+                result = _at_once(work)
+            except Unavailable as refused:
+                loop.call_later(weather.delay(), _refuse, answer, refused)
+            else:
+                loop.call_later(weather.delay(), _tell, answer, result)
 
     def _too_late(self, work: Callable[[], Coroutine[Any, Any, T]], era: int) -> None:
         if not self._weather.away and era == self._weather.era:
-            _at_once(work)
+            _unheard(work)
 
     def _fail(self, answer: "asyncio.Future[T]") -> None:
         if not answer.done():
@@ -244,6 +249,17 @@ def _at_once(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return answer
     coroutine.close()
     raise AssertionError("a store that waits")
+
+
+def _unheard(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Do it at the store; whoever asked never hears how it ended."""
+    with contextlib.suppress(Unavailable):
+        _at_once(work)
+
+
+def _refuse(answer: "asyncio.Future[T]", refused: Unavailable) -> None:
+    if not answer.done():
+        answer.set_exception(refused)
 
 
 def _tell(answer: "asyncio.Future[T]", result: T) -> None:
