@@ -12,6 +12,7 @@ from typing import Any
 SHARED = ("pools", "addresses", "definitions", "removed", "names", "hosts", "alive")
 LOCAL = ("networks", "endpoints", "links", "pending")
 """Prefixes of the tables in a cluster's store, and of those on a host's disk."""
+NETWORKS = ("definitions", "networks")
 
 _TEXTS = (
     *("", " ", ".", "..", "/", "a/b", "%", "%ff", "%2F", "\x00", "\n", "a\tb", "'; --", "é", "\U0001f600", "\ufffd"),
@@ -51,9 +52,10 @@ class Junk:
         elif drawn < 0.3:
             value = self._lot.randbytes(self._lot.randrange(200))
         else:
-            # a whole definition is a network, which engines then make; of a host's own tables few are whole
-            if drawn < (0.99 if prefix in LOCAL else 0.95) or prefix == "definitions":
+            if drawn < 0.95:
                 self._spoil(fields)
+            if prefix in NETWORKS and self._lot.random() < 0.997:  # engines make each one that is whole
+                fields["id"] = self._lot.choice(_OTHERS)
             value = json.dumps(fields, ensure_ascii=self._lot.random() < 0.5).encode(errors="replace")
         if self._lot.random() < 0.0005:
             value += b" " * 100_000
@@ -72,8 +74,6 @@ class Junk:
                 fields[self._lot.choice(_TEXTS)] = self._any()
             else:
                 fields[key] = self._any()
-        if fields.get("name") == fields.get("id"):  # see above
-            fields.pop("id", None)
 
     def _any(self) -> Any:
         return self._lot.choice(self._lot.choice((_TEXTS, _NUMBERS, _OTHERS)))

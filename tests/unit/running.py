@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lab.speed import within
 from lab.unixhttp import UnixConnection
 from macvlan_global.cli.app import Failed, run
 from macvlan_global.config import Config
@@ -152,7 +153,7 @@ async def running(
         return shared
 
     async with Daemon(config, kernel=kernel, engine=engine, open_cluster_store=open_shared):
-        async with asyncio.timeout(20):
+        async with within(60):
             await engine.followed.wait()
         yield Running(config, kernel, engine, capsys)
 
