@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from macvlan_global.cluster.heartbeat import Heartbeat
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.store.follow import PrefixFollower
-from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.ports import Batch, ClusterStore
 from macvlan_global.store.records import HostAddress, HostAddressesRecord
 from macvlan_global.store.table import AVOIDED, Tables
 from macvlan_global.tasks import forever
@@ -45,7 +45,8 @@ class HostAddressExchange:
         self._every = every
         self._now = now
         self._written: tuple[HostAddress, ...] | None = None
-        self._follower = PrefixFollower(store, AVOIDED, avoided.take)
+        self._avoided = avoided
+        self._follower = PrefixFollower(store, AVOIDED, self._take)
 
     async def run(self) -> None:
         """Publish and follow until cancelled. A store that is away is waited for."""
@@ -66,6 +67,15 @@ class HostAddressExchange:
         record = HostAddressesRecord(id=self._member.id, name=self._member.name, addresses=list(own), at=self._now())
         await self._tables.host_addresses.put(record, record.id)
         self._written = own
+
+    async def _take(self, batch: Batch) -> None:
+        """Take a batch into account, and publish anew if the store lost this host's own row, or somebody changed it."""
+        key = self._tables.host_addresses.key(self._member.id)
+        rows = [self._tables.host_addresses.read(entry) for entry in batch.entries if entry.key == key]
+        changed = any(row is None or tuple(row.record.addresses) != self._written for row in rows)
+        if changed or key in batch.gone or (batch.whole and not rows):
+            self._written = None
+        await self._avoided.take(batch)
 
     async def _look(self) -> None:
         await self.publish()

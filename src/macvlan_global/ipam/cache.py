@@ -21,6 +21,7 @@ from ipaddress import ip_address, ip_network
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.allocator import Occupancy, start_offsets
 from macvlan_global.ipam.avoided import Avoided
+from macvlan_global.ipam.conflicts import several_at_once
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.store.table import Row
@@ -236,11 +237,24 @@ class PoolCache:
         return network if abs(now - since) <= CREATE_WINDOW_SECONDS else ""
 
     def joined(self, subnets: Iterable[str], now: float) -> str:
-        """The one network that is joining pools with these subnets just now; "" if there is none, or several."""
+        """The network that is joining pools with exactly these subnets just now; "" if there is none.
+
+        Raises:
+            Conflict: another one with such a subnet is being created or joined here, too, and the protocol does not say
+                which of them is meant.
+        """
         wanted = set(subnets)
-        records = [each.record for each in self._pools.values() if each.record.subnet in wanted]
-        found = {self.joined_by(record, now) for record in records} - {""}
-        return found.pop() if len(found) == 1 else ""
+        joining: dict[str, set[str]] = {}
+        reserved = False
+        for record in (each.record for each in self._pools.values()):
+            if network := self.joined_by(record, now):
+                joining.setdefault(network, set()).add(record.subnet)
+            elif not record.network and record.subnet in wanted:
+                reserved |= abs(now - record.at) <= CREATE_WINDOW_SECONDS
+        found = [network for network, theirs in joining.items() if theirs == wanted]
+        if len(found) + reserved > 1:
+            raise several_at_once(", ".join(sorted(wanted)))
+        return found[0] if found else ""
 
     def _learn(self, wire: Wire, addresses: Iterable[AddressRecord], now: float) -> None:
         own = self._own.get(wire, {})

@@ -8,6 +8,14 @@ from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.store.table import Row
 
 
+def several_at_once(subnets: str) -> Conflict:
+    """The conflict of networks with one subnet that are being created at the same time, among which CreateNetwork does
+    not choose: it names no pool, only subnets."""
+    return Conflict(
+        f"several networks with subnet {subnets} are being created at once; wait for the others, then try again"
+    )
+
+
 class AddressTaken(Conflict):
     """An address has another holder: `row` is the one in the store."""
 

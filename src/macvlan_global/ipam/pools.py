@@ -16,7 +16,7 @@ from macvlan_global.errors import Conflict, Exhausted, NotFound
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool, candidates
 from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, ParsedPool, PoolCache
-from macvlan_global.ipam.conflicts import PoolOverlaps, PoolTaken
+from macvlan_global.ipam.conflicts import PoolOverlaps, PoolTaken, several_at_once
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import key_of, pool_id
 from macvlan_global.store.records import PoolRecord
@@ -174,9 +174,7 @@ class Pools:
         free = sorted(own, key=lambda row: row.record.at, reverse=True)
         fresh = [row for row in free if abs(self._now() - row.record.at) <= CREATE_WINDOW_SECONDS] or free[:1]
         if len(fresh) > 1:
-            raise Conflict(
-                f"several networks with subnet {subnet} are being created at once; wait for the others, then try again"
-            )
+            raise several_at_once(str(subnet))
         if not fresh and (held := [row.record for row in rows if row.record.network]):
             raise PoolTaken(held[0])
         if not fresh:  # a release that came late, or of another create of the same subnet, which failed

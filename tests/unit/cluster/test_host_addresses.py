@@ -77,6 +77,30 @@ async def test_addresses_are_told_when_they_change_and_followed() -> None:
         task.cancel()
 
 
+async def test_a_row_that_the_store_lost_or_somebody_changed_is_written_again() -> None:
+    """An older copy of the store was put back."""
+    store = MemoryStore()
+    host = Host(store, "a")
+    host.own = (OWN,)
+    await host.heartbeat.announce()
+    task = asyncio.ensure_future(host.exchange.run())
+    table = Tables(store, store).host_addresses
+    for number in range(3):
+        for _ in range(300):
+            row = await table.get("a")
+            if row and row.record.addresses == [OWN]:
+                break
+            await asyncio.sleep(0.1)
+        row = await table.get("a")
+        assert row
+        assert row.record.addresses == [OWN]
+        if number:
+            await table.delete(row)
+        else:
+            await table.replace(row, msgspec.structs.replace(row.record, addresses=[]))
+    task.cancel()
+
+
 async def test_who_is_not_in_the_cluster_tells_nothing() -> None:
     """It may be a copy of another host, under whose id it would write."""
     host = Host(MemoryStore(), "a")

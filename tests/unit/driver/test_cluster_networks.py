@@ -236,3 +236,23 @@ async def test_an_adoption_that_fails_takes_nothing_from_the_others() -> None:
         assert {each.address for each in await other.driver.addresses.all()} == held, step
         assert len(await other.driver.pools.all()) == 1
     assert await one.driver.tables.networks.get(here)
+
+
+async def test_a_network_that_is_created_beside_one_that_is_joined_is_not_taken_for_it() -> None:
+    """Both have one subnet: CreateNetwork names no pool. With another subnet besides it is known for what it is."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    network = await one.publish("lan", Subnet("10.9.0.0/24", "10.9.0.0/26"))
+    await other.driver.ipam.request_pool("10.9.0.0/24", "10.9.0.0/26", {"network": network}, ipv6=False)
+    far = await other.engine.create_network(
+        "far", Subnet("10.9.0.0/24", "10.9.0.64/26"), Subnet("fd09::/64"), options={"parent": "eth0"}
+    )
+    assert {(each.subnet, each.range) for each in await one.driver.pools.all() if each.network == far} == {
+        ("10.9.0.0/24", "10.9.0.64/26"),
+        ("fd09::/64", ""),
+    }
+    with pytest.raises(Conflict, match=r"several networks with subnet 10\.9\.0\.0/24 are being created at once"):
+        await other.engine.create_network("near", Subnet("10.9.0.0/24", "10.9.0.128/26"), options={"parent": "eth0"})
+    await other.join("lan", one)
+    await other.engine.create_network("near", Subnet("10.9.0.0/24", "10.9.0.128/26"), options={"parent": "eth0"})
+    assert len({each.network for each in await one.driver.pools.all()}) == 3
