@@ -140,7 +140,6 @@ RUN: dict[str, tuple[tuple[str, ...], Words]] = {
             NEWEST: ("no configured subnet or ip-range contain the IP address 192.168.9.9",),
         },
     ),
-    "--ip the gateway": (("--ip=192.168.1.1",), ("address 192.168.1.1 is in use by network", "as its gateway")),
     "--ip an aux address": (("--ip=192.168.1.2",), ("address 192.168.1.2 is in use by network", "aux address router")),
     "--ip the network": (
         ("--ip=192.168.1.0",),
@@ -215,19 +214,22 @@ def test_a_full_pool(site: Site) -> None:
 
 
 def test_an_overlapping_pool(site: Site) -> None:
-    """The error names the network that has it, and what would work: another subnet, a range each, or a space."""
+    """A space is a wire: a wider subnet may be on it too, and an address is given once, on whichever network."""
     site.create("lan", *GOOD)
-    wider = site.create_command("wider", "--subnet=192.168.0.0/16", *PARENT)
-    words = ("--subnet 192.168.0.0/16 overlaps with 192.168.1.0/24", "network", "has it", "--ipam-opt space=NAME")
-    refused_without_trace(site, words, *wider)
+    site.start("lan", "one", "--ip=192.168.1.3")
+    site.create("wider", "--subnet=192.168.0.0/16", *PARENT)
+    words = ("address 192.168.1.3 is in use by", "on host")
+    refused_without_trace(site, words, "run", "--rm", "--network=wider", "--ip=192.168.1.3", "alpine", "true")
     site.create("again", "--subnet=192.168.0.0/16", "--ipam-opt=space=blue", *PARENT)
 
 
 def test_the_same_pool_twice(site: Site) -> None:
-    """Two networks cannot hand out one subnet, unless each has a range of its own."""
+    """Two networks cannot have one subnet and range: the error names the network that has it, and what would work."""
     site.create("lan", SUBNET, "--ip-range=192.168.1.0/25", *PARENT)
-    command = site.create_command("same", SUBNET, "--ip-range=192.168.1.64/26", *PARENT)
-    refused_without_trace(site, ("--subnet 192.168.1.0/24 overlaps", "(range 192.168.1.0/25)"), *command)
+    command = site.create_command("same", SUBNET, "--ip-range=192.168.1.0/25", *PARENT)
+    words = ("--subnet 192.168.1.0/24 overlaps", "(range 192.168.1.0/25)", "has it", "--ipam-opt space=NAME")
+    refused_without_trace(site, words, *command)
+    site.create("a-part", SUBNET, "--ip-range=192.168.1.64/26", *PARENT)
     site.create("other-half", SUBNET, "--ip-range=192.168.1.128/25", *PARENT)
 
 
