@@ -5,6 +5,7 @@ in the store. What the driver receives and sends is counted on the interface tha
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import IPv4Address
@@ -21,6 +22,7 @@ from lab import Host
 from lab.cluster_site import ClusterSite, StoreKind
 from macvlan_global.dns.publish.publisher import NamedEndpoint, name_records
 from macvlan_global.store.open import NO_ACCESS, open_cluster_store
+from macvlan_global.store.ports import ClusterStore, Lease
 from macvlan_global.store.records import AddressRecord, AliveRecord, HostRecord, NameRecord, PoolRecord, PortRecord
 from macvlan_global.store.table import Tables
 
@@ -45,6 +47,8 @@ TITLES = tuple(f"{what}, {store}, {LARGE} hosts" for store in STORES for what, _
 _AT_ONCE = 128
 _REST_SECONDS = 30.0
 _SETTLE_SECONDS = 1.0
+_LEASE_SECONDS = 3600.0
+"""Nobody renews the heartbeats of hosts that are only records."""
 _CHANGES = 10
 _QUIET_SECONDS, _LITTLE = 5, 10_000
 """So many seconds in a row with less than so many bytes: a start is over."""
@@ -135,26 +139,27 @@ def _traffic(host: Host) -> float:
 
 def fill(url: str, hosts: int, each: int) -> None:
     """Write what a cluster with so many hosts and containers has in its store."""
-    asyncio.run(_with_tables(url, lambda tables: _fill(tables, hosts, each)))
+    asyncio.run(_with_store(url, lambda store: _fill(store, hosts, each)))
 
 
 def add(url: str, number: int) -> float:
     """Write the name of one more container; when that was done, by the machine's clock."""
-    return asyncio.run(_with_tables(url, lambda tables: _add(tables, number)))
+    return asyncio.run(_with_store(url, lambda store: _add(Tables(store, store), number)))
 
 
-async def _with_tables(url: str, work: Callable[[Tables], Awaitable[T]]) -> T:
+async def _with_store(url: str, work: Callable[[ClusterStore], Awaitable[T]]) -> T:
     store = open_cluster_store(url, NO_ACCESS)
     try:
-        return await work(Tables(store, store))
+        return await work(store)
     finally:
         await store.close()
 
 
-async def _fill(tables: Tables, hosts: int, each: int) -> None:
-    now = time.time()
+async def _fill(store: ClusterStore, hosts: int, each: int) -> None:
+    now, tables, lease = time.time(), Tables(store, store), await store.lease(_LEASE_SECONDS)
     await tables.pools.create(PoolRecord(space=SPACE, subnet=SUBNET, network=NETWORK, at=now), SPACE, SUBNET)
-    writes = _records(tables, hosts, each, now)
+    heartbeats = (_heartbeat(store, lease, tables.alive.key(_id(host)), host, now) for host in range(hosts))
+    writes = itertools.chain(heartbeats, _records(tables, hosts, each, now))
 
     async def some() -> None:
         for write in writes:
@@ -163,11 +168,14 @@ async def _fill(tables: Tables, hosts: int, each: int) -> None:
     await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
 
 
+async def _heartbeat(store: ClusterStore, lease: Lease, key: str, host: int, now: float) -> None:
+    record = AliveRecord(id=_id(host), name=f"other{host}", boot="b", incarnation=_id(host), at=now)
+    await store.create_with(lease, key, msgspec.json.encode(record))
+
+
 def _records(tables: Tables, hosts: int, each: int, now: float) -> Iterator[Awaitable[object]]:
     for host in range(hosts):
         yield tables.hosts.create(HostRecord(id=_id(host), name=f"other{host}", seen=now), _id(host))
-        alive = AliveRecord(id=_id(host), name=f"other{host}", boot="b", incarnation=_id(host), at=now)
-        yield tables.alive.create(alive, _id(host))
         for number in range(each):
             name = _name_record(host, number, now)
             address = AddressRecord(

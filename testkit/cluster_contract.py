@@ -193,6 +193,26 @@ async def replacing_a_leased_key_keeps_the_lease(one: ClusterStore, two: Cluster
     assert await one.get("a") is None
 
 
+async def an_entry_says_whether_it_goes_with_a_lease(one: ClusterStore, two: ClusterStore) -> None:
+    """However it was read, and after it was replaced."""
+    lease = await one.lease(LEASE)
+    held = await one.create_with(lease, "k/held", b"1")
+    plain = await _create(one, "k/plain")
+    assert held is not None
+    assert (held.leased, plain.leased) == (True, False)
+    held, plain = await two.replace(held, b"2"), await two.replace(plain, b"2")  # type: ignore[assignment]
+    assert await one.get("k/held") == held
+    assert await one.scan("k/") == [held, plain]
+    async with Mirror(two, "k/") as mirror:
+        assert mirror.batches[0].entries == (held, plain)
+        more = await one.create_with(lease, "k/more", b"1")
+        await mirror.until(lambda: "k/more" in mirror.known)
+        assert mirror.batches[-1].entries == (more,)
+        assert more is not None
+        assert more.leased
+    await lease.end()
+
+
 async def a_leased_key_can_be_deleted_and_made_anew(one: ClusterStore, two: ClusterStore) -> None:
     """It is then whose it was made by: the old lease has nothing to do with it any more."""
     lease = await one.lease(LEASE)
@@ -380,6 +400,7 @@ CLUSTER_CONTRACT: tuple[Check, ...] = (
     a_key_goes_when_its_lease_is_ended,
     a_leased_key_is_created_only_if_it_is_absent,
     replacing_a_leased_key_keeps_the_lease,
+    an_entry_says_whether_it_goes_with_a_lease,
     a_leased_key_can_be_deleted_and_made_anew,
     nothing_is_created_with_a_lease_that_ended,
     what_is_refused_hinders_nobody_else,

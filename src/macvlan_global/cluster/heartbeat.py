@@ -240,7 +240,7 @@ class Heartbeat:
 
     async def _has_key(self) -> bool:
         entry = await self._store.get(self._tables.alive.key(self.member.id))
-        row = self._tables.alive.read(entry) if entry else None
+        row = self._tables.alive.read(entry) if entry and entry.leased else None
         return row is not None and row.record.incarnation == self.member.incarnation
 
     async def _enter(self) -> bool:
@@ -249,10 +249,10 @@ class Heartbeat:
         own = next((row for row in rows if row.record.id == self.member.id), None)
         if not self._entered:  # later on it does no harm, and containers may run here
             self._refuse_namesake(rows)
-        if own is not None and not await self._take_over(own):
-            return False
         if own is None:
             await self._clear_own_key()
+        elif not await self._take_over(own):
+            return False
         await self._write_row(await self._summarise())
         lease = await self._store.lease(self.ttl)
         try:
@@ -288,35 +288,35 @@ class Heartbeat:
             return await self._tables.alive.delete(own)
         if self.member.succeeds(own.record) and not self._entered:
             return await self._tables.alive.delete(own)
+        self._wait_for(own.record)
+        return False
+
+    def _wait_for(self, other: AliveRecord) -> None:
+        """Another run's key is in the way: raise Conflict once it is there for longer than a lease lasts unrenewed."""
         if self._other_run is None:
             log.warning(
                 "another run of this host is in the cluster (%s, id %s); waiting until its lease ends",
-                own.record.name,
+                other.name,
                 self.member.id[:12],
             )
-        self._other_run = own.record
-        if not self._has_waited():
-            return False
-        raise Conflict(
-            f"another machine lives in the cluster as this host ({own.record.name}, id {self.member.id[:12]}): one of "
-            "the two state folders is a copy. On the machine with the copy, stop the driver, move its state folder "
-            "away, and start it again"
-        )
-
-    async def _clear_own_key(self) -> None:
-        """Delete our own `alive/` key if no driver wrote it: without a lease it would never expire. One of a
-        newer version may be that of a run that is over, or of a clone; one that no lease took by now is neither."""
-        entry = await self._store.get(self._tables.alive.key(self.member.id))
-        if entry and self._tables.alive.read(entry) is None:
-            if version_of(entry.value) > VERSION and not self._has_waited():
-                return
-            await self._store.delete(entry)
-
-    def _has_waited(self) -> bool:
-        """Whether another run's key has been in the way for longer than any lease lasts without renewal."""
+        self._other_run = other
         now = self._clocks.steady()
         self._duplicate_since = now if self._duplicate_since is None else self._duplicate_since
-        return now - self._duplicate_since > 2 * self.ttl + 5
+        if now - self._duplicate_since > 2 * self.ttl + 5:
+            raise Conflict(
+                f"another machine lives in the cluster as this host ({other.name}, id {self.member.id[:12]}): one of "
+                "the two state folders is a copy. On the machine with the copy, stop the driver, move its state folder "
+                "away, and start it again"
+            )
+
+    async def _clear_own_key(self) -> None:
+        """Delete our own `alive/` key if it is no heartbeat. Without a lease it never expires: an operator put it back
+        from a copy, say. One of a newer version is that of a run that is over, whose lease ends, or of a clone."""
+        entry = await self._store.get(self._tables.alive.key(self.member.id))
+        if entry and entry.leased and version_of(entry.value) > VERSION:
+            self._wait_for(self._read(entry))
+        elif entry and not (entry.leased and self._tables.alive.read(entry)):
+            await self._store.delete(entry)
 
     async def _create_key(self, lease: Lease) -> Entry | None:
         record = AliveRecord(
@@ -359,13 +359,14 @@ class Heartbeat:
     # -------------------------------------------------------- the other hosts
 
     async def _on_batch(self, batch: Batch) -> None:
-        records = [self._read(entry) for entry in batch.entries]
+        records = [self._read(entry) for entry in batch.entries if entry.leased]
         if batch.whole:
             names = {row.record.id: row.record.name for row in await self._tables.hosts.scan()}
             self._membership.add_names(names)
             change = self._membership.replace_all(records, self._clocks.steady())
         else:
-            gone = [key.removeprefix(self._tables.alive.prefix) for key in batch.gone]
+            keys = [*batch.gone, *(entry.key for entry in batch.entries if not entry.leased)]
+            gone = [key.removeprefix(self._tables.alive.prefix) for key in keys]
             change = self._membership.update(records, gone, self._clocks.steady())
         self._log(change)
         self._on_members(frozenset({*self._membership.live, self.member.id}))

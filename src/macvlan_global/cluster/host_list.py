@@ -31,9 +31,10 @@ async def read_host_list(tables: Tables) -> list[HostLine]:
         row.record.host for row in await tables.addresses.scan() if row.record.kind in {"endpoint", "reserved"}
     )
     known = {row.record.id: row.record for row in await tables.hosts.scan()}
-    names = {row.record.id: row.record.name for row in await tables.alive.scan()}
+    heartbeats = await tables.alive.entries()
+    names = {row.record.id: row.record.name for entry in heartbeats if (row := tables.alive.read(entry))}
     # what a newer version wrote cannot be read, but it lives
-    live = {*names, *(key.removeprefix(tables.alive.prefix) for key in await tables.alive.unreadable())}
+    live = {*names, *(entry.key.removeprefix(tables.alive.prefix) for entry in heartbeats)}
     asked_for = {row.record.host for row in await tables.pools.scan() if not row.record.network}
     for host in {*held, *live, *asked_for} - set(known):
         known[host] = HostRecord(id=host, name=names.get(host, host[:12]), seen=0)

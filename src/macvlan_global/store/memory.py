@@ -43,7 +43,7 @@ class _Contents:
 
     def write(self, key: str, value: bytes) -> Entry:
         self.revision += 1
-        self.entries[key] = entry = Entry(key, value, self.revision)
+        self.entries[key] = entry = Entry(key, value, self.revision, key in self.leased)
         self._notify(key, entry)
         return entry
 

@@ -12,11 +12,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key as it was when it was read. `revision` grows with each write of the key, and never repeats."""
+    """One key as it was when it was read. `revision` grows with each write of the key, and never repeats. `leased`
+    says that it goes with a lease."""
 
     key: str
     value: bytes
     revision: int
+    leased: bool = False
 
 
 @dataclass(frozen=True, slots=True)

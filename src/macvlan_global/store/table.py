@@ -135,20 +135,28 @@ class Table(Generic[R]):
         """The row at this key, or None."""
         with self._waiting():
             entry = await self._store.get(self._key(parts))
-        return self._row(entry) if entry else None
+        return self._row(entry) if entry and self.may_be_row(entry) else None
 
     async def scan(self, *parts: str) -> list[Row[R]]:
         """Every row below these parts of the key, but those that are left alone (see `unreadable`)."""
         return [row for entry in await self.entries(*parts) if (row := self.read(entry))]
 
     async def unreadable(self) -> list[str]:
-        """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
-        return [entry.key for entry in await self.entries() if self.read(entry) is None]
+        """Keys of records that are left alone: a newer version wrote them, they cannot be read, or lack a lease."""
+        entries = await self._entries()
+        return [entry.key for entry in entries if not self.may_be_row(entry) or self.read(entry) is None]
 
     async def entries(self, *parts: str) -> list[Entry]:
-        """Whatever there is below these parts of the key."""
+        """Whatever there is below these parts of the key, and may be a row."""
+        return [entry for entry in await self._entries(*parts) if self.may_be_row(entry)]
+
+    async def _entries(self, *parts: str) -> list[Entry]:
         with self._waiting():
             return await self._store.scan(self._key(parts) + "/")
+
+    def may_be_row(self, entry: Entry) -> bool:
+        """Whether an entry has what every row of this table has, whatever its value is."""
+        return True
 
     def key(self, *parts: str) -> str:
         """The key in the store of the row at these parts."""
@@ -259,6 +267,14 @@ def _without_slash(part: str) -> str:
     return part.replace("/", "_")
 
 
+class LeasedTable(Table[R]):
+    """A table whose rows go with a lease. A key without one is no row: it would never expire."""
+
+    def may_be_row(self, entry: Entry) -> bool:
+        """See `Table.may_be_row`."""
+        return entry.leased
+
+
 class Tables:
     """Every table, by the store it is kept in. A test compares the writers named here with the code."""
 
@@ -285,7 +301,7 @@ class Tables:
         self.hosts = Table(shared, "hosts", HostRecord, lambda r: id_key(r.id))
         """Hosts that are or were: each writes its own row; a removed one's is dropped by the host where an operator
         removes it. Writers: cluster.heartbeat, cluster.reclaimer."""
-        self.alive = Table(shared, "alive", AliveRecord, lambda r: id_key(r.id))
+        self.alive = LeasedTable(shared, "alive", AliveRecord, lambda r: id_key(r.id))
         """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
         self.networks = Table(
             local, "networks", NetworkRecord, lambda r: network_key(r.id, (s.subnet for s in r.subnets))

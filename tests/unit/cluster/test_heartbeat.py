@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import pytest
 
 from macvlan_global.cluster.fence import FencedStore
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.virtual_time
 TTL = 0.3
 A = Member("a" * 32, "anna", "boot1", "run1", "9.9")
 B = Member("b" * 32, "bert", "boot1", "run1", "9.9")
+LIKE_ANNA = msgspec.json.encode(AliveRecord(id=A.id, name=A.name, boot="boot0", incarnation="run0", at=0))
 
 
 class Outage(Faults):
@@ -302,15 +304,57 @@ async def test_a_host_that_is_in_the_cluster_writes(site: Site) -> None:
 
 
 async def test_a_key_of_a_newer_version_in_our_place_is_waited_for(site: Site) -> None:
-    """A newer run of this host may be over. Whatever no lease takes away was written by nobody who lives."""
-    await site.store.create(f"alive/{A.id}", b'{"v":2}')
+    """A newer run of this host may be over, and its lease ends."""
+    lease = await site.store.lease(600)
+    await site.store.create_with(lease, f"alive/{A.id}", b'{"v":2}')
     anna = site.make(A)
     announced = asyncio.ensure_future(anna.announce())
     await asyncio.sleep(2 * TTL)
     assert not announced.done()
-    site.clock.advance(2 * TTL + 5.1)
+    await lease.end()
     await announced
     assert [row.record.incarnation for row in await site.tables.alive.scan()] == ["run1"]
+
+
+async def test_a_machine_of_a_newer_version_that_lives_as_this_host_keeps_its_key(site: Site) -> None:
+    """This one is its clone, or the other way round: who came later stops."""
+    lease = await site.store.lease(600)
+    entry = await site.store.create_with(lease, f"alive/{A.id}", b'{"v":2}')
+    anna = site.make(A)
+    announced = asyncio.ensure_future(anna.announce())
+    await asyncio.sleep(2 * TTL)
+    site.clock.advance(2 * TTL + 5.1)
+    with pytest.raises(Conflict, match="another machine lives in the cluster as this host"):
+        await announced
+    assert await site.store.get(f"alive/{A.id}") == entry
+
+
+@pytest.mark.parametrize("value", [b'{"v":2}', LIKE_ANNA, b"junk"])
+async def test_a_heartbeat_without_a_lease_is_none(site: Site, value: bytes) -> None:
+    """An operator put `alive/` back from a copy of the store, where keys lost their leases: they would never go. It
+    keeps no host out, not by its name either, and the dead do not live by it."""
+    for host in (A.id, B.id):
+        await site.store.create(f"alive/{host}", value.replace(A.id.encode(), host.encode()))
+    anna = await site.start(A)
+    await until(lambda: set(anna.live()) == {A.id})
+    assert await site.tables.alive.unreadable() == [f"alive/{B.id}"]
+    assert [row.record.incarnation for row in await site.tables.alive.scan()] == ["run1"]
+
+
+async def test_a_running_host_comes_in_again_where_its_key_lost_its_lease(site: Site) -> None:
+    """The copy is put back while it runs; to others it is gone until then."""
+    anna, bert = await site.start(A), await site.start(B)
+    await until(lambda: A.id in bert.live())
+    (entry,) = [entry for entry in await site.store.scan("alive/") if entry.key.endswith(A.id)]
+    await site.store.delete(entry)
+    await site.store.create(entry.key, entry.value)
+
+    async def has_a_lease() -> bool:
+        found = await site.store.get(entry.key)
+        return found is not None and found.leased
+
+    await until(has_a_lease)
+    await until(lambda: A.id in bert.live() and A.id in anna.live())
 
 
 async def test_who_finds_its_key_taken_by_a_copy_stops_too(site: Site) -> None:
@@ -380,7 +424,7 @@ async def test_a_running_host_is_not_stopped_for_its_name(site: Site) -> None:
     site.outage.away = True
     await until(lambda: site.store.expire() or not site.store.save().leased)  # type: ignore[func-returns-value]
     record = AliveRecord(id=B.id, name="anna", boot="x", incarnation="y", at=0)
-    await site.tables.alive.create(record, B.id)
+    await site.store.create_with(await site.store.lease(600), f"alive/{B.id}", msgspec.json.encode(record))
     site.outage.away = False
     await until(lambda: set(anna.live()) == {A.id, B.id})
     assert not site.running[A.id + A.incarnation].done()
@@ -412,8 +456,9 @@ async def test_the_row_tells_what_is_on_the_host(site: Site) -> None:
 async def test_a_host_of_a_newer_version_lives(site: Site) -> None:
     """Although what it wrote cannot be read."""
     anna = await site.start(A)
-    await site.store.create(f"alive/{B.id}", b'{"v":99,"who":"knows"}')
-    await site.store.create("alive/garbage", b"\xff")
+    lease = await site.store.lease(600)
+    await site.store.create_with(lease, f"alive/{B.id}", b'{"v":99,"who":"knows"}')
+    await site.store.create_with(lease, "alive/garbage", b"\xff")
     await until(lambda: {B.id, "garbage"} <= set(anna.live()))
     assert anna.name_of(B.id) == "b" * 12
     assert not site.running[A.id + A.incarnation].done()

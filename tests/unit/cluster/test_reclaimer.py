@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
@@ -61,6 +62,7 @@ async def until(condition: Callable[[], bool]) -> None:
 class Site:
     """A host that lives, with a network on eth1, and what the store says of the dead one."""
 
+    shared: MemoryStore
     tables: Tables
     kernel: SlowKernel
     heartbeat: Heartbeat
@@ -81,6 +83,11 @@ class Site:
             network="lan", network_name="lan", endpoint=endpoint, container="c", names=["web"], host=DEAD, at=0
         )
         await self.tables.names.put(record, DEAD, endpoint)
+
+    async def beat(self, record: AliveRecord) -> None:
+        """A host comes in."""
+        key, value = self.tables.alive.key(record.id), msgspec.json.encode(record)
+        assert await self.shared.create_with(await self.shared.lease(1e9), key, value)
 
     async def held(self) -> list[str]:
         """The addresses that are held."""
@@ -112,7 +119,7 @@ async def site() -> AsyncIterator[Site]:
     running: asyncio.Task[None] = asyncio.ensure_future(heartbeat.run())
     await until(lambda: OWN in heartbeat.live())
     reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=GRACE, steady=clock)
-    yield Site(tables, kernel, heartbeat, reclaimer, clock, running)
+    yield Site(shared, tables, kernel, heartbeat, reclaimer, clock, running)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -120,7 +127,7 @@ async def site() -> AsyncIterator[Site]:
 async def _see(site: Site, *, alive: bool) -> None:
     """The dead host comes back, or goes again."""
     if alive:
-        await site.tables.alive.put(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0), DEAD)
+        await site.beat(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0))
     else:
         await site.tables.alive.drop(DEAD)
     await until(lambda: (DEAD in site.heartbeat.live()) == alive)
@@ -184,7 +191,7 @@ async def test_what_was_seen_is_checked_before_anything_goes(site: Site) -> None
     await site.name("e1", "10.8.0.2")
     await site.tables.pools.put(PoolRecord(space=SPACE, subnet="10.9.0.0/24", host=DEAD, at=0), SPACE, "10.9.0.0/24")
     site.clock.advance(GRACE)
-    await site.tables.alive.put(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0), DEAD)
+    await site.beat(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0))
     outcome = await site.reclaimer.look()
     assert [each.reason for each in outcome.kept] == ["its host is back"]
     assert (await site.held(), await site.names()) == (["10.8.0.2"], ["e1"])
@@ -350,7 +357,7 @@ async def test_the_list_knows_hosts_by_what_they_left(site: Site) -> None:
     await site.hold("10.8.0.7", "e7", host=THIRD)
     newer = "d" * 32
     await site.tables.hosts.put(HostRecord(id=newer, name="dora", seen=2), newer)
-    await site.tables.alive.put(AliveRecord(v=99, id=newer, name="dora", boot="x", incarnation="y", at=0), newer)
+    await site.beat(AliveRecord(v=99, id=newer, name="dora", boot="x", incarnation="y", at=0))
     found = [(line.record.name, line.live, line.addresses) for line in await site.reclaimer.host_list()]
     assert found == [("anna", True, 0), ("bert", False, 1), (THIRD[:12], False, 1), ("dora", True, 0)]
     assert (await site.reclaimer.remove(THIRD)).forgotten

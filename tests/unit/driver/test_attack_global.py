@@ -1,5 +1,6 @@
 """What anybody may write below the prefix of the store, by mistake or on purpose."""
 
+import msgspec
 import pytest
 
 from macvlan_global.errors import Internal
@@ -59,7 +60,8 @@ async def test_what_is_under_another_key_is_not_believed() -> None:
     await tables.addresses.put(address, "s", "10.8.0.5")
     await tables.definitions.put(DefinitionRecord(id="1", name="b", host="h", at=0), "a")
     await tables.removed.put(RemovedRecord(id="2", name="b", host="h", at=0), "1")
-    await tables.alive.put(AliveRecord(id="h2", name="n", boot="b", incarnation="i", at=0), "h1")
+    other = msgspec.json.encode(AliveRecord(id="h2", name="n", boot="b", incarnation="i", at=0))
+    await store.create_with(await store.lease(600), "alive/h1", other)
     for table in (tables.pools, tables.addresses, tables.definitions, tables.removed, tables.alive):
         assert await table.scan() == []
     assert len(await tables.unreadable()) == 5

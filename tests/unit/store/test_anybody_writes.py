@@ -94,12 +94,12 @@ _KEYS = st.one_of(st.text(max_size=40), st.lists(st.text(max_size=9), max_size=5
 async def test_no_record_of_any_bytes_is_an_error_of_a_table(key: str, value: bytes, seed: int) -> None:
     """It is a row that holds what its key says, or it is left alone; its properties can be read."""
     store = MemoryStore()
-    tables = Tables(store, store)
+    tables, lease = Tables(store, store), await store.lease(600)
     for table in vars(tables).values():
         assert isinstance(table, Table)
-        await store.create(f"{table.prefix}{key}", value)
+        await store.create_with(lease, f"{table.prefix}{key}", value)
     for entry_key, body in Junk(seed).records(30, (*SHARED, *LOCAL)):
-        await store.create(entry_key.decode(errors="backslashreplace"), body)
+        await store.create_with(lease, entry_key.decode(errors="backslashreplace"), body)
     for table in vars(tables).values():
         rows = await table.scan()
         assert len(rows) + len(await table.unreadable()) == len(await table.entries())

@@ -25,7 +25,8 @@ async def test_any_name_in_consul_is_a_key() -> None:
     """Names that we would not give are keys of their own: no two are one, none looks like ours, and ours is read."""
     names = ["a", *STRANGE]
     value = base64.b64encode(json.dumps(ALIVE).encode()).decode()
-    pairs = [{"Key": f"macvlan-global/alive/{name}", "Value": value, "ModifyIndex": 7} for name in names]
+    rest = {"Value": value, "ModifyIndex": 7, "Session": "s"}
+    pairs = [{"Key": f"macvlan-global/alive/{name}", **rest} for name in names]
     http = BrokenHttp(body=json.dumps(pairs).encode())
     store = ConsulStore(
         parse_store_url("consul://store"), NO_ACCESS, open_session=lambda _: cast("aiohttp.ClientSession", http)
@@ -47,7 +48,8 @@ async def test_a_name_in_etcd_that_is_no_text_is_a_key() -> None:
     """It is left alone, like all that cannot be read."""
     names = [b"macvlan-global/alive/a", b"macvlan-global/alive/\xff"]
     value = base64.b64encode(json.dumps(ALIVE).encode()).decode()
-    pairs = [{"key": base64.b64encode(name).decode(), "value": value, "mod_revision": "7"} for name in names]
+    rest = {"value": value, "mod_revision": "7", "lease": "5"}
+    pairs = [{"key": base64.b64encode(name).decode(), **rest} for name in names]
     http = BrokenHttp(body=json.dumps({"header": {"revision": "9"}, "kvs": pairs}).encode())
     store = EtcdStore(
         parse_store_url("etcd://store"), NO_ACCESS, open_session=lambda _: cast("aiohttp.ClientSession", http)

@@ -124,7 +124,7 @@ class ConsulStore:
         async def ask(until: float) -> Entry | None:
             done = await self._writes.ask(name, operations, until)
             if done.refusal is None:
-                return self._written(key, value, done)
+                return self._written(key, value, done, leased=bool(session))
             # who was faster may have deleted it since
             if _WAS_THERE not in done.refusal.body and await self._pair(key, until) is None:
                 raise refused(done.refusal)
@@ -147,7 +147,7 @@ class ConsulStore:
         async def ask(until: float) -> Entry | None:
             done = await self._writes.ask(name, [operation], until)
             if done.refusal is None:
-                return self._written(entry.key, value, done)
+                return self._written(entry.key, value, done, leased=entry.leased)
             await self._check_changed(entry, done.refusal, until)
             return None
 
@@ -211,10 +211,10 @@ class ConsulStore:
         counts = (sum(each["Verb"] != _DELETE for each in operations) for operations in writes)
         return [_Done(list(islice(results, count))) for count in counts]
 
-    def _written(self, key: str, value: bytes, done: _Done) -> Entry:
+    def _written(self, key: str, value: bytes, done: _Done, *, leased: bool) -> Entry:
         if not done.results or not (pair := done.results[-1].kv) or pair.key != self._name(key):
             raise Unavailable("Consul's answer cannot be parsed: it has no result; is it Consul 1.8 or later?")
-        return Entry(key, value, pair.modify_index)
+        return Entry(key, value, pair.modify_index, leased)
 
     # --- names
 
@@ -235,7 +235,7 @@ class ConsulStore:
         return Request("GET", path, headers=self._headers, bulk=bulk)
 
     def _entry(self, pair: ConsulPair) -> Entry:
-        return Entry(self._key(pair.key), pair.value or b"", pair.modify_index)
+        return Entry(self._key(pair.key), pair.value or b"", pair.modify_index, bool(pair.session))
 
     def _entries(self, answer: Answer) -> list[Entry]:
         if answer.status == NOT_FOUND:

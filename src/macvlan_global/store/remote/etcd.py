@@ -96,7 +96,7 @@ class EtcdStore:
 
         async def ask(until: float) -> Entry | None:
             done = await self._writes.ask(name, body, until)
-            return Entry(key, value, done.header.revision) if done.succeeded else None
+            return Entry(key, value, done.header.revision, bool(lease)) if done.succeeded else None
 
         async def settle(until: float) -> tuple[Entry | None] | None:
             pair = await self._pair(key, until)
@@ -114,7 +114,7 @@ class EtcdStore:
 
         async def ask(until: float) -> Entry | None:
             done = await self._writes.ask(name, self._if_current(entry, {"request_put": put}), until)
-            return Entry(entry.key, value, done.header.revision) if done.succeeded else None
+            return Entry(entry.key, value, done.header.revision, entry.leased) if done.succeeded else None
 
         async def settle(until: float) -> tuple[Entry | None] | None:
             pair = await self._pair(entry.key, until)
@@ -197,7 +197,7 @@ class EtcdStore:
         return self._root + key.encode()
 
     def _entry(self, pair: EtcdPair) -> Entry:
-        return Entry(self._key(pair), pair.value, pair.mod_revision)
+        return Entry(self._key(pair), pair.value, pair.mod_revision, bool(pair.lease))
 
     def _key(self, pair: EtcdPair) -> str:
         return pair.key[len(self._root) :].decode(errors="backslashreplace")
