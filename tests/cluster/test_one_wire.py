@@ -1,0 +1,92 @@
+"""What two hosts of a cluster know of each other's wire: addresses of hosts, of stopped containers, and MACs."""
+
+from functools import partial
+
+from lab import DockerError
+from lab.cluster_site import ClusterSite, settle
+from lab.site import Site
+
+SMALL = ("--subnet=10.62.0.0/29", "--gateway=10.62.0.1", "-o", "parent=eth1")
+"""It has five addresses for containers."""
+FIRST = "10.62.0.2"
+MAC = "--mac-address=02:42:0a:3e:00:99"
+
+
+def _words(site: Site, *options: str) -> str:
+    """The refusal of a container with these options, "" if it starts."""
+    try:
+        site.run("mac", *options, "alpine", "true")
+    except DockerError as error:
+        return error.stderr
+    return ""
+
+
+def _says(site: Site, words: str, *options: str) -> bool:
+    return words in _words(site, *options)
+
+
+def _starts(site: Site, *options: str) -> bool:
+    return not _words(site, *options)
+
+
+def test_the_address_of_a_host_is_no_container_s_anywhere(cluster: ClusterSite) -> None:
+    """It came after the network, on an interface that is no parent; once it is gone, a container may have it."""
+    one, two = cluster.sites
+    one.create("mac", *SMALL)
+    cluster.wait_for("mac")
+    own = f"{FIRST}/29"
+    two.host.run(["ip", "address", "add", own, "dev", "eth0"])
+    try:
+        for site, who in ((one, f"host {two.host.name}"), (two, "this host")):
+            why = f"address {FIRST} is in use: {who} has it on eth0"
+            settle(site, partial(_says, site, why, f"--ip={FIRST}"), f"refusal of {FIRST}")
+        for number, site in enumerate((one, two, one, two)):
+            site.start("mac", f"c{number}")
+            assert site.address(f"c{number}", "mac") != FIRST
+        assert "no free address" in one.refusal("run", "--rm", "--network=mac", "alpine", "true")
+    finally:
+        two.host.run(["ip", "address", "del", own, "dev", "eth0"])
+    settle(one, partial(_starts, one, f"--ip={FIRST}"), f"{FIRST} being free")
+
+
+def test_a_stopped_container_elsewhere_keeps_its_address(cluster: ClusterSite) -> None:
+    """It was given with --ip: containers of another host get all others before, and it starts again."""
+    one, two = cluster.sites
+    one.create("mac", *SMALL)
+    cluster.wait_for("mac")
+    two.start("mac", "static", f"--ip={FIRST}")
+    two.docker("stop", "-t", "1", "static")
+    others = [f"c{number}" for number in range(4)]
+    for name in others:
+        one.start("mac", name)
+    assert FIRST not in {one.address(name, "mac") for name in others}
+    two.docker("start", "static")
+    assert two.address("static", "mac") == FIRST
+
+
+def test_a_mac_is_on_one_host_only(cluster: ClusterSite) -> None:
+    """The second container with it is refused with the name of the first, until that is gone."""
+    one, two = cluster.sites
+    one.create("mac", *SMALL)
+    cluster.wait_for("mac")
+    one.start("mac", "first", MAC)
+    said = two.refusal("run", "--rm", "--network=mac", MAC, "alpine", "true")
+    assert f"is in use on network mac: container first on host {one.host.name} has it" in said
+    one.docker("rm", "-f", "first")
+    two.start("mac", "second", MAC)
+    said = one.refusal("run", "--rm", "--network=mac", MAC, "alpine", "true")
+    assert f"on host {two.host.name} has it" in said
+
+
+def test_a_network_without_ip_management_is_on_all_hosts(cluster: ClusterSite) -> None:
+    """Its containers have a link each, and no address; removed on one host, it goes from all."""
+    one, two = cluster.sites
+    one.docker("network", "create", "-d", "macvlan-global", "--ipam-driver", "null", "-o", "parent=eth1", "mac")
+    cluster.wait_for("mac")
+    for site in (one, two):
+        shown = site.run("mac", "alpine", "ip", "address", "show", "eth0")
+        assert ",UP," in shown
+        assert "inet " not in shown
+    assert two.driver.admin.addresses() == []
+    two.docker("network", "rm", "mac")
+    cluster.wait_gone("mac")
