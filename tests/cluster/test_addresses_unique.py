@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from lab import DockerError
-from lab.cluster_site import ClusterSite, at_once
+from lab.cluster_site import ClusterSite, at_once, settle
 from lab.site import Site
 
 EACH = 10
@@ -21,8 +21,8 @@ def test_an_address_in_use_on_another_host(cluster: ClusterSite) -> None:
     for taken in ("--ip=10.61.0.10", "--ip6=fd61::10"):
         said = two.refusal("run", "--rm", "--network=mac", taken, "alpine", "true")
         assert "in use" in said
-        assert "holder" in said
         assert one.host.name in said
+        settle(two, partial(_is_refused, two, taken, "container holder"), "name of the holder")
     one.docker("rm", "-f", "holder")
     two.start("mac", "heir", "--ip=10.61.0.10", "--ip6=fd61::10")
     assert two.address("heir", "mac") == "10.61.0.10"
@@ -40,7 +40,8 @@ def test_gateway_and_exclusions_on_every_host(cluster: ClusterSite) -> None:
     one.start("mac", "router", "--ip=10.61.0.1")
     for site in (one, two):
         said = site.refusal("run", "--rm", "--network=mac", "--ip=10.61.0.1", "alpine", "true")
-        assert "10.61.0.1 is in use by container router" in said
+        assert "10.61.0.1 is in use by" in said
+        settle(site, partial(_is_refused, site, "--ip=10.61.0.1", "container router"), "name of the router")
 
 
 def test_many_at_once_on_both_hosts(cluster: ClusterSite) -> None:
@@ -58,6 +59,11 @@ def test_many_at_once_on_both_hosts(cluster: ClusterSite) -> None:
     assert sorted(given) == sorted(f"10.61.0.{number}" for number in range(31 - size, 31))
     with pytest.raises(DockerError, match="no free address"):
         two.run("mac", "alpine", "true")
+
+
+def _is_refused(site: Site, option: str, holder: str) -> bool:
+    """Whether the refusal of an address names its holder: names reach other hosts a moment after their containers."""
+    return f"is in use by {holder}" in site.refusal("run", "--rm", "--network=mac", option, "alpine", "true")
 
 
 def _addresses(site: Site) -> list[str]:

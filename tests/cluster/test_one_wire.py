@@ -71,7 +71,9 @@ def test_a_mac_is_on_one_host_only(cluster: ClusterSite) -> None:
     cluster.wait_for("mac")
     one.start("mac", "first", MAC)
     said = two.refusal("run", "--rm", "--network=mac", MAC, "alpine", "true")
-    assert f"is in use on network mac: container first on host {one.host.name} has it" in said
+    assert "--mac-address 02:42:0a:3e:00:99 is in use on network mac: " in said
+    named = f"container first on host {one.host.name} has it"
+    settle(two, partial(_says, two, named, MAC), "name of the first")
     one.docker("rm", "-f", "first")
     two.start("mac", "second", MAC)
     said = one.refusal("run", "--rm", "--network=mac", MAC, "alpine", "true")

@@ -21,6 +21,8 @@ from testkit.rig import Rig
 
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1")
 BACK = Subnet("192.168.2.0/24", gateway="192.168.2.1")
+pytestmark = pytest.mark.virtual_time
+
 BOX = "/netns/box"
 E1, E2 = engine_id("e1"), engine_id("e2")
 

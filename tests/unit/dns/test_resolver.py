@@ -132,8 +132,7 @@ async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> 
     assert holder.stdout
     assert await holder.stdout.readline()
     running = asyncio.ensure_future(resolver.run())
-    await until(lambda: "listens on that port" in resolver.state().problem)
-    assert f"python3 (pid {holder.pid}) listens on that port" in resolver.state().problem
+    await until(lambda: f"python3 (pid {holder.pid}) listens on that port" in resolver.state().problem)
     assert not resolver.state().listening
     await holder.communicate(b"\n")
     await until(lambda: resolver.state().listening)
