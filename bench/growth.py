@@ -74,7 +74,7 @@ def measure_one(store: StoreKind, hosts: int, each: int, changes: int = _CHANGES
         driver = site.driver(host, "--log-level=info")
         with NameAsker(host.enter, RESOLVER) as asker:
             begun = time.monotonic()
-            asker.ask("there", _name(hosts - 1, each - 1))
+            asker.ask("there", f"{_name(hosts - 1, each - 1)}.lan")
             driver.start()
             started = float(asker.answer()) - begun
             memory = _memory(driver.pid)
@@ -109,7 +109,7 @@ def _wait_for_rest(host: Host, seconds: int) -> None:
 
 def _change(asker: NameAsker, writer: Host, url: str, number: int) -> float:
     """A container starts on another host; seconds until its name is known."""
-    asker.ask("there", f"new{number}")
+    asker.ask("there", f"new{number}.lan")
     written = float(call(writer, add, url=url, number=number))
     known = max(float(asker.answer()) - written, 0.0)
     time.sleep(_SETTLE_SECONDS)  # what comes late belongs to it
