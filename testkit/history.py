@@ -115,8 +115,9 @@ def judge(events: Iterable[Event]) -> Verdict:
     for hold in reader.holds:
         by_address[hold.address].append(hold)
     for address, them in by_address.items():
+        gateways = [each for each in them if each.kind == "fixed" and each.asked]
         for first, second in _overlaps(them):
-            if kind := _clash(first, second):
+            if kind := _clash(first, second, gateways):
                 text = f"{first.describe()}; {second.describe()}"
                 found = Violation(kind, address, text, (first.holder, second.holder))
                 # a reservation that was lost on its way is answered all the same, perhaps after the next one's; and
@@ -312,13 +313,16 @@ def _overlaps(holds: list[Hold]) -> Iterator[tuple[Hold, Hold]]:
             open_now.append(hold)
 
 
-def _clash(first: Hold, second: Hold) -> str:
-    """The kind of violation that these two at one time are; "" for none."""
+def _clash(first: Hold, second: Hold, gateways: Sequence[Hold]) -> str:
+    """The kind of violation that these two at one time are; "" for none. `gateways` are the networks that have the
+    address as their gateway: a container of one of them may be it, whatever others call it."""
     kinds = {first.kind, second.kind}
     if kinds == {"fixed"}:  # networks on one wire have one router
         return ""
     if "fixed" in kinds:
-        return "" if first.asked and second.asked else "gateway or aux address handed out"
+        container = second if first.kind == "fixed" else first
+        is_gateway = any(each.begun < container.ended and container.begun < each.ended for each in gateways)
+        return "" if container.asked and is_gateway else "gateway or aux address handed out"
     if kinds == {"endpoint"}:
         return "two holders"
     if kinds == {"reserved"}:

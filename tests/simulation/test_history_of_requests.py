@@ -6,16 +6,31 @@ GATEWAY, ADDRESS = "10.0.0.1", "10.0.0.2"
 
 
 def test_a_copy_that_comes_after_the_removal_holds_nothing() -> None:
-    """A host was making it while the network was removed; another network has the subnet by now."""
+    """A host was making it while the network was removed; a container of another network has the address by now."""
     events = [
         Event("fix", "h0", 0, 1, "ok", "n1", GATEWAY),
         Event("unfix", "h0", 2, 2, "ok", "n1", GATEWAY),
         Event("fix", "h1", 1, 3, "ok", "n1", GATEWAY),
-        Event("fix", "h2", 4, 5, "ok", "n2", GATEWAY),
+        Event("request", "h2", 4, 5, "ok", "e1", GATEWAY),
     ]
     assert judge(events).violations == []
     kinds = [each.kind for each in judge(each for each in events if each.what != "unfix").violations]
     assert kinds == ["gateway or aux address handed out"]
+
+
+def test_the_gateway_may_be_a_container_that_asked_for_it() -> None:
+    """On a network whose gateway it is, whatever another network on the wire calls it. An aux address may be none."""
+    gateway = Event("fix", "h0", 0, 1, "ok", "n1", GATEWAY, asked=True)
+    aux = Event("fix", "h0", 0, 1, "ok", "n2", GATEWAY)
+    asked = Event("request", "h1", 2, 3, "ok", "e1", GATEWAY, asked=True)
+    assert judge([gateway, aux, asked]).violations == []
+    by_chance = Event("request", "h1", 2, 3, "ok", "e1", GATEWAY)
+    for wrong in (
+        [aux, asked],
+        [gateway, by_chance],
+        [gateway, Event("unfix", "h0", 1, 2, "ok", "n1", GATEWAY), aux, asked],
+    ):
+        assert {each.kind for each in judge(wrong).violations} == {"gateway or aux address handed out"}
 
 
 def test_a_release_on_its_host_may_take_what_is_just_being_reserved() -> None:
