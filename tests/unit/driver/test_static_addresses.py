@@ -5,9 +5,11 @@ import pytest
 from macvlan_global.errors import Conflict, Exhausted
 from macvlan_global.ipam.allocator import COOLING_SECONDS
 from macvlan_global.ipam.avoided_tables import AGAIN_SECONDS, REMEMBERED_MOST, REMEMBERED_SECONDS
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.store.records import StaticAddressRecord
 from testkit.cluster_rig import ClusterRig
 from testkit.fake_engine import Subnet
-from testkit.rig import Rig
+from testkit.rig import HOST, Rig
 
 LAN = Subnet("10.7.0.0/29", gateway="10.7.0.1")
 LONG = COOLING_SECONDS * 10
@@ -121,9 +123,17 @@ async def test_what_is_remembered_is_bounded_in_number_and_age() -> None:
     rig.clock.advance(AGAIN_SECONDS)
     await once(0)
     assert await table.scan() != [first]
-    for number in range(REMEMBERED_MOST + 3):
+    for number in range(1, REMEMBERED_MOST):
+        address = f"10.8.{number // 200 + 1}.{number % 200 + 1}"
+        record = StaticAddressRecord(space=DEFAULT_SPACE, address=address, host=HOST.host, at=rig.clock())
+        await table.put(record, record.space, record.address)
+    rig = await _again(rig)
+    table = rig.driver.tables.static_addresses
+    assert len(await table.scan()) == REMEMBERED_MOST
+    for number in range(REMEMBERED_MOST, REMEMBERED_MOST + 3):
         await once(number)
     assert len(await table.scan()) == REMEMBERED_MOST
+    assert await table.get(DEFAULT_SPACE, "10.8.1.1") is None
     rig.clock.advance(REMEMBERED_SECONDS + 1)
     await once(7)
     assert [row.record.address for row in await table.scan()] == ["10.8.1.8"]

@@ -12,6 +12,7 @@ from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, EngineFollower, Listener
 from macvlan_global.reconcile.plan import AdoptNetwork, Correction
+from testkit.brief import BRIEF
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
@@ -253,7 +254,7 @@ def test_an_interrupted_stream_costs_one_repair_a_minute() -> None:
     _on_virtual_time(story)
 
 
-@pytest.mark.parametrize("networks", [1, 250])
+@pytest.mark.parametrize("networks", [1, 25 if BRIEF else 250])
 def test_a_start_costs_the_engine_as_much_with_hundreds_of_networks(networks: int) -> None:
     """One question about each container that started, and none about other networks."""
 

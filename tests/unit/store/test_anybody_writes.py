@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Batch
 from macvlan_global.store.table import Table, Tables
+from testkit.brief import BRIEF
 from testkit.faults import FaultyStore
 from testkit.junk import LOCAL, SHARED, Junk
 from tests.unit.running import Running, running, with_networks
 
-SEEDS = range(2)
+SEEDS = range(1 if BRIEF else 2)
 
 
 class Counted(FaultyStore):
@@ -52,7 +53,7 @@ async def test_a_driver_starts_serves_and_restarts_beside_junk(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
     """Junk below every prefix stays as it is, is read once by each watch, and fills no log."""
-    store = await _littered(list(Junk(seed).records(2_100)))
+    store = await _littered(list(Junk(seed).records(400 if BRIEF else 2_100)))
     before = {entry.key: entry for entry in await store.scan("")}
     for run in range(2):
         counted = Counted(store.client())
@@ -76,7 +77,7 @@ async def test_junk_that_comes_while_a_driver_runs_stops_no_watch(
     async with running(tmp_path, capsys, shared=counted) as daemon:
         await with_networks(daemon)
         before = (await daemon.cli("addresses", "--json")).json
-        for key, value in junk.records(700):
+        for key, value in junk.records(150 if BRIEF else 700):
             await store.create(key.decode(errors="backslashreplace"), value)
             await asyncio.sleep(0)
         await _look(daemon)
@@ -88,7 +89,7 @@ async def test_junk_that_comes_while_a_driver_runs_stops_no_watch(
 _KEYS = st.one_of(st.text(max_size=40), st.lists(st.text(max_size=9), max_size=5).map("/".join))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10 if BRIEF else 40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(key=_KEYS, value=st.binary(max_size=200), seed=st.integers(0, 10**6))
 @example(key="", value=b"", seed=0)
 async def test_no_record_of_any_bytes_is_an_error_of_a_table(key: str, value: bytes, seed: int) -> None:
