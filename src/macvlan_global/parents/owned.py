@@ -20,7 +20,7 @@ from macvlan_global.store.table import Table
 
 log = logging.getLogger(__name__)
 
-PAUSES = (0.05, 0.1, 0.2, 0.0)
+PAUSES = (0.05, 0.1, 0.2)
 """Seconds to wait before it is looked again whether a link stands on one that is to be deleted."""
 
 
@@ -124,10 +124,12 @@ class OwnedParents:
     async def _upper_of(self, name: str) -> str:
         """A link that stands on this one, "" if there is none. The links of a container that ended just now go with its
         namespace, which the kernel takes down a moment later."""
+        above = await self._kernel.upper_of(name)
         for pause in PAUSES:
-            if not (above := await self._kernel.upper_of(name)):
-                return ""
+            if not above:
+                break
             await asyncio.sleep(pause)
+            above = await self._kernel.upper_of(name)
         return above
 
     async def _make(self, record: LinkRecord) -> None:

@@ -14,6 +14,8 @@ from testkit.brief import STRIDE
 from testkit.fake_engine import Container, Subnet, engine_id
 from testkit.rig import Rig
 
+pytestmark = pytest.mark.virtual_time
+
 LAN = (
     Subnet("192.168.1.0/24", "192.168.1.64/26", "192.168.1.1", {"router": "192.168.1.2"}),
     Subnet("fd00::/64", gateway="fd00::1"),

@@ -12,6 +12,8 @@ from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import Rig
 
+pytestmark = pytest.mark.virtual_time
+
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1")
 N1 = engine_id("n1")
 

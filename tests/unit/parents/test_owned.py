@@ -11,6 +11,8 @@ from macvlan_global.store.records import LinkRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_kernel import FakeKernel
 
+pytestmark = pytest.mark.virtual_time
+
 VLAN = Parent("vlan", "eth0.10", master="eth0", vlan_id=10)
 DUMMY = Parent("dummy", "dm-0123456789ab")
 ETH0 = Parent("existing", "eth0")

@@ -23,6 +23,8 @@ from testkit.fake_kernel import FakeKernel
 from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 
+pytestmark = pytest.mark.virtual_time
+
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1", aux={"router": "192.168.1.2"})
 
 
