@@ -15,13 +15,15 @@ forgotten the latest of them, while their containers run or are being started.
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
+from typing import Self
 
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.allocator import Occupancy, start_offsets
 from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.ipam.conflicts import several_at_once
+from macvlan_global.ipam.owners import network_claims
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.store.table import Row
@@ -102,6 +104,27 @@ class RecentWrites:
         return row if abs(now - at) <= RECENT_SECONDS else None
 
 
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address that this host reserved or claimed. `reserved_at` is None once it is claimed; `networks` have it as
+    their gateway or an aux address."""
+
+    reserved_at: float | None
+    is_containers: bool
+    networks: frozenset[str]
+
+    @classmethod
+    def of(cls, record: AddressRecord, now: float) -> Self:
+        """The address of a record that was written now."""
+        networks = frozenset(each.network for each in network_claims(record))
+        reserved_at = now if record.kind == "reserved" else None
+        return cls(reserved_at, record.kind in {"reserved", "endpoint"}, networks)
+
+    def is_forgotten(self, now: float) -> bool:
+        """Whether a reservation is too old for a claim to follow."""
+        return self.reserved_at is not None and abs(now - self.reserved_at) > CREATE_WINDOW_SECONDS
+
+
 class PoolCache:
     """The hints of one process. `recent` are its latest writes of addresses, `avoided` what comes last or never."""
 
@@ -112,8 +135,7 @@ class PoolCache:
         self._pools: dict[str, ParsedPool] = {}
         self._occupied: dict[Wire, Occupancy] = {}
         self._joining: dict[str, tuple[str, float]] = {}  # network and time, by pool id
-        # this host's own, by wire: when an address was reserved, None once it is claimed
-        self._own: dict[Wire, dict[int, float | None]] = {}
+        self._own: dict[Wire, dict[int, OwnAddress]] = {}  # what this host has itself
         self._host = host
         self._shared = shared
 
@@ -127,7 +149,7 @@ class PoolCache:
             self.remember(pool)
         for wire, records in _by_wire(addresses).items():
             mine = sorted((each for each in records if each.host == self._host), key=number)
-            self._own[wire] = {number(each): each.at if each.kind == "reserved" else None for each in mine}
+            self._own[wire] = {number(each): OwnAddress.of(each, each.at) for each in mine}
             self._occupied[wire] = self._new_occupancy(wire, (number(each) for each in records))
             for parsed in self._pools.values():
                 first, stop = parsed.window
@@ -152,7 +174,7 @@ class PoolCache:
         self.recent.add(row, now)
         self.occupancy(row.record).take(number(row.record))
         own = self._own.setdefault(wire_of(row.record), {})
-        own[number(row.record)] = now if row.record.kind == "reserved" else None
+        own[number(row.record)] = OwnAddress.of(row.record, now)
 
     def not_taken(self, record: PoolRecord, candidate: int, now: float) -> None:
         """Free a candidate that could not be reserved, unless another request of this host has it by now."""
@@ -201,6 +223,17 @@ class PoolCache:
         for pool in [each.record for each in self._pools.values() if each.record.network == network]:
             self.forget(pool_id(pool))
             self.forget_subnet(pool)
+        self.disown_network(network)
+
+    def disown_network(self, network: str) -> None:
+        """Take into account that a network has no gateway and no aux addresses by this host any more. Whoever still
+        has the network keeps them, and they are free when that host lets go of them."""
+        for own in self._own.values():
+            for address, each in list(own.items()):
+                if network in each.networks:
+                    own[address] = left = replace(each, networks=each.networks - {network})
+                    if not (left.networks or left.is_containers):
+                        del own[address]
 
     def forget_subnet(self, record: PoolRecord) -> None:
         """Keep no addresses of the subnet of a pool that is gone, unless another pool overlaps it."""
@@ -258,7 +291,7 @@ class PoolCache:
 
     def _learn(self, wire: Wire, addresses: Iterable[AddressRecord], now: float) -> None:
         own = self._own.get(wire, {})
-        kept = [address for address, at in own.items() if at is None or abs(now - at) <= CREATE_WINDOW_SECONDS]
+        kept = [address for address, each in own.items() if not each.is_forgotten(now)]
         if wire not in self._occupied:
             self._occupied[wire] = self._new_occupancy(wire, ())
         self._occupied[wire].learn([*(number(each) for each in addresses), *kept])

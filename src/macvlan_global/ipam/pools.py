@@ -207,6 +207,7 @@ class Pools:
         With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
         """
         if not await self._addresses.drop_network(network, if_empty=if_empty):
+            self._cache.disown_network(network)
             return False
         for row in await self._table.scan():
             if row.record.network == network:

@@ -108,3 +108,22 @@ async def test_a_gateway_that_a_container_has_as_its_own_address_is_refused() ->
     with pytest.raises(Conflict, match=r"10\.9\.0\.1 is in use by endpoint"):
         await rig.engine.create_network("b", Subnet("10.9.0.0/25", gateway="10.9.0.1"), options=OPTIONS)
     assert [each.network for each in await rig.driver.pools.all()] == [rig.engine.id_of("a")]
+
+
+@pytest.mark.parametrize("overlapped", [False, True], ids=["a subnet of its own", "another network overlaps it"])
+async def test_what_another_host_let_go_of_last_is_free_on_the_host_that_claimed_it(overlapped: bool) -> None:
+    """The network is removed where it was made while a container runs elsewhere: its aux address is free afterwards."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", Subnet("10.8.0.0/29", gateway="10.8.0.1", aux={"router": "10.8.0.2"}))
+    await other.join("lan", one)
+    if overlapped:
+        await one.publish("wide", Subnet("10.8.0.0/24", gateway="10.8.0.1"))
+    await other.engine.run("web", "lan")
+    await one.engine.remove_network("lan")
+    assert {"10.8.0.1", "10.8.0.2"} < {each.address for each in await one.driver.addresses.all()}
+    await other.engine.stop("web")
+    await other.engine.remove_network("lan")
+    await one.publish("new", Subnet("10.8.0.0/24", "10.8.0.0/29", gateway="10.8.0.1"))
+    got = {(await one.engine.run(f"c{number}", "new")).address for number in range(6)}
+    assert got == {f"10.8.0.{number}/24" for number in range(2, 8)}
