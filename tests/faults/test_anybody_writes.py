@@ -153,7 +153,7 @@ async def _look(*daemons: Running) -> None:
         hosts = ("hosts",) if daemon.config.is_shared() else ()
         for view in ("status", "networks", "addresses", *hosts):
             done = await daemon.cli(view, "--json")
-            assert (done.code, done.error) == (0, "")
+            assert (view, done.code, done.error) == (view, 0, "")
 
 
 async def _until_given(put: Put, watched: Watched) -> None:
