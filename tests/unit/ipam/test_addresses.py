@@ -13,7 +13,7 @@ from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps, PoolTaken
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import PendingRecord
+from macvlan_global.store.records import PendingRecord, PoolRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
 from testkit.faults import Faults, FaultyStore
@@ -215,3 +215,16 @@ async def test_a_deletion_whose_answer_is_lost_keeps_no_address(book: Book) -> N
         await addresses.drop(row)
     book.clock.advance(61)
     assert held.address in {(await addresses.reserve_next(pool)).address for _ in range(6)}
+
+
+async def test_a_lost_pool_is_written_anew_once_and_not_over_another_networks(book: Book) -> None:
+    """A reservation by another host that saw it free is no obstacle; a second time nothing is written."""
+    lost = PoolRecord(space=SPACE, subnet=str(SUBNET), network="n1", host="a", at=1)
+    other = Book(book.store, host="b")
+    await other.pool()
+    for _ in range(2):
+        await book.pools.restore(lost)
+        assert await book.pools.all() == [lost]
+    with pytest.raises(PoolOverlaps):
+        await other.pools.restore(msgspec.structs.replace(lost, network="n2"))
+    assert await book.pools.all() == [lost]

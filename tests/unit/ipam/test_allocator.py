@@ -94,3 +94,9 @@ def test_each_window_has_its_own_walk() -> None:
     assert [occupancy.choose(3, 9, 0), occupancy.choose(1, 6, 0)] == [4, 5]
     occupancy.forget(1, 6)
     assert (occupancy.held_in(1, 9), occupancy.choose(3, 9, 0)) == (0, 3)
+
+
+def test_a_static_number_is_a_last_resort_in_its_window_only_and_never_a_hosts() -> None:
+    """Those outside, and those that a host has, are as good as held."""
+    occupancy = Occupancy([1, 3, 5], hosts=IntervalSet([2]), static={2: 0, 4: 0, 9: 0})
+    assert _choose(occupancy, 2) == [4, None]
