@@ -109,6 +109,7 @@ class Executor:
 
     async def _publish(self, action: Publish) -> Outcome:
         definition = action.definition
+        before = self._definitions.rows.get(definition.name)
         # recorded before it is written: should the driver end in between, a removal still gets its tombstone
         removed, _ = await asyncio.gather(
             self._has_tombstone(definition.id), self._set_published(action.network, published=True)
@@ -120,22 +121,24 @@ class Executor:
             row = await self._tables.definitions.get(definition.name)
             if row and row.record.id != definition.id:
                 await self._set_published(action.network, published=False)
-        self._definitions.put(definition.name, row)
+        self._definitions.put(definition.name, row, before=before)
         return "again"
 
     async def _delete_definition(self, definition: DefinitionRecord) -> Outcome:
+        before = self._definitions.rows.get(definition.name)
         row = await self._tables.definitions.get(definition.name)
         if row and row.record.id == definition.id and await self._tables.definitions.delete(row):
             row = None
-        self._definitions.put(definition.name, row)
+        self._definitions.put(definition.name, row, before=before)
         return "again"
 
     async def _create(self, definition: DefinitionRecord) -> Outcome:
         # a watch may lag: a network that was removed a moment ago must not come back
+        before = self._definitions.rows.get(definition.name)
         row, removed = await asyncio.gather(
             self._tables.definitions.get(definition.name), self._has_tombstone(definition.id)
         )
-        self._definitions.put(definition.name, row)
+        self._definitions.put(definition.name, row, before=before)
         if not removed and row and row.record.id == definition.id:
             await self._engine.add_network(to_create(row.record))
         return "again"
@@ -150,10 +153,11 @@ class Executor:
     async def _take_back(self, action: TakeBackRemoval) -> Outcome:
         # recorded first: a published network that the engine has and the cluster does not define is published again
         await self._set_published(action.network, published=True)
+        before = self._tombstones.rows.get(action.cluster_id)
         row = await self._tables.removed.get(action.cluster_id)
         if row and not await self._tables.removed.delete(row):
             return "again"
-        self._tombstones.put(action.cluster_id, None)
+        self._tombstones.put(action.cluster_id, None, before=before)
         return "again"
 
     async def _delete_network(self, network_id: str) -> Outcome:
@@ -165,9 +169,10 @@ class Executor:
         return "again"
 
     async def _has_tombstone(self, cluster_id: str) -> bool:
+        before = self._tombstones.rows.get(cluster_id)
         row = await self._tables.removed.get(cluster_id)
         if row:
-            self._tombstones.put(cluster_id, row)
+            self._tombstones.put(cluster_id, row, before=before)
         return row is not None
 
     async def _set_published(self, network_id: str, *, published: bool) -> None:

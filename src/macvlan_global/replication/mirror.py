@@ -44,8 +44,14 @@ class MirroredTable(Generic[R]):
         """Follow the table until cancelled."""
         await self._follower.run()
 
-    def put(self, key: str, row: Row[R] | None) -> None:
-        """Take over a row that was just read or written, None if it was deleted, before the watch delivers it."""
+    def put(self, key: str, row: Row[R] | None, *, before: Row[R] | None) -> None:
+        """Take over a row that was just read or written, None if there is none, before the watch delivers it.
+
+        `before` is the copy's row from before the store was asked. If the watch has brought another one since, the
+        answer may be older than that, and is passed over.
+        """
+        if self.rows.get(key) is not before:
+            return
         if row:
             self.rows[key] = row
         else:

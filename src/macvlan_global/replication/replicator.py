@@ -302,7 +302,7 @@ class Replicator:
             row = self._tombstones.rows.get(key)
             if row and row.record.id not in used:
                 await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
-                self._tombstones.put(key, None)
+                self._tombstones.put(key, None, before=row)
 
 
 def _log_change(name: str, action: Change) -> None:

@@ -19,7 +19,7 @@ from macvlan_global.replication.definition import cluster_id, definition_of
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.ports import ClusterStore, Entry
 from macvlan_global.store.records import DefinitionRecord, HostRecord, IdentityRecord, NetworkRecord, RemovedRecord
 from macvlan_global.store.table import Tables
 from testkit.brief import STRIDE
@@ -358,6 +358,43 @@ async def test_a_lagging_watch_brings_nothing_back(pair: Pair) -> None:
     await pair.a.tables.removed.drop(definition.id)
     assert await executor.apply(decide.Create(definition, "it was defined")) == "again"
     assert list(pair.b.engine.names()) == [], "what is no longer defined is not made either"
+
+
+class LateReads(FaultyStore):
+    """A store whose answers to reads arrive when `gate` is set."""
+
+    def __init__(self, inner: ClusterStore) -> None:
+        """None was asked for yet."""
+        super().__init__(inner)
+        self.gate = asyncio.Event()
+        self.read = 0
+
+    async def get(self, key: str) -> Entry | None:
+        """See `Store.get`."""
+        found = await super().get(key)
+        self.read += 1
+        await self.gate.wait()
+        return found
+
+
+async def test_an_answer_that_is_older_than_the_watchs_news_is_passed_over(pair: Pair) -> None:
+    """A network was read before it was published again, and the answer came after the news of that: it is known."""
+    late = LateReads(pair.store.client())
+    definitions, removed = _unwatched(pair.b, pair.store)
+    executor = Executor(
+        Tables(late, pair.b.host.disk), pair.b.engine, pair.b.host.driver.networks, definitions, removed
+    )
+    watching = asyncio.ensure_future(definitions.run())
+    await until(lambda: definitions.synced, "the watch")
+    definition = DefinitionRecord(id="1" * 64, name="lan", options={"parent": "eth0"}, host="c", at=0)
+    creating = asyncio.ensure_future(executor.apply(decide.Create(definition, "it was defined")))
+    await until(lambda: late.read == 2, "the reads")
+    await pair.a.tables.definitions.create(definition, "lan")
+    await until(lambda: "lan" in definitions.rows, "the news")
+    late.gate.set()
+    assert await creating == "again"
+    assert definitions.rows["lan"].record == definition
+    watching.cancel()
 
 
 async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
