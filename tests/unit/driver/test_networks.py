@@ -12,8 +12,6 @@ from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import Rig
 
-pytestmark = pytest.mark.virtual_time
-
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.1")
 N1 = engine_id("n1")
 
@@ -93,6 +91,7 @@ async def test_a_sub_interface_that_was_there_before_stays() -> None:
     assert "eth0.10" in rig.kernel.hosted
 
 
+@pytest.mark.virtual_time
 async def test_a_sub_interface_of_a_sub_interface_outlives_the_network_below_it() -> None:
     """The kernel deletes what stands on a link with it; the lower one goes with the upper one's last network."""
     rig = await Rig.build("eth0")
@@ -106,6 +105,7 @@ async def test_a_sub_interface_of_a_sub_interface_outlives_the_network_below_it(
     assert await rig.driver.owned.owned() == {}
 
 
+@pytest.mark.virtual_time
 async def test_sub_interfaces_are_restored_from_the_bottom_up() -> None:
     """After a reboot the upper one can be made only on the lower one."""
     rig = await Rig.build("eth0")
@@ -117,6 +117,7 @@ async def test_sub_interfaces_are_restored_from_the_bottom_up() -> None:
     assert {"eth0.66", "eth0.66.20"} <= set(rig.kernel.hosted)
 
 
+@pytest.mark.virtual_time
 async def test_a_sub_interface_of_ours_stays_under_somebody_elses() -> None:
     """What an operator put on it would be deleted with it; it goes at the first repair after that has gone."""
     rig = await Rig.build("eth0")
@@ -327,6 +328,7 @@ async def test_a_choice_can_be_explained() -> None:
     assert [(each.entry, each.usable) for each in choice.verdicts] == [("nosuch", False), ("eth0", True)]
 
 
+@pytest.mark.virtual_time
 async def test_a_vlan_in_a_vlan_comes_and_goes_with_its_networks() -> None:
     """One option makes both links; each goes with the last network that needs it."""
     rig = await Rig.build("eth0")
