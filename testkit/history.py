@@ -204,9 +204,12 @@ class _Reader:
         self._reserved: dict[tuple[str, str], list[Hold]] = defaultdict(list)  # by host and address
         self._releases: dict[tuple[str, str], list[Event]] = defaultdict(list)  # by host and address
         self._removed: set[str] = set()
+        self._asked: set[tuple[str, str]] = set()  # by holder and address
 
     def begin(self, event: Event, kind: Literal["reserved", "endpoint", "fixed"]) -> None:
         key = event.endpoint, event.address
+        if event.asked and kind == "reserved":
+            self._asked.add(key)
         if kind == "fixed" and event.endpoint in self._removed:
             return  # a copy that was being made while the network was removed: it goes again, and holds nothing
         if kind == "reserved" and self._was_released_meanwhile(event):
@@ -219,7 +222,7 @@ class _Reader:
             self.end(key, event.ended)
         hold = Hold(kind, event.host, event.endpoint, event.address, origin, event.ended, asked=event.asked)
         hold.promised = before is not None
-        hold.asked = event.asked or (before is not None and before.asked)
+        hold.asked = event.asked or key in self._asked
         self.holds.append(hold)
         self._open[key] = hold
         if kind == "reserved":
