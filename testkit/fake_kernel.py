@@ -17,6 +17,7 @@ from macvlan_global.kernel.ports import (
     RouteFacts,
     Station,
 )
+from testkit.fake_shims import FakeShims
 from testkit.faults import Faults
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class FakeKernel:
         self.advertised: list[str] = []
         self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
+        self.shims = FakeShims(self)
         self._last_index = 0
         self._put("lo", loopback=True, mac="00:00:00:00:00:00", mtu=65536, hardware=ARPHRD_LOOPBACK)
         self.hosted["lo"] = replace(self.hosted["lo"], up=True)
@@ -92,15 +94,15 @@ class FakeKernel:
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`."""
-        return await self._step("link", lambda: self._named(name))
+        return await self.step("link", lambda: self._named(name))
 
     async def links(self) -> list[LinkFact]:
         """See `Kernel.links`."""
-        return await self._step("links", lambda: list(self.hosted.values()))
+        return await self.step("links", lambda: list(self.hosted.values()))
 
     async def routes(self) -> RouteFacts:
         """See `Kernel.routes`."""
-        return await self._step("routes", lambda: self.route_facts)
+        return await self.step("routes", lambda: self.route_facts)
 
     async def own_addresses(self) -> RouteFacts:
         """See `Kernel.own_addresses`."""
@@ -110,68 +112,69 @@ class FakeKernel:
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
-        await self._step("add_vlan", lambda: self._add_vlan(name, master, vlan_id))
+        await self.step("add_vlan", lambda: self._add_vlan(name, master, vlan_id))
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
-        await self._step("add_dummy", lambda: self._add_dummy(name))
+        await self.step("add_dummy", lambda: self._add_dummy(name))
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
-        await self._step("add_macvlan", lambda: self._add_macvlan(spec))
+        await self.step("add_macvlan", lambda: self.make(spec))
 
     async def set_up(self, name: str) -> None:
         """See `Kernel.set_up`."""
-        await self._step("set_up", lambda: self._set_up(name))
+        await self.step("set_up", lambda: self._set_up(name))
 
     async def set_down(self, name: str) -> None:
         """See `Kernel.set_down`."""
-        await self._step("set_down", lambda: self._set_down(name))
+        await self.step("set_down", lambda: self._set_down(name))
 
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`. Links that stand on it go with it, wherever they are."""
-        return await self._step("delete", lambda: self._delete(name))
+        return await self.step("delete", lambda: self._delete(name))
 
     async def upper_of(self, name: str) -> str:
         """See `Kernel.upper_of`."""
-        return await self._step("upper_of", lambda: self._upper_of(name))
+        return await self.step("upper_of", lambda: self._upper_of(name))
 
     async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
-        return await self._step("add_in_sandbox", lambda: self._add_in_sandbox(spec, link.sandbox, config))
+        return await self.step("add_in_sandbox", lambda: self._add_in_sandbox(spec, link.sandbox, config))
 
     async def delete_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.delete_in_sandbox`."""
-        return await self._step("delete_in_sandbox", lambda: self._delete_in_sandbox(link))
+        return await self.step("delete_in_sandbox", lambda: self._delete_in_sandbox(link))
 
     async def find_in_sandbox(self, link: ContainerLink) -> bool | None:
         """See `Kernel.find_in_sandbox`."""
-        return await self._step("find_in_sandbox", lambda: self._find_in_sandbox(link))
+        return await self.step("find_in_sandbox", lambda: self._find_in_sandbox(link))
 
     async def mark_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.mark_in_sandbox`."""
-        return await self._step("mark_in_sandbox", lambda: self._mark(link))
+        return await self.step("mark_in_sandbox", lambda: self._mark(link))
 
     async def flush_addresses(self, link: ContainerLink) -> bool:
         """See `Kernel.flush_addresses`."""
-        return await self._step("flush_addresses", lambda: self._flush_addresses(link))
+        return await self.step("flush_addresses", lambda: self._flush_addresses(link))
 
     async def restore(self, link: ContainerLink, config: InterfaceConfig) -> bool:
         """See `Kernel.restore`."""
-        return await self._step("restore", lambda: self._restore(link, config))
+        return await self.step("restore", lambda: self._restore(link, config))
 
     async def advertise(self, link: ContainerLink) -> bool:
         """See `Kernel.advertise`. A link that the engine moved is up there."""
-        return await self._step("advertise", lambda: self._advertise(link))
+        return await self.step("advertise", lambda: self._advertise(link))
 
     async def probe(self, parent: str, address: str, *, tries: int = 3, wait: float = 1.0) -> Station | None:
         """See `Kernel.probe`. Without waiting; `probed` keeps what was probed."""
-        return await self._step("probe", lambda: self._probe(parent, address))
+        return await self.step("probe", lambda: self._probe(parent, address))
 
     async def close(self) -> None:
         """See `Kernel.close`."""
 
-    async def _step(self, method: str, work: Callable[[], T]) -> T:
+    async def step(self, method: str, work: Callable[[], T]) -> T:
+        """One request, which can be made to fail under the name of its method."""
         await asyncio.sleep(0)  # the real one waits for the kernel, and others go on meanwhile
         if error := self.failing.pop(method, None):
             raise error
@@ -195,7 +198,8 @@ class FakeKernel:
         self._put(name, kind="dummy")
         self.altnames[f"macvlan-global-{name}"] = name
 
-    def _add_macvlan(self, spec: MacvlanSpec) -> None:
+    def make(self, spec: MacvlanSpec) -> None:
+        """Make a macvlan link."""
         lower = self._need(spec.parent)
         if lower.kind == "macvlan":  # a macvlan on a macvlan stands on what that one stands on
             lower = self._by_index(lower.lower) or lower
@@ -273,7 +277,7 @@ class FakeKernel:
         name = next(each for each in numbered if each not in links) if config.numbered else config.name
         if name in links:
             raise Conflict(f"the interface name {name} is taken in this container")
-        self._add_macvlan(spec)
+        self.make(spec)
         try:
             self._set_up(spec.name)
         except MacvlanGlobalError:
@@ -327,7 +331,7 @@ class FakeKernel:
 
     def _upper_of(self, name: str) -> str:
         link = self._named(name)
-        return next((each.name for each in self._on(link.index)), "") if link else ""
+        return next((each.name for each in self._on(link.index) if not each.is_shim), "") if link else ""
 
     def _by_index(self, index: int) -> LinkFact | None:
         return next((link for link in self.hosted.values() if link.index == index), None)

@@ -79,6 +79,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     attach: Annotated[
         Literal["plain", "direct"], _flag("attach mode: plain, or direct (links made inside containers) [plain]")
     ] = "plain"
+    host_access: Annotated[
+        bool, _flag("true: the host and its containers reach each other, on networks that do not say")
+    ] = False
     store_access: StoreAccessConfig = StoreAccessConfig()
     parents: dict[str, str] = {}
     auto_pools: list[AutoPoolConfig] = []

@@ -109,14 +109,7 @@ class Daemon:
         boot = await asyncio.to_thread(self._boot)
         identity = Identity(own.id, secrets.token_hex(8), boot, config.effective_host_name())
         earlier = await begin_run(alone.identity, identity.incarnation)
-        settings = Settings(
-            config.effective_scope(),
-            shared=config.is_shared(),
-            aliases=config.parents,
-            auto_pools=config.pools(),
-            probe=config.probe,
-            attach=config.attach,
-        )
+        settings = driver_settings(config)
         if config.is_shared():
             shared = self._open_cluster_store(config.store, load_access(config.store_access, os.environ))
             stack.push_async_callback(shared.close)
@@ -140,7 +133,7 @@ class Daemon:
         follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners, store_read=store_read)
         await self._serve(stack, driver, Views(config, driver, follower, reconciler, self._metrics, scope))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        work = [follower.run(), driver.attacher.run(), *([scope.run()] if scope else [])]
+        work = [follower.run(), driver.attacher.run(), driver.host_access.run(), *([scope.run()] if scope else [])]
         for each in work:
             stack.callback(group.create_task(each).cancel)
 
@@ -169,6 +162,19 @@ class Daemon:
             stack.push_async_callback(metrics.stop)
             await metrics.start(config.metrics)
         log.info("macvlan-global %s serves on %s, state in %s", __version__, config.socket, config.state_dir)
+
+
+def driver_settings(config: Config) -> Settings:
+    """The part of a configuration that is the driver's."""
+    return Settings(
+        config.effective_scope(),
+        shared=config.is_shared(),
+        aliases=config.parents,
+        auto_pools=config.pools(),
+        probe=config.probe,
+        attach=config.attach,
+        host_access=config.host_access,
+    )
 
 
 def lock_state(state_dir: Path, stack: contextlib.AsyncExitStack) -> None:

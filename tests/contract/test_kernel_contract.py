@@ -15,7 +15,7 @@ from lab import Host
 from lab.process import wait_until
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel
-from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside
+from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside, RouteFacts
 from testkit.fake_kernel import ARPHRD_NONE, FakeKernel
 from testkit.kernel_contract import (
     DUMMY_CONTRACT,
@@ -25,6 +25,7 @@ from testkit.kernel_contract import (
     KernelRig,
 )
 from testkit.sandbox_contract import SANDBOX_CONTRACT
+from testkit.shim_contract import HOST, SHIM_CONTRACT
 
 ALTNAME = "uplink-of-the-house"
 
@@ -122,6 +123,22 @@ async def test_fake_kernel(check: Check, fake: KernelRig) -> None:
 @pytest.mark.parametrize("check", [*KERNEL_CONTRACT, *SANDBOX_CONTRACT], ids=_named)
 async def test_real_kernel(check: Check, real: KernelRig) -> None:
     """The same one, by the kernel that runs here."""
+    await check(real)
+
+
+@pytest.mark.parametrize("check", SHIM_CONTRACT, ids=_named)
+async def test_fake_shims(check: Check, fake: KernelRig) -> None:
+    """The host's own macvlan links, in memory."""
+    kernel = fake.kernel
+    assert isinstance(kernel, FakeKernel)
+    kernel.route_facts = RouteFacts(addresses=(("port0", IPv4Interface(f"{HOST}/24")),))
+    await check(fake)
+
+
+@pytest.mark.parametrize("check", SHIM_CONTRACT, ids=_named)
+async def test_real_shims(check: Check, hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """The same ones, by the kernel that runs here."""
+    hosts[0].run(["ip", "address", "add", f"{HOST}/24", "dev", "port0"])
     await check(real)
 
 

@@ -85,6 +85,7 @@ class Views:
                 *self._reconciler.problems,
                 *await self._network_problems(),
                 *await self._driver.probe.problems(),
+                *self._driver.host_access.problems,
             ],
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
             hosts=sorted(each.name for each in self._scope.heartbeat.live().values()) if self._scope else [],
@@ -350,7 +351,7 @@ def _address_view(
 ) -> a.AddressView:
     network = networks.get(record.network)
     name = endpoint.names[0] if isinstance(endpoint, NameRecord) else endpoint.container if endpoint else ""
-    holder = record.label or name or record.endpoint[:12]
+    holder = host if record.kind == "host" else record.label or name or record.endpoint[:12]
     return a.AddressView(
         address=record.address,
         subnet=record.subnet,

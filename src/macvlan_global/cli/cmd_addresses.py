@@ -38,7 +38,7 @@ def addresses(
 ) -> None:
     """List the addresses in use and their holders.
 
-    KIND is endpoint (a container), gateway, aux, or reserved (not claimed yet).
+    KIND is endpoint (a container), gateway, aux, host (a host itself, by host_access), or reserved (not claimed yet).
     """
     with Waiting("asking the driver"):
         found = driver_at(admin_socket, config).addresses(network)

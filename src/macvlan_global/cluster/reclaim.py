@@ -53,7 +53,7 @@ def plan(
     pools: Sequence[PoolRecord],
     networks: Sequence[NetworkRecord],
 ) -> list[Claim]:
-    """The claims of dead hosts' endpoints and reservations; gateways and aux addresses belong to the network.
+    """The claims of dead hosts and their endpoints, and reservations; gateways and aux addresses belong to the network.
 
     `networks` are those of this host, with their parents here; the rest is the cluster's.
     """
@@ -64,7 +64,7 @@ def plan(
             owners.setdefault((pool.space, pool.subnet), set()).add(pool.network)
     holders: dict[tuple[str, ...], list[AddressRecord]] = {}
     for record in addresses:
-        if record.host in dead and record.kind == "endpoint":
+        if record.host in dead and record.kind in {"endpoint", "host"}:
             holders.setdefault((record.host, record.network, record.endpoint), []).append(record)
         elif record.host in dead and record.kind == "reserved":
             holders.setdefault((record.host, record.space, record.address, "reserved"), []).append(record)

@@ -2,7 +2,7 @@
 
 ipam (Addresses, Pools) ─► Outbox
 attach, ipam.owners     ─► Liveness ─► Holders ─► AddressClaims ─► Networks ─► Endpoints
-                                                                      └─► AddressProbe ─► IpamDriver
+                                                                      └─► AddressProbe ─► IpamDriver ─► HostAccess
 """
 
 import time
@@ -18,9 +18,11 @@ from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.endpoints import Endpoints
 from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.host_addresses import HostAddresses
+from macvlan_global.driver.host_claims import HostClaims
 from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.outbox import Outbox
+from macvlan_global.host_access.access import HostAccess
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.ipam.cache import PoolCache
@@ -37,7 +39,8 @@ from macvlan_global.store.table import Tables
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of the operator. `aliases` are parent lists by name; `shared` says that other hosts
-    use the store of the shared tables too; `probe` and `attach` are for networks that do not say. Scope `swarm` says
+    use the store of the shared tables too; `probe`, `attach` and `host_access` are for networks that do not
+    say. Scope `swarm` says
     that the engine's swarm mode shares networks instead."""
 
     scope: str = "local"
@@ -46,6 +49,7 @@ class Settings:
     auto_pools: Sequence[AutoPool] = DEFAULT_AUTO_POOLS
     probe: bool = False
     attach: AttachWay = "plain"
+    host_access: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Driver:
     ipam: IpamDriver
     attacher: Attacher
     hosts: HostAddresses
+    host_access: HostAccess
     outbox: Outbox | None
 
     @classmethod
@@ -124,6 +129,9 @@ class Driver:
         probe = AddressProbe(tables, kernel, networks, default=settings.probe, now=now)
         hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)
         ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, outbox=outbox)
+        giver = HostClaims(ipam, claims, identity.host)
+        access = HostAccess(tables, kernel, giver, identity.boot, default=settings.host_access, now=now)
+        networks.on_change = endpoints.on_change = access.on_change
         return cls(
             identity,
             tables,
@@ -139,5 +147,6 @@ class Driver:
             ipam,
             attacher,
             hosts,
+            access,
             outbox,
         )

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -22,7 +22,7 @@ from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.liveness import Liveness
-from macvlan_global.driver.networks import Networks
+from macvlan_global.driver.networks import Networks, nobody
 from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
@@ -75,6 +75,8 @@ class Endpoints:
         self._now = now
         self._on_created = on_created
         self._on_deleted = on_deleted
+        self.on_change: Callable[[NetworkRecord], Awaitable[None]] = nobody
+        """Called with a network on which a container got its link, or lost it. It must not fail."""
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
         self._comparing = asyncio.Lock()
         self._turns = KeyedLock()
@@ -147,6 +149,7 @@ class Endpoints:
                 made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
                 if made.why_plain:
                     await self._endpoints.change(joining, why_plain=made.why_plain)
+            await self.on_change(network)
             gateways = {each.version: str(gw) for each in joining.addresses if (gw := network.gateway_of(each))}
             return JoinResult(joining.link, gateways.get(4, ""), gateways.get(6, ""), made.ifname)
 
@@ -172,7 +175,8 @@ class Endpoints:
             deleted = await self._attacher.delete(row.record)
             if not release_follows and not deleted and await self._liveness.is_in_use(row.record):
                 raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
-            if network := await self._networks.find(network_id):
+            network = await self._networks.find(network_id)
+            if network:
                 await self._let_go(network, row.record, release_follows=release_follows)
             if await self._attacher.finish(row):
                 self._endpoints.forget(row.record)
@@ -181,6 +185,8 @@ class Endpoints:
             if row.record.is_inside:
                 await self._restore_siblings(row.record)
             self._on_deleted(row.record)
+            if network and row.record.sandbox:
+                await self.on_change(network)
 
     async def adopt(self, request: EndpointRequest, *, sandbox: str, container: str) -> None:
         """Record an endpoint that the engine has and the state lost, and claim its addresses.
@@ -211,6 +217,7 @@ class Endpoints:
                 undo.push("its record", lambda: self._endpoints.drop(record))
                 await self._claim(network, record, in_use=True)
             self._on_created(record, network.shared_id)
+            await self.on_change(network)
 
     async def claim_again(self, endpoint_id: str) -> None:
         """Claim the addresses of an endpoint again, in case the store lost them. Nothing to do if it is gone.

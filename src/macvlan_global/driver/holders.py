@@ -100,6 +100,8 @@ class Holders:
             return "by a container that is starting"
         if record.kind == "endpoint":
             return f"by {await self._endpoint_name(record)} on host {self._host_named(record.host)}"
+        if record.kind == "host":
+            return f"by host {self._host_named(record.host)} itself (-o host_access=true)"
         role = "its gateway" if record.kind == "gateway" else f"its aux address {record.label}"
         return f"by network {await self.network_name(record.network)} as {role}"
 

@@ -10,7 +10,7 @@ that fail are undone by the undo stack; names come from the engine's events, see
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Interface
 
@@ -45,6 +45,10 @@ from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet
 
 log = logging.getLogger(__name__)
+
+
+async def nobody(_network: NetworkRecord) -> None:
+    """The listener to changes of networks and their containers if there is none."""
 
 
 class Networks:
@@ -82,6 +86,8 @@ class Networks:
         self._swarm = swarm
         self._now = now
         self._admission = admission
+        self.on_change: Callable[[NetworkRecord], Awaitable[None]] = nobody
+        """Called with each network that was created or deleted. It must not fail."""
         # decisions about parents compare networks, so two must not overlap
         self._deciding = asyncio.Lock()
         self._turns = KeyedLock()
@@ -134,6 +140,7 @@ class Networks:
             self._claims.end_joining(record.shared_id)
         if wrong := self.wrong_with(record):
             log.warning("network %s: no container can start on it: %s", request.id[:12], wrong)
+        await self.on_change(record)
         log.info("network %s created on parent %s", request.id[:12], parent.name if parent else "(none is usable now)")
 
     async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
@@ -162,6 +169,7 @@ class Networks:
                 await self._tables.networks.drop(network_id)
             if self._outbox and tells:
                 await self._outbox.publish(record.shared_id)
+        await self.on_change(record)
         log.info("network %s deleted", network_id[:12])
 
     async def get(self, network_id: str) -> NetworkRecord:

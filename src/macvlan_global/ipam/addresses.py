@@ -445,7 +445,7 @@ class Addresses:
 
     def _has_already(self, holder: Holder, held: AddressRecord) -> bool:
         """An endpoint is of one host. If the record names another one, this host lost its state, and its id with it."""
-        return holder.holds(held) and (holder.kind != "endpoint" or held.host == self._identity.host)
+        return holder.holds(held) and (holder.kind not in {"endpoint", "host"} or held.host == self._identity.host)
 
     def _may_take(self, holder: Holder, held: AddressRecord, *, in_use: bool) -> bool:
         """Whether a claim may replace a record without asking who is dead: its own, or a mere reservation."""

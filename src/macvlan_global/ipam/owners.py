@@ -29,9 +29,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The claimant of an address. `label` names an aux address, `mac` is that of an endpoint."""
+    """The claimant of an address. `label` names an aux address, `mac` is that of an endpoint. For a host that claims
+    one for itself `endpoint` is its id."""
 
-    kind: Literal["gateway", "aux", "endpoint"]
+    kind: Literal["gateway", "aux", "endpoint", "host"]
     network: str
     endpoint: str = ""
     label: str = ""
@@ -39,19 +40,19 @@ class Holder:
 
     def holds(self, record: AddressRecord) -> bool:
         """Whether `record` holds this claim already. A network has one claim: a gateway may be an aux address too."""
-        if self.kind == "endpoint":
-            mine = "endpoint", self.network, self.endpoint
+        if self.kind in {"endpoint", "host"}:
+            mine = self.kind, self.network, self.endpoint
             return (record.kind, record.network, record.endpoint) == mine
         return any(each.network == self.network for each in network_claims(record))
 
     def shares(self, record: AddressRecord) -> bool:
         """Whether this claim of a network may be added to those of other networks in `record`."""
-        return self.kind != "endpoint" and bool(network_claims(record))
+        return self.kind in {"gateway", "aux"} and bool(network_claims(record))
 
 
 def network_claims(record: AddressRecord) -> tuple[NetworkClaim, ...]:
     """The claims of networks on an address, the first one's first."""
-    if record.kind in {"reserved", "endpoint"}:
+    if record.kind in {"reserved", "endpoint", "host"}:
         return tuple(record.sharers)
     kind: Literal["gateway", "aux"] = "gateway" if record.kind == "gateway" else "aux"
     first = NetworkClaim(kind=kind, network=record.network, label=record.label, host=record.host)
@@ -61,7 +62,7 @@ def network_claims(record: AddressRecord) -> tuple[NetworkClaim, ...]:
 def is_gateway_of(record: AddressRecord, network: str) -> bool:
     """Whether an address is the gateway of a network and of no container: then a container of this network may have
     it if its user says so."""
-    if record.kind in {"reserved", "endpoint"}:
+    if record.kind in {"reserved", "endpoint", "host"}:
         return False
     return any((each.kind, each.network) == ("gateway", network) for each in network_claims(record))
 

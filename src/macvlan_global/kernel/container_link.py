@@ -15,6 +15,7 @@ from pathlib import Path
 
 from macvlan_global.errors import Conflict, Invalid
 from macvlan_global.kernel.arp_ndp import advertisement
+from macvlan_global.kernel.names import OUR_ALIAS
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside
 from macvlan_global.kernel.rtnl import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RawLink, RouteSocket
 from macvlan_global.subnets import overlap
@@ -25,9 +26,6 @@ SETTINGS = (Path("/proc/sys/net"), Path("/sysctl/net"))
 IPV6_OFF = "ipv6/conf/*/disable_ipv6"
 OUR_PREFIX = "mg-"
 """Prefix of our aliases, which are names of links in the host's namespace."""
-HOSTLESS_ALIAS = "macvlan-global"
-"""Alias (IFLA_IFALIAS) of sub-interfaces and dummies that we make on the host, and, with their name behind it, their
-alternative name. The files of `cli/units` match both."""
 HOSTLESS_SETTINGS = (
     (IPV6_OFF, "1"),
     ("ipv6/conf/*/accept_ra", "0"),
@@ -192,14 +190,14 @@ def _configure(inside: RouteSocket, link: RawLink, config: InterfaceConfig) -> s
     for each in config.addresses:
         _check_routes(inside, index, each)
     has_ipv6 = any(each.version == 6 for each in config.addresses)
-    why_not = _set(IPV6_OFF, name, "0" if has_ipv6 else "1", must_be=False)
+    why_not = write_setting(IPV6_OFF, name, "0" if has_ipv6 else "1", must_be=False)
     if has_ipv6 and not why_not:  # as engines before 28 do; newer ones have it on, or give no IPv6 address
-        why_not = _set(IPV6_OFF, "lo", "0", must_be=False)
+        why_not = write_setting(IPV6_OFF, "lo", "0", must_be=False)
     if why_not:
         return why_not
     _add_addresses(inside, index, config.addresses)
     for setting, value in config.settings:
-        if why_not := _set(setting, name, value):
+        if why_not := write_setting(setting, name, value):
             return why_not
     return ""
 
@@ -213,6 +211,19 @@ def _add_addresses(links: RouteSocket, index: int, addresses: Iterable[IPv4Inter
                 raise
 
 
+def hide(links: RouteSocket, name: str) -> None:
+    """Give a link on the host our alias, by which udev and NetworkManager leave it alone, and our alternative name, by
+    which systemd-networkd does.
+
+    Raises:
+        OSError: the link is gone.
+    """
+    index = links.get(name).fact.index
+    links.set_alias(OUR_ALIAS, index=index)
+    with contextlib.suppress(OSError):  # a kernel before 5.5; or somebody gave the name to another link
+        links.add_altname(index, f"{OUR_ALIAS}-{name}")
+
+
 def make_hostless(links: RouteSocket, name: str) -> str:
     """Keep the host off a link that was made on it, before it is up: its alias has udev and NetworkManager leave it
     alone, its alternative name systemd-networkd, and IPv6 is off.
@@ -224,13 +235,10 @@ def make_hostless(links: RouteSocket, name: str) -> str:
     Raises:
         OSError: the link is gone.
     """
-    index = links.get(name).fact.index
-    links.set_alias(HOSTLESS_ALIAS, index=index)
-    with contextlib.suppress(OSError):  # a kernel before 5.5; or somebody gave the name to another link
-        links.add_altname(index, f"{HOSTLESS_ALIAS}-{name}")
+    hide(links, name)
     for setting, value in HOSTLESS_SETTINGS:
         try:
-            if why_not := _set(setting, name, value, must_be=False):
+            if why_not := write_setting(setting, name, value, must_be=False):
                 return why_not
         except Invalid as error:
             return str(error)
@@ -251,7 +259,7 @@ def _check_routes(inside: RouteSocket, index: int, address: IPv4Interface | IPv6
             )
 
 
-def _set(setting: str, name: str, value: str, *, must_be: bool = True) -> str:
+def write_setting(setting: str, name: str, value: str, *, must_be: bool = True) -> str:
     """Write a sysctl of an interface unless it has this value. The reason for which that is not possible here, "" if it
     was done."""
     paths = [root / setting.replace("*", name) for root in SETTINGS]
@@ -268,3 +276,11 @@ def _set(setting: str, name: str, value: str, *, must_be: bool = True) -> str:
             return f"{shown} cannot be written by this driver; {WRITABLE_WHERE}"
         raise Invalid(f"the kernel refuses {shown}={value}: {error.strerror}") from error
     return ""
+
+
+def read_setting(setting: str, name: str) -> str:
+    """A sysctl of an interface, "" if the kernel has none."""
+    try:
+        return (SETTINGS[0] / setting.replace("*", name)).read_text().strip()
+    except OSError:
+        return ""

@@ -1,11 +1,17 @@
 """Names and MACs of links. Pure, but for the random source given."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from ipaddress import ip_address
 
 from macvlan_global.errors import Invalid
 
+OUR_ALIAS = "macvlan-global"
+"""Alias (IFLA_IFALIAS) of links that we make on the host for good (sub-interfaces, dummies, shims), and, with their
+name behind it, their alternative name. The files of `cli/units` match both."""
+SHIM_PREFIX = "mgh-"
+NAME_MOST = 15  # IFNAMSIZ less the closing NUL
 DERIVED_MAC = "02:42:"
 """The beginning of a MAC that is derived from an address."""
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -15,6 +21,14 @@ def link_name(endpoint_id: str) -> str:
     """The name of a container's link in the host's namespace, derived from the endpoint's id: a repeated Join finds
     the link that the first one made. 15 characters, the longest name of the kernel (IFNAMSIZ)."""
     return f"mg-{endpoint_id[:12]}"
+
+
+def shim_name(parent: str) -> str:
+    """The name of the host's own macvlan link on a parent."""
+    name = f"{SHIM_PREFIX}{parent}"
+    if len(name.encode()) <= NAME_MOST:
+        return name
+    return f"{SHIM_PREFIX}{hashlib.sha256(parent.encode()).hexdigest()}"[:NAME_MOST]
 
 
 def parse_mac(text: str) -> str:

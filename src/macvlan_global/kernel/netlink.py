@@ -35,6 +35,7 @@ from macvlan_global.kernel.ports import (
     Station,
 )
 from macvlan_global.kernel.rtnl import ANSWER_SECONDS, RawLink, RouteSocket
+from macvlan_global.kernel.shims import NetlinkShims
 from macvlan_global.subnets import Address, parse_address
 
 T = TypeVar("T")
@@ -148,6 +149,7 @@ class NetlinkKernel:
         self._changes = AddressChanges(self._sockets.changes)
         self._own = RouteFacts()
         self._reading_own = asyncio.Lock()
+        self.shims = NetlinkShims(self._sockets.route, kernel_errors)
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`. RTM_GETLINK by name finds alternative names too."""
@@ -233,11 +235,13 @@ class NetlinkKernel:
         link = await self.link(name)
         if link is None:
             return ""
-        for each in await self.links():
-            if each.lower == link.index and each.kind != "veth":  # to a veth it is the other end
+        links = await self.links()
+        for each in links:
+            if each.lower == link.index and each.kind != "veth" and not each.is_shim:  # to a veth it is the other end
                 return each.name
+        shims = {each.mac for each in links if each.is_shim}
         with kernel_errors(f"looking for links that stand on {name}"):
-            if mac := await self._slowly(lambda links: uppers.in_fdb(links, link.index)):
+            if mac := await self._slowly(lambda links: uppers.in_fdb(links, link.index, shims)):
                 return f"a macvlan with the MAC {mac} in another network namespace"
             for path in await self._slowly(lambda _links: self._sockets.namespaces()):
                 try:
@@ -313,6 +317,7 @@ class NetlinkKernel:
         self._advertising.close()
         self._on_loop.close()
         self._changes.close()
+        self.shims.close()
 
     def _make_hostless(self, name: str) -> None:
         if why_not := container_link.make_hostless(self._on_loop.get(), name):
@@ -356,9 +361,11 @@ class NetlinkKernel:
 
 
 def _route_facts(links: RouteSocket) -> RouteFacts:
-    names = {link.fact.index: link.fact.name for link in links.dump()}
-    addresses = links.addresses()
-    routes = links.routes()
+    dumped = [link.fact for link in links.dump()]
+    names = {link.index: link.name for link in dumped}
+    shims = {link.index for link in dumped if link.is_shim}
+    addresses = [each for each in links.addresses() if each.link not in shims]
+    routes = [each for each in links.routes() if each.link not in shims]
     defaults = sorted(
         (route for route in routes if route.destination is None and route.link in names),
         key=lambda route: (route.family, route.metric),

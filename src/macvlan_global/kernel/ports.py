@@ -5,10 +5,12 @@ The host's own links are asked for by name. A container's link is a `ContainerLi
 under a name and with a MAC that others may have changed, so it is known by its alias; by its MAC if it has none.
 """
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Literal, Protocol
 
+from macvlan_global.kernel.names import OUR_ALIAS, SHIM_PREFIX
 from macvlan_global.subnets import Address, Subnet
 
 MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
@@ -49,10 +51,16 @@ class LinkFact:
         """Whether frames with MACs go over it. Tunnels, PPP and the loopback are not Ethernet."""
         return self.hardware == ARPHRD_ETHER
 
+    @property
+    def is_shim(self) -> bool:
+        """Whether it is a macvlan link that we made for the host itself: see `Shims`."""
+        return self.kind == "macvlan" and self.alias == OUR_ALIAS and self.name.startswith(SHIM_PREFIX)
+
 
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
-    """Unicast destinations of this host's routes, its addresses by interface, and the default route's interface.
+    """Unicast destinations of this host's routes, its addresses by interface, and the default route's interface; all
+    without those of shims.
 
     `further_defaults` are the interfaces of default routes that count less, the next one first; `wireless` those of
     Wi-Fi among all that are named here. `gateways` are the next hops of default routes by interface, the preferred one
@@ -122,6 +130,86 @@ class Station:
     link: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class HostPath:
+    """The host's way to an address of a container over a shim: a host route with `source` as its preferred source
+    address, and a permanent neighbour entry with the container's `mac`."""
+
+    address: Address
+    mac: str
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Shim:
+    """A macvlan link of the host itself, as it is. `parent` is the name of the link it stands on; `settled` says that
+    it is up and has the sysctls that it must have, `ipv6` that IPv6 is on. Routes without a neighbour entry are no
+    paths, and are in `unfinished`."""
+
+    name: str
+    parent: str
+    settled: bool = True
+    ipv6: bool = False
+    addresses: frozenset[Address] = frozenset()
+    paths: frozenset[HostPath] = frozenset()
+    unfinished: frozenset[Address] = frozenset()
+
+
+class Shims(Protocol):
+    """The host's own macvlan links, one for each parent: by a shim the host reaches containers on that parent.
+
+    Nothing on the wire sees them: a shim answers ARP for those only to whom the host's route leads through it, and asks
+    for nobody. For errors see `Kernel`.
+    """
+
+    async def all(self) -> list[Shim]:
+        """Every shim. Costs four dumps."""
+        ...
+
+    async def add(self, parent: str, *, ipv6: bool) -> str:
+        """Make a shim on a parent, in mode bridge, settled; its name. Network managers leave it alone, as other links
+        of ours. Nothing is left of what failed.
+
+        Raises:
+            Unavailable: its sysctls cannot be written here.
+        """
+        ...
+
+    async def settle(self, name: str, *, ipv6: bool) -> None:
+        """Give a shim the sysctls that it must have, with IPv6 on or off, and set it up. Idempotent."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete a shim, if it is there."""
+        ...
+
+    async def add_address(self, name: str, address: Address) -> None:
+        """Give a shim an address, as /32 or /128, without duplicate address detection. Idempotent."""
+        ...
+
+    async def delete_address(self, name: str, address: Address) -> None:
+        """Remove an address from a shim, if it has it."""
+        ...
+
+    async def add_path(self, name: str, path: HostPath) -> None:
+        """Lead the host to an address over a shim; a path that leads to it already is replaced. Idempotent.
+
+        Raises:
+            NotFound: there is no such shim.
+            Conflict: the host does not have the source address.
+        """
+        ...
+
+    async def delete_path(self, name: str, address: Address) -> None:
+        """Remove the path to an address, or the part of it that is there."""
+        ...
+
+    def changes(self) -> AsyncGenerator[None]:
+        """An item at once, and one after each change of the host's links, of its addresses, or of routes over shims.
+        Links of containers do not count."""
+        ...
+
+
 class Kernel(Protocol):
     """Links of the host's network namespace, and of containers.
 
@@ -135,6 +223,11 @@ class Kernel(Protocol):
         Conflict: the name, the MAC or the parent is taken.
         Invalid: a name that no interface can have.
     """
+
+    @property
+    def shims(self) -> Shims:
+        """The host's own macvlan links."""
+        ...
 
     async def link(self, name: str) -> LinkFact | None:
         """The link of this name or alternative name, or None."""
@@ -182,9 +275,9 @@ class Kernel(Protocol):
         ...
 
     async def upper_of(self, name: str) -> str:
-        """A link that stands on this one, in whichever network namespace, in words for a log; "" if there is none. The
-        kernel would delete it together with this one. In a namespace that cannot be entered there may be one. It may
-        enter every namespace, which takes a millisecond for each."""
+        """A link that stands on this one, in whichever network namespace, in words for a log; "" if there is none but
+        a shim. The kernel would delete it together with this one. In a namespace that cannot be entered there may be
+        one. It may enter every namespace, which takes a millisecond for each."""
         ...
 
     async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:

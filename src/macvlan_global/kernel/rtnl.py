@@ -153,28 +153,28 @@ class RouteSocket:
     def get(self, name: str = "", *, index: int = 0) -> RawLink:
         """The link of this name, alternative name or index."""
         answer = self._request(RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _sought(name))
-        return _parse(answer[0])
+        return parse_link(answer[0])
 
     def dump(self) -> list[RawLink]:
         """Every link."""
-        return [_parse(payload) for payload in self._dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0))]
+        return [parse_link(payload) for payload in self.dump_raw(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0))]
 
     def add_macvlan(self, spec: MacvlanSpec, parent: int, *, inside: int | None = None) -> None:
         """Make a macvlan link, down, on the link with the index `parent`; in the namespace of a descriptor, if one is
         given."""
-        wanted = _attribute(IFLA_LINK, _U32.pack(parent))
+        wanted = attribute(IFLA_LINK, _U32.pack(parent))
         if inside is not None:
-            wanted += _attribute(IFLA_NET_NS_FD, _U32.pack(inside))
+            wanted += attribute(IFLA_NET_NS_FD, _U32.pack(inside))
         if spec.mac:
-            wanted += _attribute(IFLA_ADDRESS, bytes.fromhex(spec.mac.replace(":", "")))
+            wanted += attribute(IFLA_ADDRESS, bytes.fromhex(spec.mac.replace(":", "")))
         if spec.mtu:
-            wanted += _attribute(IFLA_MTU, _U32.pack(spec.mtu))
-        self._add(spec.name, b"macvlan", wanted, _attribute(IFLA_MACVLAN_MODE, _U32.pack(_MODES[spec.mode])))
+            wanted += attribute(IFLA_MTU, _U32.pack(spec.mtu))
+        self._add(spec.name, b"macvlan", wanted, attribute(IFLA_MACVLAN_MODE, _U32.pack(_MODES[spec.mode])))
 
     def add_vlan(self, name: str, master: int, vlan_id: int) -> None:
         """Make an 802.1Q sub-interface, down, on the link with the index `master`."""
-        wanted = _attribute(IFLA_LINK, _U32.pack(master))
-        self._add(name, b"vlan", wanted, _attribute(IFLA_VLAN_ID, _U16.pack(vlan_id)))
+        wanted = attribute(IFLA_LINK, _U32.pack(master))
+        self._add(name, b"vlan", wanted, attribute(IFLA_VLAN_ID, _U16.pack(vlan_id)))
 
     def add_dummy(self, name: str) -> None:
         """Make a dummy link, down."""
@@ -182,81 +182,82 @@ class RouteSocket:
 
     def set_up(self, name: str = "", *, index: int = 0, up: bool) -> None:
         """Set a link up or down."""
-        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP) + _named(name))
+        self.do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP) + _named(name))
 
     def set_alias(self, alias: str, *, name: str = "", index: int = 0) -> None:
         """Set a link's alias (IFLA_IFALIAS), which `ip link` shows."""
-        wanted = _attribute(IFLA_IFALIAS, alias.encode())
-        self._do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _named(name) + wanted)
+        wanted = attribute(IFLA_IFALIAS, alias.encode())
+        self.do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _named(name) + wanted)
 
     def add_altname(self, index: int, name: str) -> None:
         """Give a link an alternative name. Linux 5.5 and later."""
-        names = _attribute(IFLA_PROP_LIST, _attribute(IFLA_ALT_IFNAME, name.encode() + b"\0"))
-        self._do(RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL, _LINK.pack(0, 0, index, 0, 0) + names)
+        names = attribute(IFLA_PROP_LIST, attribute(IFLA_ALT_IFNAME, name.encode() + b"\0"))
+        self.do(RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL, _LINK.pack(0, 0, index, 0, 0) + names)
 
     def add_address(self, index: int, interface: IPv4Interface | IPv6Interface) -> None:
         """Give a link an address as an engine does: with the broadcast address of its subnet, and without duplicate
         address detection."""
         packed = interface.ip.packed
-        wanted = _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
+        wanted = attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
         network = interface.network
         if isinstance(interface, IPv6Interface):
-            wanted += _attribute(IFA_FLAGS, _U32.pack(IFA_F_NODAD))
+            wanted += attribute(IFA_FLAGS, _U32.pack(IFA_F_NODAD))
         elif network.prefixlen < 31:  # RFC 3021
-            wanted += _attribute(IFA_BROADCAST, network.broadcast_address.packed)
-        message = _ADDRESS.pack(_family(interface), network.prefixlen, 0, RT_SCOPE_UNIVERSE, index)
-        self._do(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, message + wanted)
+            wanted += attribute(IFA_BROADCAST, network.broadcast_address.packed)
+        message = _ADDRESS.pack(family_of(interface), network.prefixlen, 0, RT_SCOPE_UNIVERSE, index)
+        self.do(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, message + wanted)
 
     def delete_address(self, address: RawAddress) -> None:
         """Remove an address from its link."""
         interface = address.interface
-        message = _ADDRESS.pack(_family(interface), interface.network.prefixlen, 0, address.scope, address.link)
-        self._do(RTM_DELADDR, 0, message + _attribute(IFA_LOCAL, interface.ip.packed))
+        message = _ADDRESS.pack(family_of(interface), interface.network.prefixlen, 0, address.scope, address.link)
+        self.do(RTM_DELADDR, 0, message + attribute(IFA_LOCAL, interface.ip.packed))
 
     def fdb(self) -> list[tuple[int, str]]:
         """Forwarding databases of all links (`bridge fdb`): the index of a link, and a MAC that it receives frames
         for."""
-        found = self._dump(RTM_GETNEIGH, _NEIGHBOUR.pack(socket.AF_BRIDGE, 0, 0, 0, 0))
-        entries = ((_NEIGHBOUR.unpack_from(each)[1], _attributes(each[_NEIGHBOUR.size :])) for each in found)
+        found = self.dump_raw(RTM_GETNEIGH, _NEIGHBOUR.pack(socket.AF_BRIDGE, 0, 0, 0, 0))
+        entries = ((_NEIGHBOUR.unpack_from(each)[1], attributes(each[_NEIGHBOUR.size :])) for each in found)
         return [(index, values[NDA_LLADDR].hex(":")) for index, values in entries if values.get(NDA_LLADDR)]
 
     def namespace_id(self, namespace: int) -> int:
         """The id that the namespace of a descriptor has in this one, negative if it has none."""
-        wanted = _attribute(NETNSA_FD, _U32.pack(namespace))
+        wanted = attribute(NETNSA_FD, _U32.pack(namespace))
         answer = self._request(RTM_GETNSID, 0, _NAMESPACE.pack(socket.AF_UNSPEC) + wanted)
-        value = _attributes(answer[0][_NAMESPACE.size :])[NETNSA_NSID]
+        value = attributes(answer[0][_NAMESPACE.size :])[NETNSA_NSID]
         return int.from_bytes(value, sys.byteorder, signed=True)
 
     def add_default_route(self, index: int, gateway: Address) -> None:
         """Add a default route by a gateway that is reached through this link."""
-        kind = (_family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
-        wanted = _attribute(RTA_GATEWAY, gateway.packed) + _attribute(RTA_OIF, _U32.pack(index))
-        self._do(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _ROUTE.pack(*kind) + wanted)
+        kind = (family_of(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
+        wanted = attribute(RTA_GATEWAY, gateway.packed) + attribute(RTA_OIF, _U32.pack(index))
+        self.do(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _ROUTE.pack(*kind) + wanted)
 
     def addresses(self) -> list[RawAddress]:
         """Every IPv4 and IPv6 address."""
-        found = self._dump(RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
+        found = self.dump_raw(RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
         return [_parse_address(payload) for payload in found if payload[0] in {socket.AF_INET, socket.AF_INET6}]
 
     def routes(self) -> list[RawRoute]:
         """Unicast routes, without local ones, blackholes, and default routes of policy routing."""
         request = _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
-        found = (_parse_route(payload) for payload in self._dump(RTM_GETROUTE, request))
+        found = (_parse_route(payload) for payload in self.dump_raw(RTM_GETROUTE, request))
         return [route for route in found if route]
 
     def delete(self, name: str = "", *, index: int = 0) -> None:
         """Delete a link."""
-        self._do(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _named(name))
+        self.do(RTM_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _named(name))
 
     def _add(self, name: str, kind: bytes, wanted: bytes = b"", data: bytes = b"") -> None:
-        info = _attribute(IFLA_INFO_KIND, kind) + (_attribute(IFLA_INFO_DATA, data) if data else b"")
-        payload = _LINK.pack(0, 0, 0, 0, 0) + _named(name) + wanted + _attribute(IFLA_LINKINFO, info)
-        self._do(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload)
+        info = attribute(IFLA_INFO_KIND, kind) + (attribute(IFLA_INFO_DATA, data) if data else b"")
+        payload = _LINK.pack(0, 0, 0, 0, 0) + _named(name) + wanted + attribute(IFLA_LINKINFO, info)
+        self.do(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload)
 
-    def _do(self, kind: int, flags: int, payload: bytes) -> None:
+    def do(self, kind: int, flags: int, payload: bytes) -> None:
+        """Have a request carried out that has no answer but its acknowledgement."""
         self._request(kind, flags | NLM_F_ACK, payload)
 
-    def _dump(self, kind: int, payload: bytes) -> list[bytes]:
+    def dump_raw(self, kind: int, payload: bytes) -> list[bytes]:
         """The payload of each message of a dump during which nothing changed."""
         for _ in range(MOST_DUMPS):
             answer = self._exchange(kind, NLM_F_DUMP, payload)
@@ -336,6 +337,15 @@ def _messages(received: bytes) -> Iterator[_Message]:
         at += _padded(length)
 
 
+def parts(received: bytes) -> list[tuple[int, bytes]]:
+    """The messages of a datagram: types (RTM_*) and payloads.
+
+    Raises:
+        ValueError: it does not parse.
+    """
+    return [(message.kind, message.payload) for message in _messages(received)]
+
+
 def kinds(received: bytes) -> list[int]:
     """The types of the messages of a datagram (RTM_*).
 
@@ -345,12 +355,13 @@ def kinds(received: bytes) -> list[int]:
     return [message.kind for message in _messages(received)]
 
 
-def _parse(payload: bytes) -> RawLink:
+def parse_link(payload: bytes) -> RawLink:
+    """The link of a message (struct ifinfomsg and attributes)."""
     _, hardware, index, flags, _ = _LINK.unpack_from(payload)
-    found = _attributes(payload[_LINK.size :])
-    info = _attributes(found.get(IFLA_LINKINFO, b""))
+    found = attributes(payload[_LINK.size :])
+    info = attributes(found.get(IFLA_LINKINFO, b""))
     kind = _text(info.get(IFLA_INFO_KIND, b""))
-    data = _attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "vlan" else {}
+    data = attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "vlan" else {}
     lower, elsewhere = _number(found.get(IFLA_LINK, b"")), found.get(IFLA_LINK_NETNSID)
     fact = LinkFact(
         name=_text(found.get(IFLA_IFNAME, b"")),
@@ -375,7 +386,7 @@ def _parse(payload: bytes) -> RawLink:
 
 def _parse_address(payload: bytes) -> RawAddress:
     _, prefix, _, scope, index = _ADDRESS.unpack_from(payload)
-    found = _attributes(payload[_ADDRESS.size :])
+    found = attributes(payload[_ADDRESS.size :])
     # on a point-to-point link IFA_ADDRESS is the other end, and IFA_LOCAL ours (linux/if_addr.h)
     address = ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS])
     return RawAddress(index, ip_interface(f"{address}/{prefix}"), scope)
@@ -383,7 +394,7 @@ def _parse_address(payload: bytes) -> RawAddress:
 
 def _parse_route(payload: bytes) -> RawRoute | None:
     family, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(payload)
-    found = _attributes(payload[_ROUTE.size :])
+    found = attributes(payload[_ROUTE.size :])
     table = _number(found[RTA_TABLE]) if RTA_TABLE in found else table
     if family not in {socket.AF_INET, socket.AF_INET6} or kind != RTN_UNICAST or table == RT_TABLE_LOCAL:
         return None
@@ -410,7 +421,7 @@ def _next_hops(route: dict[int, bytes]) -> tuple[tuple[int, Address], ...]:
         length, _, _, link = _NEXT_HOP.unpack_from(raw)
         if not _NEXT_HOP.size <= length <= len(raw):
             raise ValueError(f"a next hop of {length} bytes, where {len(raw)} are left")
-        hops.append((link, _attributes(raw[_NEXT_HOP.size : length])))
+        hops.append((link, attributes(raw[_NEXT_HOP.size : length])))
         raw = raw[_padded(length) :]
     return tuple((link, gateway) for link, found in hops if (gateway := _gateway(found)))
 
@@ -422,11 +433,12 @@ def _gateway(hop: dict[int, bytes]) -> Address | None:
     return ip_address(hop[RTA_VIA][2:]) if RTA_VIA in hop else None
 
 
-def _family(address: Address) -> int:
+def family_of(address: Address) -> int:
+    """AF_INET or AF_INET6."""
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
-def _attributes(raw: bytes) -> dict[int, bytes]:
+def attributes(raw: bytes) -> dict[int, bytes]:
     """Attributes by type (RTA_OK of rtnetlink(3)); ValueError if one is longer than what is left."""
     found = {}
     at = 0
@@ -439,20 +451,21 @@ def _attributes(raw: bytes) -> dict[int, bytes]:
     return found
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute (struct rtattr), padded."""
     length = _ATTRIBUTE.size + len(value)
     return _ATTRIBUTE.pack(length, kind) + value + bytes(_padded(length) - length)
 
 
 def _named(name: str) -> bytes:
-    return _attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
+    return attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
 
 
 def _sought(name: str) -> bytes:
     """The attribute to find a link by its name or, if it is longer, by its alternative name."""
     if len(name.encode()) < IFNAMSIZ:
         return _named(name)
-    return _attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")
+    return attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")
 
 
 def _padded(length: int) -> int:

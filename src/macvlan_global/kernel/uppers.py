@@ -7,7 +7,7 @@ and IFLA_LINK_NETNSID this namespace's id there.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from macvlan_global.kernel.rtnl import RouteSocket
@@ -27,10 +27,11 @@ def namespaces() -> list[str]:
     return [path for inode, path in found.items() if inode and path]
 
 
-def in_fdb(links: RouteSocket, index: int) -> str:
-    """The MAC of a macvlan that stands on a link, "" if its forwarding database has none."""
-    own = links.get(index=index).fact.mac
-    macs = (mac for at, mac in links.fdb() if at == index and mac != own and not int(mac[:2], 16) & 1)
+def in_fdb(links: RouteSocket, index: int, passed_over: Collection[str] = ()) -> str:
+    """The MAC of a macvlan that stands on a link and is none of `passed_over`, "" if its forwarding database has
+    none."""
+    own = {links.get(index=index).fact.mac, *passed_over}
+    macs = (mac for at, mac in links.fdb() if at == index and mac not in own and not int(mac[:2], 16) & 1)
     return next(macs, "")
 
 

@@ -17,7 +17,7 @@ AttachWay = Literal["plain", "direct"]
 
 KEYS = (
     *("parent", "parent-file", "macvlan_mode", "mode", "mtu", "mac", "probe", "attach", "ifname"),
-    *("ipv6-subnet", "ipv6-gateway"),
+    *("ipv6-subnet", "ipv6-gateway", "host_access"),
 )
 """All keys of the driver. An empty key counts as `parent` (`-o =eth0,eth1`)."""
 
@@ -30,6 +30,13 @@ NOT_FOR_CONTAINERS = tuple(map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")))
 """Reserved (with loopback and mapped IPv4), link-local, multicast: RFC 4291 section 2.4."""
 
 
+_WITHOUT_HOST: dict[MacvlanMode, str] = {
+    "private": "links on the parent do not reach each other, and the host's would be one of them",
+    "vepa": "each frame goes to the switch, which would learn the host's own link",
+    "passthru": "the parent carries one link only, and the host's would be a second one",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
     """Options that a network was created with.
@@ -38,7 +45,8 @@ class NetworkOptions:
     the option that gave it, Docker's or ours. `mac` is the source of MACs that the user does not give. `probe` is
     duplicate address detection, None for the driver's default. `attach` is the attach mode, "" for the driver's
     default; `ifname` the prefix of names of direct links. In a swarm `ipv6_subnet` is the prefix of derived IPv6
-    addresses, and `ipv6_gateway` an address in it, "" for none.
+    addresses, and `ipv6_gateway` an address in it, "" for none. `host_access` says whether the host and the network's
+    containers reach each other, None for the driver's default.
     """
 
     parent: str = ""
@@ -52,6 +60,7 @@ class NetworkOptions:
     ifname: str = ""
     ipv6_subnet: IPv6Network | None = None
     ipv6_gateway: str = ""
+    host_access: bool | None = None
 
 
 def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOptions:
@@ -66,10 +75,11 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
             _check_known(key, value)
     mtu, mtu_key = _given_mtu(given, strict=strict)
     ipv6_subnet = _ipv6_subnet(given["ipv6-subnet"], mtu) if "ipv6-subnet" in given else None
+    mode = _mode("mode" if "mode" in given else "macvlan_mode", _one_of_two(given, "macvlan_mode", "mode"))
     return NetworkOptions(
         parent=_one_of_two(given, "parent", "").strip(),
         parent_file=given.get("parent-file", "").strip(),
-        mode=_mode("mode" if "mode" in given else "macvlan_mode", _one_of_two(given, "macvlan_mode", "mode")),
+        mode=mode,
         mtu=mtu,
         mtu_key=mtu_key,
         mac=_mac_policy(given.get("mac", "random")),
@@ -78,7 +88,15 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
         ifname=_prefix(given["ifname"]) if "ifname" in given else "",
         ipv6_subnet=ipv6_subnet,
         ipv6_gateway=_ipv6_gateway(given["ipv6-gateway"], ipv6_subnet) if "ipv6-gateway" in given else "",
+        host_access=_host_access(given["host_access"], mode) if "host_access" in given else None,
     )
+
+
+def _host_access(value: str, mode: MacvlanMode) -> bool:
+    wanted = _yes_or_no("host_access", value)
+    if wanted and mode != "bridge":
+        raise Invalid(f"-o host_access=true does not work in mode {mode}: {_WITHOUT_HOST[mode]}; use mode bridge")
+    return wanted
 
 
 def _attach(given: Mapping[str, str]) -> AttachWay | Literal[""]:

@@ -143,6 +143,7 @@ class Reconciler:
         done, self.problems, self._unclaimed = await self._apply_all(
             plan, engine, self.grace if grace is None else grace
         )
+        await self._driver.host_access.update(observe=True)
         return done
 
     async def _apply_all(

@@ -57,7 +57,8 @@ class NetworkClaim(msgspec.Struct, frozen=True, kw_only=True):
 class AddressRecord(Record, frozen=True, kw_only=True):
     """One address and its holder.
 
-    `kind` tells who: "reserved" (asked for, not used yet), "gateway" or "aux" (the network's), "endpoint".
+    `kind` tells who: "reserved" (asked for, not used yet), "gateway" or "aux" (the network's), "endpoint", or "host" (a
+    host itself, so that its containers reach it; `endpoint` is that host's id).
     `asked` says that this very address was asked for; `label` is the name of an aux address.
     `host` (its id) and `incarnation` tell which run of which host's driver wrote it. In global scope `network` is the
     network's id in the cluster. A reservation names a network only if that is of another network driver.
@@ -70,7 +71,7 @@ class AddressRecord(Record, frozen=True, kw_only=True):
     space: str
     subnet: str
     address: str
-    kind: Literal["reserved", "gateway", "aux", "endpoint"]
+    kind: Literal["reserved", "gateway", "aux", "endpoint", "host"]
     network: str = ""
     endpoint: str = ""
     label: str = ""
@@ -269,6 +270,18 @@ class LinkRecord(Record, frozen=True, kw_only=True):
     vlan_id: int = 0
     boot: str = ""
     index: int = 0
+    at: float
+
+
+class HostAccessRecord(Record, frozen=True, kw_only=True):
+    """An address (bare) of a pool that this host has itself on a network, in the subnet `subnet`, to be reached by its
+    containers. `cluster` is the network's id in the cluster."""
+
+    network: str
+    cluster: str
+    space: str
+    subnet: str
+    address: str
     at: float
 
 

@@ -21,6 +21,7 @@ from macvlan_global.store.records import (
     DefinitionRecord,
     EndpointRecord,
     EngineRecord,
+    HostAccessRecord,
     HostAddressesRecord,
     HostRecord,
     IdentityRecord,
@@ -313,6 +314,10 @@ class Tables:
         Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
         self.links = Table(local, "links", LinkRecord)
         """Parents that we made. Writers: parents.owned."""
+        self.host_access = Table(
+            local, "host_access", HostAccessRecord, lambda r: (r.network, r.subnet, bare_address(r.address))[:2]
+        )
+        """Addresses of pools that this host has itself, by network and subnet. Writers: host_access.access."""
         self.identity = Table(local, "identity", IdentityRecord)
         """One row, "this". Writers: cluster.identity."""
         self.engine = Table(local, "engine", EngineRecord)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from macvlan_global.cli.systemd import SERVICE, SOCKET, WRITTEN_BY_US
-from macvlan_global.kernel.container_link import HOSTLESS_ALIAS
+from macvlan_global.kernel.names import OUR_ALIAS
 from tests.unit.running import command
 
 UNITS = "etc/systemd/system"
@@ -33,13 +33,13 @@ def test_network_managers_are_kept_off_our_links_and_no_others(
     network = configparser.ConfigParser()
     network.read(file)
     globs = network["Match"]["Name"].split()
-    ours = [f"{HOSTLESS_ALIAS}-eth0.65", f"{HOSTLESS_ALIAS}-dm-0123456789ab", "mg-0123456789ab"]
+    ours = [f"{OUR_ALIAS}-eth0.65", f"{OUR_ALIAS}-dm-0123456789ab", "mg-0123456789ab", f"{OUR_ALIAS}-mgh-eth0"]
     theirs = ["eth0.65", "eth0", "vlan10", "mg-uplink", "dm-lan", "macvlan-global"]
     assert all(any(fnmatchcase(name, glob) for glob in globs) for name in ours)
     assert not any(fnmatchcase(name, glob) for name in theirs for glob in globs)
     assert network["Link"]["Unmanaged"] == "yes"
     rules = (tmp_path / "etc/udev/rules.d/80-macvlan-global.rules").read_text()
-    assert f'ATTR{{ifalias}}=="{HOSTLESS_ALIAS}", ENV{{NM_UNMANAGED}}="1"' in rules
+    assert f'ATTR{{ifalias}}=="{OUR_ALIAS}", ENV{{NM_UNMANAGED}}="1"' in rules
     command(capsys, "uninstall", "--root", str(tmp_path))
     assert not file.exists()
 

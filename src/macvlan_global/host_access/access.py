@@ -1,0 +1,282 @@
+"""Reconciles the host's shims with the networks that want host access: after each container that came or went, when the
+kernel tells of a change, and in each repair.
+
+A request of the engine waits for it a moment only, and never fails by it: what fails is logged, is in `problems` for
+the operator, and is tried again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Protocol
+
+from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
+from macvlan_global.host_access.desired import (
+    Desired,
+    HostAccessFacts,
+    ShimStep,
+    WantedShim,
+    desired,
+    steps,
+    subnets_to_give,
+    wants_access,
+)
+from macvlan_global.kernel.ports import Kernel, Shim
+from macvlan_global.store.records import HostAccessRecord, NetworkRecord, SubnetRecord
+from macvlan_global.store.table import Tables
+from macvlan_global.subnets import Address
+from macvlan_global.tasks import forever, when
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+"""The longest that a request of the engine waits until the host reaches its container."""
+SETTLE_SECONDS = 0.2
+"""Changes of the kernel come in bursts: they are looked at once, so long after the first."""
+AGAIN_SECONDS = 300.0
+RETRY_SECONDS = 10.0
+"""Time between two looks at everything when nothing happens, and when something failed."""
+
+
+class AddressGiver(Protocol):
+    """Addresses of pools for the host itself."""
+
+    async def reserve(self, subnet: SubnetRecord) -> str:
+        """Reserve the next address (bare) of a subnet."""
+        ...
+
+    async def claim(self, network: str, subnet: SubnetRecord, address: Address) -> None:
+        """Claim an address for this host on a network (its id in the cluster). Idempotent.
+
+        Raises:
+            Conflict: somebody else has it.
+        """
+        ...
+
+    async def release(self, network: str, space: str, address: Address) -> None:
+        """Give an address back, if this host has it."""
+        ...
+
+
+class HostAccess:
+    """The shims of this host. Every method may be called by many at once."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        kernel: Kernel,
+        giver: AddressGiver,
+        boot: str,
+        *,
+        default: bool = False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`default` is for networks that do not say; `boot` is this boot's id."""
+        self._tables = tables
+        self._kernel = kernel
+        self._giver = giver
+        self._boot = boot
+        self._default = default
+        self._now = now
+        self._one_at_a_time = asyncio.Lock()
+        self._asked = self._served = 0
+        self._known: dict[str, Shim] | None = None  # by parent, as they were left; None if that is not known
+        self._in_use = asyncio.Event()
+        self._due = asyncio.Event()
+        self._changed = False
+        self._observed_at = 0.0
+        self.problems: list[str] = []
+        """Failures of the last time, for the operator."""
+
+    def wants(self, network: NetworkRecord) -> bool:
+        """Whether the host and containers of a network shall reach each other."""
+        return wants_access(network, default=self._default)
+
+    async def on_change(self, network: NetworkRecord) -> None:
+        """A network, or a container on it, came or went. Waits a moment for it to be done; never fails."""
+        if self.wants(network) or self._known:
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await self.update()
+            except TimeoutError:  # the task that is there for it goes on
+                self._changed = True
+                self._due.set()
+            except Exception:  # a bug here must not keep a container from starting
+                log.exception("host access")
+
+    async def update(self, *, observe: bool = False) -> None:
+        """Make the shims what they must be; whoever comes while that is under way shares the next time.
+
+        With `observe` the kernel is asked how they are; else they are taken for what they were left as.
+        """
+        self._asked += 1
+        mine = self._asked
+        async with self._one_at_a_time:
+            if self._served >= mine and not observe:
+                return
+            serves = self._asked
+            if observe:
+                self._known = None
+            try:
+                problems = await self._update(renew=observe)
+            except BaseException as error:
+                self._known = None
+                if not isinstance(error, MacvlanGlobalError):
+                    raise
+                problems = [f"the host may not reach its containers: {error}"]
+            if problems:
+                self._known = None
+            for each in (each for each in problems if each not in self.problems):
+                log.warning("host access: %s", each)
+            self.problems, self._served = problems, serves
+
+    async def run(self) -> None:
+        """Follow the kernel's changes and look again from time to time, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(forever("following changes of links and routes", self._follow, first=1.0, last=10.0))
+            tasks.create_task(forever("host access", self._update_again, first=1.0, last=10.0))
+
+    async def _follow(self) -> AsyncGenerator[None]:
+        await self._in_use.wait()  # a host without such networks follows nothing
+        async with contextlib.aclosing(self._kernel.shims.changes()) as changes:
+            async for _ in changes:
+                self._changed = True
+                self._due.set()
+                yield
+
+    async def _update_again(self) -> None:
+        await self._in_use.wait()
+        loop = asyncio.get_running_loop()
+        async with when(self._due, at_most=RETRY_SECONDS, settle=SETTLE_SECONDS):
+            changed, self._changed = self._changed, False
+            if changed or self.problems or loop.time() - self._observed_at >= AGAIN_SECONDS:
+                self._observed_at = loop.time()
+                await self.update(observe=True)
+
+    async def _update(self, *, renew: bool) -> list[str]:
+        """See `update`; the problems. With `renew` addresses that the host was given are claimed again."""
+        networks = [row.record for row in await self._tables.networks.scan() if self.wants(row.record)]
+        if not networks and self._known == {}:
+            return []
+        if networks:
+            self._in_use.set()
+        own = (await self._kernel.own_addresses()).addresses if networks else ()
+        endpoints = [row.record for row in await self._tables.endpoints.scan()] if networks else []
+        problems = await self._renew(networks) if renew else []
+        facts = HostAccessFacts(networks, endpoints, own, await self._given(networks), self._boot)
+        for network, subnet in list(subnets_to_give(facts)):
+            try:
+                await self._give(network, subnet)
+            except MacvlanGlobalError as error:
+                problems.append(f"the host gets no address of {subnet.subnet} on network {network.shown}: {error}")
+        wanted = desired(replace(facts, given=await self._given(networks)))
+        problems += await self._apply(wanted)
+        if not problems:  # what is given back is on no shim any more
+            await self._give_back(networks)
+        return [*wanted.problems, *problems]
+
+    async def _apply(self, wanted: Desired) -> list[str]:
+        """Make the shims the wanted ones; the problems."""
+        known = self._known
+        problems: list[str] = []
+        if known is None:
+            known = {}
+            for each in await self._kernel.shims.all():
+                if each.parent not in wanted.shims or each.parent in known:
+                    await self._kernel.shims.delete(each.name)
+                    log.info("deleted the shim %s: no network wants it", each.name)
+                else:
+                    known[each.parent] = each
+        left: dict[str, Shim] = {}
+        for parent in known.keys() - wanted.shims.keys():
+            await self._kernel.shims.delete(known[parent].name)
+            log.info("deleted the shim %s: no network wants it any more", known[parent].name)
+        for parent, shim in wanted.shims.items():
+            if await self._kernel.link(parent) is None:
+                continue  # it is told of the network; when it comes, the kernel tells
+            try:
+                left[parent] = await self._correct(shim, known.get(parent), problems)
+            except MacvlanGlobalError as error:
+                problems.append(f"the host does not reach containers on {parent}: {error}")
+        self._known = left
+        return problems
+
+    async def _correct(self, wanted: WantedShim, found: Shim | None, problems: list[str]) -> Shim:
+        """Make one shim the wanted one; the shim as it is left. What fails of it is added to `problems`."""
+        shims = self._kernel.shims
+        if found is None:
+            name = await shims.add(wanted.parent, ipv6=wanted.ipv6)
+            log.info("made the shim %s: the host reaches containers on %s over it", name, wanted.parent)
+            found = Shim(name, wanted.parent, ipv6=wanted.ipv6)
+        elif not found.settled or found.ipv6 != wanted.ipv6:
+            await shims.settle(found.name, ipv6=wanted.ipv6)
+        for step in steps(wanted, found):
+            try:
+                await self._take(found.name, step)
+            except MacvlanGlobalError as error:
+                problems.append(f"the host may not reach {step.address}: {error}")
+        return replace(found, settled=True, ipv6=wanted.ipv6, addresses=wanted.addresses, paths=wanted.paths)
+
+    async def _take(self, name: str, step: ShimStep) -> None:
+        shims = self._kernel.shims
+        if step.path:
+            await shims.add_path(name, step.path)
+        elif step.verb == "lead away":
+            await shims.delete_path(name, step.address)
+        elif step.verb == "add":
+            await shims.add_address(name, step.address)
+        else:
+            await shims.delete_address(name, step.address)
+
+    async def _given(self, networks: Iterable[NetworkRecord]) -> dict[tuple[str, str], Address]:
+        """The addresses that the host was given on these networks, by network and subnet."""
+        ids = {each.id for each in networks}
+        rows = [row.record for row in await self._tables.host_access.scan()]
+        return {(each.network, each.subnet): ip_address(each.address) for each in rows if each.network in ids}
+
+    async def _give(self, network: NetworkRecord, subnet: SubnetRecord) -> None:
+        record = HostAccessRecord(
+            network=network.id,
+            cluster=network.shared_id,
+            space=subnet.space,
+            subnet=subnet.subnet,
+            address=await self._giver.reserve(subnet),
+            at=self._now(),
+        )
+        # before the claim: a claim without a record would be nobody's to give back
+        await self._tables.host_access.put(record, network.id, subnet.subnet)
+        await self._claim(record, subnet)
+        log.info("the host has the address %s on network %s", record.address, network.shown)
+
+    async def _renew(self, networks: Iterable[NetworkRecord]) -> list[str]:
+        """Claim again what the host was given: the store may have lost it. The problems."""
+        subnets = {(each.id, subnet.subnet): subnet for each in networks for subnet in each.subnets}
+        problems = []
+        for record in [row.record for row in await self._tables.host_access.scan()]:
+            if subnet := subnets.get((record.network, record.subnet)):
+                try:
+                    await self._claim(record, subnet)
+                except Unavailable as error:  # the store is away, and the address stays as it is
+                    log.debug("host access: %s", error)
+                except MacvlanGlobalError as error:
+                    problems.append(f"the host loses its address {record.address}: {error}")
+        return problems
+
+    async def _claim(self, record: HostAccessRecord, subnet: SubnetRecord) -> None:
+        try:
+            await self._giver.claim(record.cluster, subnet, ip_address(record.address))
+        except Conflict:  # the next one is chosen the next time
+            await self._tables.host_access.drop(record.network, record.subnet)
+            raise
+
+    async def _give_back(self, networks: Iterable[NetworkRecord]) -> None:
+        """Give back addresses of networks that are gone or want none any more."""
+        ids = {each.id for each in networks}
+        for record in [row.record for row in await self._tables.host_access.scan()]:
+            if record.network not in ids:
+                await self._giver.release(record.cluster, record.space, ip_address(record.address))
+                await self._tables.host_access.drop(record.network, record.subnet)

@@ -1,0 +1,169 @@
+"""Shims, addresses and routes that the host must have to reach its containers. Pure.
+
+An IPv4 container is reached from the host's own address in the subnet, if it has one: the shim answers in its name (see
+`kernel.shims`), so no address is spent. Elsewhere the host is given an address of the pool. So it always is for IPv6,
+since nothing keeps a link from answering neighbour solicitations for its own addresses only.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Literal
+
+from macvlan_global.kernel.ports import HostPath, Shim
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
+from macvlan_global.subnets import Address
+
+
+@dataclass(frozen=True, slots=True)
+class HostAccessFacts:
+    """Observed state. `networks` are those that want host access, `endpoints` all of this host; `own` are the host's
+    addresses by interface, without those of shims; `given` the addresses of pools that the host was given, by network
+    and subnet; `boot` is this boot's id."""
+
+    networks: Sequence[NetworkRecord]
+    endpoints: Sequence[EndpointRecord]
+    own: Sequence[tuple[str, IPv4Interface | IPv6Interface]]
+    given: Mapping[tuple[str, str], Address]
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantedShim:
+    """The shim that must be on a parent, with its own addresses and its paths to containers."""
+
+    parent: str
+    addresses: frozenset[Address] = frozenset()
+    paths: frozenset[HostPath] = frozenset()
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether IPv6 must be on."""
+        return any(each.version == 6 for each in self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """`shims` by parent, and `problems`, each a sentence about a container that the host does not reach."""
+
+    shims: Mapping[str, WantedShim]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShimStep:
+    """A change of a shim: `add` or `delete` an address of its own, `lead` to an address by a path, or `lead away`."""
+
+    verb: Literal["add", "delete", "lead", "lead away"]
+    address: Address
+    path: HostPath | None = None
+
+
+@dataclass(slots=True)
+class _Shim:
+    addresses: set[Address] = field(default_factory=set)
+    paths: set[HostPath] = field(default_factory=set)
+
+
+def wants_access(network: NetworkRecord, *, default: bool) -> bool:
+    """Whether containers of a network and the host shall reach each other. The default of a host's configuration is for
+    networks in mode bridge."""
+    options = network.options
+    return options.mode == "bridge" and (default if options.host_access is None else options.host_access)
+
+
+def own_source(
+    subnet: SubnetRecord, parent: str, own: Iterable[tuple[str, IPv4Interface | IPv6Interface]]
+) -> Address | None:
+    """The host's own IPv4 address in a subnet, that of the parent first; None if it has none, or for IPv6."""
+    if subnet.prefix.version == 6:
+        return None
+    found = [(link != parent, each.ip) for link, each in own if each.ip in subnet.prefix]
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def subnets_to_give(facts: HostAccessFacts) -> Iterator[tuple[NetworkRecord, SubnetRecord]]:
+    """Subnets of our pools in which a container runs, and the host has and was given no address."""
+    seen = set()
+    for network, _, address in _containers(facts):
+        subnet = network.subnet_of(address)
+        if subnet is None or not subnet.space or (key := (network.id, subnet.subnet)) in facts.given or key in seen:
+            continue
+        if own_source(subnet, network.parent, facts.own) is None:
+            seen.add(key)
+            yield network, subnet
+
+
+def desired(facts: HostAccessFacts) -> Desired:
+    """The shims of this host as they must be."""
+    shims = {each.parent: _Shim() for each in facts.networks if each.parent}
+    problems: dict[str, None] = {}
+    reached: dict[Address, NetworkRecord] = {}
+    for network in (each for each in facts.networks if each.parent):
+        for (at, prefix), address in facts.given.items():
+            if at == network.id and any(each.subnet == prefix for each in network.subnets):
+                shims[network.parent].addresses.add(address)
+    for network, endpoint, address in _containers(facts):
+        subnet = network.subnet_of(address)
+        if subnet is None:
+            continue
+        other = reached.setdefault(address, network)
+        if other.id != network.id:
+            problems[_same_address(address, network, other)] = None
+            continue
+        source = own_source(subnet, network.parent, facts.own) or facts.given.get((network.id, subnet.subnet))
+        if source is None:
+            problems[_no_source(network, subnet)] = None
+        else:
+            shims[network.parent].paths.add(HostPath(address, endpoint.mac, source))
+    wanted = {
+        parent: WantedShim(parent, frozenset(each.addresses), frozenset(each.paths)) for parent, each in shims.items()
+    }
+    return Desired(wanted, tuple(problems))
+
+
+def steps(wanted: WantedShim, found: Shim) -> list[ShimStep]:
+    """The changes that make a shim the wanted one, in an order in which each can be done."""
+    leading = {each.address for each in wanted.paths}
+    ended = {each.address for each in found.paths} | set(found.unfinished)
+    paths = sorted(wanted.paths - found.paths, key=lambda each: str(each.address))
+    return [
+        *(ShimStep("lead away", each) for each in _sorted(ended - leading)),
+        *(ShimStep("add", each) for each in _sorted(wanted.addresses - found.addresses)),
+        *(ShimStep("lead", each.address, each) for each in paths),
+        *(ShimStep("delete", each) for each in _sorted(found.addresses - wanted.addresses)),
+    ]
+
+
+def _containers(facts: HostAccessFacts) -> Iterator[tuple[NetworkRecord, EndpointRecord, Address]]:
+    """Addresses of containers that run, each with its endpoint and network."""
+    networks = {each.id: each for each in facts.networks if each.parent}
+    for endpoint in facts.endpoints:
+        if endpoint.network in networks and endpoint.is_live and endpoint.sandbox and endpoint.boot == facts.boot:
+            for address in endpoint.addresses:
+                yield networks[endpoint.network], endpoint, address
+
+
+def _sorted(addresses: Iterable[Address]) -> list[Address]:
+    return sorted(addresses, key=lambda each: (each.version, int(each)))
+
+
+def _same_address(address: Address, network: NetworkRecord, other: NetworkRecord) -> str:
+    return (
+        f"the host does not reach {address} of network {network.shown}: a container of network {other.shown}, in "
+        "another address space, has the same address"
+    )
+
+
+def _no_source(network: NetworkRecord, subnet: SubnetRecord) -> str:
+    if subnet.space:
+        return f"the host does not reach network {network.shown}: it was given no address of {subnet.subnet} yet"
+    if subnet.prefix.version == 6:
+        return (
+            f"the host does not reach the IPv6 addresses of network {network.shown}: it needs an address of "
+            f"{subnet.subnet} for itself, which only --ipam-driver macvlan-global gives"
+        )
+    return (
+        f"the host does not reach network {network.shown}: it has no address in {subnet.subnet}; give it one on "
+        f"{network.parent}, or use --ipam-driver macvlan-global"
+    )

@@ -1,0 +1,257 @@
+"""Host access on a whole driver: shims, routes and addresses follow networks and containers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address, ip_interface
+
+import pytest
+
+from macvlan_global.driver.driver import Settings
+from macvlan_global.errors import Invalid, Unavailable
+from macvlan_global.kernel.ports import RouteFacts, Shim
+from testkit.fake_engine import Subnet
+from testkit.fake_kernel import FakeKernel
+from testkit.rig import Rig
+
+pytestmark = pytest.mark.virtual_time
+
+LAN, LAN6 = Subnet("10.8.0.0/24", gateway="10.8.0.1"), Subnet("fd08::/64", gateway="fd08::1")
+WANTED = {"parent": "eth0", "host_access": "true"}
+HOST = "10.8.0.2"
+OWN = RouteFacts(addresses=(("eth0", ip_interface(f"{HOST}/24")),))
+
+
+async def _rig(*devices: str, own: bool = True, settings: Settings | None = None) -> Rig:
+    kernel = FakeKernel(*(devices or ("eth0",)), routes=OWN if own else RouteFacts())
+    return await Rig.build(kernel=kernel, settings=settings)
+
+
+def _shim(rig: Rig, name: str = "mgh-eth0") -> Shim:
+    return rig.kernel.shims.states[name]
+
+
+def _shims(rig: Rig) -> list[str]:
+    return sorted(name for name, link in rig.kernel.hosted.items() if link.is_shim)
+
+
+def _led_to(rig: Rig, name: str = "mgh-eth0") -> dict[str, str]:
+    return {str(each.address): str(each.source) for each in _shim(rig, name).paths}
+
+
+async def _claimed(rig: Rig) -> list[str]:
+    return sorted(each.address for each in await rig.driver.addresses.all() if each.kind == "host")
+
+
+@asynccontextmanager
+async def _running(rig: Rig) -> AsyncIterator[None]:
+    """The driver's task for host access runs."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(rig.driver.host_access.run())
+        yield
+        task.cancel()
+
+
+async def test_routes_follow_containers() -> None:
+    """They come with Join and go with DeleteEndpoint; the shim goes with the network. No address is spent."""
+    rig = await _rig()
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    assert _shims(rig) == ["mgh-eth0"]
+    one = await rig.engine.run("c1", "n1")
+    two = await rig.engine.run("c2", "n1")
+    assert _led_to(rig) == {one.addresses[0]: HOST, two.addresses[0]: HOST}
+    assert {each.mac for each in _shim(rig).paths} == {one.mac, two.mac}
+    assert (_shim(rig).addresses, _shim(rig).ipv6) == (frozenset(), False)
+    await rig.engine.stop("c1")
+    assert _led_to(rig) == {two.addresses[0]: HOST}
+    await rig.engine.stop("c2")
+    assert await _claimed(rig) == []
+    await rig.engine.remove_network("n1")
+    assert _shims(rig) == []
+
+
+async def test_without_the_option_there_is_nothing() -> None:
+    """No shim, no request of the kernel; a network in another mode has none by the default of a configuration."""
+    rig = await _rig()
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+    await rig.engine.run("c1", "n1")
+    assert (_shims(rig), rig.driver.host_access.problems) == ([], [])
+    rig = await _rig("eth0", "eth1", settings=Settings(host_access=True))
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0", "macvlan_mode": "private"})
+    assert _shims(rig) == []
+    await rig.engine.create_network("n2", Subnet("10.9.0.0/24"), options={"parent": "eth1"})
+    assert _shims(rig) == ["mgh-eth1"]
+
+
+@pytest.mark.parametrize("mode", ["private", "vepa", "passthru"])
+async def test_a_mode_that_cannot_is_refused(mode: str) -> None:
+    """When the network is made, and nothing is left of it."""
+    rig = await _rig()
+    before = await rig.snapshot()
+    with pytest.raises(Invalid, match=f"does not work in mode {mode}"):
+        await rig.engine.create_network("n1", LAN, options={**WANTED, "macvlan_mode": mode})
+    assert await rig.snapshot() == before
+
+
+async def test_where_the_host_has_no_address_it_is_given_one() -> None:
+    """One of each subnet, kind host, however many containers; it goes with the network."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, LAN6, options=WANTED)
+    assert await _claimed(rig) == []
+    one = await rig.engine.run("c1", "n1")
+    two = await rig.engine.run("c2", "n1")
+    claimed = await _claimed(rig)
+    assert len(claimed) == 2
+    assert {str(each) for each in _shim(rig).addresses} == set(claimed)
+    assert set(_led_to(rig)) == {*one.addresses, *two.addresses}
+    assert set(_led_to(rig).values()) == set(claimed)
+    assert _shim(rig).ipv6
+    await rig.engine.stop("c1")
+    await rig.engine.stop("c2")
+    assert await _claimed(rig) == claimed
+    await rig.engine.remove_network("n1")
+    assert (await _claimed(rig), _shims(rig)) == ([], [])
+    assert [row.record for row in await rig.driver.tables.host_access.scan()] == []
+
+
+async def test_a_container_does_not_get_the_hosts_address() -> None:
+    """The conflict names the host."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    (own,) = await _claimed(rig)
+    with pytest.raises(Exception, match=rf"address {own} is in use by host a itself \(-o host_access=true\)"):
+        await rig.engine.run("c2", "n1", ip=own)
+
+
+async def test_networks_on_one_parent_share_a_shim() -> None:
+    """It stays until the last of them goes."""
+    rig = await _rig()
+    for name, subnet in (("n1", "10.8.0.0/25"), ("n2", "10.8.0.128/25")):
+        await rig.engine.create_network(name, Subnet(subnet), options=WANTED)
+    one, two = await rig.engine.run("c1", "n1"), await rig.engine.run("c2", "n2")
+    assert set(_led_to(rig)) == {*one.addresses, *two.addresses}
+    await rig.engine.stop("c1")
+    await rig.engine.remove_network("n1")
+    assert (_shims(rig), set(_led_to(rig))) == (["mgh-eth0"], set(two.addresses))
+
+
+async def test_the_shim_keeps_no_sub_interface_alive() -> None:
+    """A parent that we made goes with its last network, and the shim with it."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options={**WANTED, "parent": "eth0.10"})
+    assert _shims(rig) == ["mgh-eth0.10"]
+    await rig.engine.remove_network("n1")
+    assert sorted(rig.kernel.hosted) == ["eth0", "lo"]
+
+
+async def test_what_somebody_deletes_comes_back() -> None:
+    """A route, the shim, a sysctl: the kernel tells of it, or the next look finds it."""
+    rig = await _rig()
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    before = _shim(rig)
+    async with _running(rig):
+        await asyncio.sleep(1)
+        rig.kernel.shims.drop_routes("mgh-eth0")
+        await asyncio.sleep(1)
+        assert _shim(rig) == before
+        await rig.kernel.shims.delete("mgh-eth0")
+        await asyncio.sleep(1)
+        assert _shim(rig) == before
+        rig.kernel.shims.unsettle("mgh-eth0")
+        await asyncio.sleep(400)
+        assert _shim(rig) == before
+    await rig.kernel.shims.delete("mgh-eth0")
+    await rig.mend()
+    assert _shim(rig) == before
+
+
+async def test_another_run_of_the_driver_takes_over() -> None:
+    """It finds shim, routes and its address again, and what ended meanwhile goes."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    one = await rig.engine.run("c1", "n1")
+    await rig.engine.run("c2", "n1")
+    before, claimed = _shim(rig), await _claimed(rig)
+    again = await Rig.build(kernel=rig.kernel, disk=rig.disk, engine=rig.engine)
+    await again.mend()
+    assert (_shim(again), await _claimed(again)) == (before, claimed)
+    await again.engine.stop("c2")
+    assert set(_led_to(again)) == set(one.addresses)
+
+
+async def test_after_a_reboot_the_shim_is_there_again() -> None:
+    """Containers of the boot before are not led to."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    (own,) = await _claimed(rig)
+    kernel = FakeKernel("eth0")
+    identity = type(rig.driver.identity)("a", "run2", "boot2")
+    again = await Rig.build(kernel=kernel, disk=rig.disk, identity=identity)
+    await again.mend(engine=False)
+    shim = kernel.shims.states["mgh-eth0"]
+    assert (shim.addresses, shim.paths) == ({ip_address(own)}, frozenset())
+    assert await _claimed(again) == [own]
+
+
+async def test_a_failure_keeps_no_container_from_starting() -> None:
+    """It is in the problems, and done once it can be."""
+    rig = await _rig()
+    rig.kernel.failing["add_shim"] = Unavailable("no memory")
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    rig.kernel.failing["add_path"] = rig.kernel.failing["shims"] = Unavailable("no memory")
+    one = await rig.engine.run("c1", "n1")
+    assert "no memory" in rig.driver.host_access.problems[0]
+    async with _running(rig):
+        await asyncio.sleep(30)
+    assert (rig.driver.host_access.problems, set(_led_to(rig))) == ([], set(one.addresses))
+
+
+async def test_an_operators_link_of_that_name_stays_as_it_is() -> None:
+    """The conflict is in the problems."""
+    rig = await _rig()
+    rig.kernel.add_device("mgh-eth0")
+    before = rig.kernel.hosted["mgh-eth0"]
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    assert "EEXIST" in rig.driver.host_access.problems[0]
+    await rig.engine.remove_network("n1")
+    await rig.mend()
+    assert rig.kernel.hosted["mgh-eth0"] == before
+
+
+async def test_an_address_that_the_store_lost_is_claimed_again() -> None:
+    """By the repair that follows; one that somebody else has by then is given up for the next one."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    (own,) = await _claimed(rig)
+    record = next(each for each in await rig.driver.addresses.all() if each.kind == "host")
+    assert await rig.driver.addresses.give_back(record)
+    await rig.mend()
+    assert await _claimed(rig) == [own]
+    assert await rig.driver.addresses.give_back(record)
+    other = await rig.engine.run("c2", "n1", ip=own)
+    assert other.addresses == [own]
+    await rig.mend()
+    await rig.mend()
+    (second,) = await _claimed(rig)
+    assert second != own
+    assert {str(each) for each in _shim(rig).addresses} == {second}
+
+
+async def test_the_hosts_own_address_may_change() -> None:
+    """Paths begin with the new one; with none at all the host is given one."""
+    rig = await _rig()
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    one = await rig.engine.run("c1", "n1")
+    rig.kernel.route_facts = RouteFacts(addresses=(("eth0", ip_interface("10.8.0.9/24")),))
+    async with _running(rig):
+        rig.kernel.shims.changed.set()
+        await asyncio.sleep(1)
+        assert _led_to(rig) == {one.addresses[0]: "10.8.0.9"}
+        rig.kernel.route_facts = RouteFacts()
+        rig.kernel.shims.changed.set()
+        await asyncio.sleep(1)
+        assert list(_led_to(rig).values()) == await _claimed(rig) != []
