@@ -17,6 +17,7 @@ from macvlan_global.kernel.rtnl import (
     NLMSG_ERROR,
     RTM_GETADDR,
     RTM_GETLINK,
+    RTM_GETNEIGH,
     RTM_GETROUTE,
     RTM_NEWADDR,
     RTM_NEWLINK,
@@ -99,7 +100,7 @@ def one_link(request: Request) -> list[bytes]:
         return [answer + request.done()] if request.dumps else [answer]
     if request.kind == RTM_GETADDR:
         return [request.message(RTM_NEWADDR, address_payload(2, bytes((192, 0, 2, 9)))) + request.done()]
-    return [request.done() if request.kind == RTM_GETROUTE else request.result()]
+    return [request.done() if request.kind in {RTM_GETROUTE, RTM_GETNEIGH} else request.result()]
 
 
 class PlayedSocket:

@@ -192,7 +192,7 @@ async def test_after_a_reboot_the_shim_is_there_again() -> None:
     again = await Rig.build(kernel=kernel, disk=rig.disk, identity=identity)
     await again.mend(engine=False)
     shim = kernel.shims.states["mgh-eth0"]
-    assert (shim.addresses, shim.paths) == ({ip_address(own)}, frozenset())
+    assert (shim.addresses, shim.paths) == (frozenset({ip_address(own)}), frozenset())
     assert await _claimed(again) == [own]
 
 

@@ -4,12 +4,13 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from ipaddress import ip_address
 
 import pytest
 
 from macvlan_global.errors import Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
-from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, Kernel, MacvlanSpec
+from macvlan_global.kernel.ports import ContainerLink, HostPath, InterfaceConfig, Kernel, MacvlanSpec, Shims
 from testkit.foreign_errors import os_errors
 from testkit.played_netlink import PlayedNetlink
 
@@ -18,6 +19,7 @@ MAC = "02:00:00:00:00:aa"
 SPEC = MacvlanSpec("mg-a", "lan0", "bridge", MAC)
 LINK = ContainerLink(BOX, MAC, "mg-a")
 NEW = MacvlanSpec("mg-b", "lan0", "bridge", "02:00:00:00:00:bb", 1400)
+PATH = HostPath(ip_address("192.0.2.50"), MAC, ip_address("192.0.2.9"))
 NEW_LINK = ContainerLink(BOX, NEW.mac, NEW.name)
 
 CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
@@ -40,6 +42,14 @@ CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "restore": lambda kernel: kernel.restore(LINK, InterfaceConfig("lan")),
     "advertise": lambda kernel: kernel.advertise(LINK),
     "probe": lambda kernel: kernel.probe("lan0", "192.0.2.8", tries=1, wait=0.01),
+    "shims.all": lambda kernel: kernel.shims.all(),
+    "shims.add": lambda kernel: kernel.shims.add("lan0", ipv6=False),
+    "shims.settle": lambda kernel: kernel.shims.settle("lan0", ipv6=True),
+    "shims.delete": lambda kernel: kernel.shims.delete("lan0"),
+    "shims.add_address": lambda kernel: kernel.shims.add_address("lan0", PATH.source),
+    "shims.delete_address": lambda kernel: kernel.shims.delete_address("lan0", PATH.source),
+    "shims.add_path": lambda kernel: kernel.shims.add_path("lan0", PATH),
+    "shims.delete_path": lambda kernel: kernel.shims.delete_path("lan0", PATH.address),
 }
 IN_A_NAMESPACE = (
     "add_in_sandbox",
@@ -111,7 +121,8 @@ async def _is_ours(work: Awaitable[object], foreign: Exception | None) -> Macvla
 
 def test_the_walk_covers_the_port() -> None:
     """A new method of the port has to be walked too."""
-    assert set(CALLS) == {name for name in vars(Kernel) if not name.startswith("_")} - {"close"}
+    shims = {f"shims.{name}" for name in vars(Shims) if not name.startswith("_")} - {"shims.changes"}
+    assert set(CALLS) == {name for name in vars(Kernel) if not name.startswith("_")} - {"close", "shims"} | shims
 
 
 @pytest.mark.parametrize("at", ["open", "send", "recv"])
