@@ -39,9 +39,9 @@ class FakeShims:
         """See `Shims.all`."""
         return await self._kernel.step("shims", self._all)
 
-    async def add(self, parent: str, *, ipv6: bool) -> str:
+    async def add(self, parent: str, *, mac: str, ipv6: bool) -> str:
         """See `Shims.add`."""
-        return await self._kernel.step("add_shim", lambda: self._add(parent, ipv6=ipv6))
+        return await self._kernel.step("add_shim", lambda: self._add(parent, mac, ipv6=ipv6))
 
     async def settle(self, name: str, *, ipv6: bool) -> None:
         """See `Shims.settle`."""
@@ -84,9 +84,9 @@ class FakeShims:
             for name, state in self.states.items()
         ]
 
-    def _add(self, parent: str, *, ipv6: bool) -> str:
+    def _add(self, parent: str, mac: str, *, ipv6: bool) -> str:
         name = shim_name(parent)
-        self._kernel.make(MacvlanSpec(name, parent, "bridge", ""))
+        self._kernel.make(MacvlanSpec(name, parent, "bridge", mac))
         self._kernel.hosted[name] = replace(self._kernel.hosted[name], alias=OUR_ALIAS, up=True)
         self._kernel.altnames[f"{OUR_ALIAS}-{name}"] = name
         self.states[name] = Shim(name, parent, ipv6=ipv6)

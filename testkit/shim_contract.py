@@ -11,6 +11,7 @@ from macvlan_global.kernel.ports import HostPath, MacvlanSpec, Shim
 from testkit.kernel_contract import Check, KernelRig, need, refused
 
 HOST, OWN4, OWN6 = ip_address("192.0.2.7"), ip_address("198.51.100.3"), ip_address("2001:db8:7::3")
+SHIM_MAC = "02:00:00:00:00:5a"
 PATH = HostPath(ip_address("192.0.2.50"), "02:00:00:00:00:50", HOST)
 PATH6 = HostPath(ip_address("2001:db8:7::50"), "02:00:00:00:00:50", OWN6)
 
@@ -25,20 +26,21 @@ async def a_shim_is_made_up_and_ours(rig: KernelRig) -> None:
     """It stands on the parent, is settled, and has our alias and alternative name; the parent's second one is a
     conflict."""
     assert await rig.kernel.shims.all() == []
-    name = await rig.kernel.shims.add(rig.device, ipv6=False)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
     assert await only(rig) == Shim(name, rig.device)
     link = await need(rig, name)
     assert (link.kind, link.up, link.alias, link.is_shim) == ("macvlan", True, "macvlan-global", True)
+    assert link.mac == SHIM_MAC
     assert link.lower == (await need(rig, rig.device)).index
     assert await rig.kernel.link(f"macvlan-global-{name}") == link
-    await refused(Conflict, rig.kernel.shims.add(rig.device, ipv6=False))
-    await refused(NotFound, rig.kernel.shims.add("nosuch", ipv6=False))
+    await refused(Conflict, rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False))
+    await refused(NotFound, rig.kernel.shims.add("nosuch", mac=SHIM_MAC, ipv6=False))
     assert (await only(rig)).settled
 
 
 async def a_shim_goes_once(rig: KernelRig) -> None:
     """The second time there is nothing to do."""
-    name = await rig.kernel.shims.add(rig.device, ipv6=False)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
     for _ in range(2):
         await rig.kernel.shims.delete(name)
         assert await rig.kernel.shims.all() == []
@@ -46,7 +48,7 @@ async def a_shim_goes_once(rig: KernelRig) -> None:
 
 async def a_shim_is_settled_again(rig: KernelRig) -> None:
     """One that somebody set down, and IPv6 is switched on and off."""
-    name = await rig.kernel.shims.add(rig.device, ipv6=False)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
     await rig.kernel.set_down(name)
     assert not (await only(rig)).settled
     for ipv6 in (True, False):
@@ -57,7 +59,7 @@ async def a_shim_is_settled_again(rig: KernelRig) -> None:
 
 async def a_path_leads_to_a_container(rig: KernelRig) -> None:
     """Adding it twice is once; another MAC replaces it; it is removed once."""
-    name = await rig.kernel.shims.add(rig.device, ipv6=False)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
     for _ in range(2):
         await rig.kernel.shims.add_path(name, PATH)
         assert (await only(rig)).paths == {PATH}
@@ -73,14 +75,14 @@ async def a_path_leads_to_a_container(rig: KernelRig) -> None:
 
 async def a_path_from_an_address_that_the_host_lacks_is_refused(rig: KernelRig) -> None:
     """And is no path."""
-    name = await rig.kernel.shims.add(rig.device, ipv6=False)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
     await refused(Conflict, rig.kernel.shims.add_path(name, HostPath(PATH.address, PATH.mac, OWN4)))
     assert (await only(rig)).paths == set()
 
 
 async def a_shim_has_addresses_of_its_own(rig: KernelRig) -> None:
     """One of each family, which paths may begin with; and nothing else, such as a link-local one."""
-    name = await rig.kernel.shims.add(rig.device, ipv6=True)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=True)
     for _ in range(2):
         await rig.kernel.shims.add_address(name, OWN4)
         await rig.kernel.shims.add_address(name, OWN6)
@@ -99,7 +101,7 @@ async def a_shim_has_addresses_of_its_own(rig: KernelRig) -> None:
 
 async def without_ipv6_a_shim_has_no_address_of_it(rig: KernelRig) -> None:
     """Switching it off takes address and path away."""
-    name = await rig.kernel.shims.add(rig.device, ipv6=True)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=True)
     await rig.kernel.shims.add_address(name, OWN6)
     await rig.kernel.shims.add_path(name, PATH6)
     await rig.kernel.shims.settle(name, ipv6=False)
@@ -109,7 +111,7 @@ async def without_ipv6_a_shim_has_no_address_of_it(rig: KernelRig) -> None:
 async def a_shim_is_neither_an_address_nor_a_route_of_the_host(rig: KernelRig) -> None:
     """Facts about the host have nothing of it, and nothing stands on its parent."""
     before = await rig.kernel.routes()
-    name = await rig.kernel.shims.add(rig.device, ipv6=True)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=True)
     await rig.kernel.shims.add_address(name, OWN6)
     await rig.kernel.shims.add_path(name, PATH)
     assert await rig.kernel.routes() == before
@@ -120,7 +122,7 @@ async def a_shim_is_neither_an_address_nor_a_route_of_the_host(rig: KernelRig) -
 
 async def a_change_of_the_host_is_told(rig: KernelRig) -> None:
     """An item at once, and one after a shim was deleted."""
-    name = await rig.kernel.shims.add(rig.device, ipv6=False)
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
     changes = rig.kernel.shims.changes()
     async with asyncio.timeout(10):
         await anext(changes)

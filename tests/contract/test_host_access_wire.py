@@ -18,7 +18,7 @@ from macvlan_global.kernel.ports import HostPath, MacvlanSpec
 
 HOST, BOX, GIVEN = "10.8.0.2", "10.8.0.50", "10.8.0.60"
 HOST6, BOX6, GIVEN6 = "fd08::2", "fd08::50", "fd08::60"
-SHIM, MAC = "mgh-port0", "02:00:00:00:00:50"
+SHIM, SHIM_MAC, MAC = "mgh-port0", "02:00:00:00:00:5a", "02:00:00:00:00:50"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def kernel(machines: Machines) -> AsyncIterator[NetlinkKernel]:
         await asyncio.to_thread(subprocess.run, move, check=True)
         for line in ("link set eth0 up", f"address add {BOX}/24 dev eth0", f"address add {BOX6}/64 dev eth0 nodad"):
             box.run(["ip", *line.split()])
-        assert await kernel.shims.add("port0", ipv6=True) == SHIM
+        assert await kernel.shims.add("port0", mac=SHIM_MAC, ipv6=True) == SHIM
         await kernel.shims.add_address(SHIM, ip_address(GIVEN6))
         for path in ((BOX, HOST), (BOX6, GIVEN6)):
             await kernel.shims.add_path(SHIM, HostPath(ip_address(path[0]), MAC, ip_address(path[1])))

@@ -3,6 +3,7 @@
 from macvlan_global.doctor.cluster import examine_cluster
 from macvlan_global.doctor.facts import DoctorFacts, DriverFacts, EngineFacts, KernelFacts, StateFacts
 from macvlan_global.doctor.findings import Finding, Level, listed
+from macvlan_global.doctor.host_access import examine_host_access
 from macvlan_global.doctor.parents import examine_parents
 from macvlan_global.doctor.platform import examine_platform
 from macvlan_global.doctor.swarm import examine_swarm
@@ -38,6 +39,7 @@ def examine(facts: DoctorFacts) -> list[Finding]:
         *_state(facts.state),
         *examine_cluster(facts.cluster),
         *examine_parents(facts),
+        *examine_host_access(facts),
     ]
 
 

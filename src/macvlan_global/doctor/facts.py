@@ -23,7 +23,7 @@ class KernelFacts:
     """The kernel. `modules` by name; the settings are None where the kernel has no such setting.
 
     `bridge_filter` is net.bridge.bridge-nf-call-iptables, `ipv6_off` net.ipv6.conf.all.disable_ipv6, and `has_ipv6`
-    whether the kernel speaks IPv6 at all.
+    whether the kernel speaks IPv6 at all. `arp_ignore` says whether net.ipv4.conf.all.arp_ignore is above 0.
     """
 
     release: str = ""
@@ -31,6 +31,7 @@ class KernelFacts:
     bridge_filter: bool | None = None
     ipv6_off: bool | None = None
     has_ipv6: bool = True
+    arp_ignore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class DriverFacts:
     `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
     its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
     whether it is the engine's managed plugin that was asked, `alone` whether it is in global scope with a store that no
-    other host has.
+    other host has. `unreached` says in words which containers the host does not reach, though it shall.
     """
 
     problem: str = ""
@@ -136,6 +137,7 @@ class DriverFacts:
     unit: bool | None = None
     managed: bool = False
     alone: bool = False
+    unreached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class LinkFacts:
 
     `carrier` is None while the link is down; `port_of` names the bridge or bond it is a port of, "" for none.
     `ethernet` is false for tunnels and PPP. `bond_mode` and `fail_over_mac` are a bond's settings, "" for other links.
+    `arp_filter` is net.ipv4.conf.IFNAME.arp_filter.
     """
 
     name: str
@@ -169,6 +172,7 @@ class LinkFacts:
     ethernet: bool = True
     bond_mode: str = ""
     fail_over_mac: str = ""
+    arp_filter: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class NetworkFacts:
     """A network of ours: its parent, the MTU it asks for (0 for the parent's), and whether it speaks IPv6.
 
     `subnets` are (address space, CIDR), with the space "" if another IPAM driver gives the addresses; `gateway` is
-    whether it has an IPv4 one, or needs none.
+    whether it has an IPv4 one, or needs none; `host_access` whether its containers and the host shall reach each other.
     """
 
     name: str
@@ -185,6 +189,7 @@ class NetworkFacts:
     ipv6: bool = False
     subnets: tuple[tuple[str, str], ...] = ()
     gateway: bool = True
+    host_access: bool = False
 
 
 @dataclass(frozen=True, slots=True)

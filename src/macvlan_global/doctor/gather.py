@@ -26,6 +26,7 @@ from macvlan_global.doctor.facts import (
     SocketFacts,
     StateFacts,
 )
+from macvlan_global.doctor.host_access import is_shim, is_unreached
 from macvlan_global.doctor.network_managers import read_managers
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.access import is_cluster
@@ -50,7 +51,7 @@ def gather(
     socket = plugin.admin_socket if plugin else admin_socket or config.admin_socket
     status, driver = _driver(socket, root, managed=plugin is not None)
     state, entries = _state(_of_plugin(config, engine, plugin) if plugin else config)
-    made = _made(entries)
+    made, links = _made(entries), kernel.read_links(root)
     return DoctorFacts(
         process=_process(status, root),
         kernel=kernel.read_kernel(root),
@@ -61,11 +62,11 @@ def gather(
         state=state,
         config=_where(config_file),
         config_problem=problem,
-        networks=tuple(_networks(entries, made)),
+        networks=tuple(_networks(entries, made, host_access=config.host_access)),
         cluster=_cluster(status, root),
         swarm=swarm,
-        links=kernel.read_links(root),
-        managers=read_managers(root, made.items()),
+        links=links,
+        managers=read_managers(root, [*made.items(), *((each, "macvlan") for each in links if is_shim(each))]),
     )
 
 
@@ -114,6 +115,7 @@ def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | N
         spec_files=tuple(str(each) for each in specs if each.exists()),
         unit=(root / UNIT).exists() if (root / "run/systemd/system").is_dir() else None,
         managed=managed,
+        unreached=tuple(filter(is_unreached, status.problems)) if status else (),
         alone=status is not None and status.scope == "global" and not is_cluster(status.store),
     )
 
@@ -130,7 +132,7 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         store=status.store,
         store_problem=status.store_problem,
         waiting=status.waiting,
-        problems=tuple(status.problems),
+        problems=tuple(each for each in status.problems if not is_unreached(each)),
         hosts=tuple(status.hosts),
         resolver=status.resolver.address if status.resolver else "",
         resolver_problem=status.resolver.problem if status.resolver else "",
@@ -185,7 +187,7 @@ def _made(entries: list[Entry]) -> dict[str, str]:
     return found
 
 
-def _networks(entries: list[Entry], made: Mapping[str, str]) -> list[NetworkFacts]:
+def _networks(entries: list[Entry], made: Mapping[str, str], *, host_access: bool) -> list[NetworkFacts]:
     found = []
     for entry in entries:
         if not entry.key.startswith("networks/") or version_of(entry.value) > VERSION:
@@ -202,6 +204,7 @@ def _networks(entries: list[Entry], made: Mapping[str, str]) -> list[NetworkFact
                 ipv6=any(":" in each.subnet for each in record.subnets),
                 subnets=tuple((each.space, each.subnet) for each in record.subnets),
                 gateway=_has_gateway(record, made),
+                host_access=record.options.wants_host_access(default=host_access),
             )
         )
     return found

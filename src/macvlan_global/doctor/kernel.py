@@ -23,6 +23,7 @@ def read_kernel(root: Path) -> KernelFacts:
         bridge_filter=_flag(net / "bridge/bridge-nf-call-iptables"),
         ipv6_off=_flag(net / "ipv6/conf/all/disable_ipv6"),
         has_ipv6=(net / "ipv6").is_dir(),
+        arp_ignore=_text(net / "ipv4/conf/all/arp_ignore") not in {"", "0"},
     )
 
 
@@ -40,7 +41,7 @@ def read_platform(root: Path) -> PlatformFacts:
 def read_links(root: Path) -> dict[str, LinkFacts]:
     """Every link of this network namespace, by name."""
     folder = root / "sys/class/net"
-    return {each.name: _link(each) for each in folder.iterdir() if each.is_dir()} if folder.is_dir() else {}
+    return {each.name: _link(root, each) for each in folder.iterdir() if each.is_dir()} if folder.is_dir() else {}
 
 
 def read_capabilities(root: Path, pid: int) -> int | None:
@@ -97,7 +98,7 @@ def _configured(root: Path, option: str) -> str:
     return found[1] if found else "n" if text else ""
 
 
-def _link(folder: Path) -> LinkFacts:
+def _link(root: Path, folder: Path) -> LinkFacts:
     flags = _text(folder / "flags")
     up = bool(int(flags, 16) & IFF_UP) if flags else False
     carrier = _text(folder / "carrier") if up else ""  # a link that is down answers with an error
@@ -114,6 +115,7 @@ def _link(folder: Path) -> LinkFacts:
         ethernet=_text(folder / "type") in {"", ARPHRD_ETHER},
         bond_mode=_text(folder / "bonding/mode").partition(" ")[0],
         fail_over_mac=_text(folder / "bonding/fail_over_mac").partition(" ")[0],
+        arp_filter=_flag(root / f"proc/sys/net/ipv4/conf/{folder.name}/arp_filter"),
     )
 
 

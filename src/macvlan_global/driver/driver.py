@@ -130,7 +130,7 @@ class Driver:
         hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)
         ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, outbox=outbox)
         giver = HostClaims(ipam, claims, identity.host)
-        access = HostAccess(tables, kernel, giver, identity.boot, default=settings.host_access, now=now)
+        access = HostAccess(tables, kernel, giver, identity.host, identity.boot, default=settings.host_access, now=now)
         networks.on_change = endpoints.on_change = access.on_change
         return cls(
             identity,

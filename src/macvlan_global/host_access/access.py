@@ -23,8 +23,8 @@ from macvlan_global.host_access.desired import (
     desired,
     steps,
     subnets_to_give,
-    wants_access,
 )
+from macvlan_global.kernel.names import mac_from_text
 from macvlan_global.kernel.ports import Kernel, Shim
 from macvlan_global.store.records import HostAccessRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.table import Tables
@@ -65,20 +65,22 @@ class AddressGiver(Protocol):
 class HostAccess:
     """The shims of this host. Every method may be called by many at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of another owner
         self,
         tables: Tables,
         kernel: Kernel,
         giver: AddressGiver,
+        host: str,
         boot: str,
         *,
         default: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`default` is for networks that do not say; `boot` is this boot's id."""
+        """`default` is for networks that do not say; `host` is the id of this host, `boot` that of this boot."""
         self._tables = tables
         self._kernel = kernel
         self._giver = giver
+        self._host = host
         self._boot = boot
         self._default = default
         self._now = now
@@ -94,7 +96,7 @@ class HostAccess:
 
     def wants(self, network: NetworkRecord) -> bool:
         """Whether the host and containers of a network shall reach each other."""
-        return wants_access(network, default=self._default)
+        return network.options.wants_host_access(default=self._default)
 
     async def on_change(self, network: NetworkRecord) -> None:
         """A network, or a container on it, came or went. Waits a moment for it to be done; never fails."""
@@ -209,7 +211,7 @@ class HostAccess:
         """Make one shim the wanted one; the shim as it is left. What fails of it is added to `problems`."""
         shims = self._kernel.shims
         if found is None:
-            name = await shims.add(wanted.parent, ipv6=wanted.ipv6)
+            name = await shims.add(wanted.parent, mac=self._mac(wanted.parent), ipv6=wanted.ipv6)
             log.info("made the shim %s: the host reaches containers on %s over it", name, wanted.parent)
             found = Shim(name, wanted.parent, ipv6=wanted.ipv6)
         elif not found.settled or found.ipv6 != wanted.ipv6:
@@ -220,6 +222,10 @@ class HostAccess:
             except MacvlanGlobalError as error:
                 problems.append(f"the host may not reach {step.address}: {error}")
         return replace(found, settled=True, ipv6=wanted.ipv6, addresses=wanted.addresses, paths=wanted.paths)
+
+    def _mac(self, parent: str) -> str:
+        """The MAC of a shim: the same each time that it is made, since containers remember it for a while."""
+        return mac_from_text(f"{self._host} {parent}")
 
     async def _take(self, name: str, step: ShimStep) -> None:
         shims = self._kernel.shims

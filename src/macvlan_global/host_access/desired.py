@@ -65,13 +65,6 @@ class _Shim:
     paths: set[HostPath] = field(default_factory=set)
 
 
-def wants_access(network: NetworkRecord, *, default: bool) -> bool:
-    """Whether containers of a network and the host shall reach each other. The default of a host's configuration is for
-    networks in mode bridge."""
-    options = network.options
-    return options.mode == "bridge" and (default if options.host_access is None else options.host_access)
-
-
 def own_source(
     subnet: SubnetRecord, parent: str, own: Iterable[tuple[str, IPv4Interface | IPv6Interface]]
 ) -> Address | None:

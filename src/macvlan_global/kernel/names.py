@@ -54,6 +54,11 @@ def random_mac(random_bytes: Callable[[int], bytes]) -> str:
     return octets.hex(":")
 
 
+def mac_from_text(text: str) -> str:
+    """A locally administered unicast MAC, the same for the same text."""
+    return random_mac(lambda size: hashlib.sha256(text.encode()).digest()[:size])
+
+
 def mac_from_address(address: str) -> str:
     """A MAC derived from a bare address: 02:42 and its last four bytes, as engines before 28 did."""
     return (b"\x02\x42" + ip_address(address).packed[-4:]).hex(":")

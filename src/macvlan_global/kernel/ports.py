@@ -166,9 +166,9 @@ class Shims(Protocol):
         """Every shim. Costs four dumps."""
         ...
 
-    async def add(self, parent: str, *, ipv6: bool) -> str:
-        """Make a shim on a parent, in mode bridge, settled; its name. Network managers leave it alone, as other links
-        of ours. Nothing is left of what failed.
+    async def add(self, parent: str, *, mac: str, ipv6: bool) -> str:
+        """Make a shim on a parent with this MAC, in mode bridge, settled; its name. Network managers leave it alone, as
+        other links of ours. Nothing is left of what failed.
 
         Raises:
             Unavailable: its sysctls cannot be written here.

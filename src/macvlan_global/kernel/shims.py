@@ -75,10 +75,10 @@ class NetlinkShims:
         self._indices = frozenset(found)
         return list(found.values())
 
-    async def add(self, parent: str, *, ipv6: bool) -> str:
+    async def add(self, parent: str, *, mac: str, ipv6: bool) -> str:
         """See `Shims.add`."""
         with self._errors(f"making the host's own macvlan link on {parent}"):
-            made = await self._run(lambda links: _add(links, parent, ipv6=ipv6))
+            made = await self._run(lambda links: _add(links, parent, mac, ipv6=ipv6))
         self._indices |= {made.index}
         return made.name
 
@@ -230,9 +230,9 @@ def _bits(family: int) -> int:
     return {int(socket.AF_INET): 32, int(socket.AF_INET6): 128}.get(family, 0)
 
 
-def _add(links: RouteSocket, parent: str, *, ipv6: bool) -> LinkFact:
+def _add(links: RouteSocket, parent: str, mac: str, *, ipv6: bool) -> LinkFact:
     name = shim_name(parent)
-    links.add_macvlan(MacvlanSpec(name, parent, "bridge", ""), links.get(parent).fact.index)
+    links.add_macvlan(MacvlanSpec(name, parent, "bridge", mac), links.get(parent).fact.index)
     try:
         hide(links, name)
         _settle(links, name, ipv6=ipv6)

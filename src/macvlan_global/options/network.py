@@ -62,6 +62,11 @@ class NetworkOptions:
     ipv6_gateway: str = ""
     host_access: bool | None = None
 
+    def wants_host_access(self, *, default: bool) -> bool:
+        """Whether the host and containers of the network shall reach each other. The default of a host's configuration
+        is for networks in mode bridge."""
+        return self.mode == "bridge" and (default if self.host_access is None else self.host_access)
+
 
 def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOptions:
     """Parse `-o` options. With `strict=False` (stored networks, which a newer release may have made) unknown keys are

@@ -5,7 +5,7 @@ from typing import Literal
 from macvlan_global.cluster.reclaim import MOST_TURNS, Claim, due, plan, reserved_pools, stranded, turn
 from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
 
-Kind = Literal["reserved", "gateway", "aux", "endpoint"]
+Kind = Literal["reserved", "gateway", "aux", "endpoint", "host"]
 SUBNET = "10.8.0.0/24"
 POOL = PoolRecord(space="s", subnet=SUBNET, network="lan", host="b", at=0)
 LAN = NetworkRecord(id="own", cluster="lan", given={}, parent="eth1", at=0)
@@ -20,7 +20,7 @@ def _address(
         address=address,
         kind=kind,
         network="" if kind == "reserved" else network,
-        endpoint=endpoint if kind == "endpoint" else "",
+        endpoint=endpoint if kind in {"endpoint", "host"} else "",
         host=host,
         incarnation="i",
         at=0,
@@ -31,6 +31,13 @@ def test_a_containers_addresses_go_together() -> None:
     """Both families of one endpoint are one claim, asked on the parent that this host has."""
     four, six, other = _address("10.8.0.2"), _address("fd18::2"), _address("10.8.0.3", endpoint="e2")
     assert plan({"b"}, [four, six, other], [POOL], [LAN]) == [Claim((four, six), ("eth1",)), Claim((other,), ("eth1",))]
+
+
+def test_addresses_of_a_dead_host_itself_are_asked_for_too() -> None:
+    """Those that it was given so that its containers reach it; both families are one claim."""
+    four, six = _address("10.8.0.2", kind="host", endpoint="b"), _address("fd18::2", kind="host", endpoint="b")
+    assert plan({"b"}, [four, six], [POOL], [LAN]) == [Claim((four, six), ("eth1",))]
+    assert plan({"c"}, [four, six], [POOL], [LAN]) == []
 
 
 def test_what_living_hosts_and_networks_hold_is_not_touched() -> None:

@@ -7,11 +7,16 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from macvlan_global.driver.driver import Settings
+from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Invalid, Unavailable
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import RouteFacts, Shim
-from testkit.fake_engine import Subnet
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.table import Tables
+from testkit.fake_clock import FakeClock
+from testkit.fake_engine import FakeEngine, Subnet
 from testkit.fake_kernel import FakeKernel
+from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 
 pytestmark = pytest.mark.virtual_time
@@ -150,7 +155,7 @@ async def test_what_somebody_deletes_comes_back() -> None:
     rig = await _rig()
     await rig.engine.create_network("n1", LAN, options=WANTED)
     await rig.engine.run("c1", "n1")
-    before = _shim(rig)
+    before, mac = _shim(rig), rig.kernel.hosted["mgh-eth0"].mac
     async with _running(rig):
         await asyncio.sleep(1)
         rig.kernel.shims.drop_routes("mgh-eth0")
@@ -159,6 +164,7 @@ async def test_what_somebody_deletes_comes_back() -> None:
         await rig.kernel.shims.delete("mgh-eth0")
         await asyncio.sleep(1)
         assert _shim(rig) == before
+        assert rig.kernel.hosted["mgh-eth0"].mac == mac  # containers remember it
         rig.kernel.shims.unsettle("mgh-eth0")
         await asyncio.sleep(400)
         assert _shim(rig) == before
@@ -188,8 +194,7 @@ async def test_after_a_reboot_the_shim_is_there_again() -> None:
     await rig.engine.run("c1", "n1")
     (own,) = await _claimed(rig)
     kernel = FakeKernel("eth0")
-    identity = type(rig.driver.identity)("a", "run2", "boot2")
-    again = await Rig.build(kernel=kernel, disk=rig.disk, identity=identity)
+    again = await Rig.build(kernel=kernel, disk=rig.disk, identity=Identity("a", "run2", "boot2"))
     await again.mend(engine=False)
     shim = kernel.shims.states["mgh-eth0"]
     assert (shim.addresses, shim.paths) == (frozenset({ip_address(own)}), frozenset())
@@ -255,3 +260,31 @@ async def test_the_hosts_own_address_may_change() -> None:
         rig.kernel.shims.changed.set()
         await asyncio.sleep(1)
         assert list(_led_to(rig).values()) == await _claimed(rig) != []
+
+
+async def test_hosts_of_a_cluster_are_given_addresses_of_their_own() -> None:
+    """One each, from one pool; what one gives back the other keeps."""
+    shared, rigs = MemoryStore(), []
+    for host in ("a", "b"):
+        kernel, local = FakeKernel("eth0"), MemoryStore()
+        identity = Identity(host, f"run-{host}", "boot1", host)
+        settings = Settings("global", shared=True)
+        driver = Driver.build(Tables(shared, local), kernel, identity, settings, now=FakeClock())
+        await driver.pools.load()
+        rigs.append((driver, kernel, FakeEngine(InProcess(driver), kernel, host=host)))
+    (one, kernel, engine), (other, other_kernel, other_engine) = rigs
+    await engine.create_network("n1", LAN, options=WANTED)
+    joins = Subnet(LAN.subnet, gateway=LAN.gateway, options={"network": engine.id_of("n1")})
+    await other_engine.create_network("n1", joins, options=WANTED)
+    containers = [await each.run(f"c-{number}", "n1") for number, each in enumerate((engine, other_engine))]
+    held = {each.address: each.host for each in await one.addresses.all() if each.kind == "host"}
+    assert sorted(held.values()) == ["a", "b"]
+    assert not {each.addresses[0] for each in containers} & set(held)
+    for host, each in (("a", kernel), ("b", other_kernel)):
+        assert {str(address) for address in each.shims.states["mgh-eth0"].addresses} == {
+            address for address, holder in held.items() if holder == host
+        }
+    await other_engine.stop("c-1")
+    await other.networks.delete(other_engine.id_of("n1"), everywhere=False)
+    assert [each.host for each in await one.addresses.all() if each.kind == "host"] == ["a"]
+    assert "mgh-eth0" in kernel.hosted

@@ -13,7 +13,6 @@ from macvlan_global.host_access.desired import (
     own_source,
     steps,
     subnets_to_give,
-    wants_access,
 )
 from macvlan_global.kernel.ports import HostPath, Shim
 from macvlan_global.options.network import parse_options
@@ -114,13 +113,17 @@ def test_the_parents_own_address_comes_first() -> None:
     assert own_source(LAN, "eth0", []) is None
 
 
+def _wants(*, default: bool, **options: str) -> bool:
+    return parse_options(options).wants_host_access(default=default)
+
+
 def test_networks_of_a_default_are_those_in_mode_bridge() -> None:
     """The option wins over the default, in both directions."""
-    assert wants_access(_network(LAN), default=True)
-    assert not wants_access(_network(LAN), default=False)
-    assert not wants_access(_network(LAN, macvlan_mode="private"), default=True)
-    assert not wants_access(_network(LAN, host_access="false"), default=True)
-    assert wants_access(_network(LAN, host_access="true"), default=False)
+    assert _wants(default=True)
+    assert not _wants(default=False)
+    assert not _wants(default=True, macvlan_mode="private")
+    assert not _wants(default=True, host_access="false")
+    assert _wants(default=False, host_access="true")
 
 
 @pytest.mark.parametrize("mode", ["private", "vepa", "passthru"])

@@ -16,6 +16,7 @@ from testkit.played_netlink import PlayedNetlink
 
 BOX = "/netns/box"
 MAC = "02:00:00:00:00:aa"
+SHIM_MAC = "02:00:00:00:00:5a"
 SPEC = MacvlanSpec("mg-a", "lan0", "bridge", MAC)
 LINK = ContainerLink(BOX, MAC, "mg-a")
 NEW = MacvlanSpec("mg-b", "lan0", "bridge", "02:00:00:00:00:bb", 1400)
@@ -43,7 +44,7 @@ CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "advertise": lambda kernel: kernel.advertise(LINK),
     "probe": lambda kernel: kernel.probe("lan0", "192.0.2.8", tries=1, wait=0.01),
     "shims.all": lambda kernel: kernel.shims.all(),
-    "shims.add": lambda kernel: kernel.shims.add("lan0", ipv6=False),
+    "shims.add": lambda kernel: kernel.shims.add("lan0", mac=SHIM_MAC, ipv6=False),
     "shims.settle": lambda kernel: kernel.shims.settle("lan0", ipv6=True),
     "shims.delete": lambda kernel: kernel.shims.delete("lan0"),
     "shims.add_address": lambda kernel: kernel.shims.add_address("lan0", PATH.source),

@@ -1,0 +1,75 @@
+"""The doctor's look at the host's own macvlan links."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from macvlan_global.doctor.facts import DoctorFacts, DriverFacts, KernelFacts, LinkFacts, NetworkFacts
+from macvlan_global.doctor.host_access import examine_host_access, is_shim, is_unreached
+from macvlan_global.doctor.kernel import read_kernel, read_links
+from tests.unit.doctor.test_examine import WELL
+
+ETH0 = LinkFacts("eth0")
+SHIM = LinkFacts("mgh-eth0", below=("eth0",), arp_filter=True)
+LAN = NetworkFacts("lan", "eth0", host_access=True)
+
+
+def _found(*links: LinkFacts, network: NetworkFacts = LAN, **changed: object) -> list[tuple[str, str]]:
+    known = {"networks": (network,), "links": {each.name: each for each in links}}
+    return [(each.level, each.seen) for each in examine_host_access(DoctorFacts(**WELL | known | changed))]
+
+
+def test_a_host_that_reaches_its_containers_is_said_to() -> None:
+    """By its link; without the option nothing is said, and without the parent its own check says enough."""
+    assert _found(ETH0, SHIM) == [("ok", "the host reaches containers of network lan over mgh-eth0")]
+    assert _found(ETH0, network=replace(LAN, host_access=False)) == []
+    assert _found() == []
+
+
+@pytest.mark.parametrize(
+    ("links", "words"),
+    [
+        ((ETH0,), "has no mgh- link on eth0"),
+        ((ETH0, replace(SHIM, below=("eth1",))), "has no mgh- link on eth0"),
+        ((ETH0, replace(SHIM, up=False)), "is down"),
+        ((ETH0, replace(SHIM, arp_filter=False)), "it answers ARP for the host, beside its parent"),
+    ],
+)
+def test_a_link_that_is_missing_or_wrong_is_a_warning(links: tuple[LinkFacts, ...], words: str) -> None:
+    """Repair puts it right."""
+    ((level, seen),) = _found(*links)
+    assert (level, words in seen) == ("warning", True)
+
+
+def test_a_driver_that_is_down_is_said_elsewhere() -> None:
+    """Nobody makes the link then."""
+    assert _found(ETH0, driver=DriverFacts(problem="it does not answer")) == []
+
+
+def test_problems_of_the_driver_are_findings() -> None:
+    """With the remedy behind the semicolon, if there is one."""
+    told = ("the host does not reach network lan: it has no address in 10.8.0.0/24; give it one on eth0", "the host x")
+    found = examine_host_access(DoctorFacts(**WELL | {"driver": DriverFacts(unreached=told)}))
+    assert [each.do for each in found] == ["give it one on eth0", "see the log"]
+    assert [is_unreached(each) for each in (*told, "network lan is another one here")] == [True, True, False]
+
+
+def test_arp_ignore_keeps_containers_from_the_host() -> None:
+    """Only a host with such a network is told."""
+    strict = KernelFacts(arp_ignore=True)
+    assert _found(ETH0, SHIM, kernel=strict)[-1][1].startswith("net.ipv4.conf.all.arp_ignore is not 0")
+    assert _found(ETH0, network=replace(LAN, host_access=False), kernel=strict) == []
+
+
+def test_settings_are_read_from_the_kernel(tmp_path: Path) -> None:
+    """Of all links, and of each; none is not known."""
+    for path, text in (("all/arp_ignore", "2"), ("mgh-eth0/arp_filter", "0"), ("eth0/forwarding", "1")):
+        file = tmp_path / "proc/sys/net/ipv4/conf" / path
+        file.parent.mkdir(parents=True)
+        file.write_text(text + "\n")
+        (tmp_path / "sys/class/net" / path.partition("/")[0]).mkdir(parents=True)
+    assert read_kernel(tmp_path).arp_ignore
+    links = read_links(tmp_path)
+    assert (links["mgh-eth0"].arp_filter, links["eth0"].arp_filter) == (False, None)
+    assert [name for name in sorted(links) if is_shim(name)] == ["mgh-eth0"]
