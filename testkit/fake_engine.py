@@ -29,7 +29,7 @@ from macvlan_global.engine.ports import (
 )
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, NETWORK_OPTION
-from macvlan_global.libnetwork.handlers import GATEWAY, GENERIC, INTERNAL, REQUEST_TYPE
+from macvlan_global.libnetwork.handlers import GATEWAY, GENERIC, INTERNAL, NAME_KEY, REQUEST_TYPE
 from macvlan_global.subnets import parse_address, parse_subnet
 from testkit.fake_kernel import FakeKernel
 from testkit.history import Event, Outcome, What
@@ -100,8 +100,9 @@ class Container:
 class FakeEngine:
     """See `macvlan_global.engine.ports.Engine`. Networks and containers go by name; `containers` run.
 
-    With `early` the namespace of a container is there when the driver is asked to join it, as with engines from 28 on.
-    Every question `raises` an error if there is one; `refuses` is its reply to a new network, "" if it makes it.
+    With `tells_names` it tells the IPAM driver the name of a container, as engines from 29.0 on. With `early` the
+    namespace of a container is there when the driver is asked to join it, as with engines from 28 on. Every question
+    `raises` an error if there is one; `refuses` is its reply to a new network, "" if it makes it.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class FakeEngine:
         self.added: list[str] = []
         """Names of the networks made through the port, in order."""
         self.early = False
+        self.tells_names = False
         self.raises: Exception | None = None
         self.refuses = ""
         self.referred: dict[str, list[str]] = {}
@@ -228,7 +230,7 @@ class FakeEngine:
         """`docker run` that fails after the container got its address, for a reason that is not the driver's."""
         endpoint = self.new_endpoint_id(name, network)
         with self._busy(network):
-            for pool, address in await self._take_addresses(endpoint, network, (ip, "")):
+            for pool, address in await self._take_addresses(name, endpoint, network, (ip, "")):
                 await self._give_back(endpoint, pool, address)
             self.legs.pop(endpoint, None)
 
@@ -546,7 +548,7 @@ class FakeEngine:
         got: list[tuple[str, str]] = []
         created, joined = False, None
         try:
-            got += await self._take_addresses(endpoint, network, wish)
+            got += await self._take_addresses(name, endpoint, network, wish)
             v4, v6 = (next((each for _, each in got if (":" in each) == six), "") for six in (False, True))
             if not ours:
                 return Container(name, network, endpoint, v4, v6, mac, sandbox, None, tuple(pool for pool, _ in got))
@@ -564,17 +566,20 @@ class FakeEngine:
             raise
         return Container(name, network, endpoint, v4, v6, mac, sandbox, joined, tuple(pool for pool, _ in got))
 
-    async def _take_addresses(self, endpoint: str, network: str, wish: tuple[str, str]) -> list[tuple[str, str]]:
+    async def _take_addresses(
+        self, name: str, endpoint: str, network: str, wish: tuple[str, str]
+    ) -> list[tuple[str, str]]:
         """An address of each family that the network has: the pools, and the addresses (CIDR). All or none."""
         got: list[tuple[str, str]] = []
         legs = self.legs[endpoint] = []
+        told = {NAME_KEY: name} if self.tells_names else {}
         for version, asked in zip((4, 6), wish, strict=True):
             pool = self._pool_for(network, version, asked)
             if not pool:
                 continue
             begun = self._now()
             try:
-                reply = await self.plugin.call("IpamDriver.RequestAddress", PoolID=pool, Address=asked, Options={})
+                reply = await self.plugin.call("IpamDriver.RequestAddress", PoolID=pool, Address=asked, Options=told)
             except MacvlanGlobalError:
                 self._write("request", begun, "failed", endpoint, asked, asked=bool(asked))
                 for each in got:

@@ -42,6 +42,8 @@ class Faults:
         self.taken: list[str] = []
         self.away = False
         """Every step fails before it is done while this is set, as with a store that is away."""
+        self.refused = ""
+        """Every step whose name has this text in it fails before it is done; none for an empty text."""
         self.hangs = False
         """No step that begins while this is set ever ends."""
         self.delay = 0.0
@@ -55,7 +57,7 @@ class Faults:
         """A step begins; its number, for `end`."""
         self.taken.append(name)
         number = len(self.taken)
-        if self.away or (number == self.at and not self.after):
+        if self.away or (self.refused and self.refused in name) or (number == self.at and not self.after):
             raise self.error
         return number
 

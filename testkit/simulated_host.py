@@ -141,7 +141,7 @@ class Run:
         with contextlib.suppress(Unavailable):
             await self.driver.pools.load()
         await self.reconciler.reconcile(None)
-        for work in (self.scope.run(), self._follower.run()):
+        for work in (self.scope.run(), self._follower.run(), self.driver.memory.run()):
             self.begin(work).add_done_callback(self._ended)
         self.serving = True
         self.changed.set()

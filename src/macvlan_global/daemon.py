@@ -133,7 +133,8 @@ class Daemon:
         follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners, store_read=store_read)
         await self._serve(stack, driver, Views(config, driver, follower, reconciler, self._metrics, scope))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        work = [follower.run(), driver.attacher.run(), driver.host_access.run(), *([scope.run()] if scope else [])]
+        work = [follower.run(), driver.attacher.run(), driver.memory.run(), driver.host_access.run()]
+        work += [scope.run()] if scope else []
         for each in work:
             stack.callback(group.create_task(each).cancel)
 

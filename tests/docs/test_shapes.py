@@ -9,6 +9,7 @@ COMPARE_AND_SWAP = {
     "cluster.fence": 1,  # it is a store itself
     "ipam.addresses": 2,  # to reserve and to claim: who loses has not got the address
     "ipam.pools": 3,
+    "ipam.remembered_names": 1,
     "store.table": 3,
 }
 """Modules that may call `replace` of a table or a store, and how often."""

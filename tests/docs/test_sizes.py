@@ -11,7 +11,7 @@ FUNCTION_LINES = 50
 LARGER_MODULES: dict[str, int] = {}
 """What is above the limit today, and must not grow. A module that is within the limit loses its line here."""
 
-LARGER_FUNCTIONS: dict[str, int] = {"macvlan_global.driver.driver.build": 60}
+LARGER_FUNCTIONS: dict[str, int] = {}
 """The same for functions. One that wires many parts names each of them."""
 
 BANNED = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "core", "base"}

@@ -40,6 +40,14 @@ class AdminClient:
         """See `Views.addresses`."""
         return self._ask("GET", "/addresses?" + urlencode({"network": network}), list[a.AddressView])
 
+    def remembered(self, network: str = "") -> list[a.RememberedView]:
+        """See `Views.remembered`."""
+        return self._ask("GET", "/addresses/remembered?" + urlencode({"network": network}), list[a.RememberedView])
+
+    def forget_address(self, address: str) -> list[a.RememberedView]:
+        """See `Views.forget_address`."""
+        return self._ask("POST", "/addresses/forget?" + urlencode({"address": address}), list[a.RememberedView])
+
     def parents(self, network: str) -> a.ChoiceView:
         """See `Views.parents`."""
         return self._ask("GET", "/parents?" + urlencode({"network": network}), a.ChoiceView)

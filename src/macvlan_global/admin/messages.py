@@ -93,6 +93,23 @@ class AddressView(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
 
+class RememberedView(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that is remembered: for the container `name` of a network, or, without a name, as a static one.
+
+    `mac` and `host` are those of its last container. `at` is when it was used last, in seconds since the epoch;
+    `in_use` says that something has it now.
+    """
+
+    address: str
+    space: str
+    network: str
+    name: str
+    mac: str
+    host: str
+    at: float
+    in_use: bool
+
+
 class VerdictView(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a parent list and what became of it."""
 

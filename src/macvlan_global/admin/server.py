@@ -28,6 +28,12 @@ class AdminServer:
         app.router.add_get("/status", self._with(lambda _: views.status()))
         app.router.add_get("/networks", self._with(lambda _: views.networks()))
         app.router.add_get("/addresses", self._with(lambda http: views.addresses(http.query.get("network", ""))))
+        app.router.add_get(
+            "/addresses/remembered", self._with(lambda http: views.remembered(http.query.get("network", "")))
+        )
+        app.router.add_post(
+            "/addresses/forget", self._with(lambda http: views.forget_address(http.query.get("address", "")))
+        )
         app.router.add_get("/parents", self._with(lambda http: views.parents(http.query.get("network", ""))))
         app.router.add_post("/repair", self._with(lambda http: views.repair(**_repair_arguments(http.query))))
         app.router.add_get("/hosts", self._with(lambda _: views.hosts()))

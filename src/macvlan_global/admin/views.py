@@ -11,6 +11,7 @@ from macvlan_global.admin import messages as a
 from macvlan_global.attach.attach import plain_against_wish
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver
+from macvlan_global.driver.name_memory import RememberedAddress
 from macvlan_global.driver.requests import is_no_subnet
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import Invalid, NotFound, Unavailable
@@ -19,6 +20,7 @@ from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower, learn_names
 from macvlan_global.reconcile.plan import Correction
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
+from macvlan_global.subnets import parse_address
 
 if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay for one
     from macvlan_global.cluster.host_list import HostLine
@@ -30,7 +32,7 @@ ENGINE_SECONDS = 3.0
 
 
 class Views:
-    """Reads everything, changes nothing but by `repair`."""
+    """Reads everything, changes nothing but by `repair`, `remove_host` and `forget_address`."""
 
     def __init__(
         self,
@@ -188,6 +190,49 @@ class Views:
             if not wanted or each.network == wanted
         ]
         return found + await self._given_by_others(wanted)
+
+    async def remembered(self, network: str = "") -> list[a.RememberedView]:
+        """Every address that is remembered, or those of one network, the longest unused first.
+
+        Raises:
+            NotFound: no such network.
+        """
+        await self._learn_names()
+        wanted = (await self._find(network)).shared_id if network else ""
+        held = {(each.space, each.address) for each in await self._driver.addresses.all()}
+        found = [each for each in self._driver.memory.all() if wanted in {"", each.network}]
+        return await self._remembered_views(found, held)
+
+    async def forget_address(self, address: str) -> list[a.RememberedView]:
+        """Forget an address that is remembered; what it was remembered for.
+
+        Raises:
+            Invalid: it is no address.
+            NotFound: it is not remembered.
+            Conflict: a container has it.
+            Unavailable: the store cannot be reached.
+        """
+        forgotten = await self._driver.memory.forget(parse_address(address, "address"))
+        await self._learn_names()
+        return await self._remembered_views(forgotten, set())
+
+    async def _remembered_views(
+        self, found: list[RememberedAddress], held: set[tuple[str, str]]
+    ) -> list[a.RememberedView]:
+        networks = {each.shared_id: each.shown for each in await self._driver.networks.all()}
+        return [
+            a.RememberedView(
+                address=each.address,
+                space=each.space,
+                network=networks.get(each.network, each.network[:12]),
+                name=each.name,
+                mac=each.mac,
+                host=self._host(each.host),
+                at=each.at,
+                in_use=(each.space, each.address) in held,
+            )
+            for each in found
+        ]
 
     async def _given_by_others(self, wanted: str = "") -> list[a.AddressView]:
         """Addresses that containers of this host have and no pool of ours, as those of a swarm; by the shared id."""

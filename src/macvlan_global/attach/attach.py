@@ -116,7 +116,8 @@ class Attacher:
         `options` are its network's, None if the network is not known any more.
         """
         self._advertiser.forget(endpoint.link)
-        own_mac = options and not endpoint.mac_asked and options.mac == "random" and options.mode != "passthru"
+        random_mac = options and (options.mac == "random" or not (options.mac or endpoint.name))
+        own_mac = options and random_mac and not endpoint.mac_asked and options.mode != "passthru"
         if not (endpoint.is_inside and own_mac and await self.deferred.defer(endpoint)):
             await self.delete_inside(endpoint)
 

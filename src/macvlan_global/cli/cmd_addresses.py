@@ -1,18 +1,22 @@
-"""`macvlan-global addresses`: who holds which address."""
+"""`macvlan-global addresses`: the holders of addresses, and those that are remembered."""
 
 import time
 from ipaddress import ip_address
 from typing import Annotated
 
 import typer
+from typer._click import Context  # typer brings its own click
+from typer.core import TyperGroup
 
-from macvlan_global.admin.messages import AddressView
+from macvlan_global.admin.messages import AddressView, RememberedView
 from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, complete_network, driver_at, example
 from macvlan_global.cli.times import ago
 from macvlan_global.cli.waiting import Waiting
 
 EXAMPLE = example("macvlan-global addresses", "macvlan-global addresses lan --json")
+FORGET_EXAMPLE = example("macvlan-global addresses forget 10.65.0.9")
 HEADINGS = ("ADDRESS", "NETWORK", "KIND", "HOLDER", "MAC", "HOST", "SINCE")
+REMEMBERED_HEADINGS = ("ADDRESS", "NETWORK", "NAME", "MAC", "HOST", "LAST USED")
 
 OneNetwork = Annotated[
     str,
@@ -24,31 +28,87 @@ OneNetwork = Annotated[
 ]
 
 
+RememberedFlag = Annotated[
+    bool,
+    typer.Option("--remembered", help="list addresses that stay with names of containers, the longest unused first"),
+]
+AddressArgument = Annotated[str, typer.Argument(help="an address, without prefix length", metavar="ADDRESS")]
+
+
+class AddressesGroup(TyperGroup):
+    """A group with an argument of its own, which is left out before a subcommand: `addresses forget`."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """See click: the first word is a subcommand, or options may follow it."""
+        if args and args[0] in self.commands:
+            return super().parse_args(ctx, ["", *args])
+        ctx.allow_interspersed_args = True
+        return super().parse_args(ctx, args)
+
+
 def add_to(app: typer.Typer) -> None:
-    """Register the command."""
-    app.command("addresses", epilog=EXAMPLE)(addresses)
+    """Register the commands."""
+    group = typer.Typer(
+        name="addresses", cls=AddressesGroup, invoke_without_command=True, callback=addresses, epilog=EXAMPLE
+    )
+    group.command("forget", epilog=FORGET_EXAMPLE)(forget)
+    app.add_typer(group, rich_help_panel=None)
 
 
 def addresses(
+    context: typer.Context,
     network: OneNetwork = "",
     *,
+    remembered: RememberedFlag = False,
     json: JsonFlag = False,
     admin_socket: AdminSocketFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """List the addresses in use and their holders.
+    """List the addresses in use and their holders, or forget one that is remembered.
 
     KIND is endpoint (a container), gateway, aux, host (a host itself, by host_access), or reserved (not claimed yet).
     """
+    if context.invoked_subcommand:
+        return
+    driver = driver_at(admin_socket, config)
     with Waiting("asking the driver"):
-        found = driver_at(admin_socket, config).addresses(network)
+        found: list[AddressView] | list[RememberedView] = (
+            driver.remembered(network) if remembered else driver.addresses(network)
+        )
     # imported here: rich costs a quarter of the start, and an error needs none of it
     from macvlan_global.cli import render  # noqa: PLC0415
 
     if json:
         render.print_json(found)
         return
-    render.print_table(HEADINGS, [_row(each) for each in sorted(found, key=_order)])
+    kept = [each for each in found if isinstance(each, RememberedView)]
+    held = sorted((each for each in found if isinstance(each, AddressView)), key=_order)
+    rows = [_remembered_row(each) for each in kept] if remembered else [_row(each) for each in held]
+    render.print_table(REMEMBERED_HEADINGS if remembered else HEADINGS, rows)
+
+
+def forget(
+    address: AddressArgument,
+    *,
+    json: JsonFlag = False,
+    admin_socket: AdminSocketFlag = None,
+    config: ConfigFlag = None,
+) -> None:
+    """Forget a remembered address.
+
+    It was kept for a container that is gone, and is as free as any from now on.
+    """
+    with Waiting("asking the driver"):
+        found = driver_at(admin_socket, config).forget_address(address)
+    # imported here: rich costs a quarter of the start, and an error needs none of it
+    from macvlan_global.cli import render  # noqa: PLC0415
+
+    if json:
+        render.print_json(found)
+        return
+    for each in found:
+        whose = f"of container {each.name} on network {each.network}" if each.name else "given by --ip"
+        render.print_text(f"Address {each.address}, {whose}, is forgotten.", "")
 
 
 def _order(address: AddressView) -> tuple[str, int, int]:
@@ -59,3 +119,8 @@ def _order(address: AddressView) -> tuple[str, int, int]:
 def _row(each: AddressView) -> list[str]:
     mac, holder, network = each.mac or "-", each.holder or "-", each.network or "-"
     return [each.address, network, each.kind, holder, mac, each.host, ago(time.time() - each.at)]
+
+
+def _remembered_row(each: RememberedView) -> list[str]:
+    used = "now" if each.in_use else ago(time.time() - each.at)
+    return [each.address, each.network or "-", each.name or "(--ip)", each.mac or "-", each.host, used]

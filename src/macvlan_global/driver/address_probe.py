@@ -72,7 +72,8 @@ class AddressProbe:
         """
         if not pool.network or not self._wanted.get(pool.network, True):
             return ""
-        network = await self._network_of(pool)
+        network = await self._networks.find_shared(pool.network)
+        # none while it is being made, when the engine asks for aux addresses
         if network is None or not self._is_wanted(network):
             return ""
         try:
@@ -112,15 +113,6 @@ class AddressProbe:
             self._wanted.clear()
         self._wanted[network.shared_id] = wanted
         return wanted
-
-    async def _network_of(self, pool: PoolRecord) -> NetworkRecord | None:
-        """The network of a pool on this host; None while it is being made, when the engine asks for aux addresses."""
-        if row := await self._tables.networks.get(pool.network):
-            return row.record
-        for row in await self._tables.networks.scan():
-            if row.record.shared_id == pool.network:
-                return row.record
-        return None
 
     def _note_unprobeable(self, network: NetworkRecord, reason: str) -> None:
         text = f"addresses of network {network.shown} are handed out without probing the segment: {reason}"

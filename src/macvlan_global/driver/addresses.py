@@ -2,7 +2,7 @@
 
 RequestAddress takes three steps: `ipam` reserves an address, `address_probe` probes the parent's segment for it, and
 then it is kept, or given back and the next one reserved. The reservation comes first, so two requests never probe for
-one address.
+one address. The first candidate is the address that `name_memory` remembers for the container's name.
 
 If the cluster's store is away, a release is kept in the outbox: neither must the engine wait for it, nor the address
 leak. A conflict that `ipam` raises gets its words from `holders`, which knows names, and knows the dead.
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from macvlan_global.driver.address_probe import AddressProbe
 from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.host_addresses import HostAddresses
+from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
 from macvlan_global.ipam.addresses import Addresses, Reservation
@@ -21,6 +22,7 @@ from macvlan_global.ipam.cache import ParsedPool
 from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, key_of, network_of, pool_id, space_of
 from macvlan_global.ipam.pools import Pools
+from macvlan_global.ipam.remembered_names import Name
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.store.records import AddressRecord
 from macvlan_global.store.table import Row
@@ -38,7 +40,7 @@ PASSED_OVER_MOST = 32
 class IpamDriver:
     """Docker's IPAM driver: the four requests of the protocol, as libnetwork sends them."""
 
-    def __init__(  # noqa: PLR0913 - each of another owner
+    def __init__(  # noqa: PLR0913, PLR0917 - each of another owner
         self,
         pools: Pools,
         addresses: Addresses,
@@ -46,10 +48,12 @@ class IpamDriver:
         probe: AddressProbe,
         kernel: Kernel,
         hosts: HostAddresses,
+        memory: NameMemory,
         *,
         outbox: Outbox | None = None,
     ) -> None:
-        """`kernel` tells the host's routes, which pools of our choosing avoid; `hosts` the addresses that hosts have.
+        """`kernel` tells the host's routes, which pools of our choosing avoid; `hosts` the addresses that hosts have;
+        `memory` those that containers had.
 
         An `outbox` keeps releases while a store that is shared with other hosts is away.
         """
@@ -59,6 +63,7 @@ class IpamDriver:
         self._probe = probe
         self._kernel = kernel
         self._hosts = hosts
+        self._memory = memory
         self._outbox = outbox
 
     async def request_pool(
@@ -97,8 +102,10 @@ class IpamDriver:
                 raise
             log.info("repair releases pool %s if it is unused by then", pool)
 
-    async def request_address(self, pool: str, address: str, *, gateway: bool = False) -> str:
+    async def request_address(self, pool: str, address: str, *, gateway: bool = False, container: str = "") -> str:
         """Reserve an address (bare or CIDR text, "" for one of our choosing); CIDR text of it.
+
+        `container` is the name of the container that it is for, "" if the engine does not say.
 
         Raises:
             NotFound: no such pool.
@@ -108,6 +115,7 @@ class IpamDriver:
         """
         found = await self._pools.find(pool)
         await self._hosts.refresh()
+        name = None if gateway else await self._memory.name_on(found.record, container)
         if address:
             wanted = parse_address(address, "--gateway" if gateway else "--ip")
             found.refuse_unusable(wanted, gateway=gateway)
@@ -115,10 +123,14 @@ class IpamDriver:
             for_network = gateway or self._pools.is_being_made(found.record)
             if not for_network and self._hosts.have(wanted):
                 self._hosts.refuse(wanted, is_gateway=await self._addresses.is_gateway(found.record, wanted))
-            return (await self._reserve(found, wanted, for_network=for_network)).cidr
+            reserved = await self._reserve(found, wanted, for_network=for_network)
+            self._memory.note(found.record, reserved.address, name)
+            return reserved.cidr
         if gateway:  # of a device outside, as a rule, so nothing is probed
             return (await self._addresses.reserve_gateway(found, preferred=self._hosts.gateways())).cidr
-        return (await self._reserve_next(found)).cidr
+        reserved = await self._reserve_remembered(found, name) or await self._reserve_next(found)
+        self._memory.note(found.record, reserved.address, name)
+        return reserved.cidr
 
     async def release_address(self, pool: str, address: str) -> None:
         """Give back an address (bare or CIDR text) that is only reserved; a claimed one stays with its holder.
@@ -154,6 +166,26 @@ class IpamDriver:
         if not for_network and (who := await self._probe_or_cancel(reserved)):
             raise Conflict(f"address {address} is in use on the segment: {who}; use another, or remove that device")
         return reserved
+
+    async def _reserve_remembered(self, pool: ParsedPool, name: Name | None) -> Reservation | None:
+        """Reserve the address that the last container of this name had; None if there is none, or it is in use."""
+        address = self._memory.preferred(pool, name) if name else None
+        if address is None or self._hosts.have(address):
+            return None
+        dead: Row[AddressRecord] | None = None
+        while True:
+            try:
+                reserved = await self._addresses.reserve_kept(pool, address, dead)
+                break
+            except AddressTaken as taken:
+                try:
+                    dead = await self._holders.refuse_unless_dead(taken)
+                except Conflict:
+                    return None
+        who = await self._probe_or_cancel(reserved)
+        if who:
+            log.warning("address %s is passed over: %s", address, who)
+        return None if who else reserved
 
     async def _reserve_next(self, pool: ParsedPool) -> Reservation:
         passed_over: dict[Address, str] = {}

@@ -1,8 +1,8 @@
 """The driver as a whole: its parts, each built from earlier ones, over any kernel and store.
 
 ipam (Addresses, Pools) ─► Outbox
-attach, ipam.owners     ─► Liveness ─► Holders ─► AddressClaims ─► Networks ─► Endpoints
-                                                                      └─► AddressProbe ─► IpamDriver ─► HostAccess
+attach, ipam.owners     ─► Liveness ─► Holders ─► AddressClaims ─► Networks ─► NameMemory ─► Endpoints
+                                                                      └─► AddressProbe ─┴─► IpamDriver ─► HostAccess
 """
 
 import time
@@ -20,6 +20,7 @@ from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.host_addresses import HostAddresses
 from macvlan_global.driver.host_claims import HostClaims
 from macvlan_global.driver.liveness import Liveness
+from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.host_access.access import HostAccess
@@ -89,6 +90,7 @@ class Driver:
     endpoints: Endpoints
     liveness: Liveness
     probe: AddressProbe
+    memory: NameMemory
     ipam: IpamDriver
     attacher: Attacher
     hosts: HostAddresses
@@ -115,38 +117,31 @@ class Driver:
         attacher, table = Attacher(kernel, tables, default=settings.attach), EndpointTable(tables.endpoints)
         liveness = Liveness(table, kernel, attacher, identity, now=now, steady=steady)
         holders = Holders(tables, table, identity, liveness, host_name=hooks.host_name)
-        claims = AddressClaims(pools, addresses, holders, outbox)
+        claims, swarm = AddressClaims(pools, addresses, holders, outbox), settings.scope == "swarm"
         owned = OwnedParents(kernel, tables.links, identity.boot, now=now)
         parents = ParentChooser(kernel, owned, settings.aliases, settings.scope)
-        swarm, admission = settings.scope == "swarm", hooks.admission
         networks = Networks(
-            tables, claims, kernel, owned, parents, liveness, outbox=outbox, swarm=swarm, admission=admission, now=now
+            tables,
+            claims,
+            kernel,
+            owned,
+            parents,
+            liveness,
+            outbox=outbox,
+            swarm=swarm,
+            admission=hooks.admission,
+            now=now,
         )
+        memory = NameMemory(tables, addresses, networks, table, identity.host, now=now, steady=steady)
         created, deleted = hooks.on_created, hooks.on_deleted
         endpoints = Endpoints(
-            table, claims, networks, attacher, liveness, on_created=created, on_deleted=deleted, now=now
+            table, claims, networks, attacher, liveness, memory, on_created=created, on_deleted=deleted, now=now
         )
         probe = AddressProbe(tables, kernel, networks, default=settings.probe, now=now)
         hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)
-        ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, outbox=outbox)
+        ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, memory, outbox=outbox)
         giver = HostClaims(ipam, claims, identity.host)
         access = HostAccess(tables, kernel, giver, identity.host, identity.boot, default=settings.host_access, now=now)
         networks.on_change = endpoints.on_change = access.on_change
-        return cls(
-            identity,
-            tables,
-            kernel,
-            owned,
-            pools,
-            addresses,
-            claims,
-            networks,
-            endpoints,
-            liveness,
-            probe,
-            ipam,
-            attacher,
-            hosts,
-            access,
-            outbox,
-        )
+        above = (endpoints, liveness, probe, memory, ipam, attacher, hosts, access, outbox)
+        return cls(identity, tables, kernel, owned, pools, addresses, claims, networks, *above)

@@ -1,6 +1,7 @@
 """Endpoints of this host: containers' interfaces on our networks, from CreateEndpoint to DeleteEndpoint.
 
-CreateEndpoint chooses a MAC, records the endpoint and claims its addresses. Join makes its link on the parent of the
+CreateEndpoint chooses a MAC, records the endpoint and claims its addresses; `name_memory` knows whether they stay with
+the container's name. Join makes its link on the parent of the
 network (`attach/` does), Leave deletes it in the container, DeleteEndpoint deletes the record and gives up the claims.
 Requests about one endpoint take turns, those about different ones run side by side. The record comes before the link
 and goes after it, so that whatever a crash leaves behind has a record for reconciliation.
@@ -22,12 +23,13 @@ from macvlan_global.driver.claims import AddressClaims
 from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.liveness import Liveness
+from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.networks import Networks, nobody
 from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound
 from macvlan_global.ipam.owners import Holder
-from macvlan_global.kernel.names import DERIVED_MAC, link_name, mac_from_address, random_mac
+from macvlan_global.kernel.names import DERIVED_MAC, link_name, mac_from_address, mac_from_name, random_mac
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord, SubnetRecord
 from macvlan_global.subnets import Address
@@ -56,12 +58,13 @@ class Endpoints:
         networks: Networks,
         attacher: Attacher,
         liveness: Liveness,
+        memory: NameMemory,
         *,
         on_created: Callable[[EndpointRecord, str], None] = lambda _endpoint, _network: None,
         on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`liveness` also has the boot that is recorded with each endpoint.
+        """`liveness` also has the boot that is recorded with each endpoint, `memory` the names of their containers.
 
         `on_created` is called with each endpoint that was made, and its network's id in the cluster, `on_deleted` with
         each that was deleted. They must be quick: the engine waits.
@@ -71,6 +74,7 @@ class Endpoints:
         self._networks = networks
         self._attacher = attacher
         self._liveness = liveness
+        self._memory = memory
         self._boot = liveness.boot
         self._now = now
         self._on_created = on_created
@@ -97,19 +101,21 @@ class Endpoints:
             if before:
                 if not _same(before.record, request):
                     raise Conflict(f"endpoint {request.id[:12]} exists already, with other addresses or another MAC")
-                await self._claim(network, before.record)  # the first request may have been interrupted before
-                return before.record.mac
+                # the first request may have been interrupted before
+                return (await self._claim_by_name(network, before.record)).mac
             self._networks.admit(network)
+            name = self._memory.name_for(network, request.addresses)
             record = EndpointRecord(
                 network=network.id,
                 id=request.id,
                 address=str(request.address or ""),
                 address6=str(request.address6 or ""),
-                mac=await self._mac(network, request),
+                mac=await self._mac(network, request, name),
                 mac_asked=bool(request.mac),
                 link=link_name(request.id),
                 boot=self._boot,
                 at=self._now(),
+                name=name,
                 ifname_asked=request.options.ifname,
                 sysctls=request.options.sysctls,
                 attach=self._attacher.mode(network.options, request.options.ifname),
@@ -119,9 +125,10 @@ class Endpoints:
                 undo.push("its record", lambda: self._endpoints.drop(record))
                 await self._write_down(network, record)
                 undo.push("its addresses", lambda: self._let_go(network, record))
-                await self._claim(network, record)
+                record = await self._claim_by_name(network, record)
                 if record.mac_asked:
                     await self._claims.refuse_mac(network.shared_id, record.mac, record.id)
+            self._memory.created(network, record)
             self._on_created(record, network.shared_id)
             return record.mac
 
@@ -178,6 +185,7 @@ class Endpoints:
             network = await self._networks.find(network_id)
             if network:
                 await self._let_go(network, row.record, release_follows=release_follows)
+                self._memory.deleted(network, row.record)
             if await self._attacher.finish(row):
                 self._endpoints.forget(row.record)
             else:
@@ -267,7 +275,7 @@ class Endpoints:
         for network, endpoint in sorted(siblings, key=lambda pair: pair[0].name):
             await self._attacher.restore(network, endpoint)
 
-    async def _mac(self, network: NetworkRecord, request: EndpointRequest) -> str:
+    async def _mac(self, network: NetworkRecord, request: EndpointRequest, name: str) -> str:
         if request.mac:
             _refuse_derived(network, request)
             return request.mac
@@ -277,12 +285,14 @@ class Endpoints:
             return parent.mac or random_mac(os.urandom)
         if network.options.mac == "address" and request.addresses:
             return mac_from_address(str(request.addresses[0]))
+        if name and not network.options.mac:
+            return mac_from_name(network.shared_id, name)
         return random_mac(os.urandom)
 
     async def _write_down(self, network: NetworkRecord, record: EndpointRecord) -> None:
         options = network.options
-        if not record.mac_asked and options.mac == "random" and options.mode != "passthru":
-            await self._endpoints.put(record)  # a random MAC clashes with none
+        if not record.mac_asked and options.mac != "address" and options.mode != "passthru":
+            await self._endpoints.put(record)  # a random MAC clashes with none, nor does that of a name
             return
         async with self._comparing:
             await self._check_neighbours(network, record)
@@ -309,6 +319,19 @@ class Endpoints:
                     f"--mac-address {endpoint.mac} is in use on the parent {network.parent}: "
                     f"{describe_endpoint(other)} has it; use another"
                 )
+
+    async def _claim_by_name(self, network: NetworkRecord, record: EndpointRecord) -> EndpointRecord:
+        """Claim the addresses, and beside that the name; without the name, the MAC that is derived from it is not this
+        endpoint's either. The record as it is then."""
+        if not record.name:
+            await self._claim(network, record)
+            return record
+        owned, _ = await asyncio.gather(self._memory.own(network, record), self._claim(network, record))
+        if owned:
+            return record
+        derived = not record.mac_asked and not network.options.mac and network.options.mode != "passthru"
+        log.info("container %s is not the only one of its name on network %s", record.name, network.shown)
+        return await self._endpoints.change(record, name="", mac=random_mac(os.urandom) if derived else record.mac)
 
     async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord, *, in_use: bool = False) -> None:
         for address in endpoint.addresses:

@@ -191,6 +191,12 @@ class Networks:
         row = await self._tables.networks.get(network_id)
         return row.record if row else None
 
+    async def find_shared(self, network_id: str) -> NetworkRecord | None:
+        """The network with this id in the cluster, None if this host does not have it."""
+        if row := await self._tables.networks.get(network_id):
+            return row.record
+        return next((each for each in await self.all() if each.shared_id == network_id), None)
+
     def admit(self, network: NetworkRecord) -> None:
         """Raise Conflict if no container may start on this network now; the text has the reason and what to do."""
         if reason := self._admission(network.id):

@@ -129,6 +129,19 @@ class Addresses:
             else:
                 raise AddressTaken(row)
 
+    async def reserve_kept(self, pool: ParsedPool, address: Address, dead: Row[AddressRecord] | None) -> Reservation:
+        """Reserve an address for the container whose name it stays with. No earlier request of it is a repeated one.
+
+        Raises:
+            AddressTaken: it has a holder.
+        """
+        record = self._record(pool.record, str(address), None, asked=False)
+        created = await self._replace(dead, _beside(record, dead.record)) if dead else None
+        while created is None and not (created := await self._create(record)):
+            if row := await self._table.get(record.space, record.address):
+                raise AddressTaken(row)
+        return Reservation(pool, address, created)
+
     async def reserve_gateway(self, pool: ParsedPool, *, preferred: Collection[Address] = ()) -> Reservation:
         """Reserve a gateway that was not named: that of the network being joined, the first of `preferred` in the
         subnet, or the first usable address of the subnet that is not in the range and that no host has.
@@ -164,8 +177,8 @@ class Addresses:
         lost = 0
         is_fresh = not self._shared
         while True:
-            # what somebody asked for once comes last: after all that other hosts have given back meanwhile
-            chosen = occupancy.choose(*pool.window, self._now(), static=is_fresh)
+            # what is remembered comes last: after all that other hosts have given back meanwhile
+            chosen = occupancy.choose(*pool.window, self._now(), remembered=is_fresh)
             if chosen in skipped:  # nothing else is left
                 occupancy.free(chosen, self._now())
                 chosen = None

@@ -8,9 +8,10 @@ turns out to be taken is marked, and the next one proposed.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from macvlan_global.ipam.intervals import IntervalSet
+from macvlan_global.ipam.last_resorts import LastResorts
 
 COOLING_SECONDS = 60.0
 """Quarantine of a freed address: it is passed over for so long while others are free.
@@ -30,13 +31,13 @@ class Occupancy:
         *,
         spread: Iterator[float] | None = None,
         hosts: IntervalSet | None = None,
-        static: Collection[int] = (),
+        remembered: LastResorts | None = None,
     ) -> None:
         """Start from what the store holds; `cursor` is the number handed out last, if known.
 
         `spread` gives offsets to begin at, as fractions of a window from 0 to 1, which differ from host to host.
-        Without it a window is begun at its first number. What `hosts` have themselves is never chosen, and a `static`
-        address, which somebody asked for once, only if nothing else is left; both may change later.
+        Without it a window is begun at its first number. What `hosts` have themselves is never chosen, and what is
+        `remembered` only if nothing else is left; both may change later.
         """
         self.taken = IntervalSet(taken)
         self._cooling: OrderedDict[int, float] = OrderedDict()
@@ -44,7 +45,7 @@ class Occupancy:
         self._cursors: dict[tuple[int, int], int | None] = {}  # by window
         self._spread = spread
         self._hosts = hosts if hosts is not None else IntervalSet()
-        self._static = static
+        self._remembered = remembered if remembered is not None else LastResorts()
 
     def learn(self, taken: Iterable[int]) -> None:
         """Replace the taken addresses by those in the store. Addresses cooling off here are passed over as before."""
@@ -76,16 +77,16 @@ class Occupancy:
             self._cooling[number] = now
             self._cooling.move_to_end(number)
 
-    def choose(self, first: int, stop: int, now: float, *, static: bool = True) -> int | None:
+    def choose(self, first: int, stop: int, now: float, *, remembered: bool = True) -> int | None:
         """Choose and mark the next number in `[first, stop)`; None if every one is held.
 
         Walks on from the last choice and comes round, so that a freed address rests as long as the pool allows. Without
-        `static`, an address that somebody asked for once is not chosen even if nothing else is left.
+        `remembered`, an address that is remembered is not chosen even if nothing else is left.
         """
         self._end_cooling(now)
         number = self._next(first, stop)
         if number is None:
-            number = next(self._last_resorts(first, stop, static=static), None)
+            number = next(self._last_resorts(first, stop, remembered=remembered), None)
         if number is not None:
             self.take(number)
             self._cursors[first, stop] = number
@@ -106,28 +107,25 @@ class Occupancy:
         return self._next_free(first, begin) if found is None else found
 
     def _next_free(self, start: int, stop: int) -> int | None:
-        """The smallest number in `[start, stop)` that nobody holds, no host has, and nobody asked for once."""
+        """The smallest number in `[start, stop)` that nobody holds, no host has, and that is not remembered."""
         number: int | None = start
         while number is not None:
             begun = number
-            number = self.taken.next_free(number, stop)
-            number = self._hosts.next_free(number, stop) if number is not None else None
-            if number == begun and number not in self._static:
+            for skip in (self.taken.next_free, self._hosts.next_free, self._remembered.next_other):
+                number = skip(number, stop) if number is not None else None
+            if number == begun:
                 return number
-            if number is not None and number in self._static:
-                number += 1
-                if number >= stop:
-                    return None
         return None
 
-    def _last_resorts(self, first: int, stop: int, *, static: bool) -> Iterator[int]:
-        """The choices in a full window, the best first: the coolest, then static ones, those that cool off last."""
+    def _last_resorts(self, first: int, stop: int, *, remembered: bool) -> Iterator[int]:
+        """The choices in a full window, the best first: the coolest, then remembered ones, the longest unused first, of
+        which those that cool off come last."""
         cooling = [number for number in self._cooling if first <= number < stop and number not in self._hosts]
-        yield from (number for number in cooling if number not in self._static)
-        if static:
-            asked = (number for number in self._static if first <= number < stop and number not in self._hosts)
-            yield from (number for number in asked if number not in self.taken)
-            yield from (number for number in cooling if number in self._static)
+        yield from (number for number in cooling if number not in self._remembered)
+        if remembered:
+            kept = (number for number in self._remembered if first <= number < stop and number not in self._hosts)
+            yield from (number for number in kept if number not in self.taken)
+            yield from (number for number in cooling if number in self._remembered)
 
     def _end_cooling(self, now: float) -> None:
         while self._cooling:

@@ -1,8 +1,9 @@
 """Addresses that are avoided although no record of an address says so, as this process knows them.
 
 Two kinds: addresses that hosts have themselves (with the gateways of their default routes), which no container gets;
-and static ones, which a user once chose for a container and which go to others last. Hosts' addresses are avoided in
-every address space: Linux answers for them on all interfaces (arp_ignore in ip-sysctl.rst). No I/O.
+and remembered ones, which go to others last: static ones, which a user once chose for a container, and those that
+containers had by their names (`remembered_names`). Hosts' addresses are avoided in every address space: Linux answers
+for them on all interfaces (arp_ignore in ip-sysctl.rst). No I/O.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from macvlan_global.ipam.intervals import IntervalSet
+from macvlan_global.ipam.last_resorts import LastResorts
 from macvlan_global.store.records import HostAddress, StaticAddressRecord
 from macvlan_global.subnets import Address
 
 HOST_MOST = 256
 """The most addresses of one host that are kept: a record must stay small, whatever wrote it."""
+STATIC = "static"
+"""The reason to remember an address that a user chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class OnHost:
 
 
 class Avoided:
-    """Addresses of hosts by host, and static ones by address space and IP version."""
+    """Addresses of hosts by host, and remembered ones by address space and IP version."""
 
     def __init__(self) -> None:
         """Nothing is known."""
@@ -35,6 +39,7 @@ class Avoided:
         self._on_hosts: dict[tuple[int, int], list[OnHost]] = {}  # by version and number
         self._numbers: dict[int, IntervalSet] = {4: IntervalSet(), 6: IntervalSet()}
         self._static: dict[tuple[str, int], dict[int, StaticAddressRecord]] = {}
+        self._remembered: dict[tuple[str, int], LastResorts] = {}
 
     # ------------------------------------------------------------------ hosts
 
@@ -74,36 +79,35 @@ class Avoided:
         for version, numbers in self._numbers.items():
             numbers.fill(number for family, number in self._on_hosts if family == version)
 
-    # ----------------------------------------------------------------- static
+    # ------------------------------------------------------------- remembered
+
+    def remembered(self, space: str, version: int) -> LastResorts:
+        """The remembered addresses of a space. Always the same object, kept up to date."""
+        return self._remembered.setdefault((space, version), LastResorts())
+
+    def clear_remembered(self) -> None:
+        """Forget all remembered addresses: what the store has of them is told anew, in the order of its writes."""
+        for those in self._remembered.values():
+            those.clear()
+        for static in self._static.values():
+            static.clear()
 
     def add_static(self, record: StaticAddressRecord) -> None:
         """A user chose this address."""
-        self._of(record).pop(_number(record), None)  # the newest one is the last
-        self._of(record)[_number(record)] = record
+        found = ip_address(record.address)
+        self.static(record.space, found.version)[int(found)] = record
+        self.remembered(record.space, found.version).add(int(found), STATIC)
 
     def drop_static(self, space: str, address: str) -> None:
         """The address is remembered no longer. `address` is bare."""
         found = ip_address(address)
         self._static.get((space, found.version), {}).pop(int(found), None)
-
-    def replace_static(self, records: Iterable[StaticAddressRecord]) -> None:
-        """Replace all static addresses by these."""
-        for those in self._static.values():
-            those.clear()
-        for record in sorted(records, key=lambda each: each.at):
-            self.add_static(record)
+        self.remembered(space, found.version).drop(int(found), STATIC)
 
     def static(self, space: str, version: int) -> dict[int, StaticAddressRecord]:
-        """The static addresses of a space, by number, the oldest first. Always the same mapping, kept up to date."""
+        """The static addresses of a space, by number."""
         return self._static.setdefault((space, version), {})
 
     def all_static(self) -> list[StaticAddressRecord]:
         """Every static address that is remembered."""
         return [record for those in self._static.values() for record in those.values()]
-
-    def _of(self, record: StaticAddressRecord) -> dict[int, StaticAddressRecord]:
-        return self.static(record.space, ip_address(record.address).version)
-
-
-def _number(record: StaticAddressRecord) -> int:
-    return int(ip_address(record.address))

@@ -2,6 +2,7 @@
 
 A static address is remembered when it is given back: from then on it goes to another container only if the pool has no
 other. Records are few: the newest of each host, for some weeks, and they go with the last pool that has the address.
+Addresses that are remembered by the names of containers are in `remembered_names`.
 """
 
 import time
@@ -9,12 +10,11 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 
 from macvlan_global.ipam.avoided import Avoided
+from macvlan_global.ipam.remembered_names import RememberedNames
 from macvlan_global.store.ports import Batch, Entry
 from macvlan_global.store.records import AddressRecord, PoolRecord, StaticAddressRecord
 from macvlan_global.store.table import Tables
 
-REMEMBERED_SECONDS = 30 * 86400.0
-"""Age up to which a static address is remembered after its last release, by the clock of the host that released it."""
 REMEMBERED_MOST = 512
 """The most static addresses that each host remembers for all."""
 AGAIN_SECONDS = 86400.0
@@ -31,24 +31,29 @@ class AvoidedTables:
         self._avoided = avoided
         self._host = host
         self._now = now
+        self.names = RememberedNames(tables, avoided, host)
 
     async def load(self) -> None:
-        """Read all records, and drop those of this host that are too old.
+        """Read all records, and drop those of this host that are too many.
 
         Raises:
             Unavailable: the store does not answer.
         """
-        await self.take(Batch(True, (*await self._hosts.entries(), *await self._static.entries())))
+        static, names = await self._static.entries(), await self.names.entries()
+        await self.take(Batch(True, (*await self._hosts.entries(), *static, *names)))
         await self._prune()
 
     async def take(self, batch: Batch) -> None:
         """Take a batch of a watch below `store.table.AVOIDED` into account."""
         if batch.whole:
             hosts = [self._hosts.read(entry) for entry in self._of(self._hosts.prefix, batch)]
-            chosen = [self._static.read(entry) for entry in self._of(self._static.prefix, batch)]
             known = {each.record.id: tuple(each.record.addresses) for each in hosts if each}
             self._avoided.replace_hosts(known | {self._host: self._avoided.of_host(self._host)})
-            self._avoided.replace_static(each.record for each in chosen if each)
+            self._avoided.clear_remembered()
+            self.names.begin()
+            # by revision: what was written last was used last, whatever the clocks of the hosts said
+            for entry in sorted(batch.entries, key=lambda each: each.revision):
+                self._take_remembered(entry)
             return
         for key in batch.gone:
             self._forget(key)
@@ -57,10 +62,8 @@ class AvoidedTables:
                 host = self._hosts.read(entry)
                 if host and host.record.id != self._host:
                     self._avoided.set_host(host.record.id, host.record.addresses)
-            elif entry.key.startswith(self._static.prefix):
-                static = self._static.read(entry)
-                if static:
-                    self._avoided.add_static(static.record)
+            else:
+                self._take_remembered(entry)
 
     async def remember(self, released: AddressRecord) -> None:
         """Remember a static address that is given back.
@@ -72,6 +75,7 @@ class AvoidedTables:
         known = self._avoided.static(released.space, found.version).get(int(found))
         now = self._now()
         if known and known.host == self._host and abs(now - known.at) < AGAIN_SECONDS:
+            self._avoided.add_static(known)  # here it is the one that was used last
             return
         record = StaticAddressRecord(space=released.space, address=released.address, host=self._host, at=now)
         await self._static.put(record, record.space, record.address)
@@ -85,31 +89,46 @@ class AvoidedTables:
         for row in await self._static.scan(gone.space):
             address = ip_address(row.record.address)
             if address in subnet and not any(address in each for each in left):
-                await self._drop(row.record)
+                await self.forget(row.record)
 
     async def forget_host(self, host: str) -> None:
         """Drop the static addresses that a host remembered: it was removed from the cluster."""
         for row in await self._static.scan():
             if row.record.host == host:
-                await self._drop(row.record)
+                await self.forget(row.record)
 
     async def _prune(self) -> None:
         mine = [each for each in self._avoided.all_static() if each.host == self._host]
         mine.sort(key=lambda each: each.at)
-        surplus = len(mine) - REMEMBERED_MOST
-        now = self._now()
-        for rank, record in enumerate(mine):
-            if rank < surplus or abs(now - record.at) > REMEMBERED_SECONDS:
-                await self._drop(record)
+        for record in mine[: max(0, len(mine) - REMEMBERED_MOST)]:
+            await self.forget(record)
 
-    async def _drop(self, record: StaticAddressRecord) -> None:
+    async def forget(self, record: StaticAddressRecord) -> None:
+        """Remember a static address no longer.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
         row = await self._static.get(record.space, record.address)
         if row is None or row.record.host == record.host:
             if row:
                 await self._static.delete(row)
             self._avoided.drop_static(record.space, record.address)
 
+    def static(self) -> list[StaticAddressRecord]:
+        """Every static address that is remembered."""
+        return self._avoided.all_static()
+
+    def _take_remembered(self, entry: Entry) -> None:
+        if entry.key.startswith(self.names.prefix):
+            self.names.take(entry)
+        elif entry.key.startswith(self._static.prefix) and (static := self._static.read(entry)):
+            self._avoided.add_static(static.record)
+
     def _forget(self, key: str) -> None:
+        if key.startswith(self.names.prefix):
+            self.names.gone(key)
+            return
         if key.startswith(self._hosts.prefix):
             host = key.removeprefix(self._hosts.prefix)
             if host != self._host:

@@ -299,8 +299,8 @@ class PoolCache:
     def _new_occupancy(self, wire: Wire, taken: Iterable[int]) -> Occupancy:
         space, version = wire
         offsets = start_offsets(self._host, f"{space} {version}") if self._shared else None
-        hosts, static = self.avoided.numbers(version), self.avoided.static(space, version)
-        return Occupancy(taken, spread=offsets, hosts=hosts, static=static)
+        hosts, remembered = self.avoided.numbers(version), self.avoided.remembered(space, version)
+        return Occupancy(taken, spread=offsets, hosts=hosts, remembered=remembered)
 
 
 def number(record: AddressRecord) -> int:

@@ -213,6 +213,7 @@ class Pools:
             if row.record.network == network:
                 await self._drop(row)
         self._cache.forget_network(network)  # another host may have been faster
+        await self._addresses.avoided.names.forget_network(network)
         return True
 
     async def give_back(self, record: PoolRecord) -> bool:

@@ -49,9 +49,14 @@ def parse_mac(text: str) -> str:
 
 def random_mac(random_bytes: Callable[[int], bytes]) -> str:
     """A locally administered unicast MAC (IEEE 802 sections 8.2.2 and 8.4)."""
-    octets = bytearray(random_bytes(6))
-    octets[0] = octets[0] & 0b11111100 | 0b10
-    return octets.hex(":")
+    return _local_unicast(random_bytes(6))
+
+
+def mac_from_name(network: str, name: str) -> str:
+    """A MAC derived from a network's id in the cluster and the name of a container there: a locally administered
+    unicast one, the same on every host."""
+    digest = hashlib.sha256(f"{network} {name}".encode(errors="surrogatepass")).digest()
+    return _local_unicast(digest[:6])
 
 
 def mac_from_text(text: str) -> str:
@@ -62,3 +67,9 @@ def mac_from_text(text: str) -> str:
 def mac_from_address(address: str) -> str:
     """A MAC derived from a bare address: 02:42 and its last four bytes, as engines before 28 did."""
     return (b"\x02\x42" + ip_address(address).packed[-4:]).hex(":")
+
+
+def _local_unicast(six: bytes) -> str:
+    octets = bytearray(six)
+    octets[0] = octets[0] & 0b11111100 | 0b10
+    return octets.hex(":")

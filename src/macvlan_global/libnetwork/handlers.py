@@ -25,6 +25,8 @@ INTERNAL = "com.docker.network.internal"
 REQUEST_TYPE = "RequestAddressType"
 GATEWAY = "com.docker.network.gateway"
 MAC_KEY = "com.docker.network.endpoint.macaddress"
+NAME_KEY = "com.docker.network.endpoint.name"
+"""The name of the container that an address is for: engines from 29.0 on (moby c6717f4387)."""
 MAX_ID = 128
 NO_IPAM_IN_SWARM = (
     "--ipam-driver macvlan-global cannot be used in a swarm, whose managers assign the addresses; create the network "
@@ -190,8 +192,9 @@ class Handlers:
         return m.Empty()
 
     async def _request_address(self, request: m.RequestAddress) -> m.AddressReply:
-        gateway = (request.options or {}).get(REQUEST_TYPE) == GATEWAY
-        address = await self._ipam.request_address(request.pool_id, request.address, gateway=gateway)
+        options = request.options or {}
+        gateway, name = options.get(REQUEST_TYPE) == GATEWAY, options.get(NAME_KEY, "").removeprefix("/")
+        address = await self._ipam.request_address(request.pool_id, request.address, gateway=gateway, container=name)
         return m.AddressReply(address=address)
 
     async def _release_address(self, request: m.ReleaseAddress) -> m.Empty:

@@ -16,7 +16,7 @@ MacPolicy = Literal["random", "address"]
 AttachWay = Literal["plain", "direct"]
 
 KEYS = (
-    *("parent", "parent-file", "macvlan_mode", "mode", "mtu", "mac", "probe", "attach", "ifname"),
+    *("parent", "parent-file", "macvlan_mode", "mode", "mtu", "mac", "sticky", "probe", "attach", "ifname"),
     *("ipv6-subnet", "ipv6-gateway", "host_access"),
 )
 """All keys of the driver. An empty key counts as `parent` (`-o =eth0,eth1`)."""
@@ -42,11 +42,12 @@ class NetworkOptions:
     """Options that a network was created with.
 
     `parent` and `parent_file` are the texts of the options, "" if not given. `mtu` 0 means the parent's; `mtu_key` is
-    the option that gave it, Docker's or ours. `mac` is the source of MACs that the user does not give. `probe` is
-    duplicate address detection, None for the driver's default. `attach` is the attach mode, "" for the driver's
-    default; `ifname` the prefix of names of direct links. In a swarm `ipv6_subnet` is the prefix of derived IPv6
-    addresses, and `ipv6_gateway` an address in it, "" for none. `host_access` says whether the host and the network's
-    containers reach each other, None for the driver's default.
+    the option that gave it, Docker's or ours. `mac` is the source of MACs that the user does not give, "" for the name
+    of the container if it is known, else random. `sticky` says that addresses stay with names. `probe` is duplicate
+    address detection, None for the driver's default. `attach` is the attach mode, "" for the driver's default; `ifname`
+    the prefix of names of direct links. In a swarm `ipv6_subnet` is the prefix of derived IPv6 addresses, and
+    `ipv6_gateway` an address in it, "" for none. `host_access` says whether the host and the network's containers reach
+    each other, None for the driver's default.
     """
 
     parent: str = ""
@@ -54,7 +55,8 @@ class NetworkOptions:
     mode: MacvlanMode = "bridge"
     mtu: int = 0
     mtu_key: str = "mtu"
-    mac: MacPolicy = "random"
+    mac: MacPolicy | Literal[""] = ""
+    sticky: bool = True
     probe: bool | None = None
     attach: AttachWay | Literal[""] = ""
     ifname: str = ""
@@ -87,7 +89,8 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
         mode=mode,
         mtu=mtu,
         mtu_key=mtu_key,
-        mac=_mac_policy(given.get("mac", "random")),
+        mac=_mac_policy(given["mac"]) if "mac" in given else "",
+        sticky=_yes_or_no("sticky", given.get("sticky", "true")),
         probe=_yes_or_no("probe", given["probe"]) if "probe" in given else None,
         attach=_attach(given),
         ifname=_prefix(given["ifname"]) if "ifname" in given else "",

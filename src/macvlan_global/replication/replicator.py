@@ -40,8 +40,8 @@ from macvlan_global.replication.decide import (
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.observe import Observer
 from macvlan_global.replication.problems import NetworkProblem, NetworkProblems
-from macvlan_global.replication.tombstone_age import TombstoneAges
 from macvlan_global.store.known_engine import KnownEngine
+from macvlan_global.store.observed_age import ObservedAges
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.table import Tables
 from macvlan_global.tasks import forever, when
@@ -100,7 +100,7 @@ class Replicator:
         self._tombstones = MirroredTable(store, tables.removed, self._tombstones_changed, self._request_resync)
         mirrors = (self._definitions, self._tombstones)
         self._observer = Observer(tables, engine, *mirrors, host=host, now=now)
-        self._ages = TombstoneAges(tables, steady=steady)
+        self._ages = ObservedAges(tables, "tombstones", steady=steady)
         self._executor = Executor(tables, engine, networks, *mirrors)
         self._queue: set[str] = set()
         self._queued = asyncio.Event()
@@ -292,7 +292,7 @@ class Replicator:
     async def _delete_old_tombstones(self) -> None:
         """Delete tombstones that no host can need any more, so that they do not pile up.
 
-        Their age is that which this host observed: see `tombstone_age`. A host that was away for longer than
+        Their age is that which this host observed: see `store.observed_age`. A host that was away for longer than
         `KEEP_TOMBSTONES_SECONDS` would bring a network back.
         """
         await self._ages.update(self._tombstones.rows.keys())

@@ -111,6 +111,28 @@ class StaticAddressRecord(Record, frozen=True, kw_only=True):
     at: float
 
 
+class RememberedRecord(Record, frozen=True, kw_only=True):
+    """The addresses (bare, "" if none) that the last container called `name` had on `network` (its id in the cluster).
+
+    `host` is the id of the host that it ran on, and `at` when it began or ended there; `mac` is for operators: nobody
+    takes it from here.
+    """
+
+    network: str
+    name: str
+    space: str
+    address: str = ""
+    address6: str = ""
+    mac: str = ""
+    host: str
+    at: float
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its addresses: IPv4 first."""
+        return tuple(filter(None, (self.address, self.address6)))
+
+
 class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One subnet of a network: CIDR, bare gateway ("" if none), bare aux addresses by name.
 
@@ -198,7 +220,8 @@ class EndpointRecord(Record, frozen=True, kw_only=True, dict=True):
     once it joined, `boot` the boot during which it was made: no endpoint outlives its boot. `ifname_asked` and
     `sysctls` are options of this endpoint. `attach` is the requested attach mode ("" in records that do not say): with
     "direct" its link is made inside its container, or is plain all the same for the reason in `why_plain`. `state` is
-    "leaving" once the engine has deleted it and the deletion of its link is pending.
+    "leaving" once the engine has deleted it and the deletion of its link is pending. `name` is the name that its
+    addresses are remembered by, "" if they are not: see `driver.name_memory`.
     """
 
     network: str
@@ -218,6 +241,7 @@ class EndpointRecord(Record, frozen=True, kw_only=True, dict=True):
     attach: AttachWay | Literal[""] = ""
     why_plain: str = ""
     state: Literal["live", "leaving"] = "live"
+    name: str = ""
 
     @property
     def shown(self) -> str:

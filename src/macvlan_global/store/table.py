@@ -32,6 +32,7 @@ from macvlan_global.store.records import (
     PendingRecord,
     PoolRecord,
     Record,
+    RememberedRecord,
     RemovedRecord,
     StaticAddressRecord,
     decode_endpoint,
@@ -46,6 +47,7 @@ from macvlan_global.store.validate import (
     id_key,
     network_key,
     pool_key,
+    remembered_key,
     shown,
     unescape_name,
     version_of,
@@ -252,6 +254,10 @@ def _static_key(record: StaticAddressRecord) -> tuple[str, ...]:
     return record.space, bare_address(record.address)
 
 
+def _remembered_key(record: RememberedRecord) -> tuple[str, ...]:
+    return remembered_key(record.network, record.name, record.address, record.address6)
+
+
 def _definition_key(record: DefinitionRecord) -> tuple[str, ...]:
     return id_key(record.id) and id_key(record.name)
 
@@ -290,6 +296,8 @@ class Tables:
         an operator removes it. Writers: cluster.host_addresses, cluster.reclaimer."""
         self.static_addresses = Table(shared, AVOIDED + "static", StaticAddressRecord, _static_key)
         """Addresses that users chose for containers: kept when these go. Writers: ipam.avoided_tables."""
+        self.remembered = Table(shared, AVOIDED + "names", RememberedRecord, _remembered_key, by_name=True)
+        """Addresses that containers had, by network and name: kept when these go. Writers: ipam.remembered_names."""
         self.definitions = Table(shared, "definitions", DefinitionRecord, _definition_key, by_name=True)
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
         whose removal waited for the store. Writers: replication.apply, driver.outbox."""
@@ -325,8 +333,8 @@ class Tables:
         self.pending = Table(local, "pending", PendingRecord)
         """Operations that wait for the store, by their time. Writers: driver.outbox."""
         self.observed = Table(local, "observed", ObservedRecord)
-        """Observation time of this host, and its reading when each tombstone was first seen.
-        Writers: replication.tombstone_age."""
+        """Observation times of this host, and their readings when each tombstone and each remembered address was first
+        seen. Writers: store.observed_age."""
 
     async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""

@@ -88,6 +88,19 @@ def host_key(host: str, addresses: Iterable[str]) -> tuple[str, ...]:
     return id_key(host)
 
 
+def remembered_key(network: str, name: str, *addresses: str) -> tuple[str, ...]:
+    """The parts of the key of the addresses (bare, "" if none) that a container of this name had on a network.
+
+    Raises:
+        ValueError: there is no network or no name, an address is none, or each is "".
+    """
+    for each in filter(None, addresses):
+        bare_address(each)
+    if not any(addresses):
+        raise ValueError("it has no address")
+    return id_key(network) + id_key(name)
+
+
 def network_key(network: str, subnets: Iterable[str]) -> tuple[str, ...]:
     """The key of a network of this host.
 

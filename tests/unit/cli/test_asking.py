@@ -8,7 +8,8 @@ import pytest
 
 from macvlan_global import __version__
 from macvlan_global.kernel.ports import MacvlanSpec
-from tests.unit.running import ENDPOINT, ISOLATED, LAN, Running, running, with_networks
+from macvlan_global.libnetwork.handlers import NAME_KEY
+from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, running, with_networks
 
 
 @pytest.fixture
@@ -61,6 +62,30 @@ async def test_addresses(daemon: Running) -> None:
     assert [line.split()[0] for line in table[1:]] == ["10.66.0.1", "10.65.0.1", "10.65.0.9", "fd65::1"]
     for name in ("isolated", ISOLATED, "2b"):
         assert [each["address"] for each in (await daemon.cli("addresses", name, "--json")).json] == ["10.66.0.1"]
+
+
+async def test_remembered_addresses(daemon: Running) -> None:
+    """They are listed on request, the longest unused first, and one is forgotten on request, unless somebody has it."""
+    pool = f"{SPACE}/10.65.0.0/24"
+    for number, name in enumerate(("web", "db")):
+        got = await daemon.call("IpamDriver.RequestAddress", PoolID=pool, Address="", Options={NAME_KEY: name})
+        endpoint = {"NetworkID": LAN, "EndpointID": f"{number}d" * 32}
+        await daemon.call("NetworkDriver.CreateEndpoint", **endpoint, Interface={"Address": got["Address"]})
+        if name == "web":
+            await daemon.call("NetworkDriver.DeleteEndpoint", **endpoint)
+            await daemon.call("IpamDriver.ReleaseAddress", PoolID=pool, Address=got["Address"])
+    table = (await daemon.cli("addresses", "--remembered")).rows
+    assert [row[0] for row in table] == ["ADDRESS", "10.65.0.2", "10.65.0.3"]
+    found = (await daemon.cli("addresses", "lan", "--remembered", "--json")).json
+    told = [(each["address"], each["network"], each["name"], each["host"], each["in_use"]) for each in found]
+    assert told == [("10.65.0.2", "lan", "web", "anna", False), ("10.65.0.3", "lan", "db", "anna", True)]
+    assert (await daemon.cli("addresses", "isolated", "--remembered", "--json")).json == []
+    done = await daemon.cli("addresses", "forget", "10.65.0.2")
+    assert done.text == "Address 10.65.0.2, of container web on network lan, is forgotten.\n"
+    again = await daemon.cli("addresses", "forget", "10.65.0.2", "--json")
+    assert (again.code, again.text) == (1, "") and "10.65.0.2 is not remembered" in again.error
+    assert "is in use" in (await daemon.cli("addresses", "forget", "10.65.0.3")).error
+    assert "'zz' is not an IP address" in (await daemon.cli("addresses", "forget", "zz")).error
 
 
 async def test_parents(daemon: Running) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from macvlan_global.errors import Conflict, Exhausted
 from macvlan_global.ipam.allocator import COOLING_SECONDS
-from macvlan_global.ipam.avoided_tables import AGAIN_SECONDS, REMEMBERED_MOST, REMEMBERED_SECONDS
+from macvlan_global.ipam.avoided_tables import AGAIN_SECONDS, REMEMBERED_MOST
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.store.records import StaticAddressRecord
 from testkit.cluster_rig import ClusterRig
@@ -106,7 +106,7 @@ async def test_all_is_forgotten_with_the_last_network_on_the_subnet() -> None:
     assert await rig.driver.tables.static_addresses.scan() == []
 
 
-async def test_what_is_remembered_is_bounded_in_number_and_age() -> None:
+async def test_what_is_remembered_is_bounded_in_number() -> None:
     """The oldest go first; a container that restarts all day writes once."""
     rig = await _rig(Subnet("10.8.0.0/16"))
     table = rig.driver.tables.static_addresses
@@ -134,9 +134,6 @@ async def test_what_is_remembered_is_bounded_in_number_and_age() -> None:
         await once(number)
     assert len(await table.scan()) == REMEMBERED_MOST
     assert await table.get(DEFAULT_SPACE, "10.8.1.1") is None
-    rig.clock.advance(REMEMBERED_SECONDS + 1)
-    await once(7)
-    assert [row.record.address for row in await table.scan()] == ["10.8.1.8"]
 
 
 async def test_thirty_restarts_have_the_same_address() -> None:

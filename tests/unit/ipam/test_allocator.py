@@ -2,6 +2,7 @@
 
 from macvlan_global.ipam.allocator import COOLING_SECONDS, Occupancy
 from macvlan_global.ipam.intervals import IntervalSet
+from macvlan_global.ipam.last_resorts import LastResorts
 
 
 def _choose(occupancy: Occupancy, count: int, now: float = 0.0) -> list[int | None]:
@@ -76,12 +77,14 @@ def test_an_empty_window_has_nothing() -> None:
 
 def test_what_hosts_have_is_never_chosen_and_what_was_asked_for_comes_last() -> None:
     """A cool static address before one that cools off; without leave, none of them."""
-    hosts, static = IntervalSet([2]), {3: 0, 4: 0}
-    occupancy = Occupancy([], hosts=hosts, static=static)
+    hosts, remembered = IntervalSet([2]), LastResorts()
+    for number in (3, 4):
+        remembered.add(number, "static")
+    occupancy = Occupancy([], hosts=hosts, remembered=remembered)
     assert _choose(occupancy, 2) == [1, 5]
     occupancy.take(3)
     occupancy.free(3, now=0)
-    assert occupancy.choose(1, 6, 0, static=False) is None
+    assert occupancy.choose(1, 6, 0, remembered=False) is None
     assert _choose(occupancy, 3) == [4, 3, None]
     hosts.fill(())
     assert _choose(occupancy, 1) == [2]

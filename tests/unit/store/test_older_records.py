@@ -74,7 +74,7 @@ async def test_an_endpoint_without_a_state_is_live() -> None:
     assert record.is_live
     assert record.is_inside
     assert record.addresses == (ip_address("10.8.0.128"), ip_address("fd00:8::1"))
-    assert msgspec.json.encode(record) == ENDPOINT[:-1] + b',"state":"live"}'
+    assert msgspec.json.encode(record) == ENDPOINT[:-1] + b',"state":"live","name":""}'
 
 
 async def test_an_endpoint_that_was_leaving_is_leaving() -> None:

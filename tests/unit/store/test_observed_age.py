@@ -1,7 +1,7 @@
-"""Tombstones age by the time that this host observed them, over restarts of its driver."""
+"""Records age by the time that this host observed them, over restarts of its driver."""
 
-from macvlan_global.replication.tombstone_age import SAVE_SECONDS, TombstoneAges
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.observed_age import SAVE_SECONDS, ObservedAges
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
 
@@ -16,10 +16,10 @@ class Machine:
         self.tables = Tables(MemoryStore(), MemoryStore())
         self.boot()
 
-    def boot(self) -> TombstoneAges:
+    def boot(self) -> ObservedAges:
         """Begin another run."""
         self.steady = FakeClock(5.0)
-        self.ages = TombstoneAges(self.tables, steady=self.steady)
+        self.ages = ObservedAges(self.tables, "tombstones", steady=self.steady)
         return self.ages
 
 

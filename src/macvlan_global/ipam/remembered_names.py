@@ -1,0 +1,212 @@
+"""Addresses that containers had, by network and name: read when the driver starts, followed in a cluster, and written.
+
+A row is a preference and no reservation: the next container of that name gets these addresses if nobody has them. It
+also decides who is the one container of a name: two hosts may start one of the same name at a time, and only the one
+whose row it is has the MAC that is derived from the name.
+
+Nobody's clock counts: rows are in the order of their writes to the store, by revision, and grow old by observation
+(`driver.name_memory`).
+"""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from msgspec.structs import replace
+
+from macvlan_global.ipam.avoided import Avoided
+from macvlan_global.store.ports import Entry
+from macvlan_global.store.records import RememberedRecord
+from macvlan_global.store.table import Row, Tables
+
+NAMES_MOST = 4096
+"""The most names that are remembered for a network. A pool has at most one for each address; of IPv6 there are more."""
+TRIES = 3
+"""Writes of a row that may be lost to other hosts."""
+
+Name = tuple[str, str]
+"""A network's id in the cluster, and the name of a container."""
+
+
+class RememberedNames:
+    """Reads and writes the rows, and keeps `Avoided` up to date. One per process."""
+
+    def __init__(self, tables: Tables, avoided: Avoided, host: str) -> None:
+        """`host` is the id of this host."""
+        self._table = tables.remembered
+        self._addresses = tables.addresses
+        self._avoided = avoided
+        self._host = host
+        self._rows: dict[str, Row[RememberedRecord]] = {}  # by key, the longest unused first
+        self.prefix = tables.remembered.prefix
+        self.is_read = False
+        """Whether all that the store has was read once."""
+
+    # --------------------------------------------------------------- reading
+
+    def rows(self) -> list[RememberedRecord]:
+        """Every record that is known, the longest unused first."""
+        return [row.record for row in self._rows.values()]
+
+    def get(self, name: Name) -> RememberedRecord | None:
+        """The record of a name, if there is one."""
+        row = self._rows.get(self._table.key(*name))
+        return row.record if row else None
+
+    async def entries(self) -> list[Entry]:
+        """All that the store has of these rows.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        return await self._table.entries()
+
+    def begin(self) -> None:
+        """All that the store has is told anew, in the order of its writes."""
+        self._rows.clear()
+        self.is_read = True
+
+    def take(self, entry: Entry) -> None:
+        """An entry of the store was seen. One that is older than the row that is known came late."""
+        row = self._table.read(entry)
+        if row and row.entry.revision >= (known.entry.revision if (known := self._known(row.record)) else 0):
+            self._keep(row)
+
+    def gone(self, key: str) -> None:
+        """The row with this key was deleted."""
+        if row := self._rows.pop(key, None):
+            self._index(row.record, key, drop=True)
+
+    # --------------------------------------------------------------- writing
+
+    async def own(self, mine: RememberedRecord) -> bool:
+        """Write that the one container of a name is this host's; False if another one of that name has its addresses.
+
+        Raises:
+            Unavailable: the store does not answer.
+            Internal: the row cannot be read; it is left alone.
+        """
+        name = mine.network, mine.name
+        row = self._known(mine)
+        for _ in range(TRIES):
+            if row is None:
+                written = await self._table.create(mine, *name)
+            else:
+                was = row.record
+                if (was.host, was.space, was.addresses) == (mine.host, mine.space, mine.addresses):
+                    return True
+                if any([await self._is_held(was, each) for each in was.addresses if each not in mine.addresses]):
+                    return False
+                written = await self._table.replace(row, mine)
+            if written:
+                self._keep(written)
+                return True
+            row = await self._table.get(*name)
+        return False
+
+    async def touch(self, record: RememberedRecord, at: float) -> None:
+        """Write that the addresses of a record were in use just now, unless it is another one by now.
+
+        Raises:
+            Unavailable: the store does not answer.
+            Internal: the row cannot be read.
+        """
+
+        def used(now: RememberedRecord) -> RememberedRecord | None:
+            same = (now.host, now.addresses) == (record.host, record.addresses)
+            return replace(now, at=at) if same else None
+
+        if written := await self._table.update(used, record.network, record.name):
+            self._keep(written)
+
+    async def forget(self, record: RememberedRecord, address: str) -> None:
+        """Forget an address (bare) of the name of a record, and its row with the last one.
+
+        Raises:
+            Unavailable: the store does not answer.
+            Internal: the row cannot be read.
+        """
+
+        def without(now: RememberedRecord) -> RememberedRecord | None:
+            fields = {each: "" for each in ("address", "address6") if getattr(now, each) == address}
+            rest = replace(now, **fields)
+            return rest if rest.addresses else None
+
+        if row := await self._table.update(without, record.network, record.name):
+            if row.record.addresses == (address,) and await self._table.delete(row):
+                self.gone(row.entry.key)
+            else:
+                self.take(row.entry)
+
+    async def expire(self, record: RememberedRecord) -> None:
+        """Forget exactly this record, unless it was written anew.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        row = self._known(record)
+        if row and row.record == record and await self._table.delete(row):
+            self.gone(row.entry.key)
+
+    async def forget_network(self, network: str) -> None:
+        """Forget all names of a network that is gone.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        for row in await self._table.scan(network):
+            await self._table.delete(row)
+        for key in [key for key, row in self._rows.items() if row.record.network == network]:
+            self.gone(key)
+
+    def surplus(self) -> list[RememberedRecord]:
+        """The longest unused records of networks that have more than `NAMES_MOST`."""
+        by_network: dict[str, list[RememberedRecord]] = {}
+        for record in self.rows():
+            by_network.setdefault(record.network, []).append(record)
+        return [each for those in by_network.values() for each in those[: max(0, len(those) - NAMES_MOST)]]
+
+    def others(self, space: str, addresses: Iterable[str], name: Name | None) -> list[tuple[RememberedRecord, str]]:
+        """The records of other names that have one of these addresses, with the address."""
+        own = self._table.key(*name) if name else ""
+        return [
+            (row.record, address)
+            for address in addresses
+            for reason in self._reasons(space, address)
+            if reason != own and (row := self._rows.get(reason))
+        ]
+
+    def moved_up(self, name: Name) -> None:
+        """The addresses of a name were in use just now: `touch` will write it."""
+        if row := self._rows.get(self._table.key(*name)):
+            self._keep(row)
+
+    # ---------------------------------------------------------------- inside
+
+    async def _is_held(self, record: RememberedRecord, address: str) -> bool:
+        """Whether the container of a record has an address of it, or one is about to have it there."""
+        row = await self._addresses.get(record.space, address)
+        if row is None or row.record.host != record.host:
+            return False
+        return row.record.kind == "reserved" or (row.record.kind, row.record.mac) == ("endpoint", record.mac)
+
+    def _reasons(self, space: str, address: str) -> frozenset[str]:
+        found = ip_address(address)
+        return self._avoided.remembered(space, found.version).reasons(int(found))
+
+    def _known(self, record: RememberedRecord) -> Row[RememberedRecord] | None:
+        return self._rows.get(self._table.key(record.network, record.name))
+
+    def _keep(self, row: Row[RememberedRecord]) -> None:
+        """Keep a row as the one that was used last."""
+        self.gone(row.entry.key)
+        self._rows[row.entry.key] = row
+        self._index(row.record, row.entry.key)
+
+    def _index(self, record: RememberedRecord, key: str, *, drop: bool = False) -> None:
+        for each in record.addresses:
+            found = ip_address(each)
+            remembered = self._avoided.remembered(record.space, found.version)
+            if drop:
+                remembered.drop(int(found), key)
+            else:
+                remembered.add(int(found), key)

@@ -1,0 +1,364 @@
+"""An address stays with its name (issue 12, section 2), with an engine that tells names as Docker 29 does."""
+
+from ipaddress import ip_interface
+
+import pytest
+
+from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.driver.name_memory import AGAIN_SECONDS, REMEMBERED_SECONDS
+from macvlan_global.errors import Conflict, Exhausted, NotFound
+from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.kernel.names import mac_from_name
+from macvlan_global.kernel.ports import RouteFacts
+from macvlan_global.libnetwork.handlers import NAME_KEY
+from macvlan_global.store.records import RememberedRecord
+from macvlan_global.subnets import parse_address
+from testkit.cluster_rig import ClusterHost, ClusterRig
+from testkit.fake_clock import FakeClock
+from testkit.fake_engine import Subnet
+from testkit.rig import HOST, Rig
+
+LAN = Subnet("10.7.0.0/29", gateway="10.7.0.1")
+WIDE = Subnet("10.8.0.0/24", gateway="10.8.0.1")
+SIX = Subnet("fd07::/64", gateway="fd07::1")
+LONG = COOLING_SECONDS * 10
+
+
+async def _rig(*subnets: Subnet, steady: FakeClock | None = None, options: dict[str, str] | None = None) -> Rig:
+    rig = await Rig.build("eth0", steady=steady)
+    rig.engine.tells_names = True
+    await rig.engine.create_network("lan", *(subnets or (WIDE,)), options={"parent": "eth0", **(options or {})})
+    return rig
+
+
+async def _again(rig: Rig, steady: FakeClock | None = None) -> Rig:
+    """The driver starts anew."""
+    await rig.driver.memory.settle()
+    return await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine, steady=steady)
+
+
+async def _had(rig: Rig, *names: str) -> dict[str, tuple[str, str, str]]:
+    """Run these containers side by side and stop them in this order: the addresses and MACs that they had."""
+    had = {}
+    for name in names:
+        made = await rig.engine.run(name, "lan")
+        had[name] = (made.address, made.address6, made.mac)
+    for name in names:
+        await rig.engine.stop(name)
+    rig.clock.advance(LONG)
+    return had
+
+
+async def _two(rig: ClusterRig, subnet: Subnet = WIDE) -> tuple[ClusterHost, ClusterHost]:
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", subnet)
+    await other.join("lan", one)
+    for each in (one, other):
+        each.engine.tells_names = True
+    return one, other
+
+
+async def _follow(*hosts: ClusterHost) -> None:
+    """What was queued is written, and every host sees it, as by its watch."""
+    for each in hosts:
+        await each.driver.memory.settle()
+    for each in hosts:
+        await each.driver.addresses.avoided.load()
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["same run", "after a restart"])
+async def test_a_container_made_anew_has_the_addresses_and_the_mac_that_it_had(restart: bool) -> None:
+    """IPv4, IPv6 and MAC, whatever was started and stopped in between."""
+    rig = await _rig(WIDE, SIX)
+    had = await _had(rig, "one", "web", "other")
+    if restart:
+        rig = await _again(rig)
+        rig.engine.tells_names = True
+    for name in ("new1", "new2", "other", "web"):
+        made = await rig.engine.run(name, "lan")
+        if name in had:
+            assert (made.address, made.address6, made.mac) == had[name]
+    assert made.mac == mac_from_name(rig.engine.id_of("lan"), "web")
+
+
+async def test_a_container_on_another_host_has_them_too() -> None:
+    """The memory is the cluster's."""
+    one, other = await _two(await ClusterRig.build())
+    had = await one.engine.run("web", "lan")
+    await one.engine.stop("web")
+    await _follow(one, other)
+    now = await other.engine.run("web", "lan")
+    assert (now.address, now.mac) == (had.address, had.mac)
+
+
+async def test_two_hosts_with_one_name_at_a_time_have_two_addresses_and_two_macs() -> None:
+    """The first one is the one that is remembered. Neither start is refused, whether or not the second host has heard
+    of the first one."""
+    one, other = await _two(await ClusterRig.build())
+    first, second = await one.engine.run("web", "lan"), await other.engine.run("web", "lan")
+    assert first.mac != second.mac and first.address != second.address
+    await other.engine.stop("web")
+    await _follow(one, other)
+    third = await other.engine.run("web", "lan")
+    assert third.mac != first.mac and third.address != first.address
+    await one.engine.stop("web")
+    await _follow(one, other)
+    again = await one.engine.run("web", "lan")
+    assert (again.address, again.mac) == (first.address, first.mac)
+
+
+async def test_a_container_that_is_renamed_while_the_next_one_starts_keeps_what_it_has() -> None:
+    """As by updaters that rename the old one, start the new one, and stop the old one then."""
+    rig = await _rig()
+    old = await rig.engine.run("web", "lan")
+    rig.engine.containers["old"] = rig.engine.containers.pop("web")
+    new = await rig.engine.run("web", "lan")
+    assert new.address != old.address and new.mac != old.mac
+
+
+async def test_remembered_addresses_are_given_to_others_last_and_the_longest_unused_first() -> None:
+    """By the time of the last use, not of the first one; and only when nothing else is left."""
+    rig = await _rig(LAN)
+    had = await _had(rig, "a", "b", "c")
+    await rig.engine.run("a", "lan")
+    await rig.engine.stop("a")
+    rig.clock.advance(LONG)
+    rig = await _again(rig)
+    rig.engine.tells_names = False
+    got = [(await rig.engine.run(f"dyn{number}", "lan")).address for number in range(5)]
+    assert got[2:] == [had[name][0] for name in ("b", "c", "a")]
+    with pytest.raises(Exhausted):
+        await rig.engine.run("more", "lan")
+
+
+async def test_a_name_whose_address_was_given_away_gets_another_one_and_keeps_its_mac() -> None:
+    """From then on that one is remembered, and the other name has the first one."""
+    rig = await _rig(LAN)
+    had = await _had(rig, "web")
+    others = [await rig.engine.run(f"dyn{number}", "lan") for number in range(5)]
+    assert others[-1].address == had["web"][0]
+    await rig.engine.stop("dyn0")
+    rig.clock.advance(LONG)
+    web = await rig.engine.run("web", "lan")
+    assert web.address == others[0].address and web.mac == had["web"][2]
+    await rig.driver.memory.settle()
+    kept = {each.name: each.address for each in rig.driver.memory.all()}
+    assert f"{kept['web']}/29" == web.address and f"{kept['dyn4']}/29" == had["web"][0]
+    assert len(set(kept.values())) == len(kept) == 5
+
+
+@pytest.mark.parametrize("options", [{}, {"mac": "random"}, {"mac": "address"}, {"sticky": "false"}])
+async def test_options_say_what_stays(options: dict[str, str]) -> None:
+    """mac=random keeps the address and draws the MAC; mac=address derives it; sticky=false remembers nothing."""
+    rig = await _rig(WIDE, options=options)
+    had = (await _had(rig, "one", "web"))["web"]
+    made = await rig.engine.run("web", "lan")
+    await rig.driver.memory.settle()
+    if options == {"sticky": "false"}:
+        assert made.address != had[0] and made.mac != had[2]
+        assert await rig.driver.tables.remembered.scan() == []
+    else:
+        assert made.address == had[0]
+        assert (made.mac == had[2]) == (options != {"mac": "random"})
+
+
+async def test_an_engine_that_does_not_tell_names_changes_nothing() -> None:
+    """Random MACs, next-fit, and no row: as before."""
+    rig = await _rig()
+    rig.engine.tells_names = False
+    had = (await _had(rig, "one", "web"))["web"]
+    made = await rig.engine.run("web", "lan")
+    assert made.address == "10.8.0.4/24" and had[0] == "10.8.0.3/24" and made.mac != had[2]
+    await rig.driver.memory.settle()
+    assert await rig.driver.tables.remembered.scan() == []
+
+
+async def test_what_a_user_gives_comes_first() -> None:
+    """--ip and --mac-address are as given; the address is what is remembered from then on, if it is in the range."""
+    rig = await _rig(Subnet("10.8.0.0/24", "10.8.0.128/25", gateway="10.8.0.1"))
+    first = (await _had(rig, "web"))["web"]
+    given = await rig.engine.run("web", "lan", ip="10.8.0.200", mac="02:00:00:00:00:aa")
+    assert (given.address, given.mac) == ("10.8.0.200/24", "02:00:00:00:00:aa")
+    await rig.engine.stop("web")
+    again = await rig.engine.run("web", "lan")
+    assert (again.address, again.mac) == ("10.8.0.200/24", first[2])
+    await rig.engine.stop("web")
+    await rig.engine.run("web", "lan", ip="10.8.0.9")
+    await rig.engine.stop("web")
+    assert (await rig.engine.run("web", "lan")).address != "10.8.0.9/24", "outside the range nothing is given unasked"
+
+
+async def test_an_address_that_a_host_has_by_now_is_passed_over() -> None:
+    """As any other one."""
+    rig = await _rig()
+    had = (await _had(rig, "web"))["web"]
+    rig.kernel.route_facts = RouteFacts(addresses=(("eth0", ip_interface(had[0])),))
+    assert (await rig.engine.run("web", "lan")).address != had[0]
+
+
+async def test_a_store_that_takes_no_row_hinders_no_container() -> None:
+    """Its MAC is random then: nobody knows whether another host has one of that name."""
+    rig = await ClusterRig.build()
+    one, _ = await _two(rig)
+    one.faults.refused = "avoided/names/"
+    web = await one.engine.run("web", "lan")
+    await one.engine.stop("web")
+    assert web.mac != mac_from_name(one.engine.id_of("lan"), "web")
+    one.faults.refused = ""
+    again = await one.engine.run("web", "lan")
+    assert again.mac == mac_from_name(one.engine.id_of("lan"), "web")
+
+
+async def test_what_the_store_missed_is_written_when_it_is_back() -> None:
+    """The end of a container while it is away, of all that is queued."""
+    rig = await ClusterRig.build()
+    one, other = await _two(rig, LAN)
+    for name in ("a", "b"):
+        await one.engine.run(name, "lan")
+    rig.clock.advance(5)
+    rig.reach(away=True)
+    await one.engine.stop("b")
+    await one.engine.stop("a")
+    rig.reach(away=False)
+    await one.outbox.deliver()
+    await _follow(one, other)
+    assert [each.name for each in other.driver.memory.all()] == ["b", "a"]
+
+
+async def test_a_network_that_is_removed_forgets_its_names() -> None:
+    """And no other one does."""
+    rig = await _rig()
+    await rig.engine.create_network("far", Subnet("10.9.0.0/24"), options={"parent": "eth0"})
+    for network in ("lan", "far"):
+        await rig.engine.run("web", network)
+        await rig.engine.stop("web")
+    await rig.driver.memory.settle()
+    await rig.engine.remove_network("lan")
+    assert [row.record.network for row in await rig.driver.tables.remembered.scan()] == [rig.engine.id_of("far")]
+    assert [each.network for each in rig.driver.memory.all()] == [rig.engine.id_of("far")]
+
+
+async def test_an_address_is_forgotten_on_request() -> None:
+    """Not while somebody has it, and only one that is remembered. The other address of that name stays."""
+    rig = await _rig(WIDE, SIX)
+    web = await rig.engine.run("web", "lan")
+    address = parse_address(web.address, "address")
+    with pytest.raises(Conflict, match=r"10\.8\.0\.2 is in use"):
+        await rig.driver.memory.forget(address)
+    await rig.engine.stop("web")
+    (forgotten,) = await rig.driver.memory.forget(address)
+    assert (forgotten.address, forgotten.name) == ("10.8.0.2", "web")
+    assert [f"{each.address}/64" for each in rig.driver.memory.all()] == [web.address6]
+    with pytest.raises(NotFound, match="addresses --remembered"):
+        await rig.driver.memory.forget(address)
+    await rig.engine.run("static", "lan", ip="10.8.0.9")
+    await rig.engine.stop("static")
+    assert len(await rig.driver.memory.forget(parse_address("10.8.0.9", "address"))) == 2
+    assert await rig.driver.tables.static_addresses.scan() == []
+
+
+async def test_an_address_is_remembered_for_thirty_days_by_observation() -> None:
+    """Whatever the clock says; the time in which no driver ran does not count. Static ones go by the same rule."""
+    steady = FakeClock(0)
+    rig = await _rig(steady=steady)
+    await _had(rig, "web")
+    await rig.engine.run("static", "lan", ip="10.8.0.9")
+    await rig.engine.stop("static")
+    rig.clock.advance(40 * REMEMBERED_SECONDS)
+    await rig.driver.memory.settle()
+    await rig.driver.memory.look()
+    for _ in range(29):
+        steady.advance(86400)
+        await rig.driver.memory.look()
+    rig = await _again(rig, steady)
+    assert len(rig.driver.memory.all()) == 3
+    await rig.driver.memory.look()
+    steady.advance(2 * 86400)
+    await rig.driver.memory.look()
+    assert rig.driver.memory.all() == []
+    assert not await rig.driver.tables.remembered.scan()
+    assert not await rig.driver.tables.static_addresses.scan()
+
+
+async def test_a_container_that_runs_keeps_its_memory_young() -> None:
+    """Its row is written once a day, and again if the store has lost it."""
+    steady = FakeClock(0)
+    rig = await _rig(steady=steady)
+    await rig.engine.run("web", "lan")
+    await rig.driver.memory.settle()
+    (first,) = await rig.driver.tables.remembered.scan()
+    await rig.driver.memory.look()
+    steady.advance(AGAIN_SECONDS / 2)
+    await rig.driver.memory.look()
+    assert await rig.driver.tables.remembered.scan() == [first]
+    for _ in range(80):
+        steady.advance(AGAIN_SECONDS / 2)
+        rig.clock.advance(AGAIN_SECONDS / 2)
+        await rig.driver.memory.look()
+    (kept,) = await rig.driver.tables.remembered.scan()
+    assert kept.entry.revision > first.entry.revision
+    await rig.driver.tables.remembered.delete(kept)
+    await rig.driver.addresses.avoided.load()
+    await rig.driver.memory.look()
+    assert [row.record.name for row in await rig.driver.tables.remembered.scan()] == ["web"]
+
+
+async def test_a_host_that_could_not_read_the_store_forgets_nothing() -> None:
+    """It knows no rows, which is not to say that there are none."""
+    steady = FakeClock(0)
+    rig = await _rig(steady=steady)
+    await _had(rig, "web")
+    await rig.driver.memory.settle()
+    await rig.driver.memory.look()
+    driver = Driver.build(rig.driver.tables, rig.kernel, HOST, Settings(), steady=steady)
+    await driver.memory.look()
+    assert len(await rig.driver.tables.observed.scan("remembered")) == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[" * 1000, b'{"v":9}', b'{"v":1,"network":"n","name":"web"}'])
+async def test_junk_in_a_row_of_ours_is_left_alone_and_hinders_nobody(value: bytes) -> None:
+    """The container starts with a random MAC, and nothing of it is remembered."""
+    rig = await _rig()
+    key = rig.driver.tables.remembered.key(rig.engine.id_of("lan"), "web")
+    junk = await rig.disk.create(key, value)
+    had = (await _had(rig, "web"))["web"]
+    assert had[2] != mac_from_name(rig.engine.id_of("lan"), "web")
+    await rig.driver.memory.settle()
+    await rig.driver.memory.look()
+    assert await rig.disk.get(key) == junk
+
+
+async def test_a_row_that_somebody_made_up_takes_no_address_from_anybody() -> None:
+    """An address outside the pool, of a container that runs, the gateway, or of another space."""
+    rig = await _rig()
+    db = await rig.engine.run("db", "lan")
+    network = rig.engine.id_of("lan")
+    for number, address in enumerate(("10.9.9.9", db.address.partition("/")[0], "10.8.0.1", "10.8.0.0", "fd07::9")):
+        for space in ("macvlan-global", "other"):
+            name = f"web{number}{space}"
+            row = RememberedRecord(network=network, name=name, space=space, address=address, host="z", at=1e18)
+            assert await rig.driver.tables.remembered.create(row, network, name)
+    await rig.driver.addresses.avoided.load()
+    got = [
+        (await rig.engine.run(f"web{number}{space}", "lan")).address
+        for number in range(5)
+        for space in ("macvlan-global", "other")
+    ]
+    assert len({*got, db.address}) == 11
+    assert "10.8.0.1/24" not in got and "10.8.0.0/24" not in got
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "a/b", "\ud800", "/web", "%2F", "café"])
+async def test_any_name_starts(name: str) -> None:
+    """What the engine tells is text; one that makes no key is not remembered."""
+    rig = await _rig()
+    pool = rig.engine.pool_of("lan")
+    reply = await rig.engine.plugin.call("IpamDriver.RequestAddress", PoolID=pool, Address="", Options={NAME_KEY: name})
+    assert reply["Address"] == "10.8.0.2/24"
+    made = await rig.engine.plugin.call(
+        "NetworkDriver.CreateEndpoint",
+        NetworkID=rig.engine.id_of("lan"),
+        EndpointID="e1",
+        Interface={"Address": "10.8.0.2/24"},
+    )
+    assert made["Interface"]["MacAddress"]
