@@ -166,6 +166,10 @@ class FakeEngine:
 
     # ------------------------------------------------------------- as a user
 
+    def told_name(self, name: str) -> str:
+        """The name of a container as the IPAM driver is told it."""
+        return name
+
     async def create_network(
         self,
         name: str,
@@ -572,7 +576,7 @@ class FakeEngine:
         """An address of each family that the network has: the pools, and the addresses (CIDR). All or none."""
         got: list[tuple[str, str]] = []
         legs = self.legs[endpoint] = []
-        told = {NAME_KEY: name} if self.tells_names else {}
+        told = {NAME_KEY: self.told_name(name)} if self.tells_names else {}
         for version, asked in zip((4, 6), wish, strict=True):
             pool = self._pool_for(network, version, asked)
             if not pool:

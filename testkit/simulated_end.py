@@ -43,6 +43,19 @@ class End:
             if held.get(address) != container.endpoint
         ]
 
+    def one_mac_each(self) -> list[Violation]:
+        """Containers that run on one network and have one MAC. A store that lost rows may bring that about."""
+        found: list[Violation] = []
+        seen: dict[tuple[str, str], str] = {}
+        for host in self._hosts:
+            for each in host.engine.containers.values():
+                network = host.engine.has(each.network)
+                key = (cluster_id(network) if network else each.network, each.mac)
+                if key in seen:
+                    found.append(Violation("MAC of two", each.mac, f"{each.name} and {seen[key]}", (each.endpoint,)))
+                seen[key] = each.name
+        return found
+
     async def examine(self, verdict: Verdict, *, restored: bool = False) -> list[Violation]:
         """All that is not as it should be. Two holders that are excused are in order if repair tells of it.
 

@@ -43,6 +43,8 @@ CLAIM_SECONDS = 20.0
 RESTART = 5.0
 """Seconds until a driver that refused to start is started again."""
 PARENT = "eth0"
+NAMES = 5
+"""Count of the names that engines tell the IPAM driver."""
 
 
 def device() -> FakeKernel:
@@ -339,6 +341,11 @@ class SimulatedEngine(FakeEngine):
         around = host.around
         super().__init__(host, host.kernel, host=host.name, note=around.note, now=around.now, new_ids=True)
         self._machine = host
+        self.tells_names = around.lot.random() < 0.7
+
+    def told_name(self, name: str) -> str:
+        """One of few, so that names are used again, on this host and on others, and sometimes by two at a time."""
+        return f"w{int(name.rpartition('c')[2]) % NAMES}"
 
     def take_networks(self, other: FakeEngine) -> None:
         """Have the networks of another engine, from a copy of its data, without their containers."""

@@ -45,6 +45,8 @@ FAULTS = (
 )
 HARMLESS = {"clock", "removal", "twice", "own"}
 """Faults in spite of which each host soon knows the addresses of the others."""
+MEMORY_LOST = {"restore", "state", "clone"}
+"""Faults by which a store may forget whose name one is."""
 TOLD_SECONDS = 60.0
 """Until then at the latest, if nothing goes wrong."""
 
@@ -141,6 +143,8 @@ class _World:
             raise self._around.bugs[0]
         verdict = judge(self._around.events)
         verdict.violations += self._lost.values()
+        if not MEMORY_LOST & set(self._possible):
+            verdict.violations += self._end.one_mac_each()
         verdict.violations += await self._end.examine(verdict, restored=self._weather.era > 0)
         for host in self._hosts:
             host.crash()

@@ -209,6 +209,22 @@ async def test_a_store_that_takes_no_row_hinders_no_container() -> None:
     assert again.mac == mac_from_name(one.engine.id_of("lan"), "web")
 
 
+async def test_a_row_that_cannot_be_written_anew_is_kept() -> None:
+    """The container moved to another host, and the store refused the write: the next time it has what it had."""
+    one, other = await _two(await ClusterRig.build())
+    had = await one.engine.run("web", "lan")
+    await one.engine.stop("web")
+    await _follow(one, other)
+    other.faults.refused = "replace avoided/names/"
+    moved = await other.engine.run("web", "lan")
+    assert moved.address == had.address and moved.mac != had.mac
+    await other.engine.stop("web")
+    other.faults.refused = ""
+    await _follow(one, other)
+    again = await other.engine.run("web", "lan")
+    assert (again.address, again.mac) == (had.address, had.mac)
+
+
 async def test_what_the_store_missed_is_written_when_it_is_back() -> None:
     """The end of a container while it is away, of all that is queued."""
     rig = await ClusterRig.build()
