@@ -160,8 +160,9 @@ class NameMemory:
         """An endpoint has its addresses: those that had them before get others from now on."""
         for each in endpoint.addresses:
             if subnet := network.subnet_of(each):
-                # the name that was told: its row stays, also if it could not be written this time
-                name = self._asked.pop((subnet.space, str(each)), None)
+                told = self._asked.pop((subnet.space, str(each)), None)
+                # the row of its own name stays, also if it could not be written this time
+                name = (network.shared_id, endpoint.name) if endpoint.name else told
                 for record, address in self._names.others(subnet.space, [str(each)], name):
                     self._later(partial(self._names.forget, record, address))
 

@@ -119,7 +119,7 @@ class RememberedNames:
             self._keep(written)
 
     async def forget(self, record: RememberedRecord, address: str) -> None:
-        """Forget an address (bare) of the name of a record, and its row with the last one.
+        """Forget an address (bare) of the name of a record, and its row with the last one, unless its container has it.
 
         Raises:
             Unavailable: the store does not answer.
@@ -131,6 +131,9 @@ class RememberedNames:
             rest = replace(now, **fields)
             return rest if rest.addresses else None
 
+        known = self.get((record.network, record.name)) or record
+        if await self._is_held(known, address):  # it may have it again by now
+            return
         if row := await self._table.update(without, record.network, record.name):
             if row.record.addresses == (address,) and await self._table.delete(row):
                 self.gone(row.entry.key)
@@ -138,12 +141,14 @@ class RememberedNames:
                 self.take(row.entry)
 
     async def expire(self, record: RememberedRecord) -> None:
-        """Forget exactly this record, unless it was written anew.
+        """Forget exactly this record, unless it was written anew, or its container has its addresses all the same.
 
         Raises:
             Unavailable: the store does not answer.
         """
         row = self._known(record)
+        if any([await self._is_held(record, each) for each in record.addresses]):
+            return
         if row and row.record == record and await self._table.delete(row):
             self.gone(row.entry.key)
 

@@ -1,5 +1,6 @@
 """An address stays with its name (issue 12, section 2), with an engine that tells names as Docker 29 does."""
 
+import asyncio
 from ipaddress import ip_interface
 
 import pytest
@@ -8,6 +9,7 @@ from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.driver.name_memory import AGAIN_SECONDS, REMEMBERED_SECONDS
 from macvlan_global.errors import Conflict, Exhausted, NotFound
 from macvlan_global.ipam.allocator import COOLING_SECONDS
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.names import mac_from_name
 from macvlan_global.kernel.ports import RouteFacts
 from macvlan_global.libnetwork.handlers import NAME_KEY
@@ -209,6 +211,23 @@ async def test_a_store_that_takes_no_row_hinders_no_container() -> None:
     assert again.mac == mac_from_name(one.engine.id_of("lan"), "web")
 
 
+async def test_two_requests_for_one_address_do_not_mix_up_their_names() -> None:
+    """A reservation is shared until one of two containers claims it: the row of that one stays (simulation, 920043)."""
+    rig = await _rig()
+    pool, network = rig.engine.pool_of("lan"), rig.engine.id_of("lan")
+    options = {NAME_KEY: "web"}
+    await rig.engine.plugin.call("IpamDriver.RequestAddress", PoolID=pool, Address="10.8.0.9", Options=options)
+    endpoint = {"NetworkID": network, "EndpointID": "e1", "Interface": {"Address": "10.8.0.9/24"}}
+    (record,) = await rig.driver.pools.all()
+    creating = asyncio.ensure_future(rig.engine.plugin.call("NetworkDriver.CreateEndpoint", **endpoint))
+    while not await rig.driver.tables.endpoints.scan():  # each look lets the request go on by a step
+        pass
+    rig.driver.memory.note(record, parse_address("10.8.0.9", "address"), (network, "db"))
+    await creating
+    await rig.driver.memory.settle()
+    assert [(each.name, each.address) for each in rig.driver.memory.all()] == [("web", "10.8.0.9")]
+
+
 async def test_a_row_that_cannot_be_written_anew_is_kept() -> None:
     """The container moved to another host, and the store refused the write: the next time it has what it had."""
     one, other = await _two(await ClusterRig.build())
@@ -223,6 +242,20 @@ async def test_a_row_that_cannot_be_written_anew_is_kept() -> None:
     await _follow(one, other)
     again = await other.engine.run("web", "lan")
     assert (again.address, again.mac) == (had.address, had.mac)
+
+
+async def test_what_was_to_be_forgotten_is_not_if_its_container_has_it_again() -> None:
+    """It was queued when another container had the address, and is done when that one is gone."""
+    rig = await _rig(LAN)
+    had = (await _had(rig, "web"))["web"]
+    await rig.driver.memory.settle()
+    rig.engine.tells_names = False
+    await rig.engine.run("thief", "lan", ip="10.7.0.2")
+    await rig.engine.stop("thief")
+    rig.engine.tells_names = True
+    assert (await rig.engine.run("web", "lan")).address == had[0]
+    await rig.driver.memory.settle()
+    assert [(each.name, each.address) for each in rig.driver.memory.all() if each.name] == [("web", "10.7.0.2")]
 
 
 async def test_what_the_store_missed_is_written_when_it_is_back() -> None:
@@ -317,6 +350,21 @@ async def test_a_container_that_runs_keeps_its_memory_young() -> None:
     await rig.driver.addresses.avoided.load()
     await rig.driver.memory.look()
     assert [row.record.name for row in await rig.driver.tables.remembered.scan()] == ["web"]
+
+
+async def test_a_container_whose_driver_is_off_is_not_forgotten_by_others() -> None:
+    """Its row grows old, and its claim says that it is there: another one of that name must not have its MAC."""
+    steady = FakeClock(0)
+    rig = await _rig(steady=steady)
+    web = await rig.engine.run("web", "lan")
+    await rig.driver.memory.settle()
+    other = Driver.build(rig.driver.tables, rig.kernel, Identity("b", "run1", "boot2"), Settings(), steady=steady)
+    await other.pools.load()
+    await rig.disk.delete((await rig.driver.tables.endpoints.scan())[0].entry)  # of the other host's disk, it is not
+    await other.memory.look()
+    steady.advance(2 * REMEMBERED_SECONDS)
+    await other.memory.look()
+    assert [f"{each.address}/24" for each in other.memory.all()] == [web.address]
 
 
 async def test_a_host_that_could_not_read_the_store_forgets_nothing() -> None:
