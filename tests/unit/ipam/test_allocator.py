@@ -99,7 +99,10 @@ def test_each_window_has_its_own_walk() -> None:
     assert (occupancy.held_in(1, 9), occupancy.choose(3, 9, 0)) == (0, 3)
 
 
-def test_a_static_number_is_a_last_resort_in_its_window_only_and_never_a_hosts() -> None:
+def test_a_remembered_number_is_a_last_resort_in_its_window_only_and_never_a_hosts() -> None:
     """Those outside, and those that a host has, are as good as held."""
-    occupancy = Occupancy([1, 3, 5], hosts=IntervalSet([2]), static={2: 0, 4: 0, 9: 0})
+    remembered = LastResorts()
+    for number in (2, 4, 9):
+        remembered.add(number, "static")
+    occupancy = Occupancy([1, 3, 5], hosts=IntervalSet([2]), remembered=remembered)
     assert _choose(occupancy, 2) == [4, None]
