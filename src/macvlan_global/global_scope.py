@@ -5,7 +5,7 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from macvlan_global import __version__
@@ -23,12 +23,13 @@ from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.driver.driver import ClusterHooks, Driver, Settings
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineEvent
 from macvlan_global.errors import Unavailable
+from macvlan_global.host_access.desired import HostReach
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.replication.problems import NetworkProblems
 from macvlan_global.replication.replicator import Replicator
 from macvlan_global.store.ports import ClusterStore, Store
-from macvlan_global.store.records import EndpointRecord
+from macvlan_global.store.records import EndpointRecord, NameRecord
 from macvlan_global.store.table import Tables
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,39 @@ class GlobalScope:
         if not isinstance(event, ContainerEvent):  # the engine's version, the number of networks
             self.heartbeat.on_change()
         await self.names.on_event(event)
+
+
+class OwnName:
+    """The name of this host, for its own containers: on each network the address at which they reach it, with
+    `host_access`. Other hosts do not learn it: their containers reach this host over the wire."""
+
+    def __init__(self, cache: ResponseCache, identity: Identity) -> None:
+        """None yet."""
+        self._cache = cache
+        self._identity = identity
+        self._known: dict[str, NameRecord] = {}
+
+    def set(self, reach: Iterable[HostReach]) -> None:
+        """These are all networks on which containers reach this host."""
+        identity = self._identity
+        records = {
+            f"host/{each.network.shared_id}": NameRecord(
+                network=each.network.shared_id,
+                network_name=each.network.name,
+                endpoint="",
+                container="",
+                names=[identity.name],
+                address=each.address,
+                address6=each.address6,
+                host=identity.host,
+                at=0,
+            )
+            for each in reach
+            if each.address or each.address6
+        }
+        if records != self._known:
+            self._cache.update(put=records.items(), deleted=self._known.keys() - records.keys())
+            self._known = records
 
 
 class NetworksInUse:
@@ -161,9 +195,9 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, in_use.drop, in_use.add)
     driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, now=clocks.wall, steady=clocks.steady)
     times = {"now": clocks.wall, "steady": clocks.steady}
-    on_read = store_read.set
+    driver.host_access.on_reach = OwnName(cache, identity).set
     replicator = Replicator(
-        fenced, tables, engine, driver.networks, identity.host, problems=problems, on_read=on_read, **times
+        fenced, tables, engine, driver.networks, identity.host, problems=problems, on_read=store_read.set, **times
     )
 
     def names_read() -> None:

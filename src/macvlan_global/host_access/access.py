@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Protocol
@@ -18,6 +18,7 @@ from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
 from macvlan_global.host_access.desired import (
     Desired,
     HostAccessFacts,
+    HostReach,
     ShimStep,
     WantedShim,
     desired,
@@ -91,6 +92,8 @@ class HostAccess:
         self._due = asyncio.Event()
         self._changed = False
         self._observed_at = 0.0
+        self.on_reach: Callable[[Sequence[HostReach]], None] = lambda _reach: None
+        """Called with the addresses at which containers reach the host, once they do. It must be quick."""
         self.problems: list[str] = []
         """Failures of the last time, for the operator."""
 
@@ -179,6 +182,7 @@ class HostAccess:
         problems += await self._apply(wanted)
         if not problems:  # what is given back is on no shim any more
             await self._give_back(networks)
+        self.on_reach(wanted.reach)
         return [*wanted.problems, *problems]
 
     async def _apply(self, wanted: Desired) -> list[str]:

@@ -43,11 +43,22 @@ class WantedShim:
 
 
 @dataclass(frozen=True, slots=True)
+class HostReach:
+    """The addresses (bare) at which containers of a network reach the host, "" if there is none of that family."""
+
+    network: NetworkRecord
+    address: str = ""
+    address6: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
-    """`shims` by parent, and `problems`, each a sentence about a container that the host does not reach."""
+    """`shims` by parent, `reach` for each network, and `problems`, each a sentence about a container that the host does
+    not reach."""
 
     shims: Mapping[str, WantedShim]
     problems: tuple[str, ...] = ()
+    reach: tuple[HostReach, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,7 @@ def desired(facts: HostAccessFacts) -> Desired:
     wanted = {
         parent: WantedShim(parent, frozenset(each.addresses), frozenset(each.paths)) for parent, each in shims.items()
     }
-    return Desired(wanted, tuple(problems))
+    return Desired(wanted, tuple(problems), tuple(_reach(each, facts) for each in facts.networks if each.parent))
 
 
 def steps(wanted: WantedShim, found: Shim) -> list[ShimStep]:
@@ -126,6 +137,15 @@ def steps(wanted: WantedShim, found: Shim) -> list[ShimStep]:
         *(ShimStep("lead", each.address, each) for each in paths),
         *(ShimStep("delete", each) for each in _sorted(found.addresses - wanted.addresses)),
     ]
+
+
+def _reach(network: NetworkRecord, facts: HostAccessFacts) -> HostReach:
+    found: dict[int, str] = {}
+    for each in network.subnets:
+        source = own_source(each, network.parent, facts.own) or facts.given.get((network.id, each.subnet))
+        if source:
+            found.setdefault(source.version, str(source))
+    return HostReach(network, found.get(4, ""), found.get(6, ""))
 
 
 def _containers(facts: HostAccessFacts) -> Iterator[tuple[NetworkRecord, EndpointRecord, Address]]:

@@ -284,7 +284,7 @@ def judge_link(link: LinkFact, facts: ParentFacts) -> tuple[Parent | None, str]:
 
 
 def _not_a_carrier(link: LinkFact) -> str:
-    """The reason for which the kernel puts no macvlan on a link of this kind, "" if it does.
+    """The reason for which the kernel puts no macvlan on a link of this kind, or must not; "" if there is none.
 
     macvlan_port_create() of drivers/net/macvlan.c asks for ARPHRD_ETHER; VRFs and ipvlan links have IFF_NO_RX_HANDLER.
     """
@@ -295,6 +295,8 @@ def _not_a_carrier(link: LinkFact) -> str:
         return "it is a VRF, which is a routing table and no link; use an interface that is in it"
     if link.kind in {"ipvlan", "ipvtap"}:
         return "it is an ipvlan link, which carries no macvlan; use the interface below it"
+    if link.is_shim:
+        return "it is the host's own link to its containers (host_access); use the interface below it"
     if link.name == OVS_DATAPATH:
         return f"it is the datapath of Open vSwitch and carries no frames; {USE_INTERNAL_PORT}"
     return ""

@@ -333,7 +333,7 @@ def _strays(facts: ReconcileFacts) -> Iterator[DeleteStray]:
 
 def _parents(facts: ReconcileFacts, deleted: set[str]) -> Iterator[Correction]:
     users = _users(facts, deleted)
-    lower = {link.lower for link in facts.links.values()}
+    lower = {link.lower for link in facts.links.values() if not link.is_shim}
     stood_on = facts.stood_on | {name for name, link in facts.links.items() if link.index in lower}
     # a network that only the engine has may stand on any of our links
     all_known = facts.engine is not None and {each.id for each in facts.engine} <= {each.id for each in facts.networks}

@@ -1,6 +1,7 @@
 """Host access on a whole driver: shims, routes and addresses follow networks and containers."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_interface
@@ -8,11 +9,12 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from macvlan_global.driver.driver import Driver, Settings
-from macvlan_global.errors import Invalid, Unavailable
+from macvlan_global.errors import Invalid, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import RouteFacts, Shim
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
+from testkit.brief import STRIDE
 from testkit.fake_clock import FakeClock
 from testkit.fake_engine import FakeEngine, Subnet
 from testkit.fake_kernel import FakeKernel
@@ -288,3 +290,45 @@ async def test_hosts_of_a_cluster_are_given_addresses_of_their_own() -> None:
     await other.networks.delete(other_engine.id_of("n1"), everywhere=False)
     assert [each.host for each in await one.addresses.all() if each.kind == "host"] == ["a"]
     assert "mgh-eth0" in kernel.hosted
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_whatever_step_fails_repair_finishes_it(*, after: bool) -> None:
+    """Before it was done, and after it with the answer lost, from the network's beginning to its end: the host reaches
+    the containers that run, and nothing is left of it when they are gone."""
+    for step in range(1, 200, STRIDE):
+        rig = await _rig(own=False)
+        rig.faults.arm(step, after=after)
+        with contextlib.suppress(MacvlanGlobalError):
+            await rig.engine.create_network("n1", LAN, LAN6, options=WANTED)
+            await rig.engine.run("c1", "n1")
+            await rig.engine.run("c2", "n1")
+            await rig.engine.stop("c2")
+        steps = len(rig.faults.taken)
+        rig.faults.arm(0)
+        await rig.mend()
+        await rig.mend()
+        running = {address for each in rig.engine.containers.values() for address in each.addresses}
+        if running:
+            assert set(_led_to(rig)) == running, f"step {step}"
+        assert rig.driver.host_access.problems == [], f"step {step}"
+        for name in list(rig.engine.containers):
+            await rig.engine.stop(name)
+        with contextlib.suppress(KeyError):
+            await rig.engine.remove_network("n1")
+        await rig.mend()
+        assert (_shims(rig), await _claimed(rig)) == ([], []), f"step {step}"
+        assert list(await rig.driver.tables.host_access.scan()) == [], f"step {step}"
+        if steps < step:
+            return
+    raise AssertionError("it never ends")
+
+
+async def test_a_hundred_containers_at_once_are_all_reached() -> None:
+    """Those that come while the shims are looked at share the next look."""
+    rig = await _rig()
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    containers = await asyncio.gather(*(rig.engine.run(f"c{number}", "n1") for number in range(100)))
+    assert set(_led_to(rig)) == {address for each in containers for address in each.addresses}
+    await asyncio.gather(*(rig.engine.stop(each.name) for each in containers))
+    assert (_led_to(rig), rig.driver.host_access.problems) == ({}, [])

@@ -326,6 +326,7 @@ def test_a_vrf_takes_nothing_from_its_links(told: str) -> None:
     [
         (_link("x", 43, kind="vrf"), "it is a VRF, which is a routing table"),
         (_link("x", 43, kind="ipvlan"), "it is an ipvlan link"),
+        (_link("mgh-eth0", 43, kind="macvlan", alias="macvlan-global"), "it is the host's own link to its containers"),
         (_link("ovs-system", 43, kind="openvswitch"), "it is the datapath of Open vSwitch"),
     ],
 )

@@ -165,7 +165,12 @@ def test_a_parent_of_ours_that_is_gone_or_down_is_restored(facts: r.ReconcileFac
     ]
 
 
-@pytest.mark.parametrize("links", [{"eth0": ETH0, "eth0.10": SUB}, {"eth0": ETH0}])
+SHIM = LinkFact("mgh-eth0.10", 30, "02:00:00:00:00:5a", 1500, True, "macvlan", lower=SUB.index, alias="macvlan-global")
+
+
+@pytest.mark.parametrize(
+    "links", [{"eth0": ETH0, "eth0.10": SUB}, {"eth0": ETH0}, {"eth0": ETH0, "eth0.10": SUB, SHIM.name: SHIM}]
+)
 def test_a_parent_of_ours_that_no_network_uses_is_removed(links: dict[str, LinkFact]) -> None:
     """There or not: if not, its record goes."""
     facts = but(WHOLE, networks=(network(parent="eth0"),), links=links)

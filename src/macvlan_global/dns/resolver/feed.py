@@ -52,7 +52,9 @@ class Feed:
         await self._follower.run(first=self._retry, last=LAST_RETRY_SECONDS)
 
     async def _take(self, batch: Batch) -> None:
-        deleted = self._cache.keys().difference(each.key for each in batch.entries) if batch.whole else batch.gone
+        known = self._cache.keys()  # the host's own name is no key of the store
+        stored = {each for each in known if each.startswith(self._names.prefix)}
+        deleted = stored.difference(each.key for each in batch.entries) if batch.whole else batch.gone
         await self._put(batch.entries)
         await self._delete(deleted)
         if batch.whole:
