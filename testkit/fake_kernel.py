@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TypeVar
 
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel import arp_ndp
 from macvlan_global.kernel.container_link import OUR_PREFIX
 from macvlan_global.kernel.ports import (
     ETH_P_8021Q,
@@ -14,6 +16,7 @@ from macvlan_global.kernel.ports import (
     LinkFact,
     MacvlanSpec,
     MadeInside,
+    NeighbourFrame,
     RouteFacts,
     Station,
 )
@@ -29,6 +32,53 @@ NEIGHBOUR_MAC = "02:00:5e:00:00:01"
 """Of whoever is on a wire."""
 
 
+class FakeNeighbourSocket:
+    """A `NeighbourSocket` whose frames a test puts in. `lost` are those for which there was no room."""
+
+    def __init__(self, kernel: "FakeKernel", parent: str) -> None:
+        """Opened on a link by `FakeKernel.watch_neighbours`."""
+        self._kernel = kernel
+        self._parent = parent
+        self._frames: list[NeighbourFrame] = []
+        self._due = asyncio.Event()
+        self.lost = 0
+        self.closed = False
+
+    def put(self, frame: bytes, *, outgoing: bool = False) -> None:
+        """A frame passes the link."""
+        self._frames.append((frame, outgoing))
+        self._due.set()
+
+    def wake(self) -> None:
+        """Something happened to the link."""
+        self._due.set()
+
+    async def wait(self) -> None:
+        """See `NeighbourSocket.wait`."""
+        await self._due.wait()
+
+    def take(self, most: int) -> list[NeighbourFrame]:
+        """See `NeighbourSocket.take`."""
+        link = self._kernel.hosted.get(self._parent)
+        if link is None:
+            raise NotFound(f"there is no interface {self._parent} on this host")
+        if not link.up:
+            raise Unavailable(f"interface {self._parent} cannot be watched for conflicts: it is down")
+        taken, self._frames = self._frames[:most], self._frames[most:]
+        if not self._frames:
+            self._due.clear()
+        return taken
+
+    def dropped(self) -> int:
+        """See `NeighbourSocket.dropped`."""
+        lost, self.lost = self.lost, 0
+        return lost
+
+    async def close(self) -> None:
+        """See `NeighbourSocket.close`."""
+        self.closed = True
+
+
 class FakeKernel:
     """Links live in dicts: `hosted` in the host's namespace, `sandboxed` by namespace path.
 
@@ -37,7 +87,7 @@ class FakeKernel:
     others have on the segment of a link, by its name; the host's own are in `route_facts`. `namespaces` are those of
     containers that are there before anything is in them. The configuration of a link that was made inside one is in
     `configs`, by the link's alias; `probed` lists the probes, and `advertised` the names of links whose addresses were
-    advertised.
+    advertised. `watched` are the latest sockets that receive address resolution, by link.
     """
 
     def __init__(self, *names: str, routes: RouteFacts | None = None) -> None:
@@ -52,6 +102,7 @@ class FakeKernel:
         self.namespaces: set[str] = set()
         self.configs: dict[str, InterfaceConfig] = {}
         self.advertised: list[str] = []
+        self.watched: dict[str, FakeNeighbourSocket] = {}
         self._passthru: set[int] = set()
         self.route_facts = routes or RouteFacts()
         self.shims = FakeShims(self)
@@ -170,6 +221,14 @@ class FakeKernel:
         """See `Kernel.probe`. Without waiting; `probed` keeps what was probed."""
         return await self.step("probe", lambda: self._probe(parent, address))
 
+    async def watch_neighbours(self, parent: str) -> FakeNeighbourSocket:
+        """See `Kernel.watch_neighbours`."""
+        return await self.step("watch_neighbours", lambda: self._watch(parent))
+
+    async def mac_in_sandbox(self, link: ContainerLink) -> str:
+        """See `Kernel.mac_in_sandbox`."""
+        return await self.step("mac_in_sandbox", lambda: found.mac if (found := self._with_alias(link)) else "")
+
     async def close(self) -> None:
         """See `Kernel.close`."""
 
@@ -232,6 +291,8 @@ class FakeKernel:
     def _set_down(self, name: str) -> None:
         link = self._need(name)
         self.hosted[link.name] = replace(link, up=False)
+        if watched := self.watched.get(link.name):
+            watched.wake()
 
     def _delete(self, name: str) -> bool:
         if name not in self.hosted:
@@ -311,6 +372,15 @@ class FakeKernel:
         self.advertised += found[:1]
         return bool(found)
 
+    def _watch(self, parent: str) -> FakeNeighbourSocket:
+        link = self._need(parent)
+        if not link.is_ethernet:
+            raise Unavailable(f"interface {parent} cannot be watched for conflicts: it is not Ethernet")
+        self.watched[link.name] = opened = FakeNeighbourSocket(self, link.name)
+        if not link.up:
+            opened.wake()
+        return opened
+
     def _probe(self, parent: str, address: str) -> Station | None:
         link = self._need(parent)
         self.probed.append((link.name, address))
@@ -321,7 +391,12 @@ class FakeKernel:
             raise Unavailable(
                 f"interface {parent} cannot be probed for addresses: it is down; set it up (ip link set {parent} up)"
             )
-        return Station(NEIGHBOUR_MAC) if address in self.neighbours.get(link.name, set()) else None
+        answers = address in self.neighbours.get(link.name, set())
+        if watched := self.watched.get(link.name):
+            watched.put(arp_ndp.probe(ip_address(address), _packed(link.mac)), outgoing=True)
+            if answers:
+                watched.put(arp_ndp.advertisement(ip_address(address), _packed(NEIGHBOUR_MAC)))
+        return Station(NEIGHBOUR_MAC) if answers else None
 
     def _need(self, name: str) -> LinkFact:
         link = self._named(name)
@@ -356,3 +431,7 @@ class FakeKernel:
         for links in (self.hosted, *self.sandboxed.values()):
             for name in [name for name, link in links.items() if link.index == index]:
                 del links[name]
+
+
+def _packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from macvlan_global.conflicts.claims import claim_in
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.ports import ETH_P_8021Q, ContainerLink, Kernel, LinkFact, MacvlanMode, MacvlanSpec
 
@@ -331,6 +332,48 @@ async def a_dummy_is_made_down_and_carries_links(rig: KernelRig) -> None:
     assert await rig.kernel.link("m0") is None
 
 
+async def address_resolution_on_a_segment_is_received(rig: KernelRig) -> None:
+    """In both families: what this host asks, marked as outgoing, and what others say; and nothing is lost."""
+    for address, prefix in (("192.0.2.9", 24), ("2001:db8::9", 64)):
+        await rig.neighbour(f"{address}/{prefix}", 0)
+    watched = await rig.kernel.watch_neighbours(rig.device)
+    own = (await need(rig, rig.device)).mac
+    for address in ("192.0.2.9", "2001:db8::9"):
+        station = await rig.kernel.probe(rig.device, address)
+        assert station is not None
+        frames: list[tuple[bytes, bool]] = []
+        while not {(own, True), (station.mac, False)} <= _claimants(frames, address):
+            async with asyncio.timeout(10):
+                await watched.wait()
+            frames += watched.take(1)
+    assert watched.dropped() == 0
+    await watched.close()
+
+
+def _claimants(frames: list[tuple[bytes, bool]], address: str) -> set[tuple[str, bool]]:
+    claims = [(claim_in(frame), outgoing) for frame, outgoing in frames]
+    return {(claim.mac, outgoing) for claim, outgoing in claims if claim and str(claim.address) == address}
+
+
+async def a_link_that_goes_down_is_watched_no_more(rig: KernelRig) -> None:
+    """Whoever waits wakes up, and hears why; a link that is none, or not Ethernet, cannot be watched."""
+    watched = await rig.kernel.watch_neighbours(rig.device)
+    await rig.kernel.set_down(rig.device)
+    async with asyncio.timeout(10):
+        await watched.wait()
+    try:
+        while True:
+            watched.take(10)
+    except Unavailable as error:
+        assert "it is down" in str(error)
+    await watched.close()
+    await watched.close()
+    await rig.kernel.set_up(rig.device)
+    await refused(NotFound, rig.kernel.watch_neighbours("nosuch"))
+    if await rig.kernel.link(rig.tunnel):
+        assert "not Ethernet" in await refused(Unavailable, rig.kernel.watch_neighbours(rig.tunnel))
+
+
 KERNEL_CONTRACT: tuple[Check, ...] = (
     a_device_is_seen_as_it_is,
     what_is_not_there_is_none,
@@ -353,6 +396,8 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     the_holder_of_an_address_answers,
     nobody_answers_for_an_address_that_nobody_has,
     a_segment_that_cannot_be_probed_is_not_taken_for_silent,
+    address_resolution_on_a_segment_is_received,
+    a_link_that_goes_down_is_watched_no_more,
 )
 VLAN_CONTRACT: tuple[Check, ...] = (
     a_sub_interface_is_made_down_on_its_master,

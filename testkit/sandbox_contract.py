@@ -24,6 +24,9 @@ async def a_plain_link_is_known_by_its_alias_whatever_its_mac(rig: KernelRig) ->
     await rig.move("mg-a")
     await rig.set_mac("mg-a", OTHER_MAC)
     assert await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, MAC, "mg-a"))
+    assert await rig.kernel.mac_in_sandbox(ContainerLink(rig.sandbox, MAC, "mg-a")) == OTHER_MAC
+    assert not await rig.kernel.mac_in_sandbox(ContainerLink(rig.sandbox, MAC, "mg-b"))
+    assert not await rig.kernel.mac_in_sandbox(ContainerLink("/nosuch/namespace", MAC, "mg-a"))
     assert await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, OTHER_MAC, "mg-b")) is False
     assert await rig.kernel.delete_in_sandbox(ContainerLink(rig.sandbox, MAC, "mg-a"))
 

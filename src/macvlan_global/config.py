@@ -82,6 +82,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host_access: Annotated[
         bool, _flag("true: the host and its containers reach each other, on networks that do not say")
     ] = False
+    conflict_watch: Annotated[
+        bool, _flag("false: do not watch for devices that use addresses of containers [true]")
+    ] = True
     store_access: StoreAccessConfig = StoreAccessConfig()
     parents: dict[str, str] = {}
     auto_pools: list[AutoPoolConfig] = []

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -19,6 +19,7 @@ from macvlan_global.admin.server import AdminServer, MetricsServer
 from macvlan_global.admin.views import Views
 from macvlan_global.cluster.identity import begin_run, load_identity, machine_fingerprint
 from macvlan_global.config import Config, load_access
+from macvlan_global.conflicts.service import ConflictService
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import Engine
@@ -38,6 +39,9 @@ from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.table import Tables
+
+if TYPE_CHECKING:  # a host alone does not load it
+    from macvlan_global.global_scope import GlobalScope
 
 log = logging.getLogger(__name__)
 
@@ -131,10 +135,11 @@ class Daemon:
         listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
         store_read = scope.store_read if scope else None
         follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners, store_read=store_read)
-        await self._serve(stack, driver, Views(config, driver, follower, reconciler, self._metrics, scope))
+        conflicts = _conflicts(config, driver, scope)
+        await self._serve(stack, driver, Views(config, driver, follower, reconciler, self._metrics, scope, conflicts))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        work = [follower.run(), driver.attacher.run(), driver.memory.run(), driver.host_access.run()]
-        work += [scope.run()] if scope else []
+        parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts)
+        work = [each.run() for each in parts if each]
         for each in work:
             stack.callback(group.create_task(each).cancel)
 
@@ -176,6 +181,11 @@ def driver_settings(config: Config) -> Settings:
         attach=config.attach,
         host_access=config.host_access,
     )
+
+
+def _conflicts(config: Config, driver: Driver, scope: "GlobalScope | None") -> ConflictService | None:
+    name_of = scope.heartbeat.name_of if scope else str
+    return ConflictService.build(driver, host_name=name_of) if config.conflict_watch else None
 
 
 def lock_state(state_dir: Path, stack: contextlib.AsyncExitStack) -> None:

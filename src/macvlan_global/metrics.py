@@ -1,5 +1,7 @@
 """Counts and times for Prometheus. Collecting is always on and cheap; the listener is opt-in."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
@@ -29,6 +31,23 @@ class Metrics:
             "macvlan_global_corrections_total", "Corrections that repair made", registry=self._registry
         )
 
+        self._conflicts = Gauge(
+            "macvlan_global_conflicts",
+            "Addresses in conflict with devices in the last ten minutes",
+            registry=self._registry,
+        )
+        self._conflict_frames = Gauge(
+            "macvlan_global_conflict_frames",
+            "Frames of conflicts since the driver began, by the kind of the holder",
+            ["holder"],
+            registry=self._registry,
+        )
+        self._unseen = Gauge(
+            "macvlan_global_unseen_frames",
+            "Frames of address resolution since the driver began that were not looked at",
+            registry=self._registry,
+        )
+
     def observe(self, method: str, seconds: float, *, failed: bool) -> None:
         """Count an answered request."""
         self._seconds.labels(method).observe(seconds)
@@ -42,6 +61,14 @@ class Metrics:
     def hold(self, what: str, count: int) -> None:
         """Set the gauge of held networks, endpoints or addresses."""
         self._held.labels(what).set(count)
+
+    def conflicts(self, current: int, frames: Mapping[str, int], unseen: int) -> None:
+        """Set the gauges of conflicts: those of the last minutes, all frames by the kind of the holder, and frames that
+        were not looked at."""
+        self._conflicts.set(current)
+        for holder, count in frames.items():
+            self._conflict_frames.labels(holder).set(count)
+        self._unseen.set(unseen)
 
     def text(self) -> bytes:
         """The exposition format, version 0.0.4."""

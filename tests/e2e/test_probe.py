@@ -97,7 +97,7 @@ def test_without_the_option_nobody_is_asked(site: Site, device: Device) -> None:
     site.create("lan", *LAN, "-o", "parent=eth1")
     site.start("lan", "one", f"--ip={FOUR}")
     assert site.address("one", "lan") == FOUR
-    assert device.mac not in str(site.driver.admin.status().problems)
+    assert f"in use on eth1 by {device.mac}" not in str(site.driver.admin.status().problems)
     command = site.create_command("other", "--subnet=192.168.2.0/24", "-o", "parent=eth1", "-o", "probe=yes")
     assert "-o probe=yes is neither true nor false" in site.refusal(*command)
 

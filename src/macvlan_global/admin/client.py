@@ -60,6 +60,10 @@ class AdminClient:
             a.RepairView,
         )
 
+    def conflicts(self) -> list[a.ConflictView]:
+        """See `Views.conflicts`."""
+        return self._ask("GET", "/conflicts", list[a.ConflictView])
+
     def hosts(self) -> list[a.HostView]:
         """See `Views.hosts`."""
         return self._ask("GET", "/hosts", list[a.HostView])

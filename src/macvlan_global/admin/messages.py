@@ -15,13 +15,23 @@ class ResolverView(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class WatchView(msgspec.Struct, frozen=True, kw_only=True):
+    """The conflict watch. `parents` are those that are watched. In words: `conflicts` are the addresses in conflict in
+    the last minutes, which are among the status' problems, and `problems` are gateways that nobody answers for, and
+    what keeps conflicts from being seen."""
+
+    parents: list[str]
+    conflicts: list[str] = []
+    problems: list[str] = []
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The driver in one view. `engine` is the engine's version, or "" if it does not answer (`engine_problem`);
     `engine_followed` says that its events are being received, from which names are learnt.
 
     `addresses` is None if the store does not answer (`store_problem`); `waiting` counts what it must be told when it
     does. `problems` are those of networks and of the last repair, in words. `hosts` are names of living hosts of the
-    cluster, and `resolver` is None in local scope."""
+    cluster, and `resolver` is None in local scope. `watch` is None if conflicts are not watched for."""
 
     version: str
     pid: int
@@ -47,6 +57,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
     hosts: list[str] = []
     resolver: ResolverView | None = None
+    watch: WatchView | None = None
 
 
 class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +155,32 @@ class RepairView(msgspec.Struct, frozen=True, kw_only=True):
     engine: bool
     corrections: list[CorrectionView]
     failed: list[CorrectionView] = []
+
+
+class ConflictView(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that a device claims although `holder` has it (a container, a host, or a gateway: `kind`). `mac` is
+    the device's, with its `vendor` if that is known; `other` names it if it is of ours. `how` says what it does.
+    `holder_mac` is "" if it is not known. `first` and `last` are seconds since the epoch, `count` is that of frames;
+    `vlan` is 0 without a VLAN. `claimed` is "" unless the device has the MAC of the holder: then it is its address.
+    """
+
+    address: str
+    kind: str
+    holder: str
+    container: str
+    network: str
+    host: str
+    holder_mac: str
+    mac: str
+    vendor: str
+    other: str
+    how: str
+    claimed: str
+    parent: str
+    vlan: int
+    first: float
+    last: float
+    count: int
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ class AdminServer:
         app.router.add_post("/repair", self._with(lambda http: views.repair(**_repair_arguments(http.query))))
         app.router.add_get("/hosts", self._with(lambda _: views.hosts()))
         app.router.add_post("/hosts/remove", self._with(lambda http: views.remove_host(**_host_arguments(http.query))))
+        app.router.add_get("/conflicts", self._with(lambda _: views.conflicts()))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5)
 
     async def start(self, listener: socket.socket) -> None:

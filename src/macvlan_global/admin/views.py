@@ -10,6 +10,8 @@ from macvlan_global import __version__
 from macvlan_global.admin import messages as a
 from macvlan_global.attach.attach import plain_against_wish
 from macvlan_global.config import Config
+from macvlan_global.conflicts.ledger import AddressConflict
+from macvlan_global.conflicts.service import ConflictService
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.name_memory import RememberedAddress
 from macvlan_global.driver.requests import is_no_subnet
@@ -34,7 +36,7 @@ ENGINE_SECONDS = 3.0
 class Views:
     """Reads everything, changes nothing but by `repair`, `remove_host` and `forget_address`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each of another owner
         self,
         config: Config,
         driver: Driver,
@@ -42,8 +44,10 @@ class Views:
         reconciler: Reconciler,
         metrics: Metrics,
         scope: "GlobalScope | None" = None,
+        conflicts: ConflictService | None = None,
     ) -> None:
-        """All of these are the running driver's; `scope` is None in local scope."""
+        """All of these are the running driver's; `scope` is None in local scope, `conflicts` if they are not watched
+        for."""
         self._config = config
         self._driver = driver
         self._engine = follower.engine
@@ -51,6 +55,7 @@ class Views:
         self._reconciler = reconciler
         self._metrics = metrics
         self._scope = scope
+        self._conflicts = conflicts
         self._started = time.monotonic()
 
     async def status(self) -> a.Status:
@@ -88,10 +93,12 @@ class Views:
                 *await self._network_problems(),
                 *await self._driver.probe.problems(),
                 *self._driver.host_access.problems,
+                *(self._conflicts.watch.problems() if self._conflicts else []),
             ],
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
             hosts=sorted(each.name for each in self._scope.heartbeat.live().values()) if self._scope else [],
             resolver=self._resolver(),
+            watch=self._watch(),
             **counts,
         )
 
@@ -108,6 +115,9 @@ class Views:
         self._metrics.hold("networks", len(await self._driver.networks.all()))
         self._metrics.hold("endpoints", len(endpoints))
         self._metrics.hold("addresses", addresses)
+        if self._conflicts:
+            watch = self._conflicts.watch
+            self._metrics.conflicts(len(watch.current()), watch.ledger.frames, watch.unseen)
 
     async def _counts(self) -> dict[str, Any]:
         """Number of networks and endpoints on this host, and of addresses in the store.
@@ -152,6 +162,27 @@ class Views:
             queries=state.queries,
             problem=state.problem,
         )
+
+    def _watch(self) -> a.WatchView | None:
+        if self._conflicts is None:
+            return None
+        watch = self._conflicts.watch
+        parents = sorted(each.parent for each in watch.segments.values() if each.watched)
+        return a.WatchView(parents=parents, conflicts=watch.problems(), problems=self._conflicts.notices())
+
+    async def conflicts(self) -> list[a.ConflictView]:
+        """The latest conflicts, the one seen last at the end.
+
+        Raises:
+            Invalid: they are not watched for.
+        """
+        if self._conflicts is None:
+            raise Invalid(
+                "conflicts are not watched for on this host; remove conflict_watch = false from the configuration"
+            )
+        found = self._conflicts.watch.ledger.all()
+        vendors = await self._conflicts.vendors.of({each.mac for each in found})
+        return [_conflict_view(each, vendors[each.mac]) for each in found]
 
     async def networks(self) -> list[a.NetworkView]:
         """Every network of this host."""
@@ -428,6 +459,29 @@ def _given_by_others(endpoint: EndpointRecord, network: NetworkRecord, host: str
         for subnet in network.subnets
         if not subnet.space and address in subnet.prefix
     ]
+
+
+def _conflict_view(conflict: AddressConflict, vendor: str) -> a.ConflictView:
+    holding = conflict.holding
+    return a.ConflictView(
+        address=str(holding.address),
+        kind=holding.kind,
+        holder=conflict.holder,
+        container=holding.name if holding.kind == "container" else "",
+        network=holding.network,
+        host=holding.host,
+        holder_mac=conflict.holder_mac,
+        mac=conflict.mac,
+        vendor=vendor,
+        other=conflict.other,
+        how=conflict.how,
+        claimed=conflict.claimed,
+        parent=conflict.parent,
+        vlan=conflict.vlan,
+        first=conflict.first,
+        last=conflict.last,
+        count=conflict.count,
+    )
 
 
 def _correction_view(correction: Correction) -> a.CorrectionView:

@@ -4,6 +4,7 @@ import typer
 
 from macvlan_global.cli import (
     cmd_addresses,
+    cmd_conflicts,
     cmd_dns,
     cmd_doctor,
     cmd_hosts,
@@ -31,6 +32,7 @@ for command in (
     cmd_status,
     cmd_networks,
     cmd_addresses,
+    cmd_conflicts,
     cmd_parents,
     cmd_hosts,
     cmd_repair,

@@ -43,6 +43,7 @@ def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, conf
             *([("Outage", (found.store_problem, BAD))] if found.store_problem else []),
             *([("Waiting", (f"{found.waiting} releases and removals for the store", WARN))] if found.waiting else []),
             *(("Problem", (problem, WARN)) for problem in found.problems),
+            *(("Problem", (problem, WARN)) for problem in (found.watch.problems if found.watch else [])),
             *(("Skipped", (key, WARN)) for key in _skipped(found.foreign_records)),
         ]
     )

@@ -1,5 +1,7 @@
 """From facts to findings. Pure; the machine underneath and the parents have modules of their own."""
 
+from collections.abc import Iterable
+
 from macvlan_global.doctor.cluster import examine_cluster
 from macvlan_global.doctor.facts import DoctorFacts, DriverFacts, EngineFacts, KernelFacts, StateFacts
 from macvlan_global.doctor.findings import Finding, Level, listed
@@ -40,7 +42,13 @@ def examine(facts: DoctorFacts) -> list[Finding]:
         *examine_cluster(facts.cluster),
         *examine_parents(facts),
         *examine_host_access(facts),
+        *_conflicts(facts.conflicts),
     ]
+
+
+def _conflicts(problems: Iterable[str]) -> list[Finding]:
+    parted = [problem.rpartition("; ") for problem in problems]
+    return [Finding("warning", "conflicts", seen or do, do if seen else "see the log") for seen, _, do in parted]
 
 
 def _modules(kernel: KernelFacts) -> list[Finding]:

@@ -225,7 +225,8 @@ class ClusterFacts:
 @dataclass(frozen=True, slots=True)
 class DoctorFacts:
     """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right.
-    `cluster` is None in local scope, and if no driver answers; `swarm` is None but on a manager of a swarm."""
+    `cluster` is None in local scope, and if no driver answers; `swarm` is None but on a manager of a swarm. `conflicts`
+    are addresses in conflict, and what keeps the driver from seeing them, in words with the next step after "; "."""
 
     process: ProcessFacts
     kernel: KernelFacts
@@ -241,3 +242,4 @@ class DoctorFacts:
     swarm: SwarmFacts | None = None
     links: dict[str, LinkFacts] = field(default_factory=dict)
     managers: ManagerFacts = field(default_factory=ManagerFacts)
+    conflicts: tuple[str, ...] = ()

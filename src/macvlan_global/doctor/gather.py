@@ -67,6 +67,7 @@ def gather(
         swarm=swarm,
         links=links,
         managers=read_managers(root, [*made.items(), *((each, "macvlan") for each in links if is_shim(each))]),
+        conflicts=(*status.watch.conflicts, *status.watch.problems) if status and status.watch else (),
     )
 
 
@@ -128,11 +129,12 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
     except OSError:
         text = ""
     rights = kernel.read_capabilities(root, status.pid)
+    in_conflict = status.watch.conflicts if status.watch else ()
     return ClusterFacts(
         store=status.store,
         store_problem=status.store_problem,
         waiting=status.waiting,
-        problems=tuple(each for each in status.problems if not is_unreached(each)),
+        problems=tuple(each for each in status.problems if not is_unreached(each) and each not in in_conflict),
         hosts=tuple(status.hosts),
         resolver=status.resolver.address if status.resolver else "",
         resolver_problem=status.resolver.problem if status.resolver else "",

@@ -172,6 +172,7 @@ class Addresses:
         Raises:
             Exhausted: there is none.
         """
+        self._cache.avoided.expire(self._now())
         occupancy = self._cache.occupancy(pool.record)
         skipped = {int(each) for each in passed_over}
         lost = 0
@@ -187,8 +188,10 @@ class Addresses:
                 self._cache.learn_space(space, [row.record for row in await self._table.scan(space)], self._now())
                 is_fresh = True
             elif chosen is None:
+                seen = self._cache.avoided.seen(pool.record.space, pool.subnet.version).held_in(*pool.window)
+                outside = f", of which {seen} are in use by other devices" if seen else ""
                 raise Exhausted(
-                    f"no free address is left in {pool.dynamic}; stop a container, or make the --ip-range or "
+                    f"no free address is left in {pool.dynamic}{outside}; stop a container, or make the --ip-range or "
                     "--subnet wider"
                 )
             elif row := await self._try_candidate(pool, chosen):

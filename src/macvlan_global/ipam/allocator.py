@@ -32,12 +32,13 @@ class Occupancy:
         spread: Iterator[float] | None = None,
         hosts: IntervalSet | None = None,
         remembered: LastResorts | None = None,
+        seen: IntervalSet | None = None,
     ) -> None:
         """Start from what the store holds; `cursor` is the number handed out last, if known.
 
         `spread` gives offsets to begin at, as fractions of a window from 0 to 1, which differ from host to host.
-        Without it a window is begun at its first number. What `hosts` have themselves is never chosen, and what is
-        `remembered` only if nothing else is left; both may change later.
+        Without it a window is begun at its first number. What `hosts` have themselves is never chosen, nor what was
+        `seen` in use outside, and what is `remembered` only if nothing else is left; all may change later.
         """
         self.taken = IntervalSet(taken)
         self._cooling: OrderedDict[int, float] = OrderedDict()
@@ -46,6 +47,7 @@ class Occupancy:
         self._spread = spread
         self._hosts = hosts if hosts is not None else IntervalSet()
         self._remembered = remembered if remembered is not None else LastResorts()
+        self._seen = seen if seen is not None else IntervalSet()
 
     def learn(self, taken: Iterable[int]) -> None:
         """Replace the taken addresses by those in the store. Addresses cooling off here are passed over as before."""
@@ -107,11 +109,12 @@ class Occupancy:
         return self._next_free(first, begin) if found is None else found
 
     def _next_free(self, start: int, stop: int) -> int | None:
-        """The smallest number in `[start, stop)` that nobody holds, no host has, and that is not remembered."""
+        """The smallest number in `[start, stop)` that nobody holds, nobody else has, and that is not remembered."""
         number: int | None = start
         while number is not None:
             begun = number
-            for skip in (self.taken.next_free, self._hosts.next_free, self._remembered.next_other):
+            others = (self._hosts.next_free, self._seen.next_free, self._remembered.next_other)
+            for skip in (self.taken.next_free, *others):
                 number = skip(number, stop) if number is not None else None
             if number == begun:
                 return number
@@ -120,12 +123,15 @@ class Occupancy:
     def _last_resorts(self, first: int, stop: int, *, remembered: bool) -> Iterator[int]:
         """The choices in a full window, the best first: the coolest, then remembered ones, the longest unused first, of
         which those that cool off come last."""
-        cooling = [number for number in self._cooling if first <= number < stop and number not in self._hosts]
+        cooling = [number for number in self._cooling if first <= number < stop and not self._is_elsewhere(number)]
         yield from (number for number in cooling if number not in self._remembered)
         if remembered:
-            kept = (number for number in self._remembered if first <= number < stop and number not in self._hosts)
+            kept = (number for number in self._remembered if first <= number < stop and not self._is_elsewhere(number))
             yield from (number for number in kept if number not in self.taken)
             yield from (number for number in cooling if number in self._remembered)
+
+    def _is_elsewhere(self, number: int) -> bool:
+        return number in self._hosts or number in self._seen
 
     def _end_cooling(self, now: float) -> None:
         while self._cooling:

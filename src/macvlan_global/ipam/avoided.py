@@ -1,9 +1,10 @@
 """Addresses that are avoided although no record of an address says so, as this process knows them.
 
-Two kinds: addresses that hosts have themselves (with the gateways of their default routes), which no container gets;
-and remembered ones, which go to others last: static ones, which a user once chose for a container, and those that
-containers had by their names (`remembered_names`). Hosts' addresses are avoided in every address space: Linux answers
-for them on all interfaces (arp_ignore in ip-sysctl.rst). No I/O.
+Three kinds: addresses that hosts have themselves (with the gateways of their default routes), which no container gets;
+those that devices outside were seen to use lately, which are not chosen; and remembered ones, which go to others last:
+static ones, which a user once chose for a container, and those that containers had by their names
+(`remembered_names`). Hosts' addresses are avoided in every address space: Linux answers for them on all interfaces
+(arp_ignore in ip-sysctl.rst). No I/O.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,8 @@ from macvlan_global.ipam.last_resorts import LastResorts
 from macvlan_global.store.records import HostAddress, StaticAddressRecord
 from macvlan_global.subnets import Address
 
+SEEN_MOST = 1024
+"""The most addresses in use outside that are kept for one address space: devices may claim any number."""
 HOST_MOST = 256
 """The most addresses of one host that are kept: a record must stay small, whatever wrote it."""
 STATIC = "static"
@@ -40,6 +43,8 @@ class Avoided:
         self._numbers: dict[int, IntervalSet] = {4: IntervalSet(), 6: IntervalSet()}
         self._static: dict[tuple[str, int], dict[int, StaticAddressRecord]] = {}
         self._remembered: dict[tuple[str, int], LastResorts] = {}
+        self._seen: dict[tuple[str, int], dict[int, float]] = {}
+        self._seen_numbers: dict[tuple[str, int], IntervalSet] = {}
 
     # ------------------------------------------------------------------ hosts
 
@@ -66,6 +71,31 @@ class Avoided:
     def numbers(self, version: int) -> IntervalSet:
         """The addresses of hosts of this IP version, as numbers. It is always the same set, and kept up to date."""
         return self._numbers[version]
+
+    # ---------------------------------------------------------------- outside
+
+    def see(self, space: str, address: Address, until: float) -> None:
+        """A device outside uses an address: it is not chosen `until` then, in seconds since the epoch."""
+        key = space, address.version
+        times = self._seen.setdefault(key, {})
+        times.pop(int(address), None)
+        if len(times) >= SEEN_MOST:
+            oldest = next(iter(times))
+            del times[oldest]
+            self.seen(*key).discard(oldest)
+        times[int(address)] = until
+        self.seen(*key).add(int(address))
+
+    def seen(self, space: str, version: int) -> IntervalSet:
+        """The addresses of a space that devices outside use, as numbers. It is always the same set."""
+        return self._seen_numbers.setdefault((space, version), IntervalSet())
+
+    def expire(self, now: float) -> None:
+        """Forget the addresses that were not seen in use for long enough."""
+        for key, times in self._seen.items():
+            for number in [number for number, until in times.items() if until <= now]:
+                del times[number]
+                self.seen(*key).discard(number)
 
     def _index(self) -> None:
         self._on_hosts.clear()

@@ -33,6 +33,11 @@ class AvoidedTables:
         self._now = now
         self.names = RememberedNames(tables, avoided, host)
 
+    @property
+    def known(self) -> Avoided:
+        """The avoided addresses, as this process knows them."""
+        return self._avoided
+
     async def load(self) -> None:
         """Read all records, and drop those of this host that are too many.
 

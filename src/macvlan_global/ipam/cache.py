@@ -300,7 +300,8 @@ class PoolCache:
         space, version = wire
         offsets = start_offsets(self._host, f"{space} {version}") if self._shared else None
         hosts, remembered = self.avoided.numbers(version), self.avoided.remembered(space, version)
-        return Occupancy(taken, spread=offsets, hosts=hosts, remembered=remembered)
+        seen = self.avoided.seen(space, version)
+        return Occupancy(taken, spread=offsets, hosts=hosts, remembered=remembered, seen=seen)
 
 
 def number(record: AddressRecord) -> int:

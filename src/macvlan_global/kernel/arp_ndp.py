@@ -2,6 +2,9 @@
 
 Probes have no sender address: an ARP probe has 0.0.0.0, a solicitation the source `::` (as in duplicate address
 detection, RFC 4862). So no neighbour learns anything from them, and the sending link needs no address of its own.
+
+They carry a mark, by which other hosts know that a driver asks, which takes no address: in the padding of an ARP frame,
+which is as long as it must be all the same, and as the nonce of a solicitation (RFC 7527).
 """
 
 import struct
@@ -23,17 +26,26 @@ _ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
 ALL_NODES_MAC = b"\x33\x33" + _ALL_NODES[-4:]
 """Destination of neighbour advertisements sent in reply to a probe with source `::`."""
 _UNSPECIFIED = bytes(16)
+_ARP_MARK = b"macvlan-global".ljust(18, b"\0")
+_NONCE = bytes((14, 1)) + b"mv-glb"  # RFC 3971 section 5.3.2, in units of 8 bytes
 
 
 def probe(address: Address, mac: bytes) -> bytes:
     """Probe for an address, from `mac`: an ARP probe (RFC 5227 section 1.1), or a neighbour solicitation."""
     if address.version == 4:
         packet = _ARP.pack(1, 0x0800, 6, 4, ARP_REQUEST, mac, bytes(4), bytes(6), address.packed)
-        return _ETHERNET.pack(_BROADCAST, mac, ETH_P_ARP) + packet
+        return _ETHERNET.pack(_BROADCAST, mac, ETH_P_ARP) + packet + _ARP_MARK
     # solicited-node multicast group (RFC 4291 2.7.1) and its MAC
     group = bytes.fromhex("ff0200000000000000000001ff") + address.packed[-3:]
-    message = _NEIGHBOUR.pack(NEIGHBOUR_SOLICITATION, 0, 0, 0, address.packed)
+    message = _NEIGHBOUR.pack(NEIGHBOUR_SOLICITATION, 0, 0, 0, address.packed) + _NONCE
     return _to_group(mac, _UNSPECIFIED, group, message)
+
+
+def is_probe_of_ours(frame: bytes) -> bool:
+    """Whether a probe carries the mark of `probe`."""
+    if frame[12:14] == ETH_P_ARP.to_bytes(2, "big"):
+        return frame[_ETHERNET.size + _ARP.size :].startswith(_ARP_MARK)
+    return frame[_ETHERNET.size + _IP6.size + _NEIGHBOUR.size :].startswith(_NONCE)
 
 
 def advertisement(address: Address, mac: bytes) -> bytes:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from macvlan_global.blocking_calls import briefly
@@ -42,25 +42,43 @@ _FRAME_BYTES = 256
 _LD_HALF, _LD_BYTE, _LD_WORD, _JUMP_EQUAL, _AND, _RETURN = 0x28, 0x30, 0x20, 0x15, 0x54, 0x06
 # SKF_AD_OFF + SKF_AD_VLAN_TAG and …_PRESENT: the tag that the kernel took out of the frame. It stays readable when it
 # is there no more, on the sub-interface
+_AD_PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _AD_VLAN_TAG, _AD_VLAN_TAG_PRESENT = 0xFFFFF000 + 44, 0xFFFFF000 + 48
-_FILTER = (
-    # a frame of another VLAN passes its lower link too, with the tag beside it: it is not of this link's segment
-    (_LD_WORD, 0, 0, _AD_VLAN_TAG_PRESENT),
-    (_JUMP_EQUAL, 3, 0, 0),
-    (_LD_WORD, 0, 0, _AD_VLAN_TAG),
-    (_AND, 0, 0, 0x0FFF),
-    (_JUMP_EQUAL, 0, 8, 0),
-    (_LD_HALF, 0, 0, 12),
-    (_JUMP_EQUAL, 5, 0, ETH_P_ARP),
-    (_JUMP_EQUAL, 0, 5, ETH_P_IPV6),
-    (_LD_BYTE, 0, 0, 20),
-    (_JUMP_EQUAL, 0, 3, ICMP6),
-    (_LD_BYTE, 0, 0, 54),
-    (_JUMP_EQUAL, 0, 1, NEIGHBOUR_ADVERTISEMENT),
-    (_RETURN, 0, 0, _FRAME_BYTES),
-    (_RETURN, 0, 0, 0),
-)
-"""Untagged ARP and neighbour advertisements; a parent may carry a lot else, and all of it would wake us."""
+Instruction = tuple[int, int, int, int]
+"""An instruction of classic BPF: code, jump if true, jump if false, operand."""
+
+
+def address_filter(messages: Sequence[int], frame_bytes: int) -> tuple[Instruction, ...]:
+    """A filter that passes untagged ARP and ICMPv6 messages of these types, up to so many bytes of each frame; a parent
+    may carry a lot else, and all of it would wake us."""
+    last = len(messages) - 1
+    return (
+        # a frame of another VLAN passes its lower link too, with the tag beside it: it is not of this link's segment
+        (_LD_WORD, 0, 0, _AD_VLAN_TAG_PRESENT),
+        (_JUMP_EQUAL, 3, 0, 0),
+        (_LD_WORD, 0, 0, _AD_VLAN_TAG),
+        (_AND, 0, 0, 0x0FFF),
+        (_JUMP_EQUAL, 0, 8 + last, 0),
+        (_LD_HALF, 0, 0, 12),
+        (_JUMP_EQUAL, 5 + last, 0, ETH_P_ARP),
+        (_JUMP_EQUAL, 0, 5 + last, ETH_P_IPV6),
+        (_LD_BYTE, 0, 0, 20),
+        (_JUMP_EQUAL, 0, 3 + last, ICMP6),
+        (_LD_BYTE, 0, 0, 54),
+        *((_JUMP_EQUAL, last - at, int(at == last), each) for at, each in enumerate(messages)),
+        (_RETURN, 0, 0, frame_bytes),
+        (_RETURN, 0, 0, 0),
+    )
+
+
+def of_direction(program: Sequence[Instruction], kind: int, *, passes: bool) -> tuple[Instruction, ...]:
+    """A filter of only the frames whose packet type (PACKET_*, packet(7)) is, or is not, `kind`."""
+    reject = len(program) - 1
+    jump = (_JUMP_EQUAL, 0, reject, kind) if passes else (_JUMP_EQUAL, reject, 0, kind)
+    return ((_LD_WORD, 0, 0, _AD_PACKET_TYPE), jump, *program)
+
+
+_FILTER = address_filter((NEIGHBOUR_ADVERTISEMENT,), _FRAME_BYTES)
 
 CLOSE_SECONDS = 1.0
 
@@ -89,14 +107,14 @@ async def probe(
         try:
             return await _exchange(link, parent, address, tries, wait)
         finally:
-            await _close(link)
+            await close_on_thread(link)
     except OSError as error:
         raise _explained(parent, address, error) from error
 
 
-async def _close(link: socket.socket) -> None:
-    """Close it on a thread: the kernel takes milliseconds for that, as it waits for its other CPUs. Not on one of
-    asyncio's, which may all hang."""
+async def close_on_thread(link: socket.socket) -> None:
+    """Close a packet socket on a thread: the kernel takes milliseconds for that, as it waits for its other CPUs. Not on
+    one of asyncio's, which may all hang."""
     try:
         await briefly(link.close, CLOSE_SECONDS)
     except RuntimeError:  # no thread can be started
@@ -145,28 +163,37 @@ def _ignores_others(link: str) -> bool:
 
 def open_packet_socket(parent: str) -> socket.socket:
     """A non-blocking packet socket that receives ARP and neighbour advertisements of a link's segment."""
+    link = open_filtered(parent, _FILTER)
+    if link.getsockname()[3] != ARPHRD_ETHER:
+        link.close()
+        raise Unavailable(
+            f"interface {parent} cannot be probed for addresses: it is not Ethernet; use another parent, or -o "
+            "probe=false"
+        )
+    return link
+
+
+def open_filtered(parent: str, program: Sequence[Instruction]) -> socket.socket:
+    """A non-blocking packet socket that receives what passes a filter on a link."""
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
     try:
         # every protocol: a link in mode passthru takes what it wants before those who listen to one protocol
-        _attach_filter(link)
+        _attach_filter(link, program)
         link.bind((parent, ETH_P_ALL))
-        if link.getsockname()[3] != ARPHRD_ETHER:
-            raise Unavailable(
-                f"interface {parent} cannot be probed for addresses: it is not Ethernet; use another parent, or -o "
-                "probe=false"
-            )
-        index = socket.if_nametoindex(parent)
-        group = _MEMBERSHIP.pack(index, PACKET_MR_MULTICAST, len(ALL_NODES_MAC), ALL_NODES_MAC)
-        link.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group)
+        if link.getsockname()[3] == ARPHRD_ETHER:
+            index = socket.if_nametoindex(parent)
+            group = _MEMBERSHIP.pack(index, PACKET_MR_MULTICAST, len(ALL_NODES_MAC), ALL_NODES_MAC)
+            link.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group)
     except BaseException:
         link.close()
         raise
     return link
 
 
-def _attach_filter(link: socket.socket) -> None:
-    program = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*each) for each in _FILTER))
-    link.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(_FILTER), ctypes.addressof(program)))
+def _attach_filter(link: socket.socket, instructions: Sequence[Instruction]) -> None:
+    program = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*each) for each in instructions))
+    packed = struct.pack("HP", len(instructions), ctypes.addressof(program))
+    link.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, packed)
 
 
 def _need_carrier(link: socket.socket, parent: str) -> None:

@@ -110,6 +110,12 @@ def flush_addresses(links: RouteSocket, link: ContainerLink) -> bool:
     return True
 
 
+def mac_of(links: RouteSocket, link: ContainerLink) -> str:
+    """See `Kernel.mac_in_sandbox`."""
+    found = _with_alias(links, link.alias)
+    return found.fact.mac if found else ""
+
+
 def restore(links: RouteSocket, link: ContainerLink, config: InterfaceConfig) -> bool:
     """See `Kernel.restore`."""
     found = _with_alias(links, link.alias)

@@ -24,6 +24,7 @@ from typing import TypeVar
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel import arp_probe, container_link, uppers
 from macvlan_global.kernel.address_changes import AddressChanges, ChangeSocket, open_change_socket
+from macvlan_global.kernel.neighbour_watch import PacketNeighbourSocket, open_watch_socket
 from macvlan_global.kernel.netns import NamespacePool, entered
 from macvlan_global.kernel.ports import (
     ContainerLink,
@@ -31,6 +32,7 @@ from macvlan_global.kernel.ports import (
     LinkFact,
     MacvlanSpec,
     MadeInside,
+    NeighbourSocket,
     RouteFacts,
     Station,
 )
@@ -106,14 +108,15 @@ def kernel_errors(doing: str) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Sockets:
     """Doors to the kernel: an rtnetlink socket in the thread's namespace, a packet socket on the link of a name,
-    entering the namespace at a path, paths to all other namespaces, and a socket that
-    tells of changes of addresses. Tests play them."""
+    entering the namespace at a path, paths to all other namespaces, a socket that tells of changes of addresses, and a
+    packet socket that receives address resolution on the link of a name. Tests play them."""
 
     route: Callable[[], RouteSocket] = RouteSocket
     packet: Callable[[str], socket.socket] = arp_probe.open_packet_socket
     enter: Callable[[str], AbstractContextManager[None]] = entered
     namespaces: Callable[[], list[str]] = uppers.namespaces
     changes: Callable[[], ChangeSocket] = open_change_socket
+    watch: Callable[[str, bool], socket.socket] = open_watch_socket
 
 
 class _HostSocket:
@@ -307,6 +310,18 @@ class NetlinkKernel:
                 return Station(link=own)
             mac = await arp_probe.probe(on.name, probed, tries=tries, wait=wait, open_socket=self._sockets.packet)
         return Station(mac) if mac else None
+
+    async def watch_neighbours(self, parent: str) -> NeighbourSocket:
+        """See `Kernel.watch_neighbours`."""
+        on = (await self._need(parent)).fact
+        with kernel_errors(f"watching {parent} for conflicts"):
+            return PacketNeighbourSocket(on.name, self._sockets.watch)
+
+    async def mac_in_sandbox(self, link: ContainerLink) -> str:
+        """See `Kernel.mac_in_sandbox`."""
+        with kernel_errors("reading the MAC of a link in a container"):
+            found = await self._namespaces.run(link.sandbox, lambda inside: container_link.mac_of(inside, link))
+        return found or ""
 
     async def close(self) -> None:
         """See `Kernel.close`."""

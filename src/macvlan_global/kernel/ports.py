@@ -210,6 +210,35 @@ class Shims(Protocol):
         ...
 
 
+NeighbourFrame = tuple[bytes, bool]
+"""A frame of ARP or neighbour discovery, cut to what matters, and whether this host or a container on it sent it."""
+
+
+class NeighbourSocket(Protocol):
+    """Receives ARP, neighbour solicitations and advertisements of a link's segment, and nothing else.
+
+    Raises (`take` and `dropped`):
+        NotFound: the link is gone.
+        Unavailable: it went down; open another socket later.
+    """
+
+    async def wait(self) -> None:
+        """Wait until there is something to take: a frame, or an error."""
+        ...
+
+    def take(self, most: int) -> list[NeighbourFrame]:
+        """The frames that have come, `most` at most."""
+        ...
+
+    def dropped(self) -> int:
+        """Count of frames that were lost for want of room since the last question."""
+        ...
+
+    async def close(self) -> None:
+        """Close it. Idempotent."""
+        ...
+
+
 class Kernel(Protocol):
     """Links of the host's network namespace, and of containers.
 
@@ -344,6 +373,19 @@ class Kernel(Protocol):
             Invalid: not an address.
             Unavailable: it is down, has no carrier or is not Ethernet, so nothing is known.
         """
+        ...
+
+    async def watch_neighbours(self, parent: str) -> NeighbourSocket:
+        """Open a socket that receives address resolution on the segment of the link `parent`. It sends nothing.
+
+        Raises:
+            NotFound: there is no such link.
+            Unavailable: it is not Ethernet, or the right for such sockets is missing.
+        """
+        ...
+
+    async def mac_in_sandbox(self, link: ContainerLink) -> str:
+        """The MAC that the container's link with this alias has now, "" if it is not seen there."""
         ...
 
     async def close(self) -> None:

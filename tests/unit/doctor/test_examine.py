@@ -50,6 +50,12 @@ def on(*links: LinkFacts, networks: tuple[NetworkFacts, ...] = (LAN,), **changed
     return problems(networks=networks, links={link.name: link for link in links}, **changed)
 
 
+def test_conflicts_are_warnings() -> None:
+    """Each with its remedy."""
+    (found,) = problems(conflicts=("address 10.8.0.9 is in conflict; give that device another address",))
+    assert (found.level, found.check, found.do) == ("warning", "conflicts", "give that device another address")
+
+
 def test_a_host_that_is_well_has_nothing_to_tell() -> None:
     """Every check says ok, none is left out, and none says what to do."""
     found = examine(DoctorFacts(**WELL, networks=(LAN,), links={"eth0": LinkFacts("eth0")}))

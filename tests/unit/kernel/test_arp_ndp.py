@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from macvlan_global.kernel.arp_ndp import answered_by, probe
+from macvlan_global.kernel.arp_ndp import answered_by, is_probe_of_ours, probe
 
 MAC = bytes.fromhex("020000000001")
 FOUR, SIX = ip_address("192.0.2.9"), ip_address("2001:db8::a1b2:c3d4")
@@ -26,20 +26,30 @@ def test_an_arp_probe_is_that_of_rfc_5227() -> None:
     """To all, from 0.0.0.0, with no target MAC: nobody's cache changes by it."""
     assert probe(FOUR, MAC).hex(" ") == (
         "ff ff ff ff ff ff 02 00 00 00 00 01 08 06 "
-        "00 01 08 00 06 04 00 01 02 00 00 00 00 01 00 00 00 00 00 00 00 00 00 00 c0 00 02 09"
+        "00 01 08 00 06 04 00 01 02 00 00 00 00 01 00 00 00 00 00 00 00 00 00 00 c0 00 02 09 "
+        + (b"macvlan-global" + bytes(4)).hex(" ")  # in the padding to 60 bytes
     )
 
 
 def test_a_solicitation_is_that_of_rfc_4862() -> None:
-    """To the group of the address, from ::, hop limit 255, without an option, with the right checksum."""
+    """To the group of the address, from ::, hop limit 255, with a nonce and no other option, with the right
+    checksum."""
     frame = probe(SIX, MAC)
     assert frame[:14].hex() == "3333ffb2c3d4" + MAC.hex() + "86dd"
-    assert frame[14:54].hex() == "60000000" + "0018" + "3a" + "ff" + "00" * 16 + "ff0200000000000000000001ffb2c3d4"
+    assert frame[14:54].hex() == "60000000" + "0020" + "3a" + "ff" + "00" * 16 + "ff0200000000000000000001ffb2c3d4"
     assert frame[54:56].hex() == "8700"
-    assert frame[62:] == SIX.packed
-    pseudo = frame[22:54] + (24).to_bytes(4, "big") + (58).to_bytes(4, "big")
-    total = sum(int.from_bytes((pseudo + frame[54:])[at : at + 2], "big") for at in range(0, 40 + 24, 2))
+    assert frame[62:] == SIX.packed + bytes((14, 1)) + b"mv-glb"
+    pseudo = frame[22:54] + (32).to_bytes(4, "big") + (58).to_bytes(4, "big")
+    total = sum(int.from_bytes((pseudo + frame[54:])[at : at + 2], "big") for at in range(0, 40 + 32, 2))
     assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
+
+
+def test_a_probe_is_known_by_its_mark() -> None:
+    """Those of other senders have none."""
+    assert is_probe_of_ours(probe(FOUR, MAC))
+    assert is_probe_of_ours(probe(SIX, MAC))
+    assert not is_probe_of_ours(_arp(str(ip_address(0)), "192.0.2.9", 1))
+    assert not is_probe_of_ours(_advertisement(str(SIX)))
 
 
 @pytest.mark.parametrize("operation", [1, 2])

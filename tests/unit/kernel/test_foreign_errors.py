@@ -1,6 +1,7 @@
 """Whatever a system call or a parser raises below the kernel port comes out of it as one of the six classes."""
 
 import contextlib
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -51,6 +52,8 @@ CALLS: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "shims.delete_address": lambda kernel: kernel.shims.delete_address("lan0", PATH.source),
     "shims.add_path": lambda kernel: kernel.shims.add_path("lan0", PATH),
     "shims.delete_path": lambda kernel: kernel.shims.delete_path("lan0", PATH.address),
+    "watch_neighbours": lambda kernel: kernel.watch_neighbours("lan0"),
+    "mac_in_sandbox": lambda kernel: kernel.mac_in_sandbox(LINK),
 }
 IN_A_NAMESPACE = (
     "add_in_sandbox",
@@ -59,6 +62,7 @@ IN_A_NAMESPACE = (
     "mark_in_sandbox",
     "flush_addresses",
     "restore",
+    "mac_in_sandbox",
 )
 
 FOREIGN: tuple[Exception, ...] = (
@@ -84,7 +88,13 @@ class Doors:
         self.packet: Exception | None = None
         self.entering: Exception | None = None
         self.failed = 0
-        self.kernel = NetlinkKernel(Sockets(self.route.open, self._open_packet, self._enter, lambda: [BOX]))
+        self.kernel = NetlinkKernel(
+            Sockets(self.route.open, self._open_packet, self._enter, lambda: [BOX], watch=self._open_watch)
+        )
+
+    def _open_watch(self, parent: str, _outgoing: bool) -> socket.socket:
+        self._open_packet(parent).close()
+        raise OSError(errno.ENETDOWN, "Network is down")
 
     def _open_packet(self, _parent: str) -> socket.socket:
         if self.packet:
@@ -164,11 +174,12 @@ async def test_whatever_entering_a_namespace_raises_is_translated(doors: Doors, 
     assert doors.failed == len(FOREIGN)
 
 
-async def test_whatever_a_packet_socket_raises_is_translated(doors: Doors) -> None:
+@pytest.mark.parametrize("method", ["probe", "watch_neighbours"])
+async def test_whatever_a_packet_socket_raises_is_translated(doors: Doors, method: str) -> None:
     """Opening it, and one that is of another kind."""
     for foreign in (*FOREIGN, None):
         doors.packet = foreign
-        error = await _is_ours(CALLS["probe"](doors.kernel), foreign)
+        error = await _is_ours(CALLS[method](doors.kernel), foreign)
         assert error is not None
     assert doors.failed == len(FOREIGN)
 

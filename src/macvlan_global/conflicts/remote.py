@@ -1,0 +1,96 @@
+"""Containers of other hosts of the cluster, as the store has them: looked up by address, and remembered for a while."""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from macvlan_global.conflicts.judge import Holding
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.table import Tables
+from macvlan_global.subnets import Address
+
+REMEMBERED_SECONDS = 300.0
+REMEMBERED_MOST = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAddress:
+    """The record of an address: `holding` if a container of another host has it, `is_ours` if anybody of ours."""
+
+    holding: Holding | None = None
+    is_ours: bool = False
+    until: float = 0.0
+
+
+NOBODY = RemoteAddress()
+
+
+class RemoteContainers:
+    """Reads the shared tables. A host alone has none, and looks nothing up."""
+
+    def __init__(self, tables: Tables, host: str, host_name: Callable[[str], str], *, shared: bool) -> None:
+        """`host` is the id of this host, `host_name` gives the name of another one; `shared`: others write the tables
+        too."""
+        self._tables = tables
+        self._host = host
+        self._host_name = host_name
+        self.shared = shared
+        self._known: OrderedDict[tuple[str, Address], RemoteAddress] = OrderedDict()
+
+    async def find(self, space: str, address: Address, network: str, now: float) -> RemoteAddress:
+        """The record of an address as it was read lately. While the store is away nothing is known, so that it may be
+        anybody's of ours."""
+        if not self.shared:
+            return NOBODY
+        known = self._known.get((space, address))
+        if known and now < known.until:
+            return known
+        try:
+            found = await self._read(space, address, network)
+        except Unavailable:
+            return RemoteAddress(is_ours=True)
+        self._known.pop((space, address), None)
+        self._known[space, address] = found = replace(found, until=now + REMEMBERED_SECONDS)
+        if len(self._known) > REMEMBERED_MOST:
+            self._known.popitem(last=False)
+        return found
+
+    async def still_has(self, holding: Holding) -> bool:
+        """Whether the store has this container as the holder of the address now."""
+        keys = [key for key, each in self._known.items() if each.holding == holding]
+        for space, address in keys:
+            del self._known[space, address]
+            try:
+                found = await self._read(space, address, holding.network)
+            except Unavailable:
+                return False
+            return found.holding == holding
+        return False
+
+    async def named(self, holding: Holding) -> Holding:
+        """The holding with the name of its container, if that is in the store."""
+        host, _, endpoint = holding.endpoint.partition("/")
+        with contextlib.suppress(Unavailable):
+            row = await self._tables.names.get(host, endpoint)
+            if row and row.record.names:
+                return replace(holding, name=row.record.names[0])
+        return holding
+
+    async def _read(self, space: str, address: Address, network: str) -> RemoteAddress:
+        row = await self._tables.addresses.get(space, str(address))
+        if row is None:
+            return NOBODY
+        record = row.record
+        if record.kind != "endpoint" or record.host == self._host:
+            return RemoteAddress(is_ours=True)
+        holding = Holding(
+            address,
+            "container",
+            record.endpoint[:12],
+            network,
+            self._host_name(record.host),
+            record.mac,
+            endpoint=f"{record.host}/{record.endpoint}",
+        )
+        return RemoteAddress(holding, is_ours=True)

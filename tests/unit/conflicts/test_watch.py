@@ -1,0 +1,346 @@
+"""The conflict watch on a whole driver: what is reported, what is not, and what is done about it."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from ipaddress import ip_interface
+
+import pytest
+
+from macvlan_global.conflicts.gateways import GatewayCheck
+from macvlan_global.conflicts.ledger import AddressConflict
+from macvlan_global.conflicts.watch import FRAMES_MOST, ConflictWatch, Segment
+from macvlan_global.driver.driver import Driver
+from macvlan_global.errors import Exhausted, Unavailable
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.kernel.ports import RouteFacts
+from testkit.cluster_rig import ClusterHost, ClusterRig
+from testkit.fake_clock import FakeClock
+from testkit.fake_engine import Container, Subnet
+from testkit.fake_kernel import FakeKernel
+from testkit.rig import Rig
+from tests.unit.conflicts.wire import DEVICE, ROUTER, announced, probed
+
+LAN = Subnet("192.168.1.0/24", gateway="192.168.1.254")
+LAN6 = Subnet("fd18::/64")
+OPTIONS = {"parent": "eth0"}
+
+
+@dataclass
+class Watched:
+    """A watch whose segment eth0 is fed by hand."""
+
+    watch: ConflictWatch
+    clock: FakeClock
+
+    @classmethod
+    def on(cls, driver: Driver, clock: FakeClock) -> "Watched":
+        """A watch of this driver."""
+        watch = ConflictWatch(driver, now=clock, steady=clock)
+        watch.segments["eth0"] = Segment("eth0")
+        return cls(watch, clock)
+
+    async def see(self, *frames: bytes, outgoing: bool = False, after: float = 5) -> list[AddressConflict]:
+        """Frames pass after a while, and are judged; the conflicts known then."""
+        self.clock.advance(after)
+        self.watch.segments["eth0"].tallies.add([(each, outgoing) for each in frames], self.clock())
+        await self.watch.judge_now()
+        return self.watch.ledger.all()
+
+
+async def lan(*more: Subnet, settle: bool = True) -> tuple[Rig, Watched, Container]:
+    """A host with a network and a container, 192.168.1.20."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("lan", LAN, *more, options=OPTIONS)
+    web = await rig.engine.run("web", "lan", ip="192.168.1.20")
+    if settle:
+        rig.clock.advance(10)
+    return rig, Watched.on(rig.driver, rig.clock), web
+
+
+@pytest.mark.parametrize("frame", [announced("192.168.1.20"), probed("192.168.1.20")], ids=["announced", "probed"])
+async def test_a_device_that_takes_a_container_s_address_is_reported(
+    frame: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With both MACs, times and count; logged once, shown in status; seen again it is the same conflict."""
+    _, watched, web = await lan()
+    (found,) = await watched.see(frame)
+    assert (str(found.holding.address), found.holder_mac, found.mac) == ("192.168.1.20", web.mac, DEVICE)
+    assert (found.parent, found.vlan, found.count, found.first, found.last) == (
+        "eth0",
+        0,
+        1,
+        watched.clock(),
+        found.first,
+    )
+    (again,) = await watched.see(frame, frame)
+    assert (again.count, again.first, again.last) == (3, found.first, found.last + 5)
+    (problem,) = watched.watch.problems()
+    assert f"address 192.168.1.20 of container {found.holding.name} is in conflict on eth0: {DEVICE}" in problem
+    assert [each.levelno for each in caplog.records if "is in conflict" in each.message] == [logging.WARNING]
+    watched.clock.advance(601)
+    assert watched.watch.problems() == []
+
+
+async def test_a_device_that_takes_an_ipv6_address_is_reported() -> None:
+    """By an unsolicited advertisement or a probe of duplicate address detection."""
+    _, watched, web = await lan(LAN6)
+    address = web.address6.partition("/")[0]
+    assert [str(each.holding.address) for each in await watched.see(announced(address))] == [address]
+    assert len(await watched.see(probed(address, ROUTER))) == 2
+
+
+async def test_the_life_of_a_container_is_no_conflict() -> None:
+    """It announces, restarts with its address and another MAC, and late frames of the one before are seen."""
+    rig, watched, web = await lan(settle=False)
+    await watched.see(announced("192.168.1.20", web.mac), outgoing=True, after=0)
+    await rig.engine.stop("web")
+    await watched.see(announced("192.168.1.20", web.mac), outgoing=True, after=0)
+    again = await rig.engine.run("web", "lan", ip="192.168.1.20")
+    assert again.mac != web.mac
+    late = await watched.see(
+        announced("192.168.1.20", web.mac), announced("192.168.1.20", again.mac), outgoing=True, after=0.5
+    )
+    assert late == []
+    assert await watched.see(announced("192.168.1.20", again.mac), outgoing=True) == []
+
+
+async def test_a_container_that_changes_its_mac_is_no_conflict() -> None:
+    """Its own namespace shows the MAC; any other one is a device's."""
+    rig, watched, web = await lan()
+    rig.kernel.change(web.sandbox, mac=ROUTER)
+    assert await watched.see(announced("192.168.1.20", ROUTER), outgoing=True) == []
+    assert await watched.see(announced("192.168.1.20", ROUTER)) == []
+    (found,) = await watched.see(announced("192.168.1.20"))
+    assert (found.mac, found.holder_mac) == (DEVICE, ROUTER)
+
+
+async def test_probes_of_drivers_are_no_conflict() -> None:
+    """This host's parent, and the drivers of other hosts."""
+    rig, watched, _ = await lan()
+    own = rig.kernel.hosted["eth0"].mac
+    assert await watched.see(probed("192.168.1.20", own), outgoing=True) == []
+    assert await watched.see(probed("192.168.1.20", by_a_driver=True)) == []
+
+
+async def test_an_endpoint_that_is_dead_has_no_address_to_defend() -> None:
+    """Its record is there still, and its namespace is gone."""
+    rig, watched, web = await lan()
+    rig.kernel.end_namespace(web.sandbox)
+    rig.clock.advance(100)
+    assert await watched.see(announced("192.168.1.20")) == []
+
+
+async def test_a_container_that_takes_another_one_s_address_is_named() -> None:
+    """Its frames are outgoing."""
+    rig, watched, web = await lan()
+    other = await rig.engine.run("db", "lan")
+    (found,) = await watched.see(announced("192.168.1.20", other.mac), outgoing=True)
+    assert (found.holder_mac, found.mac) == (web.mac, other.mac)
+    assert found.other.startswith("container ")
+
+
+async def test_two_containers_with_one_address_on_one_parent_are_reported() -> None:
+    """Of networks in two address spaces."""
+    rig, watched, _ = await lan()
+    apart = Subnet("192.168.1.0/24", gateway="192.168.1.254", options={"space": "apart"})
+    await rig.engine.create_network("other", apart, options=OPTIONS)
+    twin = await rig.engine.run("twin", "other", ip="192.168.1.20")
+    (found,) = await watched.see(announced("192.168.1.20", twin.mac), outgoing=True)
+    assert found.mac == twin.mac
+
+
+async def test_a_device_with_a_container_s_mac_is_reported() -> None:
+    """It has another address. What a switch sends back of the container's own frames is none."""
+    _, watched, web = await lan()
+    assert await watched.see(announced("192.168.1.20", web.mac)) == []
+    await watched.see(announced("192.168.1.77", web.mac), outgoing=True)
+    assert await watched.see(announced("192.168.1.77", web.mac)) == []
+    (found,) = await watched.see(announced("192.168.1.78", web.mac))
+    assert (found.same_mac, found.claimed) == (True, "192.168.1.78")
+    assert f"the MAC {web.mac} of container" in found.text
+
+
+async def test_a_device_that_takes_this_host_s_address_is_reported() -> None:
+    """The host's own links may answer for it, each of them."""
+    rig, watched, _ = await lan()
+    rig.kernel.add_device("eth9")
+    rig.kernel.route_facts = RouteFacts(addresses=(("eth0", ip_interface("192.168.1.5/24")),))
+    own = [rig.kernel.hosted[name].mac for name in ("eth0", "eth9")]
+    assert await watched.see(*(announced("192.168.1.5", mac) for mac in own)) == []
+    (found,) = await watched.see(announced("192.168.1.5"))
+    assert (found.holding.kind, found.mac) == ("host", DEVICE)
+
+
+async def test_two_routers_with_the_gateway_s_address_are_reported() -> None:
+    """The first one has it. A router that takes over for good is none."""
+    _, watched, _ = await lan()
+    assert await watched.see(announced("192.168.1.254", ROUTER)) == []
+    assert await watched.see(announced("192.168.1.254")) == []
+    (found,) = await watched.see(announced("192.168.1.254", ROUTER))
+    assert (found.holding.kind, found.holder_mac, found.mac) == ("gateway", ROUTER, DEVICE)
+
+
+async def test_a_container_s_address_is_defended_at_most_every_ten_seconds() -> None:
+    """RFC 5227 section 2.4 (b): by one announcement. A probe is answered by the container itself."""
+    rig, watched, _ = await lan()
+    await watched.see(probed("192.168.1.20"))
+    assert rig.kernel.advertised == []
+    for _ in range(4):
+        await watched.see(announced("192.168.1.20"), after=4)
+    assert rig.kernel.advertised == ["eth0", "eth0"]
+
+
+async def test_an_address_that_a_device_uses_is_passed_over_while_it_is_seen() -> None:
+    """Until five minutes after its last frame. Whoever asks for it by --ip gets it."""
+    rig, watched, _ = await lan()
+    await watched.see(announced("192.168.1.1"), probed("192.168.1.2"))
+    assert (await rig.engine.run("a", "lan")).address == "192.168.1.3/24"
+    assert (await rig.engine.run("b", "lan", ip="192.168.1.2")).address == "192.168.1.2/24"
+    rig.clock.advance(301)
+    for number in range(4, 300):
+        address = (await rig.engine.run(f"c{number}", "lan")).address
+        if address == "192.168.1.1/24":
+            break
+    assert address == "192.168.1.1/24"
+
+
+async def test_a_pool_of_which_devices_use_the_rest_is_full_and_says_so() -> None:
+    """The error counts them."""
+    rig, watched, _ = await lan()
+    await rig.engine.create_network("tiny", Subnet("10.9.0.0/30", gateway="10.9.0.1"), options=OPTIONS)
+    await watched.see(announced("10.9.0.2"))
+    with pytest.raises(
+        Exhausted, match=r"no free address is left in 10.9.0.0/30, of which 1 are in use by other devices"
+    ):
+        await rig.engine.run("a", "tiny")
+
+
+async def test_late_frames_of_a_container_keep_its_address_from_nobody() -> None:
+    """It was there for less than the time between two looks, so its MAC was never read."""
+    rig, watched, _ = await lan()
+    short = await rig.engine.run("short", "lan", ip="192.168.1.30")
+    await rig.engine.stop("short")
+    await watched.see(announced("192.168.1.30", short.mac), outgoing=True)
+    assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
+
+
+async def two_hosts() -> tuple[ClusterRig, ClusterHost, ClusterHost]:
+    """Two hosts of a cluster with one network."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("one"), await rig.host("two")
+    await one.publish("lan", LAN)
+    await two.join("lan", one)
+    return rig, one, two
+
+
+async def test_containers_of_other_hosts_are_known() -> None:
+    """Their frames are no device's; a device that alternates with one is reported, with container and host."""
+    rig, one, two = await two_hosts()
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    rig.clock.advance(10)
+    watched = Watched.on(one.driver, rig.clock)
+    for _ in range(5):
+        assert await watched.see(announced("192.168.1.20", web.mac)) == []
+    assert await watched.see(announced("192.168.1.20")) == []
+    (found,) = await watched.see(announced("192.168.1.20", web.mac), announced("192.168.1.20"), after=5)
+    assert (found.holding.host, found.holder_mac, found.mac) == ("two", web.mac, DEVICE)
+    assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
+
+
+async def test_a_container_that_moves_to_another_host_is_no_conflict() -> None:
+    """Its address has another MAC from then on, and frames of the old one may be late."""
+    rig, one, two = await two_hosts()
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    watched = Watched.on(one.driver, rig.clock)
+    await watched.see(announced("192.168.1.20", web.mac))
+    await two.engine.stop("web")
+    here = await one.engine.run("web", "lan", ip="192.168.1.20")
+    assert await watched.see(announced("192.168.1.20", web.mac), announced("192.168.1.20", here.mac), after=0.5) == []
+
+
+async def test_while_the_store_is_away_nobody_is_taken_for_a_device() -> None:
+    """An address may be any other host's container's."""
+    rig, one, two = await two_hosts()
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    watched = Watched.on(one.driver, rig.clock)
+    rig.reach(away=True)
+    for _ in range(5):
+        assert await watched.see(announced("192.168.1.20", web.mac)) == []
+    assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
+
+
+@pytest.mark.virtual_time
+async def test_parents_are_watched_as_networks_come_and_go() -> None:
+    """A link that went down is watched again when it is up; a flood is cut, and said; nothing ends the loops."""
+    rig = await Rig.build("eth0", "eth1")
+    await rig.engine.create_network("lan", LAN, options=OPTIONS)
+    web = await rig.engine.run("web", "lan", ip="192.168.1.20")
+    rig.clock.advance(10)
+    watch = ConflictWatch(rig.driver, now=rig.clock, steady=rig.clock)
+    running = asyncio.ensure_future(watch.run())
+    await asyncio.sleep(1)
+    rig.kernel.watched["eth0"].put(announced("192.168.1.20"))
+    await asyncio.sleep(5)
+    assert [each.holder_mac for each in watch.ledger.all()] == [web.mac]
+    first = rig.kernel.watched["eth0"]
+    await rig.kernel.set_down("eth0")
+    await asyncio.sleep(1)
+    assert first.closed
+    await rig.kernel.set_up("eth0")
+    await asyncio.sleep(30)
+    assert watch.segments["eth0"].watched
+    rig.kernel.watched["eth0"].lost = 7
+    for _ in range(FRAMES_MOST + 1):
+        rig.kernel.watched["eth0"].put(announced("192.168.1.20"))
+    await asyncio.sleep(5)
+    assert any("7 frames were not seen" in each for each in watch.notices())
+    await rig.engine.stop("web")
+    await rig.engine.remove_network("lan")
+    await asyncio.sleep(10)
+    assert watch.segments == {}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.virtual_time
+async def test_a_driver_that_may_not_open_such_sockets_says_so() -> None:
+    """In status, once."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("lan", LAN, options=OPTIONS)
+    watch = ConflictWatch(rig.driver)
+    rig.kernel.failing["watch_neighbours"] = Unavailable("conflicts cannot be watched for: CAP_NET_RAW is missing; …")
+    running = asyncio.ensure_future(watch.run())
+    await asyncio.sleep(0.5)
+    assert [each.partition(": ")[2] for each in watch.notices()] == [
+        "conflicts cannot be watched for: CAP_NET_RAW is missing; …"
+    ]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def gateway(kernel: FakeKernel, rig: Rig, watched: Watched) -> list[str]:
+    """The problems after a check of gateways, a quarter of a minute later."""
+    rig.clock.advance(75)
+    check = GatewayCheck(rig.driver, watched.watch, now=rig.clock)
+    await check.check()
+    await check.check()
+    assert len([each for _, each in kernel.probed if each == "192.168.1.254"]) <= 1
+    return check.problems()
+
+
+async def test_a_gateway_that_nobody_answers_for_is_reported() -> None:
+    """It is asked for once. One that answers, or whose frames are seen anyway, is none; nor one without containers."""
+    rig, watched, _ = await lan()
+    (problem,) = await gateway(rig.kernel, rig, watched)
+    assert "nobody answers for 192.168.1.254, the gateway of network" in problem
+    rig.kernel.probed.clear()
+    rig.kernel.neighbours["eth0"] = {"192.168.1.254"}
+    assert await gateway(rig.kernel, rig, watched) == []
+    rig.kernel.neighbours.clear()
+    rig.kernel.probed.clear()
+    await watched.see(announced("192.168.1.254", ROUTER))
+    assert await gateway(rig.kernel, rig, watched) == []
+    assert rig.kernel.probed == []
+    await rig.engine.stop("web")
+    assert await gateway(rig.kernel, rig, watched) == []
