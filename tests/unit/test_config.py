@@ -38,11 +38,11 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
 def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
     words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}
-    words |= {"probe": "true", "host_access": "true", "attach": "direct"}
+    words |= {"probe": "true", "host_access": "true", "conflict_watch": "false", "attach": "direct"}
     value = words.get(key, "7")
     is_number = key in {"repair_grace", "dns_ttl", "host_grace"}
-    is_flag = key in {"probe", "host_access"}
-    expected = 7.0 if is_number else True if is_flag else value
+    is_flag = key in {"probe", "host_access", "conflict_watch"}
+    expected = 7.0 if is_number else value == "true" if is_flag else value
     written = value if is_number or is_flag else f'"{value}"'
     from_file = load_config(_file(tmp_path, f"{key} = {written}"), {}, {})
     from_environment = load_config(_file(tmp_path, ""), {f"MACVLAN_GLOBAL_{key.upper()}": value}, {})

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
+from macvlan_global.admin.conflict_views import conflict_views, watch_view
 from macvlan_global.attach.attach import plain_against_wish
 from macvlan_global.config import Config
-from macvlan_global.conflicts.ledger import AddressConflict
 from macvlan_global.conflicts.service import ConflictService
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.name_memory import RememberedAddress
@@ -98,7 +98,7 @@ class Views:
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
             hosts=sorted(each.name for each in self._scope.heartbeat.live().values()) if self._scope else [],
             resolver=self._resolver(),
-            watch=self._watch(),
+            watch=watch_view(self._conflicts),
             **counts,
         )
 
@@ -163,26 +163,9 @@ class Views:
             problem=state.problem,
         )
 
-    def _watch(self) -> a.WatchView | None:
-        if self._conflicts is None:
-            return None
-        watch = self._conflicts.watch
-        parents = sorted(each.parent for each in watch.segments.values() if each.watched)
-        return a.WatchView(parents=parents, conflicts=watch.problems(), problems=self._conflicts.notices())
-
     async def conflicts(self) -> list[a.ConflictView]:
-        """The latest conflicts, the one seen last at the end.
-
-        Raises:
-            Invalid: they are not watched for.
-        """
-        if self._conflicts is None:
-            raise Invalid(
-                "conflicts are not watched for on this host; remove conflict_watch = false from the configuration"
-            )
-        found = self._conflicts.watch.ledger.all()
-        vendors = await self._conflicts.vendors.of({each.mac for each in found})
-        return [_conflict_view(each, vendors[each.mac]) for each in found]
+        """The latest conflicts, the one seen last at the end. For errors see `conflict_views`."""
+        return await conflict_views(self._conflicts)
 
     async def networks(self) -> list[a.NetworkView]:
         """Every network of this host."""
@@ -459,29 +442,6 @@ def _given_by_others(endpoint: EndpointRecord, network: NetworkRecord, host: str
         for subnet in network.subnets
         if not subnet.space and address in subnet.prefix
     ]
-
-
-def _conflict_view(conflict: AddressConflict, vendor: str) -> a.ConflictView:
-    holding = conflict.holding
-    return a.ConflictView(
-        address=str(holding.address),
-        kind=holding.kind,
-        holder=conflict.holder,
-        container=holding.name if holding.kind == "container" else "",
-        network=holding.network,
-        host=holding.host,
-        holder_mac=conflict.holder_mac,
-        mac=conflict.mac,
-        vendor=vendor,
-        other=conflict.other,
-        how=conflict.how,
-        claimed=conflict.claimed,
-        parent=conflict.parent,
-        vlan=conflict.vlan,
-        first=conflict.first,
-        last=conflict.last,
-        count=conflict.count,
-    )
 
 
 def _correction_view(correction: Correction) -> a.CorrectionView:

@@ -168,9 +168,11 @@ class IpamDriver:
         return reserved
 
     async def _reserve_remembered(self, pool: ParsedPool, name: Name | None) -> Reservation | None:
-        """Reserve the address that the last container of this name had; None if there is none, or it is in use."""
+        """Reserve the address that the last container of this name had; None if there is none, or it is in use, also by
+        a device outside."""
         address = self._memory.preferred(pool, name) if name else None
-        if address is None or self._hosts.have(address):
+        outside = self._addresses.avoided.known.seen(pool.record.space, pool.subnet.version)
+        if address is None or self._hosts.have(address) or int(address) in outside:
             return None
         dead: Row[AddressRecord] | None = None
         while True:

@@ -188,12 +188,7 @@ class Addresses:
                 self._cache.learn_space(space, [row.record for row in await self._table.scan(space)], self._now())
                 is_fresh = True
             elif chosen is None:
-                seen = self._cache.avoided.seen(pool.record.space, pool.subnet.version).held_in(*pool.window)
-                outside = f", of which {seen} are in use by other devices" if seen else ""
-                raise Exhausted(
-                    f"no free address is left in {pool.dynamic}{outside}; stop a container, or make the --ip-range or "
-                    "--subnet wider"
-                )
+                raise pool.exhausted(self._cache.avoided.seen(pool.record.space, pool.subnet.version))
             elif row := await self._try_candidate(pool, chosen):
                 return Reservation(pool, from_number(chosen, pool.subnet), row)
             else:

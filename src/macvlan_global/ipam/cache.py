@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Self
 
-from macvlan_global.errors import Invalid
+from macvlan_global.errors import Exhausted, Invalid
 from macvlan_global.ipam.allocator import Occupancy, start_offsets
 from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.ipam.conflicts import several_at_once
+from macvlan_global.ipam.intervals import IntervalSet
 from macvlan_global.ipam.owners import network_claims
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.store.records import AddressRecord, PoolRecord
@@ -56,6 +57,15 @@ class ParsedPool:
     def dynamic(self) -> str:
         """The part handed out unasked, in CIDR form."""
         return self.record.range or self.record.subnet
+
+    def exhausted(self, seen: IntervalSet) -> Exhausted:
+        """The error of a pool that is full, or of which devices outside use the rest (`seen`, as numbers)."""
+        used = seen.held_in(*self.window)
+        outside = f", of which {used} are in use by other devices" if used else ""
+        return Exhausted(
+            f"no free address is left in {self.dynamic}{outside}; stop a container, or make the --ip-range or "
+            "--subnet wider"
+        )
 
     def refuse_unusable(self, address: Address, *, gateway: bool) -> None:
         """Raise Invalid if no interface of this subnet may have the address.
