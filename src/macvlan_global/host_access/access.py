@@ -27,6 +27,7 @@ from macvlan_global.host_access.desired import (
 )
 from macvlan_global.kernel.names import mac_from_text
 from macvlan_global.kernel.ports import Kernel, Shim
+from macvlan_global.options.network import NetworkOptions
 from macvlan_global.store.records import HostAccessRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Address
@@ -99,7 +100,8 @@ class HostAccess:
 
     def wants(self, network: NetworkRecord) -> bool:
         """Whether the host and containers of a network shall reach each other."""
-        return network.options.wants_host_access(default=self._default)
+        options: NetworkOptions = network.options
+        return options.wants_host_access(default=self._default)
 
     async def on_change(self, network: NetworkRecord) -> None:
         """A network, or a container on it, came or went. Waits a moment for it to be done; never fails."""
