@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from macvlan_global.driver.networks import Networks
 from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.kernel.ports import Kernel, Station
 from macvlan_global.store.records import NetworkRecord, PoolRecord
 from macvlan_global.store.table import Tables
@@ -49,14 +50,17 @@ class AddressProbe:
         tables: Tables,
         kernel: Kernel,
         networks: Networks,
+        avoided: Avoided,
         *,
         default: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`networks` have their parents there and up; `default` is for networks without the option `probe`."""
+        """`networks` have their parents there and up; `default` is for networks without the option `probe`. What is
+        found free is in use outside no longer for `avoided`."""
         self._tables = tables
         self._kernel = kernel
         self._networks = networks
+        self._avoided = avoided
         self._default = default
         self._now = now
         # by the network of a pool, whether it is probed: neither ever changes, and most are not
@@ -85,6 +89,7 @@ class AddressProbe:
         self._unprobeable.pop(network.shared_id, None)
         self._found.pop((network.shared_id, str(address)), None)
         if station is None:
+            self._avoided.forget_seen(pool.space, address)
             return ""
         text, owner = _describe(station, parent)
         _keep(self._found, (network.shared_id, str(address)), ProbeFinding(f"{address} {text}", self._now()))

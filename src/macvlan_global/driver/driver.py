@@ -137,7 +137,7 @@ class Driver:
         endpoints = Endpoints(
             table, claims, networks, attacher, liveness, memory, on_created=created, on_deleted=deleted, now=now
         )
-        probe = AddressProbe(tables, kernel, networks, default=settings.probe, now=now)
+        probe = AddressProbe(tables, kernel, networks, cache.avoided, default=settings.probe, now=now)
         hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)
         ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, memory, outbox=outbox)
         giver = HostClaims(ipam, claims, identity.host)

@@ -90,6 +90,12 @@ class Avoided:
         """The addresses of a space that devices outside use, as numbers. It is always the same set."""
         return self._seen_numbers.setdefault((space, version), IntervalSet())
 
+    def forget_seen(self, space: str, address: Address) -> None:
+        """Nobody replies for an address any more."""
+        key = space, address.version
+        if self._seen.get(key, {}).pop(int(address), None) is not None:
+            self.seen(*key).discard(int(address))
+
     def expire(self, now: float) -> None:
         """Forget the addresses that were not seen in use for long enough."""
         for key, times in self._seen.items():

@@ -9,6 +9,7 @@ from macvlan_global.driver.address_probe import REMEMBERED_MOST, REMEMBERED_SECO
 from macvlan_global.driver.driver import Settings
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Conflict, Invalid, Unavailable
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.ports import RouteFacts
 from testkit.cluster_rig import ClusterRig
 from testkit.fake_engine import Subnet
@@ -55,6 +56,17 @@ async def test_ipv6_is_probed_as_well() -> None:
     with pytest.raises(Conflict, match=f"fd18::20 is in use on the segment: {NEIGHBOUR_MAC} replies for it on eth0"):
         await rig.engine.run("web", "lan", ip="192.168.1.22", ip6="fd18::20")
     assert (await rig.engine.run("web", "lan", ip="192.168.1.22", ip6="fd18::21")).address6 == "fd18::21/64"
+
+
+async def test_what_nobody_replies_for_is_in_use_outside_no_longer() -> None:
+    """A device that was seen to use an address is gone: a container that asks for it gets it, and the next ones too."""
+    rig = await _with_lan()
+    first = ip_address("192.168.1.1")
+    avoided = rig.driver.addresses.avoided.known
+    avoided.see(DEFAULT_SPACE, first, rig.clock() + 1e6)
+    assert (await rig.engine.run("web", "lan")).address == "192.168.1.2/24"
+    assert (await rig.engine.run("asked", "lan", ip="192.168.1.1")).address == "192.168.1.1/24"
+    assert int(first) not in avoided.seen(DEFAULT_SPACE, 4)
 
 
 async def test_a_network_with_devices_outside_as_gateway_and_aux_is_made() -> None:
