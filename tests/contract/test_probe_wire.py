@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from lab import Host, Wire
+from macvlan_global.conflicts.claims import claim_in
 from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel
 from macvlan_global.kernel.ports import MacvlanSpec, Station
@@ -157,3 +158,22 @@ def test_without_the_right_to_ask_the_error_says_which_is_missing(near: Host) ->
     command = [*near.enter, "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Unavailable: addresses cannot be probed: CAP_NET_RAW is missing" in done.stderr
+
+
+async def test_frames_of_a_container_pass_its_parent_as_outgoing(kernel: NetlinkKernel, far: Host) -> None:
+    """Its answer to another machine is seen on the parent that it stands on, beside the question of a driver."""
+    with far.in_network():
+        other = NetlinkKernel()
+        watched = await other.watch_neighbours("eth1")
+    seen = set()
+    try:
+        assert await kernel.probe("eth1", FOUR) == Station(MAC)
+        async with asyncio.timeout(10):
+            while (MAC, "answers for", True) not in seen or ("probes for", True, False) not in seen:
+                await watched.wait()
+                for frame, outgoing in watched.take(10):
+                    if (claim := claim_in(frame)) and str(claim.address) == FOUR:
+                        seen |= {(claim.mac, claim.how, outgoing), (claim.how, claim.own_probe, outgoing)}
+    finally:
+        await watched.close()
+        await other.close()
