@@ -12,6 +12,8 @@ from macvlan_global.subnets import Address
 
 REMEMBERED_SECONDS = 300.0
 REMEMBERED_MOST = 4096
+LOOKUPS_MOST = 50
+"""Addresses that are looked up for one judgement: a device may claim any number, and the store is everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,23 @@ class RemoteContainers:
         self._host_name = host_name
         self.shared = shared
         self._known: OrderedDict[tuple[str, Address], RemoteAddress] = OrderedDict()
+        self._lookups = 0
+
+    def begin(self) -> None:
+        """A judgement begins, which may look up some addresses."""
+        self._lookups = LOOKUPS_MOST
 
     async def find(self, space: str, address: Address, network: str, now: float) -> RemoteAddress:
-        """The record of an address as it was read lately. While the store is away nothing is known, so that it may be
-        anybody's of ours."""
+        """The record of an address as it was read lately. While the store is away, and when enough was looked up for
+        this judgement, nothing is known, so that it may be anybody's of ours."""
         if not self.shared:
             return NOBODY
         known = self._known.get((space, address))
         if known and now < known.until:
             return known
+        if not self._lookups:
+            return RemoteAddress(is_ours=True)
+        self._lookups -= 1
         try:
             found = await self._read(space, address, network)
         except Unavailable:

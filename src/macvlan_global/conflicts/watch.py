@@ -205,6 +205,7 @@ class ConflictWatch:
         self._remember_ours((each.mac for each in endpoints), now)
         self._avoided.expire(now)
         confirmations, self._own_due = CONFIRM_MOST, True
+        self._remote.begin()
         for segment in list(self.segments.values()):
             books = books_of(segment.parent, networks, endpoints, self._driver.identity.name)
             for seen, tally in segment.tallies.take(now, books.concern):

@@ -9,6 +9,7 @@ import pytest
 
 from macvlan_global.conflicts.gateways import GatewayCheck
 from macvlan_global.conflicts.ledger import AddressConflict
+from macvlan_global.conflicts.remote import LOOKUPS_MOST
 from macvlan_global.conflicts.watch import FRAMES_MOST, ConflictWatch, Segment
 from macvlan_global.driver.driver import Driver
 from macvlan_global.errors import Exhausted, Unavailable
@@ -268,6 +269,18 @@ async def test_while_the_store_is_away_nobody_is_taken_for_a_device() -> None:
     for _ in range(5):
         assert await watched.see(announced("192.168.1.20", web.mac)) == []
     assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
+
+
+async def test_a_device_that_claims_a_whole_subnet_does_not_read_the_store_for_each_address() -> None:
+    """Some are looked up each time, and the others later: in the end all are passed over."""
+    rig, one, _ = await two_hosts()
+    watched = Watched.on(one.driver, rig.clock)
+    frames = [announced(f"192.168.1.{number}") for number in range(1, 101)]
+    await watched.see(*frames)
+    assert len(watched.watch._remote._known) == LOOKUPS_MOST
+    for _ in range(5):
+        await watched.see(*frames)
+    assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 100
 
 
 @pytest.mark.virtual_time
