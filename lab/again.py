@@ -13,6 +13,9 @@ from lab.errors import CommandError
 
 T = TypeVar("T")
 TRIES = 4
+SOCKET_TRIES = 12
+"""For a plugin's socket: the engine's nine seconds cannot be made longer (`--timeout` is for its answers), and a plugin
+on a machine that is busy and ten times slower, as the guest kernel is, needs a minute to begin."""
 _OUT_OF_TIME = re.compile(r"context deadline exceeded|DeadlineExceeded|Timeout was reached before node joined")
 _NO_SOCKET_YET = re.compile(r"dial unix \S+\.sock: connect: (?:no such file or directory|connection refused)")
 
@@ -27,13 +30,13 @@ def ran_out(command: Sequence[str], said: str) -> bool:
         command: its words, without `docker`.
         said: what it wrote to standard error.
     """
-    if tuple(command[:2]) == ("plugin", "enable"):
+    if _waits_for_socket(command):
         return _NO_SOCKET_YET.search(said) is not None
     return _OUT_OF_TIME.search(said) is not None
 
 
 def again(call: Callable[[], T], command: Sequence[str], before: Callable[[], object], *, where: str) -> T:
-    """Output of a docker command in the end: it is called up to four times, as long as the engine had no time.
+    """Output of a docker command in the end: it is called several times, as long as the engine had no time.
 
     Args:
         call: runs it.
@@ -44,17 +47,22 @@ def again(call: Callable[[], T], command: Sequence[str], before: Callable[[], ob
     Raises:
         CommandError: it was refused, or the engine never had time enough.
     """
-    for number in range(2, TRIES + 1):
+    tries = SOCKET_TRIES if _waits_for_socket(command) else TRIES
+    for number in range(2, tries + 1):
         try:
             return call()
         except CommandError as refused:
             if not ran_out(command, refused.stderr):
                 raise
             last = refused.stderr.strip().rpartition("\n")[2]
-            notes.append(f"{where}: `docker {' '.join(command)}` began again, try {number} of {TRIES}: {last}")
+            notes.append(f"{where}: `docker {' '.join(command)}` began again, try {number} of {tries}: {last}")
             print(notes[-1], flush=True)
             before()
     return call()
+
+
+def _waits_for_socket(command: Sequence[str]) -> bool:
+    return tuple(command[:2]) == ("plugin", "enable")
 
 
 def words_of(line: str) -> list[str]:

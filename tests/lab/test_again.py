@@ -66,6 +66,13 @@ def test_an_engine_that_never_has_time_is_not_asked_for_ever() -> None:
     assert engine.cleared == TRIES - 1
 
 
+def test_a_plugin_has_more_tries_for_its_socket() -> None:
+    """The engine's limit is short, and no option makes it longer."""
+    late = "dial unix /run/docker/plugins/1/macvlan-global.sock: connect: no such file or directory"
+    engine = Engine(*[late] * (TRIES + 1))
+    assert again(engine.call, ["plugin", "enable", "macvlan-global"], engine.clear, where="node1") == "id"
+
+
 def test_limits_are_told_from_mistakes() -> None:
     """A plugin whose socket is not there yet had no time; where something else has no socket, that is a mistake."""
     absent = "dial unix /run/docker/plugins/0a/macvlan-global.sock: connect: no such file or directory"
