@@ -11,6 +11,7 @@ from bench import (
     allocations,
     attach,
     cluster_allocations,
+    conflict_watch,
     dns,
     docker_burst,
     docker_connect,
@@ -34,7 +35,7 @@ def test_every_row_comes_out() -> None:
     cells = (line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))
     shown = " ".join(filter(None, cells))  # a line on which only another cell goes on has nothing here
     parts = (
-        *(docker_run, docker_connect, docker_burst, attach, allocations, fill, startup, dns),
+        *(docker_run, docker_connect, docker_burst, attach, allocations, fill, startup, dns, conflict_watch),
         *(cluster_allocations, across_hosts, growth),
     )
     assert shown == " ".join(title for part in parts for title in part.TITLES)
