@@ -12,7 +12,7 @@ from macvlan_global.store.ports import Entry, Lease
 from testkit.fake_kernel import FakeKernel
 from testkit.simulation import simulate
 
-ENOUGH = 60
+ENOUGH = 200
 """So many seeds at most until a bug is found."""
 
 
