@@ -291,11 +291,9 @@ class Addresses:
         row = await self._read_own(release.space, release.address)
         if row is None or row.record.host != self._identity.host:
             return
-        if release.endpoint:
-            mine = row.record.endpoint == release.endpoint
-        else:  # reserved by this host, and not anew since
-            mine = row.record.kind == "reserved" and row.record.at <= release.at
-        if mine:
+        if row.record.at > release.at:  # reserved or claimed anew since: an engine repeats a request that failed
+            return
+        if row.record.endpoint == release.endpoint if release.endpoint else row.record.kind == "reserved":
             await self.drop(row)
 
     async def give_back(self, record: AddressRecord) -> bool:

@@ -228,3 +228,16 @@ async def test_a_lost_pool_is_written_anew_once_and_not_over_another_networks(bo
     with pytest.raises(PoolOverlaps):
         await other.pools.restore(msgspec.structs.replace(lost, network="n2"))
     assert await book.pools.all() == [lost]
+
+
+async def test_a_late_release_takes_no_claim_that_was_made_anew_since(book: Book) -> None:
+    """The engine repeats a request that failed, with the same endpoint, while the release of its first try waits."""
+    pool, holder = await book.pool(), Holder("endpoint", "n1", "e1")
+    at = book.clock()
+    book.clock.advance(1)
+    await book.addresses.claim(pool.record, NINE, holder)
+    late = PendingRecord(kind="release", space=pool.record.space, address=str(NINE), endpoint="e1", at=at)
+    await book.addresses.settle(late)
+    assert [each.endpoint for each in await book.addresses.all()] == ["e1"]
+    await book.addresses.settle(msgspec.structs.replace(late, at=book.clock()))
+    assert await book.addresses.all() == []
