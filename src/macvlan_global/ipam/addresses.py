@@ -291,9 +291,9 @@ class Addresses:
         row = await self._read_own(release.space, release.address)
         if row is None or row.record.host != self._identity.host:
             return
-        if row.record.at > release.at:  # reserved or claimed anew since: an engine repeats a request that failed
-            return
-        if row.record.endpoint == release.endpoint if release.endpoint else row.record.kind == "reserved":
+        mine = row.record.endpoint == release.endpoint if release.endpoint else row.record.kind == "reserved"
+        # an engine repeats a request that failed: what was reserved or claimed anew since then stays
+        if mine and row.record.at <= release.at:
             await self.drop(row)
 
     async def give_back(self, record: AddressRecord) -> bool:
