@@ -60,7 +60,8 @@ class _Host:
         ):
             mirror.rows.clear()
             for row in rows:
-                mirror.put(row.entry.key.rpartition("/")[2], row, before=None)  # type: ignore[arg-type]
+                with mirror.asking(row.entry.key.rpartition("/")[2]) as question:
+                    mirror.put(question, row)  # type: ignore[arg-type]
 
     async def step(self, name: str) -> decide.Action:
         """Look at a name once."""

@@ -88,9 +88,7 @@ class Executor:
             case Create():
                 return await self._create(action.definition)
             case Remove():
-                # `published`, so that what it claimed is given back, even if it was created while others removed it
-                await self._set_published(action.network, published=True)
-                return await self._delete_network(action.network)
+                return await self._remove(action)
             case RemoveDuplicate():
                 await self._set_published(action.network, published=False)  # else every host would remove its copy
                 return await self._delete_network(action.network)
@@ -109,36 +107,38 @@ class Executor:
 
     async def _publish(self, action: Publish) -> Outcome:
         definition = action.definition
-        before = self._definitions.rows.get(definition.name)
-        # recorded before it is written: should the driver end in between, a removal still gets its tombstone
-        removed, _ = await asyncio.gather(
-            self._has_tombstone(definition.id), self._set_published(action.network, published=True)
-        )
-        if removed:
-            return "again"
-        row = await self._tables.definitions.create(definition, definition.name)
-        if row is None:
-            row = await self._tables.definitions.get(definition.name)
-            if row and row.record.id != definition.id:
-                await self._set_published(action.network, published=False)
-        self._definitions.put(definition.name, row, before=before)
+        with self._definitions.asking(definition.name) as question:
+            # recorded before it is written: should the driver end in between, a removal still gets its tombstone
+            removed, _ = await asyncio.gather(
+                self._has_tombstone(definition.id), self._set_published(action.network, published=True)
+            )
+            if removed:
+                return "again"
+            row = await self._tables.definitions.create(definition, definition.name)
+            if row is None:
+                row = await self._tables.definitions.get(definition.name)
+                if row and row.record.id != definition.id:
+                    await self._set_published(action.network, published=False)
+            self._definitions.put(question, row)
         return "again"
 
     async def _delete_definition(self, definition: DefinitionRecord) -> Outcome:
-        before = self._definitions.rows.get(definition.name)
-        row = await self._tables.definitions.get(definition.name)
-        if row and row.record.id == definition.id and await self._tables.definitions.delete(row):
-            row = None
-        self._definitions.put(definition.name, row, before=before)
+        if not await self._is_removed(definition.id):
+            return "again"
+        with self._definitions.asking(definition.name) as question:
+            row = await self._tables.definitions.get(definition.name)
+            if row and row.record.id == definition.id and await self._tables.definitions.delete(row):
+                row = None
+            self._definitions.put(question, row)
         return "again"
 
     async def _create(self, definition: DefinitionRecord) -> Outcome:
         # a watch may lag: a network that was removed a moment ago must not come back
-        before = self._definitions.rows.get(definition.name)
-        row, removed = await asyncio.gather(
-            self._tables.definitions.get(definition.name), self._has_tombstone(definition.id)
-        )
-        self._definitions.put(definition.name, row, before=before)
+        with self._definitions.asking(definition.name) as question:
+            row, removed = await asyncio.gather(
+                self._tables.definitions.get(definition.name), self._has_tombstone(definition.id)
+            )
+            self._definitions.put(question, row)
         if not removed and row and row.record.id == definition.id:
             await self._engine.add_network(to_create(row.record))
         return "again"
@@ -153,12 +153,19 @@ class Executor:
     async def _take_back(self, action: TakeBackRemoval) -> Outcome:
         # recorded first: a published network that the engine has and the cluster does not define is published again
         await self._set_published(action.network, published=True)
-        before = self._tombstones.rows.get(action.cluster_id)
-        row = await self._tables.removed.get(action.cluster_id)
-        if row and not await self._tables.removed.delete(row):
-            return "again"
-        self._tombstones.put(action.cluster_id, None, before=before)
+        with self._tombstones.asking(action.cluster_id) as question:
+            row = await self._tables.removed.get(action.cluster_id)
+            if row and not await self._tables.removed.delete(row):
+                return "again"
+            self._tombstones.put(question, None)
         return "again"
+
+    async def _remove(self, action: Remove) -> Outcome:
+        if not await self._is_removed(action.cluster_id):
+            return "again"
+        # `published`, so that what it claimed is given back, even if it was created while others removed it
+        await self._set_published(action.network, published=True)
+        return await self._delete_network(action.network)
 
     async def _delete_network(self, network_id: str) -> Outcome:
         try:
@@ -168,11 +175,21 @@ class Executor:
             return "later"
         return "again"
 
+    async def _is_removed(self, cluster_id: str) -> bool:
+        """Whether the network is removed as far as the store says, or this host has still to tell it.
+
+        A watch may lag, and long after the store was restored from an older copy: a tombstone that it no longer has,
+        or that another host took back, ends nothing.
+        """
+        if await self._has_tombstone(cluster_id):
+            return True
+        pending = await self._tables.pending.scan()
+        return any(each.record.kind == "removal" and each.record.network == cluster_id for each in pending)
+
     async def _has_tombstone(self, cluster_id: str) -> bool:
-        before = self._tombstones.rows.get(cluster_id)
-        row = await self._tables.removed.get(cluster_id)
-        if row:
-            self._tombstones.put(cluster_id, row, before=before)
+        with self._tombstones.asking(cluster_id) as question:
+            row = await self._tables.removed.get(cluster_id)
+            self._tombstones.put(question, row)
         return row is not None
 
     async def _set_published(self, network_id: str, *, published: bool) -> None:

@@ -117,6 +117,7 @@ class Remove:
 
     verb: ClassVar[str] = "remove"
     network: str
+    cluster_id: str
     reason: str
 
 
@@ -272,7 +273,7 @@ def _removed(facts: ReplicationFacts, found: EngineNetwork) -> Action:
             blocks=False,
         )
     if not found.endpoints:
-        return Remove(found.id, "it was removed in the cluster, and no container uses it here")
+        return Remove(found.id, cluster_id(found), "it was removed in the cluster, and no container uses it here")
     names = ", ".join(sorted(each.container or each.id[:12] for each in found.endpoints))
     return Keep(
         found.id,

@@ -3,7 +3,8 @@
 The watch is opened again when it breaks; every new watch begins with all rows. The copy may lag behind the store.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
 
 from macvlan_global.store.follow import PrefixFollower
@@ -12,6 +13,16 @@ from macvlan_global.store.records import Record
 from macvlan_global.store.table import Row, Table
 
 R = TypeVar("R", bound=Record)
+
+
+class Question:
+    """A question about one key that the store has not answered yet."""
+
+    def __init__(self, key: str) -> None:
+        """`key` is the name or id that the row's key is for."""
+        self.key = key
+        self.overtaken = False
+        """Whether the watch has brought news of this key since the store was asked."""
 
 
 class MirroredTable(Generic[R]):
@@ -29,6 +40,7 @@ class MirroredTable(Generic[R]):
         self._on_change = on_change
         self._on_resync = on_resync
         self._follower = PrefixFollower(store, table.prefix, self._take)
+        self._questions: list[Question] = []
         self.rows: dict[str, Row[R]] = {}
         self.unreadable: set[str] = set()
         """Keys of records that a newer version wrote, or that are damaged."""
@@ -44,20 +56,33 @@ class MirroredTable(Generic[R]):
         """Follow the table until cancelled."""
         await self._follower.run()
 
-    def put(self, key: str, row: Row[R] | None, *, before: Row[R] | None) -> None:
+    @contextlib.contextmanager
+    def asking(self, key: str) -> Iterator[Question]:
+        """Encloses a read or a write of one row, so that `put` can tell whether its answer is still news."""
+        question = Question(key)
+        self._questions.append(question)
+        try:
+            yield question
+        finally:
+            self._questions.remove(question)
+
+    def put(self, question: Question, row: Row[R] | None) -> None:
         """Take over a row that was just read or written, None if there is none, before the watch delivers it.
 
-        `before` is the copy's row from before the store was asked. If the watch has brought another one since, the
-        answer may be older than that, and is passed over.
+        If the watch has brought news of this row since the store was asked, the answer may be older and is passed
+        over. To compare rows is not enough: another host may have created and deleted the row meanwhile.
         """
-        if self.rows.get(key) is not before:
+        if question.overtaken:
             return
         if row:
-            self.rows[key] = row
+            self.rows[question.key] = row
         else:
-            self.rows.pop(key, None)
+            self.rows.pop(question.key, None)
 
     async def _take(self, batch: Batch) -> None:
+        news = {self._key(each) for each in (*(entry.key for entry in batch.entries), *batch.gone)}
+        for question in self._questions:
+            question.overtaken |= batch.whole or question.key in news
         if batch.whole:
             self.rows.clear()
             self.unreadable.clear()

@@ -301,8 +301,9 @@ class Replicator:
         for key in old:
             row = self._tombstones.rows.get(key)
             if row and row.record.id not in used:
-                await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
-                self._tombstones.put(key, None, before=row)
+                with self._tombstones.asking(key) as question:
+                    await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
+                    self._tombstones.put(question, None)
 
 
 def _log_change(name: str, action: Change) -> None:

@@ -377,6 +377,21 @@ class LateReads(FaultyStore):
         return found
 
 
+class LateWrites(FaultyStore):
+    """A store whose answers to creations arrive when `gate` is set."""
+
+    def __init__(self, inner: ClusterStore) -> None:
+        """Nothing was created yet."""
+        super().__init__(inner)
+        self.gate = asyncio.Event()
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        made = await super().create(key, value)
+        await self.gate.wait()
+        return made
+
+
 async def test_an_answer_that_is_older_than_the_watchs_news_is_passed_over(pair: Pair) -> None:
     """A network was read before it was published again, and the answer came after the news of that: it is known."""
     late = LateReads(pair.store.client())
@@ -395,6 +410,50 @@ async def test_an_answer_that_is_older_than_the_watchs_news_is_passed_over(pair:
     assert await creating == "again"
     assert definitions.rows["lan"].record == definition
     watching.cancel()
+
+
+async def test_an_answer_of_before_a_deletion_brings_nothing_back_to_the_copy(pair: Pair) -> None:
+    """The definition that this host published was deleted before the answer came: its copy ends without it."""
+    shared = MemoryStore()  # of no other host's: nobody publishes again
+    late = LateWrites(shared.client())
+    definitions, removed = _unwatched(pair.b, shared)
+    executor = Executor(
+        Tables(late, pair.b.host.disk), pair.b.engine, pair.b.host.driver.networks, definitions, removed
+    )
+    watching = asyncio.ensure_future(definitions.run())
+    await until(lambda: definitions.synced, "the watch")
+    definition = DefinitionRecord(id="1" * 64, name="lan", options={"parent": "eth0"}, host="b", at=0)
+    publishing = asyncio.ensure_future(executor.apply(decide.Publish("", definition, "it is lost")))
+    await until(lambda: "lan" in definitions.rows, "the news of its own writing")
+    assert await shared.delete(definitions.rows["lan"].entry)
+    await until(lambda: "lan" not in definitions.rows, "the news of the deletion")
+    late.gate.set()
+    assert await publishing == "again"
+    assert "lan" not in definitions.rows
+    watching.cancel()
+
+
+async def test_a_tombstone_that_the_store_no_longer_has_ends_nothing(pair: Pair) -> None:
+    """A host whose watch lags behind a store that was restored neither deletes definitions nor removes networks."""
+    made = await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
+    await settled(pair.a, pair.b)
+    copy = pair.b.engine.has("lan")
+    assert copy
+    definitions, removed = _unwatched(pair.b, pair.store)
+    stale = await pair.b.tables.removed.put(RemovedRecord(id=made, name="lan", host="a", at=0), made)
+    removed.rows[made] = stale
+    assert await pair.b.tables.removed.delete(stale)
+    executor = pair.b.executor(definitions, removed)
+    for action in (
+        decide.DeleteDefinition(definition_of(copy, "a", 0.0), "it was removed"),
+        decide.Remove(copy.id, made, "it was removed"),
+    ):
+        assert await executor.apply(action) == "again"
+    assert removed.rows == {}, "it knows now"
+    assert pair.b.engine.has("lan")
+    [row] = await pair.b.tables.definitions.scan()
+    assert row.record.id == made
 
 
 async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
