@@ -45,9 +45,16 @@ class Outbox:
 
     async def release_later(self, space: str, address: Address, *, network: str = "", endpoint: str = "") -> None:
         """Release an address when the store is back: this endpoint's claim, or without one this host's reservation."""
+        run = self._addresses.late.begin(space, str(address), endpoint)
         await self._add(
             PendingRecord(
-                kind="release", network=network, endpoint=endpoint, space=space, address=str(address), at=self._now()
+                kind="release",
+                network=network,
+                endpoint=endpoint,
+                space=space,
+                address=str(address),
+                incarnation=run,
+                at=self._now(),
             )
         )
 

@@ -20,6 +20,7 @@ from macvlan_global.errors import Exhausted, Unavailable
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken
+from macvlan_global.ipam.late_releases import LateReleases
 from macvlan_global.ipam.owners import (
     Holder,
     Identity,
@@ -79,6 +80,7 @@ class Addresses:
         self._identity = identity
         self._shared = shared
         self._now = now
+        self.late = LateReleases(identity.incarnation)
         self.avoided = AvoidedTables(tables, cache.avoided, identity.host, now=now)
 
     async def all(self) -> list[AddressRecord]:
@@ -112,22 +114,23 @@ class Addresses:
             AddressTaken: it has another holder.
         """
         record = self._record(pool.record, str(address), None, static=not for_network)
-        if dead and (replaced := await self._replace(dead, _beside(record, dead.record))):
-            return Reservation(pool, address, replaced)
-        while True:
-            if created := await self._create(record):
-                return Reservation(pool, address, created)
-            row = await self._table.get(record.space, record.address)
-            if row is None:
-                continue
-            if self._is_earlier_request(row.record) or (for_network and network_claims(row.record)):
-                if kept := await self._keep(row):
-                    return Reservation(pool, address, kept)
-            elif not for_network and pool.record.network and is_gateway_of(row.record, pool.record.network):
-                if taken := await self._replace(row, _beside(record, row.record)):
-                    return Reservation(pool, address, taken)
-            else:
-                raise AddressTaken(row)
+        with self.late.taking(record):
+            if dead and (replaced := await self._replace(dead, _beside(record, dead.record))):
+                return Reservation(pool, address, replaced)
+            while True:
+                if created := await self._create(record):
+                    return Reservation(pool, address, created)
+                row = await self._table.get(record.space, record.address)
+                if row is None:
+                    continue
+                if self._is_earlier_request(row.record) or (for_network and network_claims(row.record)):
+                    if kept := await self._keep(row):
+                        return Reservation(pool, address, kept)
+                elif not for_network and pool.record.network and is_gateway_of(row.record, pool.record.network):
+                    if taken := await self._replace(row, _beside(record, row.record)):
+                        return Reservation(pool, address, taken)
+                else:
+                    raise AddressTaken(row)
 
     async def reserve_kept(self, pool: ParsedPool, address: Address, dead: Row[AddressRecord] | None) -> Reservation:
         """Reserve an address for the container whose name it stays with. No earlier request of it is a repeated one.
@@ -136,11 +139,12 @@ class Addresses:
             AddressTaken: it has a holder.
         """
         record = self._record(pool.record, str(address), None, asked=False)
-        created = await self._replace(dead, _beside(record, dead.record)) if dead else None
-        while created is None and not (created := await self._create(record)):
-            if row := await self._table.get(record.space, record.address):
-                raise AddressTaken(row)
-        return Reservation(pool, address, created)
+        with self.late.taking(record):
+            created = await self._replace(dead, _beside(record, dead.record)) if dead else None
+            while created is None and not (created := await self._create(record)):
+                if row := await self._table.get(record.space, record.address):
+                    raise AddressTaken(row)
+            return Reservation(pool, address, created)
 
     async def reserve_gateway(self, pool: ParsedPool, *, preferred: Collection[Address] = ()) -> Reservation:
         """Reserve a gateway that was not named: that of the network being joined, the first of `preferred` in the
@@ -229,19 +233,20 @@ class Addresses:
         """
         bare = str(address)
         record = self._record(pool, bare, holder)
-        if dead and await self._replace(dead, _beside(record, dead.record)):
-            return
-        known = self._cache.recent.take(pool.space, bare, self._now())
-        plain = known is not None and self._is_plain_reservation(known.record, holder)
-        if known and plain and await self._replace(known, _beside(record, known.record)):
-            return
-        while True:
-            row = await self._table.get(pool.space, bare)
-            if row is None:
-                if await self._create(record):
-                    return
-            elif await self._claim_row(row, record, holder, in_use=in_use):
+        with self.late.taking(record):
+            if dead and await self._replace(dead, _beside(record, dead.record)):
                 return
+            known = self._cache.recent.take(pool.space, bare, self._now())
+            plain = known is not None and self._is_plain_reservation(known.record, holder)
+            if known and plain and await self._replace(known, _beside(record, known.record)):
+                return
+            while True:
+                row = await self._table.get(pool.space, bare)
+                if row is None:
+                    if await self._create(record):
+                        return
+                elif await self._claim_row(row, record, holder, in_use=in_use):
+                    return
 
     async def with_mac(self, network: str, mac: str, endpoint: str) -> list[Row[AddressRecord]]:
         """The addresses of other endpoints of a network, on all hosts, that have this MAC. Reads all addresses."""
@@ -260,14 +265,19 @@ class Addresses:
             AddressTaken: it has another holder.
         """
         record = self._record(pool, str(address), None)
-        while not await self._create(record):
-            row = await self._table.get(record.space, record.address)
-            if row and is_of(row.record, pool.network):
-                return
-            if row and (row.record.kind, row.record.host, row.record.network) != ("reserved", self._identity.host, ""):
-                raise AddressTaken(row)
-            if row and await self._replace(row, _beside(record, row.record)):
-                return
+        with self.late.taking(record):
+            while not await self._create(record):
+                row = await self._table.get(record.space, record.address)
+                if row and is_of(row.record, pool.network):
+                    return
+                if row and (row.record.kind, row.record.host, row.record.network) != (
+                    "reserved",
+                    self._identity.host,
+                    "",
+                ):
+                    raise AddressTaken(row)
+                if row and await self._replace(row, _beside(record, row.record)):
+                    return
 
     async def unclaim(
         self, space: str, address: Address, holder: Holder, *, release_follows: bool = True, ran: bool = True
@@ -287,13 +297,13 @@ class Addresses:
             await self._let_go(row, release_follows=release_follows, ran=ran)
 
     async def settle(self, release: PendingRecord) -> None:
-        """Carry out a release that was kept while the store was away, if the address is still that holder's."""
+        """Carry out a release that was kept while the store was away, if the address is still that holder's, and was
+        not taken anew since."""
         row = await self._read_own(release.space, release.address)
         if row is None or row.record.host != self._identity.host:
             return
         mine = row.record.endpoint == release.endpoint if release.endpoint else row.record.kind == "reserved"
-        # an engine repeats a request that failed: what was reserved or claimed anew since then stays
-        if mine and row.record.at <= release.at:
+        if mine and not self.late.is_void(release, row.record):
             await self.drop(row)
 
     async def give_back(self, record: AddressRecord) -> bool:
@@ -400,8 +410,10 @@ class Addresses:
     async def _try_candidate(self, pool: ParsedPool, chosen: int) -> Row[AddressRecord] | None:
         """Reserve an address that was chosen; None if another host was faster."""
         address = str(from_number(chosen, pool.subnet))
+        record = self._record(pool.record, address, None, asked=False)
         try:
-            return await self._create(self._record(pool.record, address, None, asked=False))
+            with self.late.taking(record):
+                return await self._create(record)
         except BaseException:
             self._cache.not_taken(pool.record, chosen, self._now())
             raise

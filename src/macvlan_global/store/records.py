@@ -343,7 +343,8 @@ class EngineRecord(Record, frozen=True, kw_only=True):
 class PendingRecord(Record, frozen=True, kw_only=True):
     """Something to tell the cluster store as soon as it answers again.
 
-    `kind` "release": let go of `address` in `space` if `endpoint` of `network` has it still.
+    `kind` "release": let go of `address` in `space` if `endpoint` of `network` has it still. `incarnation` is the run
+    of the driver that kept it; older records have none.
     `kind` "removal": the network `network`, called `name`, was removed here by its operator.
     """
 
@@ -353,6 +354,7 @@ class PendingRecord(Record, frozen=True, kw_only=True):
     space: str = ""
     address: str = ""
     endpoint: str = ""
+    incarnation: str = ""
     at: float
 
 

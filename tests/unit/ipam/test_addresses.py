@@ -1,5 +1,6 @@
 """Conflicts carry what is in the way, and a dead holder's row is replaced only while it is current."""
 
+import asyncio
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
@@ -230,14 +231,65 @@ async def test_a_lost_pool_is_written_anew_once_and_not_over_another_networks(bo
     assert await book.pools.all() == [lost]
 
 
-async def test_a_late_release_takes_no_claim_that_was_made_anew_since(book: Book) -> None:
-    """The engine repeats a request that failed, with the same endpoint, while the release of its first try waits."""
+def late_release(book: Book, endpoint: str = "e1") -> PendingRecord:
+    """A release of the address that waits for the store from now on."""
+    run = book.addresses.late.begin(SPACE, str(NINE), endpoint)
+    return PendingRecord(
+        kind="release", space=SPACE, address=str(NINE), endpoint=endpoint, incarnation=run, at=book.clock()
+    )
+
+
+@pytest.mark.parametrize("passes", [1, 0, -3600], ids=["a second passes", "at once", "the clock is set back"])
+async def test_a_late_release_ends_no_claim_that_was_made_anew_since(book: Book, passes: float) -> None:
+    """The engine repeats a request that failed, with the same endpoint, and the claim of the first try was made."""
     pool, holder = await book.pool(), Holder("endpoint", "n1", "e1")
-    at = book.clock()
-    book.clock.advance(1)
     await book.addresses.claim(pool.record, NINE, holder)
-    late = PendingRecord(kind="release", space=pool.record.space, address=str(NINE), endpoint="e1", at=at)
+    late = late_release(book)
+    book.clock.advance(passes)
+    await book.addresses.claim(pool.record, NINE, holder)
     await book.addresses.settle(late)
     assert [each.endpoint for each in await book.addresses.all()] == ["e1"]
-    await book.addresses.settle(msgspec.structs.replace(late, at=book.clock()))
+    await book.addresses.settle(late_release(book))
     assert await book.addresses.all() == []
+
+
+async def test_a_late_release_under_way_ends_no_claim_that_is_made_meanwhile(book: Book) -> None:
+    """Whichever of the two reads the record first."""
+    pool, holder = await book.pool(), Holder("endpoint", "n1", "e1")
+    slow = Tables(FaultyStore(book.store), book.store)
+    book.addresses = Addresses(slow, book.cache, Identity("a", "run"), shared=True, now=book.clock)
+    for turns in range(8):
+        await book.addresses.claim(pool.record, NINE, holder)
+        late = late_release(book)
+        settling = asyncio.ensure_future(book.addresses.settle(late))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.gather(settling, book.addresses.claim(pool.record, NINE, holder))
+        assert [each.endpoint for each in await book.addresses.all()] == ["e1"], turns
+
+
+async def test_a_late_release_is_not_void_by_a_request_that_is_refused(book: Book) -> None:
+    """Somebody else asks for the address first, and does not get it."""
+    pool = await book.pool()
+    await book.addresses.reserve_kept(pool, NINE, None)
+    late = late_release(book, "")
+    with pytest.raises(AddressTaken):
+        await book.addresses.reserve(pool, NINE)
+    await book.addresses.settle(late)
+    assert await book.addresses.all() == []
+
+
+async def test_a_late_release_of_an_earlier_run_ends_what_that_run_had_by_then(book: Book) -> None:
+    """Not what this run has, nor what that one claimed after it."""
+    pool, holder = await book.pool(), Holder("endpoint", "n1", "e1")
+    await book.addresses.claim(pool.record, NINE, holder)
+    book.clock.advance(1)
+    late = late_release(book)
+    later = Addresses(book.tables, book.cache, Identity("a", "run2"), shared=True, now=book.clock)
+    await later.settle(msgspec.structs.replace(late, at=late.at - 2))
+    assert [each.endpoint for each in await later.all()] == ["e1"]
+    await later.settle(late)
+    assert await later.all() == []
+    await later.claim(pool.record, NINE, holder)
+    await later.settle(msgspec.structs.replace(late, at=late.at + 3600))
+    assert [each.endpoint for each in await later.all()] == ["e1"]
