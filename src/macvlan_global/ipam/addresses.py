@@ -24,6 +24,7 @@ from macvlan_global.ipam.late_releases import LateReleases
 from macvlan_global.ipam.owners import (
     Holder,
     Identity,
+    beside,
     is_gateway_of,
     is_of,
     network_claims,
@@ -115,7 +116,7 @@ class Addresses:
         """
         record = self._record(pool.record, str(address), None, static=not for_network)
         with self.late.taking(record):
-            if dead and (replaced := await self._replace(dead, _beside(record, dead.record))):
+            if dead and (replaced := await self._replace(dead, beside(record, dead.record))):
                 return Reservation(pool, address, replaced)
             while True:
                 if created := await self._create(record):
@@ -127,7 +128,7 @@ class Addresses:
                     if kept := await self._keep(row):
                         return Reservation(pool, address, kept)
                 elif not for_network and pool.record.network and is_gateway_of(row.record, pool.record.network):
-                    if taken := await self._replace(row, _beside(record, row.record)):
+                    if taken := await self._replace(row, beside(record, row.record)):
                         return Reservation(pool, address, taken)
                 else:
                     raise AddressTaken(row)
@@ -140,7 +141,7 @@ class Addresses:
         """
         record = self._record(pool.record, str(address), None, asked=False)
         with self.late.taking(record):
-            created = await self._replace(dead, _beside(record, dead.record)) if dead else None
+            created = await self._replace(dead, beside(record, dead.record)) if dead else None
             while created is None and not (created := await self._create(record)):
                 if row := await self._table.get(record.space, record.address):
                     raise AddressTaken(row)
@@ -234,11 +235,11 @@ class Addresses:
         bare = str(address)
         record = self._record(pool, bare, holder)
         with self.late.taking(record):
-            if dead and await self._replace(dead, _beside(record, dead.record)):
+            if dead and await self._replace(dead, beside(record, dead.record)):
                 return
             known = self._cache.recent.take(pool.space, bare, self._now())
             plain = known is not None and self._is_plain_reservation(known.record, holder)
-            if known and plain and await self._replace(known, _beside(record, known.record)):
+            if known and plain and await self._replace(known, beside(record, known.record)):
                 return
             while True:
                 row = await self._table.get(pool.space, bare)
@@ -276,7 +277,7 @@ class Addresses:
                     "",
                 ):
                     raise AddressTaken(row)
-                if row and await self._replace(row, _beside(record, row.record)):
+                if row and await self._replace(row, beside(record, row.record)):
                     return
 
     async def unclaim(
@@ -436,7 +437,7 @@ class Addresses:
         if not release_follows:
             return await self._drop(row)
         pool = PoolRecord(space=held.space, subnet=held.subnet, at=0)
-        return await self._replace(row, _beside(self._record(pool, held.address, None), held)) is not None
+        return await self._replace(row, beside(self._record(pool, held.address, None), held)) is not None
 
     async def _claim_row(self, row: Row[AddressRecord], record: AddressRecord, holder: Holder, *, in_use: bool) -> bool:
         """See `claim`; False if the row is no longer current."""
@@ -447,7 +448,7 @@ class Addresses:
             return await self._replace(row, with_claim(row.record, holder, self._identity.host)) is not None
         if not self._may_take(holder, row.record, in_use=in_use):
             raise AddressTaken(row)
-        return await self._replace(row, _beside(record, row.record)) is not None
+        return await self._replace(row, beside(record, row.record)) is not None
 
     async def _remember(self, held: AddressRecord) -> None:
         """Remember an address that an endpoint lets go of, if its user chose it."""
@@ -493,14 +494,6 @@ class Addresses:
             at=self._now(),
             static=static,
         )
-
-
-def _beside(record: AddressRecord, before: AddressRecord) -> AddressRecord:
-    """A new record of an address with what stays of the one before: claims of networks, and whether the user of the
-    container chose the address."""
-    same = record.kind in {"reserved", "endpoint"} and (before.kind == "reserved" or not record.endpoint)
-    static = record.static or (same and before.static)
-    return msgspec.structs.replace(record, static=static, sharers=list(network_claims(before)))
 
 
 def _is_gateway(record: AddressRecord, network: str) -> bool:

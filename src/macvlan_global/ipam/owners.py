@@ -101,3 +101,11 @@ def without_network(record: AddressRecord, network: str) -> AddressRecord | None
 def is_of(record: AddressRecord, network: str) -> bool:
     """Whether a network or an endpoint of it has a claim on an address."""
     return record.network == network or any(each.network == network for each in record.sharers)
+
+
+def beside(record: AddressRecord, before: AddressRecord) -> AddressRecord:
+    """A new record of an address with what stays of the one before: claims of networks, and whether the user of the
+    container chose the address."""
+    same = record.kind in {"reserved", "endpoint"} and (before.kind == "reserved" or not record.endpoint)
+    static = record.static or (same and before.static)
+    return msgspec.structs.replace(record, static=static, sharers=list(network_claims(before)))
