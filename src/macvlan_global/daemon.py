@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ from macvlan_global.kernel.netlink import NetlinkKernel
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import PluginServer
-from macvlan_global.listening import handed_over, listen, tell_systemd
+from macvlan_global.listening import listen, plugin_socket, tell_systemd
 from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
@@ -38,6 +38,7 @@ from macvlan_global.store.access import StoreAccess, is_cluster
 from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
+from macvlan_global.store.state_folder import locked_folder
 from macvlan_global.store.table import Tables
 
 if TYPE_CHECKING:  # a host alone does not load it
@@ -63,6 +64,7 @@ class Daemon:
         self,
         config: Config,
         *,
+        listener: socket.socket | None = None,
         kernel: Kernel | None = None,
         engine: Engine | None = None,
         open_store: Callable[[str, Path], Store] = open_store,
@@ -70,8 +72,14 @@ class Daemon:
         boot: Callable[[], str] | None = None,
         step: float = STEP_SECONDS,
     ) -> None:
-        """Other kernels, engines, stores, boots and times of a step are for tests; nothing is opened yet."""
+        """Other kernels, engines, stores, boots and times of a step are for tests; nothing is opened yet.
+
+        Args:
+            listener: the plugin socket, listening, of a caller who holds the lock of the state folder too and ends
+                both; without it the daemon takes them itself.
+        """
         self._step = step
+        self._listener = listener
         self._config = config
         self._kernel: Kernel = kernel or NetlinkKernel()
         self._engine: Engine = engine or DockerEngine(config.docker_host, config.driver_name, config.driver_name)
@@ -99,7 +107,10 @@ class Daemon:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         state_dir = Path(self._config.state_dir)
-        lock_state(state_dir, stack)
+        listener = self._listener
+        if listener is None:
+            stack.enter_context(locked_folder(state_dir))
+            listener = stack.enter_context(plugin_socket(Path(self._config.socket), os.environ))
         stack.push_async_callback(self._kernel.close)
         stack.push_async_callback(self._engine.close)
         local = self._open_store("sqlite" if is_cluster(self._config.store) else self._config.store, state_dir)
@@ -136,7 +147,8 @@ class Daemon:
         store_read = scope.store_read if scope else None
         follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners, store_read=store_read)
         conflicts = _conflicts(config, driver, scope)
-        await self._serve(stack, driver, Views(config, driver, follower, reconciler, self._metrics, scope, conflicts))
+        views = Views(config, driver, follower, reconciler, self._metrics, scope, conflicts)
+        await self._serve(stack, listener, driver, views)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts)
         work = [each.run() for each in parts if each]
@@ -151,14 +163,13 @@ class Daemon:
         except TimeoutError:
             log.warning("%s takes longer than %g s; the driver serves meanwhile", what, self._step)
 
-    async def _serve(self, stack: contextlib.AsyncExitStack, driver: Driver, views: Views) -> None:
+    async def _serve(
+        self, stack: contextlib.AsyncExitStack, listener: socket.socket, driver: Driver, views: Views
+    ) -> None:
         config = self._config
         server = PluginServer(Handlers(driver, swarm=config.scope == "swarm").routes(), self._metrics)
-        given = handed_over(os.environ)
-        await server.start(given or listen(Path(config.socket), what="the plugin socket"))
+        await server.start(listener)
         stack.push_async_callback(server.stop)
-        if given is None:  # a socket handed over by systemd is systemd's to remove
-            stack.callback(Path(config.socket).unlink, missing_ok=True)
         admin = AdminServer(views)
         await admin.start(listen(Path(config.admin_socket), what="the admin socket"))
         stack.push_async_callback(admin.stop)
@@ -186,25 +197,6 @@ def driver_settings(config: Config) -> Settings:
 def _conflicts(config: Config, driver: Driver, scope: "GlobalScope | None") -> ConflictService | None:
     name_of = scope.heartbeat.name_of if scope else str
     return ConflictService.build(driver, host_name=name_of) if config.conflict_watch else None
-
-
-def lock_state(state_dir: Path, stack: contextlib.AsyncExitStack) -> None:
-    """Make sure that only one driver uses a state folder.
-
-    Raises:
-        Unavailable: another one does, or the folder cannot be used.
-    """
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = stack.enter_context((state_dir / "lock").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Unavailable(
-            f"another macvlan-global uses the state folder {state_dir}; stop it first, or give another folder with "
-            "--state-dir"
-        ) from error
-    except OSError as error:
-        raise Unavailable(f"the state folder {state_dir} cannot be used: {error}") from error
 
 
 async def serve(daemon: Daemon) -> None:

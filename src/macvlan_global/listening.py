@@ -2,12 +2,35 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from macvlan_global.errors import Unavailable
 
 SD_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+
+
+@contextmanager
+def plugin_socket(path: Path, environment: Mapping[str, str]) -> Iterator[socket.socket]:
+    """The socket of the plugin, listening: the one that systemd hands over, or one at `path` that the end removes.
+
+    What connects before the driver serves waits in it: an engine asks again for some seconds only where there is no
+    socket, and as long as it takes where there is one.
+
+    Raises:
+        Unavailable: see `listen`.
+    """
+    given = handed_over(environment)
+    if given is not None:  # it is systemd's to remove
+        with given:
+            yield given
+        return
+    with listen(path, what="the plugin socket") as listener:
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def listen(path: Path, *, what: str) -> socket.socket:

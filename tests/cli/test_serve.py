@@ -20,6 +20,7 @@ from tests.cli.plugin import Plugin
 
 PROGRAM = (sys.executable, "-m", "macvlan_global")
 ACTIVATE = str(Path(__file__).with_name("activate.py"))
+ACTIVATE_REQUEST = b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 def refused(host: Host, *flags: str) -> Completed:
@@ -29,6 +30,15 @@ def refused(host: Host, *flags: str) -> Completed:
     assert done.returncode == 1
     assert done.stdout == ""
     return done
+
+
+def whole_answer(connection: socket.socket) -> bytes:
+    """All that comes until the driver closes the connection."""
+    connection.settimeout(patience(20))
+    answer = b""
+    while more := connection.recv(65536):
+        answer += more
+    return answer
 
 
 def test_an_unknown_key_in_the_configuration_is_named(host: Host) -> None:
@@ -124,8 +134,32 @@ def test_a_request_that_came_before_the_driver_is_answered(host: Host) -> None:
     process = host.popen([sys.executable, ACTIVATE, "/run/early/plugin.sock", *gated], log=host.folder / "early.log")
     with socket.socket(socket.AF_UNIX) as early:
         wait_until(lambda: early.connect_ex(str(folder / "plugin.sock")) == 0, "socket that listens")
-        early.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        early.sendall(ACTIVATE_REQUEST)
         (folder / "gate").write_text("go\n")
+        answer = whole_answer(early)
+    process.terminate()
+    assert b'{"Implements":["NetworkDriver","IpamDriver"]}' in answer
+    assert process.wait(20) == 0
+
+
+def test_the_socket_is_there_before_the_driver(host: Host) -> None:
+    """A request that comes while the driver starts, here while it asks the engine, waits and is answered."""
+    folder = host.run_folder / "starting"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as engine, socket.socket(socket.AF_UNIX) as early:
+        engine.bind(str(folder / "docker.sock"))
+        engine.listen()
+        engine.settimeout(patience(20))
+        flags = ("--state-dir=/run/starting/state", "--socket=/run/starting/plugin.sock")
+        sockets = ("--admin-socket=/run/starting/admin.sock", "--docker-host=unix:///run/starting/docker.sock")
+        process = host.popen([*PROGRAM, "serve", *flags, *sockets], log=host.folder / "starting.log")
+        asked, _ = engine.accept()
+        with asked:
+            assert (folder / "plugin.sock").stat().st_mode & 0o777 == 0o600
+            early.connect(str(folder / "plugin.sock"))
+            early.sendall(
+                b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
         early.settimeout(patience(20))
         answer = b""
         while more := early.recv(65536):
@@ -133,6 +167,21 @@ def test_a_request_that_came_before_the_driver_is_answered(host: Host) -> None:
     process.terminate()
     assert b'{"Implements":["NetworkDriver","IpamDriver"]}' in answer
     assert process.wait(20) == 0
+
+
+def test_a_driver_that_is_ended_while_it_loads_leaves_no_socket(host: Host) -> None:
+    """From its first moment on the socket goes with the driver."""
+    folder = host.run_folder / "loading"
+    flags = (
+        "--state-dir=/run/loading/state",
+        "--socket=/run/loading/plugin.sock",
+        "--admin-socket=/run/loading/a.sock",
+    )
+    process = host.popen([*PROGRAM, "serve", *flags], log=host.folder / "loading.log")
+    wait_until((folder / "plugin.sock").exists, "socket of a driver that loads")
+    process.terminate()
+    assert process.wait(20) == 0
+    assert not (folder / "plugin.sock").exists()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +213,8 @@ def test_the_parser_and_the_short_way_have_the_same_flags(host: Host) -> None:
 
 def test_a_driver_loads_neither_parser_nor_tables(host: Host) -> None:
     """Neither typer nor rich nor pydantic is in a driver that a service started."""
-    done = host.run([sys.executable, "-X", "importtime", "-m", "macvlan_global", "serve", "--store=x:"], check=False)
+    own = ("--state-dir=/run/loads", "--socket=/run/loads.sock", "--store=x:")
+    done = host.run([sys.executable, "-X", "importtime", "-m", "macvlan_global", "serve", *own], check=False)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "aiohttp" in loaded
     assert loaded.isdisjoint({"typer", "rich", "pydantic"})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.listening import handed_over, listen, tell_systemd
+from macvlan_global.listening import handed_over, listen, plugin_socket, tell_systemd
 
 
 @pytest.fixture
@@ -41,6 +41,14 @@ def test_a_socket_that_somebody_serves_is_left_alone(path: Path) -> None:
             listen(path, what="the plugin socket")
         assert first.getsockname() == str(path)
         assert path.is_socket()
+
+
+def test_a_plugin_socket_goes_with_its_block(path: Path) -> None:
+    """Also if that ends in an error."""
+    with pytest.raises(LookupError), plugin_socket(path, {}):
+        assert path.is_socket()
+        raise LookupError
+    assert not path.exists()
 
 
 def test_what_is_no_socket_is_never_removed(path: Path) -> None:

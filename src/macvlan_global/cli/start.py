@@ -3,15 +3,24 @@
 `serve` is the one command that a machine starts. Its flags are the keys of `config.FLAGS`, each with one value; to read
 those takes no parser. Loading typer, and all that it brings, took a third of the start and 15 MB. Anything but exactly
 such flags is left to typer, which has the same description: help, completion, abbreviations, mistakes and their texts.
+
+The plugin's socket listens before the libraries are loaded, which is most of a start. An engine that enables a managed
+plugin gives up after three tries to connect, within ten seconds and whatever its `--timeout` says; a connection that it
+has may wait.
 """
 
 import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from macvlan_global.cli.lean import loading
 from macvlan_global.cli.logs import set_up_logging
 from macvlan_global.config import FLAGS, load_config
+from macvlan_global.listening import plugin_socket
+from macvlan_global.store.state_folder import locked_folder
 
 _KEYS = {f"--{key.replace('_', '-')}": key for key in ("config", *FLAGS)}
 
@@ -39,12 +48,18 @@ def run_driver(config: Path | None, flags: Mapping[str, str | None]) -> None:
     """
     loaded = load_config(config, os.environ, flags)
     set_up_logging(loaded.log_level, loaded.log_format)
-    # no other store speaks TLS, nor does a plain docker_host
-    with loading(certificates="+https://" in loaded.store):
-        # imported here so that a mistake in the configuration is told at once, and other commands do not pay
-        import asyncio  # noqa: PLC0415
+    signal.signal(signal.SIGTERM, _end)  # until the driver's own: what is open is to be closed
+    with locked_folder(Path(loaded.state_dir)), plugin_socket(Path(loaded.socket), os.environ) as listener:
+        # no other store speaks TLS, nor does a plain docker_host
+        with loading(certificates="+https://" in loaded.store):
+            # imported here so that the socket is there at once, and other commands do not pay
+            import asyncio  # noqa: PLC0415
 
-        from macvlan_global.daemon import Daemon  # noqa: PLC0415
-        from macvlan_global.daemon import serve as serve_until_stopped  # noqa: PLC0415
+            from macvlan_global.daemon import Daemon  # noqa: PLC0415
+            from macvlan_global.daemon import serve as serve_until_stopped  # noqa: PLC0415
 
-    asyncio.run(serve_until_stopped(Daemon(loaded)))
+        asyncio.run(serve_until_stopped(Daemon(loaded, listener=listener)))
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(0)

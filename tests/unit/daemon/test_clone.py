@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _ask(config: Config, method: str, body: dict[str, str]) -> str:
 async def test_the_clone_of_a_living_host_serves_nothing_and_frees_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It waits for as long as a lease can last, without a socket, and the log has the reason."""
+    """It waits for as long as a lease can last, answers nobody meanwhile, and the log has the reason."""
     shared = MemoryStore()
     async with running(tmp_path, capsys, shared=shared.client()) as anna:
         await with_networks(anna)
@@ -88,7 +89,12 @@ async def test_the_clone_of_a_living_host_serves_nothing_and_frees_nothing(
         async with _clone(tmp_path, shared.client()) as (config, clone):
             await _until(lambda: WAITS in caplog.text)
             assert not clone.done()
-            assert not Path(config.socket).exists()
+            with socket.socket(socket.AF_UNIX) as engine:
+                engine.connect(config.socket)
+                engine.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                engine.settimeout(0.1)
+                with pytest.raises(TimeoutError):
+                    await asyncio.to_thread(engine.recv, 1)
             assert not Path(config.admin_socket).exists()
             assert await _contents(shared) == before
         assert await _contents(shared) == before

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import json
 import os
 import signal
 import socket
@@ -16,9 +17,11 @@ from macvlan_global.cluster.heartbeat import TTL_SECONDS
 from macvlan_global.config import Config
 from macvlan_global.daemon import STEP_SECONDS, Daemon, serve
 from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.listening import plugin_socket
 from macvlan_global.scope_label import ASK_SECONDS
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.state_folder import locked_folder
 from testkit.faults import Faults, FaultyStore
 from testkit.rig import Rig
 from tests.unit.running import LAN, Running, running, with_networks
@@ -110,6 +113,22 @@ async def test_sigterm_stops_it(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         await serving
     assert not Path(config.socket).exists()
+
+
+async def test_a_request_that_came_before_the_driver_is_answered(tmp_path: Path) -> None:
+    """A client that connects to the socket that the daemon is given waits in it until the daemon serves."""
+    rig = await Rig.build("eth1")
+    path = tmp_path / "a.sock"
+    config = Config(socket=str(path), admin_socket=str(tmp_path / "b.sock"), state_dir=str(tmp_path), dns="")
+    with locked_folder(tmp_path), plugin_socket(path, {}) as listener:
+        early = UnixConnection(path, timeout=20)
+        early.request("POST", "/Plugin.Activate", "{}")
+        async with Daemon(config, listener=listener, kernel=rig.kernel, engine=rig.engine):
+            answer = await asyncio.to_thread(lambda: early.getresponse().read())
+        assert path.is_socket()
+        early.close()
+    assert json.loads(answer) == {"Implements": ["NetworkDriver", "IpamDriver"]}
+    assert not path.exists()
 
 
 async def test_two_hosts_of_a_cluster_see_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
