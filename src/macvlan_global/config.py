@@ -4,7 +4,7 @@ import difflib
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -82,6 +82,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host_access: Annotated[
         bool, _flag("true: the host and its containers reach each other, on networks that do not say")
     ] = False
+    host_access_addresses: Annotated[
+        str, _flag("ADDRESS,…: addresses of this host for host_access, in subnets where it needs one of its own")
+    ] = ""
     conflict_watch: Annotated[
         bool, _flag("false: do not watch for devices that use addresses of containers [true]")
     ] = True
@@ -111,6 +114,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if not self.auto_pools:
             return DEFAULT_AUTO_POOLS
         return tuple(AutoPool(ip_network(each.base), each.size) for each in self.auto_pools)
+
+    def access_addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Addresses of this host for `host_access`.
+
+        Raises:
+            Invalid: one is malformed, or none that an interface of a subnet can have.
+        """
+        return tuple(map(_access_address, _parts(self.host_access_addresses)))
+
+
+def _parts(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")] if text.strip() else []
 
 
 def _described() -> dict[str, str]:
@@ -223,6 +238,7 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
     config = msgspec.convert(values, Config, strict=False)
     for each in config.auto_pools:
         _check_auto_pool(each)
+    config.access_addresses()
     _check_listen_address("metrics", config.metrics, "127.0.0.1:9477")
     _check_listen_address("dns", config.dns, "127.0.0.153:53")
     for name, seconds, usual in (
@@ -233,6 +249,17 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
         if not 0 <= seconds < MOST_SECONDS:
             raise Invalid(f"{name} = {seconds} is not a number of seconds; use for example {usual}")
     return config
+
+
+def _access_address(text: str) -> IPv4Address | IPv6Address:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError as error:
+        hint = f"use {text.partition('/')[0]}" if "/" in text else "use for example 192.168.1.250, fd18::250"
+        raise Invalid(f"host_access_addresses: {text!r} is not an IP address; {hint}") from error
+    if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
+        raise Invalid(f"host_access_addresses: {text} is not an address of a subnet; use one that is")
+    return address
 
 
 def _check_auto_pool(pool: AutoPoolConfig) -> None:

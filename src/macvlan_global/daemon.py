@@ -191,6 +191,7 @@ def driver_settings(config: Config) -> Settings:
         probe=config.probe,
         attach=config.attach,
         host_access=config.host_access,
+        access_addresses=config.access_addresses(),
     )
 
 

@@ -38,6 +38,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
 def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
     words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}
+    words |= {"host_access_addresses": "10.8.0.250, fd18::250"}
     words |= {"probe": "true", "host_access": "true", "conflict_watch": "false", "attach": "direct"}
     value = words.get(key, "7")
     is_number = key in {"repair_grace", "dns_ttl", "host_grace"}
@@ -77,6 +78,12 @@ def test_aliases_and_auto_pools_come_from_the_file(tmp_path: Path) -> None:
         ('metrics = "127.0.0.1:0"', "HOST:PORT"),
         ('metrics = "127.0.0.1:65536"', "HOST:PORT"),
         (f'metrics = "127.0.0.1:{"9" * 5000}"', "HOST:PORT"),
+        ('host_access_addresses = "10.8.0.250/24"', "host_access_addresses: '10.8.0.250/24' is not an IP address"),
+        ('host_access_addresses = "10.8.0.250/24"', "use 10.8.0.250"),
+        ('host_access_addresses = "10.8.0.250,"', "'' is not an IP address; use for example 192.168.1.250"),
+        ('host_access_addresses = "fe80::1%eth0"', "fe80::1%eth0 is not an address of a subnet"),
+        ('host_access_addresses = "127.0.0.1"', "127.0.0.1 is not an address of a subnet"),
+        ('host_access_addresses = ["10.8.0.250"]', "host_access_addresses"),
         ('parents = "eth0"', "parents"),
         ('[parents]\nuplink = ["eth0"]', "parents"),
         ('[[auto_pools]]\nbase = "10.8.0.1/16"\nsize = 24', "base = '10.8.0.1/16'"),

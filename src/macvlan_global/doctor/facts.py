@@ -226,7 +226,8 @@ class ClusterFacts:
 class DoctorFacts:
     """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right.
     `cluster` is None in local scope, and if no driver answers; `swarm` is None but on a manager of a swarm. `conflicts`
-    are addresses in conflict, and what keeps the driver from seeing them, in words with the next step after "; "."""
+    are addresses in conflict, and what keeps the driver from seeing them, in words with the next step after "; ".
+    `access_addresses` are those of `host_access_addresses`."""
 
     process: ProcessFacts
     kernel: KernelFacts
@@ -243,3 +244,4 @@ class DoctorFacts:
     links: dict[str, LinkFacts] = field(default_factory=dict)
     managers: ManagerFacts = field(default_factory=ManagerFacts)
     conflicts: tuple[str, ...] = ()
+    access_addresses: tuple[str, ...] = ()

@@ -67,6 +67,7 @@ def gather(
         swarm=swarm,
         links=links,
         managers=read_managers(root, [*made.items(), *((each, "macvlan") for each in links if is_shim(each))]),
+        access_addresses=tuple(map(str, config.access_addresses())),
         conflicts=(*status.watch.conflicts, *status.watch.problems) if status and status.watch else (),
     )
 

@@ -1,6 +1,7 @@
 """Findings about host access: whether the host and its containers reach each other, where they shall. Pure."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 
 from macvlan_global.doctor.facts import DoctorFacts, LinkFacts
 from macvlan_global.doctor.findings import Finding, listed
@@ -28,6 +29,7 @@ def examine_host_access(facts: DoctorFacts) -> list[Finding]:
             wanting.setdefault(each.parent, []).append(each.name)
     found = [each for parent, names in wanting.items() for each in _shim(parent, names, facts)]
     found += [_told(each) for each in facts.driver.unreached]
+    found += [_unused(each) for each in facts.access_addresses if not _is_used(each, facts)]
     if wanting and facts.kernel.arp_ignore:
         seen = "net.ipv4.conf.all.arp_ignore is not 0: containers do not reach the host at its ordinary IPv4 address"
         found.append(Finding("warning", CHECK, seen, "sysctl net.ipv4.conf.all.arp_ignore=0"))
@@ -56,6 +58,16 @@ def _wrong(link: LinkFacts) -> str:
     if link.arp_filter is False:
         return "has arp_filter=0: it answers ARP for the host, beside its parent"
     return ""
+
+
+def _is_used(address: str, facts: DoctorFacts) -> bool:
+    subnets = [ip_network(cidr) for each in facts.networks if each.host_access for _, cidr in each.subnets]
+    return any(ip_address(address) in each for each in subnets)
+
+
+def _unused(address: str) -> Finding:
+    seen = f"{address} of host_access_addresses is in no subnet of a network with host_access on this host"
+    return Finding("note", CHECK, seen, "take it out, unless such a network is still to come")
 
 
 def _told(problem: str) -> Finding:

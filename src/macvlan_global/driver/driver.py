@@ -23,7 +23,7 @@ from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.networks import Networks
 from macvlan_global.driver.outbox import Outbox
-from macvlan_global.host_access.access import HostAccess
+from macvlan_global.host_access.access import HostAccess, HostAccessSettings
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.ipam.cache import PoolCache
@@ -35,13 +35,14 @@ from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.store.records import EndpointRecord
 from macvlan_global.store.table import Tables
+from macvlan_global.subnets import Address
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of the operator. `aliases` are parent lists by name; `shared` says that other hosts
     use the store of the shared tables too; `probe`, `attach` and `host_access` are for networks that do not
-    say. Scope `swarm` says
+    say; `access_addresses` are addresses of this host for `host_access`. Scope `swarm` says
     that the engine's swarm mode shares networks instead."""
 
     scope: str = "local"
@@ -51,6 +52,7 @@ class Settings:
     probe: bool = False
     attach: AttachWay = "plain"
     host_access: bool = False
+    access_addresses: Sequence[Address] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ class Driver:
         hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)
         ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, memory, outbox=outbox)
         giver = HostClaims(ipam, claims, identity.host)
-        access = HostAccess(tables, kernel, giver, identity.host, identity.boot, default=settings.host_access, now=now)
+        wanted = HostAccessSettings(settings.host_access, settings.access_addresses)
+        access = HostAccess(tables, kernel, giver, identity.host, identity.boot, wanted, now=now)
         networks.on_change = endpoints.on_change = access.on_change
         above = (endpoints, liveness, probe, memory, ipam, attacher, hosts, access, outbox)
         return cls(identity, tables, kernel, owned, pools, addresses, claims, networks, *above)

@@ -2,6 +2,7 @@
 
 from macvlan_global.driver.addresses import IpamDriver
 from macvlan_global.driver.claims import AddressClaims
+from macvlan_global.errors import Conflict
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.store.records import PoolRecord, SubnetRecord
@@ -17,13 +18,17 @@ class HostClaims:
         self._claims = claims
         self._host = host
 
-    async def reserve(self, subnet: SubnetRecord) -> str:
-        """Reserve the next address (bare) of a subnet. With `-o probe=true` the segment is probed for it.
+    async def reserve(self, subnet: SubnetRecord, address: Address | None) -> str:
+        """Reserve this address of a subnet, or the next one; bare. With `-o probe=true` the segment is probed for it.
 
         Raises:
+            Invalid: no interface of the subnet can have it.
+            Conflict: somebody else has it.
             Exhausted: there is none.
         """
-        cidr = await self._ipam.request_address(pool_id(_pool(subnet)), "")
+        if address and str(address) == subnet.gateway:  # which a container may be
+            raise Conflict(f"address {address} is the gateway of the network; choose another")
+        cidr = await self._ipam.request_address(pool_id(_pool(subnet)), str(address) if address else "")
         return cidr.partition("/")[0]
 
     async def claim(self, network: str, subnet: SubnetRecord, address: Address) -> None:

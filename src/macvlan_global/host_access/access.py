@@ -10,22 +10,23 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Protocol
 
 from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
 from macvlan_global.host_access.desired import (
+    AddressNeed,
     Desired,
     HostAccessFacts,
     HostReach,
     ShimStep,
     WantedShim,
     desired,
+    needs,
     steps,
-    subnets_to_give,
 )
-from macvlan_global.kernel.names import mac_from_text
+from macvlan_global.kernel.names import mac_from_text, shim_name
 from macvlan_global.kernel.ports import Kernel, Shim
 from macvlan_global.options.network import NetworkOptions
 from macvlan_global.store.records import HostAccessRecord, NetworkRecord, SubnetRecord
@@ -47,8 +48,14 @@ RETRY_SECONDS = 10.0
 class AddressGiver(Protocol):
     """Addresses of pools for the host itself."""
 
-    async def reserve(self, subnet: SubnetRecord) -> str:
-        """Reserve the next address (bare) of a subnet."""
+    async def reserve(self, subnet: SubnetRecord, address: Address | None) -> str:
+        """Reserve this address of a subnet, or the next one; bare.
+
+        Raises:
+            Invalid: no interface of the subnet can have it.
+            Conflict: somebody else has it.
+            Exhausted: there is none.
+        """
         ...
 
     async def claim(self, network: str, subnet: SubnetRecord, address: Address) -> None:
@@ -64,6 +71,14 @@ class AddressGiver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class HostAccessSettings:
+    """Settings of the operator: `default` is for networks that do not say, `addresses` are chosen for this host."""
+
+    default: bool = False
+    addresses: Sequence[Address] = ()
+
+
 class HostAccess:
     """The shims of this host. Every method may be called by many at once."""
 
@@ -74,17 +89,17 @@ class HostAccess:
         giver: AddressGiver,
         host: str,
         boot: str,
+        settings: HostAccessSettings,
         *,
-        default: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`default` is for networks that do not say; `host` is the id of this host, `boot` that of this boot."""
+        """`host` is the id of this host, `boot` that of this boot."""
         self._tables = tables
         self._kernel = kernel
         self._giver = giver
         self._host = host
         self._boot = boot
-        self._default = default
+        self._settings = settings
         self._now = now
         self._one_at_a_time = asyncio.Lock()
         self._asked = self._served = 0
@@ -101,7 +116,7 @@ class HostAccess:
     def wants(self, network: NetworkRecord) -> bool:
         """Whether the host and containers of a network shall reach each other."""
         options: NetworkOptions = network.options
-        return options.wants_host_access(default=self._default)
+        return options.wants_host_access(default=self._settings.default)
 
     async def on_change(self, network: NetworkRecord) -> None:
         """A network, or a container on it, came or went. Waits a moment for it to be done; never fails."""
@@ -174,12 +189,15 @@ class HostAccess:
         own = (await self._kernel.own_addresses()).addresses if networks else ()
         endpoints = [row.record for row in await self._tables.endpoints.scan()] if networks else []
         problems = await self._renew(networks) if renew else []
-        facts = HostAccessFacts(networks, endpoints, own, await self._given(networks), self._boot)
-        for network, subnet in list(subnets_to_give(facts)):
+        given = await self._given(networks)
+        facts = HostAccessFacts(networks, endpoints, own, given, self._boot, self._settings.addresses)
+        for need in list(needs(facts)):
             try:
-                await self._give(network, subnet)
+                await self._give(need)
             except MacvlanGlobalError as error:
-                problems.append(f"the host gets no address of {subnet.subnet} on network {network.shown}: {error}")
+                why = f"{need.address} of host_access_addresses: {error}" if need.address else error
+                who = f"the host gets no address of {need.subnet.subnet} on network {need.network.shown}"
+                problems.append(f"{who}: {why}")
         wanted = desired(replace(facts, given=await self._given(networks)))
         problems += await self._apply(wanted)
         if not problems:  # what is given back is on no shim any more
@@ -250,19 +268,30 @@ class HostAccess:
         rows = [row.record for row in await self._tables.host_access.scan()]
         return {(each.network, each.subnet): ip_address(each.address) for each in rows if each.network in ids}
 
-    async def _give(self, network: NetworkRecord, subnet: SubnetRecord) -> None:
+    async def _give(self, need: AddressNeed) -> None:
+        network, subnet = need.network, need.subnet
         record = HostAccessRecord(
             network=network.id,
             cluster=network.shared_id,
             space=subnet.space,
             subnet=subnet.subnet,
-            address=await self._giver.reserve(subnet),
+            address=await self._giver.reserve(subnet, need.address),
             at=self._now(),
         )
+        if earlier := await self._tables.host_access.get(network.id, subnet.subnet):
+            await self._end(earlier.record, network)
         # before the claim: a claim without a record would be nobody's to give back
         await self._tables.host_access.put(record, network.id, subnet.subnet)
         await self._claim(record, subnet)
         log.info("the host has the address %s on network %s", record.address, network.shown)
+
+    async def _end(self, record: HostAccessRecord, network: NetworkRecord) -> None:
+        """Give an address back that another one follows: it leaves the shim before somebody else can have it."""
+        address = ip_address(record.address)
+        self._known = None
+        if network.parent:
+            await self._kernel.shims.delete_address(shim_name(network.parent), address)
+        await self._giver.release(record.cluster, record.space, address)
 
     async def _renew(self, networks: Iterable[NetworkRecord]) -> list[str]:
         """Claim again what the host was given: the store may have lost it. The problems."""

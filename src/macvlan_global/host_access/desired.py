@@ -12,20 +12,30 @@ from typing import Literal
 
 from macvlan_global.kernel.ports import HostPath, Shim
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
-from macvlan_global.subnets import Address
+from macvlan_global.subnets import Address, usable
 
 
 @dataclass(frozen=True, slots=True)
 class HostAccessFacts:
     """Observed state. `networks` are those that want host access, `endpoints` all of this host; `own` are the host's
     addresses by interface, without those of shims; `given` the addresses of pools that the host was given, by network
-    and subnet; `boot` is this boot's id."""
+    and subnet; `boot` is this boot's id, and `configured` are addresses that the operator chose for the host."""
 
     networks: Sequence[NetworkRecord]
     endpoints: Sequence[EndpointRecord]
     own: Sequence[tuple[str, IPv4Interface | IPv6Interface]]
     given: Mapping[tuple[str, str], Address]
     boot: str
+    configured: Sequence[Address] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AddressNeed:
+    """A subnet of our pools in which the host needs an address: `address`, or any if that is None."""
+
+    network: NetworkRecord
+    subnet: SubnetRecord
+    address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +96,39 @@ def own_source(
     return min(found, key=lambda each: each[0])[1] if found else None
 
 
-def subnets_to_give(facts: HostAccessFacts) -> Iterator[tuple[NetworkRecord, SubnetRecord]]:
-    """Subnets of our pools in which a container runs, and the host has and was given no address."""
+def configured_in(subnet: SubnetRecord, configured: Iterable[Address]) -> Address | None:
+    """The address that the operator chose for the host in a subnet, the first one; None if there is none."""
+    return next(iter(_all_configured_in(subnet, configured)), None)
+
+
+def needs(facts: HostAccessFacts) -> Iterator[AddressNeed]:
+    """Subnets of our pools in which the host has no address, and was not given the one it must have: a configured one
+    from the network's beginning, so that no container gets it, any other once a container runs."""
     seen = set()
+    for network in facts.networks:
+        for each in network.subnets:
+            address = configured_in(each, facts.configured)
+            wanted = each.space and address and own_source(each, network.parent, facts.own) is None
+            if wanted and facts.given.get((network.id, each.subnet)) != address:
+                yield AddressNeed(network, each, address)
     for network, _, address in _containers(facts):
         subnet = network.subnet_of(address)
         if subnet is None or not subnet.space or (key := (network.id, subnet.subnet)) in facts.given or key in seen:
             continue
-        if own_source(subnet, network.parent, facts.own) is None:
+        if configured_in(subnet, facts.configured) is None and own_source(subnet, network.parent, facts.own) is None:
             seen.add(key)
-            yield network, subnet
+            yield AddressNeed(network, subnet)
 
 
 def desired(facts: HostAccessFacts) -> Desired:
     """The shims of this host as they must be."""
     shims = {each.parent: _Shim() for each in facts.networks if each.parent}
     problems: dict[str, None] = {}
-    reached: dict[Address, NetworkRecord] = {}
     for network in (each for each in facts.networks if each.parent):
-        for (at, prefix), address in facts.given.items():
-            if at == network.id and any(each.subnet == prefix for each in network.subnets):
-                shims[network.parent].addresses.add(address)
+        for each in network.subnets:
+            shims[network.parent].addresses |= _addresses_in(each, network, facts)
+            problems |= dict.fromkeys(_wrong_configuration(each, network, facts))
+    reached: dict[Address, NetworkRecord] = {}
     for network, endpoint, address in _containers(facts):
         subnet = network.subnet_of(address)
         if subnet is None:
@@ -115,7 +137,7 @@ def desired(facts: HostAccessFacts) -> Desired:
         if other.id != network.id:
             problems[_same_address(address, network, other)] = None
             continue
-        source = own_source(subnet, network.parent, facts.own) or facts.given.get((network.id, subnet.subnet))
+        source = _source(subnet, network, facts)
         if source is None:
             problems[_no_source(network, subnet)] = None
         else:
@@ -139,11 +161,60 @@ def steps(wanted: WantedShim, found: Shim) -> list[ShimStep]:
     ]
 
 
+def _addresses_in(subnet: SubnetRecord, network: NetworkRecord, facts: HostAccessFacts) -> set[Address]:
+    """The addresses that the shim has in a subnet. One that was given stays if the host has one of its own now."""
+    found = facts.given.get((network.id, subnet.subnet)), _unclaimed(subnet, network, facts)
+    return {each for each in found if each}
+
+
+def _wrong_configuration(subnet: SubnetRecord, network: NetworkRecord, facts: HostAccessFacts) -> Iterator[str]:
+    """Mistakes in the configured addresses of a subnet. One of our pools is refused by its claim instead."""
+    if len(several := _all_configured_in(subnet, facts.configured)) > 1:
+        yield _one_only(subnet, several)
+    address = configured_in(subnet, facts.configured)
+    if address and not subnet.space and (why := _unusable(address, subnet, facts)):
+        yield f"the host gets no address of {subnet.subnet} on network {network.shown}: {why}"
+
+
+def _source(subnet: SubnetRecord, network: NetworkRecord, facts: HostAccessFacts) -> Address | None:
+    """The address from which the host reaches containers in a subnet; None if it has none."""
+    found = own_source(subnet, network.parent, facts.own) or facts.given.get((network.id, subnet.subnet))
+    return found or _unclaimed(subnet, network, facts)
+
+
+def _unclaimed(subnet: SubnetRecord, network: NetworkRecord, facts: HostAccessFacts) -> Address | None:
+    """The configured address of the host in a subnet of another IPAM driver, whose books we cannot write; None if it
+    has none, or needs none."""
+    address = None if subnet.space else configured_in(subnet, facts.configured)
+    unusable = address is None or own_source(subnet, network.parent, facts.own) or _unusable(address, subnet, facts)
+    return None if unusable else address
+
+
+def _all_configured_in(subnet: SubnetRecord, configured: Iterable[Address]) -> list[Address]:
+    """The addresses that the operator chose in a subnet; none in that of `--ipam-driver null`, which holds any."""
+    return [each for each in configured if subnet.prefix.prefixlen and each in subnet.prefix]
+
+
+def _unusable(address: Address, subnet: SubnetRecord, facts: HostAccessFacts) -> str:
+    """The reason why the host cannot have a configured address in a subnet of another IPAM driver, "" if it can."""
+    first, stop = usable(subnet.prefix)
+    held = next((f"interface {link} of this host" for link, each in facts.own if each.ip == address), "")
+    held = held or next(
+        (f"a container of network {each.shown}" for each, _, at in _containers(facts) if at == address), ""
+    )
+    if str(address) == subnet.gateway:  # an aux address may be: it is the way to keep one from containers
+        held = "the network as its gateway"
+    if held:
+        return f"{address} of host_access_addresses is in use by {held}; choose another"
+    if not first <= int(address) < stop:
+        return f"{address} of host_access_addresses is the network or broadcast address; choose another"
+    return ""
+
+
 def _reach(network: NetworkRecord, facts: HostAccessFacts) -> HostReach:
     found: dict[int, str] = {}
     for each in network.subnets:
-        source = own_source(each, network.parent, facts.own) or facts.given.get((network.id, each.subnet))
-        if source:
+        if source := _source(each, network, facts):
             found.setdefault(source.version, str(source))
     return HostReach(network, found.get(4, ""), found.get(6, ""))
 
@@ -168,15 +239,23 @@ def _same_address(address: Address, network: NetworkRecord, other: NetworkRecord
     )
 
 
+def _one_only(subnet: SubnetRecord, configured: Sequence[Address]) -> str:
+    first, *others = map(str, configured)
+    return (
+        f"the host has one address in each subnet, {first} in {subnet.subnet}; take {', '.join(others)} out of "
+        "host_access_addresses"
+    )
+
+
 def _no_source(network: NetworkRecord, subnet: SubnetRecord) -> str:
     if subnet.space:
         return f"the host does not reach network {network.shown}: it was given no address of {subnet.subnet} yet"
     if subnet.prefix.version == 6:
         return (
             f"the host does not reach the IPv6 addresses of network {network.shown}: it needs an address of "
-            f"{subnet.subnet} for itself, which only --ipam-driver macvlan-global gives"
+            f"{subnet.subnet} for itself; give it one by host_access_addresses, or use --ipam-driver macvlan-global"
         )
     return (
         f"the host does not reach network {network.shown}: it has no address in {subnet.subnet}; give it one on "
-        f"{network.parent}, or use --ipam-driver macvlan-global"
+        f"{network.parent} or by host_access_addresses, or use --ipam-driver macvlan-global"
     )

@@ -55,6 +55,16 @@ def test_problems_of_the_driver_are_findings() -> None:
     assert [is_unreached(each) for each in (*told, "network lan is another one here")] == [True, True, False]
 
 
+def test_an_address_of_the_configuration_that_no_network_needs() -> None:
+    """A note: it may be a mistake, or the network may come later."""
+    network = replace(LAN, subnets=(("lan", "10.8.0.0/24"), ("lan", "fd08::/64")))
+    given = ("10.8.0.250", "fd08::250", "10.9.0.250")
+    assert _found(network=network, access_addresses=given) == [
+        ("note", "10.9.0.250 of host_access_addresses is in no subnet of a network with host_access on this host")
+    ]
+    assert len(_found(network=replace(network, host_access=False), access_addresses=given)) == 3
+
+
 def test_arp_ignore_keeps_containers_from_the_host() -> None:
     """Only a host with such a network is told."""
     strict = KernelFacts(arp_ignore=True)

@@ -121,6 +121,54 @@ async def test_where_the_host_has_no_address_it_is_given_one() -> None:
     assert [row.record for row in await rig.driver.tables.host_access.scan()] == []
 
 
+async def test_the_operator_may_choose_the_hosts_addresses() -> None:
+    """They are the host's from the network's beginning, outside of the range too, and go with the network; no container
+    gets one."""
+    rig = await _rig(own=False, settings=Settings(access_addresses=(ip_address("10.8.0.250"), ip_address("fd08::fa"))))
+    await rig.engine.create_network("n1", LAN, LAN6, options=WANTED)
+    assert await _claimed(rig) == ["10.8.0.250", "fd08::fa"]
+    with pytest.raises(Exception, match=r"address 10\.8\.0\.250 is in use by host a itself"):
+        await rig.engine.run("c1", "n1", ip="10.8.0.250")
+    await rig.engine.run("c2", "n1")
+    assert set(_led_to(rig).values()) == set(await _claimed(rig)) == {"10.8.0.250", "fd08::fa"}
+    await rig.engine.stop("c2")
+    await rig.engine.remove_network("n1")
+    assert (await _claimed(rig), _shims(rig), rig.driver.host_access.problems) == ([], [], [])
+
+
+async def test_a_chosen_address_that_somebody_has_is_said_and_had_when_it_is_free() -> None:
+    """The address of before stays until then, and the problem names option, value and holder."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1", ip="10.8.0.50")
+    (before,) = await _claimed(rig)
+    settings = Settings(access_addresses=(ip_address("10.8.0.50"),))
+    again = await Rig.build(kernel=rig.kernel, disk=rig.disk, engine=rig.engine, settings=settings)
+    await again.mend()
+    (problem,) = again.driver.host_access.problems
+    assert ": 10.8.0.50 of host_access_addresses: address 10.8.0.50 is in use by endpoint" in problem
+    assert (await _claimed(again), _led_to(again)) == ([before], {"10.8.0.50": before})
+    await again.engine.stop("c1")
+    await again.engine.run("c2", "n1", ip="10.8.0.51")
+    async with _running(again):
+        await asyncio.sleep(30)
+    assert (await _claimed(again), _led_to(again)) == (["10.8.0.50"], {"10.8.0.51": "10.8.0.50"})
+    assert {str(each) for each in _shim(again).addresses} == {"10.8.0.50"}
+    assert again.driver.host_access.problems == []
+
+
+@pytest.mark.parametrize("address", ["10.8.0.0", "10.8.0.1", "10.8.0.255"])
+async def test_a_chosen_address_that_cannot_be(address: str) -> None:
+    """The network's own, and its gateway's: the problem says so, and the container runs."""
+    rig = await _rig(own=False, settings=Settings(access_addresses=(ip_address(address),)))
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    unreached, said = rig.driver.host_access.problems
+    assert f": {address} of host_access_addresses: address {address} is the " in said
+    assert unreached.endswith(": it was given no address of 10.8.0.0/24 yet")
+    assert await _claimed(rig) == []
+
+
 async def test_a_container_does_not_get_the_hosts_address() -> None:
     """The conflict names the host."""
     rig = await _rig(own=False)

@@ -7,12 +7,13 @@ import pytest
 
 from macvlan_global.errors import Invalid
 from macvlan_global.host_access.desired import (
+    AddressNeed,
     HostAccessFacts,
     WantedShim,
     desired,
+    needs,
     own_source,
     steps,
-    subnets_to_give,
 )
 from macvlan_global.kernel.ports import HostPath, Shim
 from macvlan_global.options.network import parse_options
@@ -39,36 +40,37 @@ def _facts(
     endpoints: tuple[EndpointRecord, ...] = (_endpoint(),),
     own: Mapping[str, str] | None = None,
     given: Mapping[tuple[str, str], Address] | None = None,
+    configured: str = "",
 ) -> HostAccessFacts:
     addresses = [(link, ip_interface(each)) for each, link in (own or {}).items()]
-    return HostAccessFacts(networks, endpoints, addresses, given or {}, "now")
+    return HostAccessFacts(networks, endpoints, addresses, given or {}, "now", [*map(ip_address, configured.split())])
 
 
 def test_a_container_is_reached_from_the_hosts_own_address() -> None:
     """No address of the pool is spent on it, and the shim has none."""
     facts = _facts(_network(LAN), own={"10.8.0.2/24": "eth0", "192.168.1.2/24": "eth1"})
-    assert list(subnets_to_give(facts)) == []
+    assert list(needs(facts)) == []
     assert desired(facts).shims == {"eth0": WantedShim("eth0", paths=frozenset({HostPath(C1, MAC, HOST)}))}
 
 
 def test_without_an_own_address_one_of_the_pool_is_needed() -> None:
     """Once a container runs, and not before; then it is on the shim, and paths begin with it."""
     network, given = _network(LAN), {("n1", LAN.subnet): HOST}
-    assert list(subnets_to_give(_facts(network, endpoints=()))) == []
+    assert list(needs(_facts(network, endpoints=()))) == []
     facts = _facts(network, endpoints=(_endpoint(), _endpoint()))
-    assert list(subnets_to_give(facts)) == [(network, LAN)]
+    assert list(needs(facts)) == [AddressNeed(network, LAN)]
     assert "was given no address of 10.8.0.0/24 yet" in desired(facts).problems[0]
     found = desired(_facts(network, given=given))
     assert found.shims["eth0"] == WantedShim("eth0", frozenset({HOST}), frozenset({HostPath(C1, MAC, HOST)}))
     assert found.problems == ()
-    assert list(subnets_to_give(_facts(network, given=given))) == []
+    assert list(needs(_facts(network, given=given))) == []
 
 
 def test_ipv6_always_needs_an_address_of_the_pool() -> None:
     """Though the host has one in the subnet: the shim would answer for it on the wire."""
     network, six = _network(LAN6), ip_address("fd08::3")
     facts = _facts(network, endpoints=(_endpoint(address="", address6=str(C6)),), own={"fd08::2/64": "eth0"})
-    assert list(subnets_to_give(facts)) == [(network, LAN6)]
+    assert list(needs(facts)) == [AddressNeed(network, LAN6)]
     found = desired(HostAccessFacts([network], facts.endpoints, facts.own, {("n1", LAN6.subnet): six}, "now"))
     assert found.shims["eth0"].paths == {HostPath(C6, MAC, six)}
     assert found.shims["eth0"].ipv6
@@ -78,11 +80,60 @@ def test_addresses_of_another_ipam_driver_are_not_taken() -> None:
     """The operator is told what would work, for each family."""
     other = SubnetRecord(space="", subnet=LAN.subnet), SubnetRecord(space="", subnet=LAN6.subnet)
     facts = _facts(_network(*other), endpoints=(_endpoint(address6=str(C6)),))
-    assert list(subnets_to_give(facts)) == []
+    assert list(needs(facts)) == []
     assert [each.partition(": ")[2].partition(";")[0] for each in desired(facts).problems] == [
         "it has no address in 10.8.0.0/24",
-        "it needs an address of fd08::/64 for itself, which only --ipam-driver macvlan-global gives",
+        "it needs an address of fd08::/64 for itself",
     ]
+
+
+def test_a_configured_address_is_needed_before_the_first_container() -> None:
+    """In its subnet, instead of another one; not where the host has an address of its own, and the first of two."""
+    network, both = _network(LAN, LAN6), "192.0.2.1 10.8.0.9 fd08::9 10.8.0.10"
+    four, six = ip_address("10.8.0.9"), ip_address("fd08::9")
+    wanted = AddressNeed(network, LAN, four), AddressNeed(network, LAN6, six)
+    assert list(needs(_facts(network, endpoints=(), configured=both))) == [*wanted]
+    given: dict[tuple[str, str], Address] = {("n1", LAN.subnet): ip_address("10.8.0.3"), ("n1", LAN6.subnet): six}
+    facts = _facts(network, given=given, configured=both)
+    assert list(needs(facts)) == [wanted[0]]
+    assert desired(facts).problems == (
+        "the host has one address in each subnet, 10.8.0.9 in 10.8.0.0/24; take 10.8.0.10 out of host_access_addresses",
+    )
+    assert list(needs(_facts(network, own={"10.8.0.2/24": "eth0"}, configured=both))) == [wanted[1]]
+
+
+def test_a_configured_address_in_a_subnet_of_another_ipam_driver() -> None:
+    """Nobody's books are asked: it is on the shim, paths begin with it, and containers reach the host there."""
+    other = SubnetRecord(space="", subnet=LAN.subnet), SubnetRecord(space="", subnet=LAN6.subnet)
+    facts = _facts(_network(*other), endpoints=(_endpoint(address6=str(C6)),), configured="10.8.0.9 fd08::9")
+    four, six = ip_address("10.8.0.9"), ip_address("fd08::9")
+    assert list(needs(facts)) == []
+    found = desired(facts)
+    paths = frozenset({HostPath(C1, MAC, four), HostPath(C6, MAC, six)})
+    assert (found.shims["eth0"], found.problems) == (WantedShim("eth0", frozenset({four, six}), paths), ())
+    assert [(each.address, each.address6) for each in found.reach] == [(str(four), str(six))]
+    unneeded = desired(_facts(_network(*other), own={"10.8.0.2/24": "eth0"}, configured="10.8.0.9"))
+    assert unneeded.shims["eth0"].addresses == frozenset()
+    null = SubnetRecord(space="", subnet="::/0")
+    assert desired(_facts(_network(null), endpoints=(), configured="fd08::9")).shims["eth0"].addresses == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("subnet", "configured", "why"),
+    [
+        (LAN.subnet, "10.8.0.1", "is in use by the network as its gateway"),
+        (LAN.subnet, "10.8.0.50", "is in use by a container of network n1"),
+        (LAN.subnet, "10.8.0.255", "is the network or broadcast address"),
+        (LAN6.subnet, "fd08::2", "is in use by interface eth0 of this host"),
+    ],
+)
+def test_a_configured_address_that_somebody_has_is_not_used(subnet: str, configured: str, why: str) -> None:
+    """The operator is told which, and why."""
+    network = _network(SubnetRecord(space="", subnet=subnet, gateway="10.8.0.1"))
+    found = desired(_facts(network, own={"fd08::2/64": "eth0"}, configured=configured))
+    assert found.shims["eth0"].addresses == frozenset()
+    said = f"the host gets no address of {subnet} on network n1: {configured} of host_access_addresses {why}"
+    assert [each for each in found.problems if each.startswith(said)]
 
 
 @pytest.mark.parametrize(
