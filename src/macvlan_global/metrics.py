@@ -30,23 +30,30 @@ class Metrics:
         self._corrections = Counter(
             "macvlan_global_corrections_total", "Corrections that repair made", registry=self._registry
         )
-
+        self._remembered = Gauge(
+            "macvlan_global_remembered_addresses",
+            "Addresses that are remembered for containers made anew, by whether a name or --ip chose them",
+            ["by"],
+            registry=self._registry,
+        )
         self._conflicts = Gauge(
             "macvlan_global_conflicts",
             "Addresses in conflict with devices in the last ten minutes",
             registry=self._registry,
         )
-        self._conflict_frames = Gauge(
-            "macvlan_global_conflict_frames",
-            "Frames of conflicts since the driver began, by the kind of the holder",
+        self._conflict_frames = Counter(
+            "macvlan_global_conflict_frames_total",
+            "Frames of conflicts, by the kind of the holder",
             ["holder"],
             registry=self._registry,
         )
-        self._unseen = Gauge(
-            "macvlan_global_unseen_frames",
-            "Frames of address resolution since the driver began that were not looked at",
+        self._unseen_frames = Counter(
+            "macvlan_global_unseen_frames_total",
+            "Frames of address resolution that were not looked at",
             registry=self._registry,
         )
+        self._told: dict[str, int] = {}
+        """Totals as they were told last: a counter takes what was added since."""
 
     def observe(self, method: str, seconds: float, *, failed: bool) -> None:
         """Count an answered request."""
@@ -62,13 +69,22 @@ class Metrics:
         """Set the gauge of held networks, endpoints or addresses."""
         self._held.labels(what).set(count)
 
+    def remember(self, by_name: int, by_ip: int) -> None:
+        """Set the gauge of remembered addresses: those that stay with a name, and those that users chose."""
+        self._remembered.labels("name").set(by_name)
+        self._remembered.labels("ip").set(by_ip)
+
     def conflicts(self, current: int, frames: Mapping[str, int], unseen: int) -> None:
-        """Set the gauges of conflicts: those of the last minutes, all frames by the kind of the holder, and frames that
-        were not looked at."""
+        """Tell of conflicts: those of the last minutes; and since the driver began, their frames by the kind of the
+        holder, and frames that were not looked at."""
         self._conflicts.set(current)
         for holder, count in frames.items():
-            self._conflict_frames.labels(holder).set(count)
-        self._unseen.set(unseen)
+            self._conflict_frames.labels(holder).inc(self._added(holder, count))
+        self._unseen_frames.inc(self._added("", unseen))
+
+    def _added(self, what: str, total: int) -> int:
+        before, self._told[what] = self._told.get(what, 0), total
+        return total - before
 
     def text(self) -> bytes:
         """The exposition format, version 0.0.4."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,10 @@ class Running:
         connection.close()
         return answer
 
+    async def metrics(self) -> str:
+        """What it tells Prometheus."""
+        return await asyncio.to_thread(_get, self.config.metrics, "/metrics")
+
     async def create_network(self, identity: str, name: str, subnets: dict[str, str], **options: str) -> None:
         """`docker network create`; `subnets` are gateways by subnet."""
         data: dict[str, list[dict[str, Any]]] = {"IPv4Data": [], "IPv6Data": []}
@@ -123,6 +129,22 @@ class Running:
         interface = {"Address": found["Address"], "AddressIPv6": "", "MacAddress": ""}
         ids = {"NetworkID": network, "EndpointID": endpoint}
         await self.call("NetworkDriver.CreateEndpoint", **ids, Interface=interface, Options={})
+
+
+def free_address() -> str:
+    """HOST:PORT on loopback where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def _get(address: str, path: str) -> str:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 @contextlib.asynccontextmanager

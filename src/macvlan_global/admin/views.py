@@ -115,6 +115,9 @@ class Views:
         self._metrics.hold("networks", len(await self._driver.networks.all()))
         self._metrics.hold("endpoints", len(endpoints))
         self._metrics.hold("addresses", addresses)
+        remembered = self._driver.memory.all()
+        by_name = sum(bool(each.name) for each in remembered)
+        self._metrics.remember(by_name, len(remembered) - by_name)
         if self._conflicts:
             watch = self._conflicts.watch
             self._metrics.conflicts(len(watch.current()), watch.ledger.frames, watch.unseen)

@@ -1,6 +1,7 @@
 """A conflict as operators see it: the command, status, doctor's facts and metrics, from a running daemon."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,14 @@ import pytest
 from lab.process import wait_until
 from macvlan_global.admin.client import AdminClient
 from tests.unit.conflicts.wire import DEVICE, announced
-from tests.unit.running import LAN, Running, running, with_networks
+from tests.unit.running import LAN, Running, free_address, running, with_networks
 
 
 async def test_a_conflict_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By `conflicts` as a table and as JSON, and as a problem of the status; the parents watched are named."""
+    """By `conflicts` as a table and as JSON, in status and by metrics; the parents that are watched are named."""
     async with running(tmp_path, capsys) as daemon:
         await with_networks(daemon)
-    async with running(tmp_path, capsys) as daemon:
+    async with running(tmp_path, capsys, metrics=free_address()) as daemon:
         assert (await daemon.cli("conflicts")).rows == [
             ["ADDRESS", "HOLDER", "MAC", "PARENT", "FRAMES", "FIRST", "LAST", "DEVICE"]
         ]
@@ -31,6 +32,16 @@ async def test_a_conflict_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture
         assert "eth1" in status["watch"]["parents"]
         assert status["watch"]["conflicts"] == [each for each in status["problems"] if DEVICE in each]
         assert f"is in conflict on eth1: {DEVICE}" in (await daemon.cli("status")).text
+        told = [_frames(await daemon.metrics()) for _ in range(2)]
+        (later,) = (await daemon.cli("conflicts", "--json")).json
+        assert 0 < found["count"] <= told[0] <= told[1] <= later["count"]
+        assert "macvlan_global_conflicts 1.0" in await daemon.metrics()
+
+
+def _frames(metrics: str) -> int:
+    found = re.search(r'^macvlan_global_conflict_frames_total\{holder="container"\} (.*)\.0$', metrics, re.MULTILINE)
+    assert found
+    return int(found[1])
 
 
 async def _seen(daemon: Running) -> None:

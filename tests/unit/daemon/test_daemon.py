@@ -1,7 +1,6 @@
 """The composition root on doubles: it starts, serves, stops in reverse, and refuses what cannot be."""
 
 import asyncio
-import http.client
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from macvlan_global.cluster.heartbeat import TTL_SECONDS
 from macvlan_global.config import Config
 from macvlan_global.daemon import STEP_SECONDS, Daemon, serve
 from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.libnetwork.handlers import NAME_KEY
 from macvlan_global.listening import plugin_socket
 from macvlan_global.scope_label import ASK_SECONDS
 from macvlan_global.store.memory import MemoryStore
@@ -24,7 +24,7 @@ from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.state_folder import locked_folder
 from testkit.faults import Faults, FaultyStore
 from testkit.rig import Rig
-from tests.unit.running import LAN, Running, running, with_networks
+from tests.unit.running import LAN, SPACE, Running, free_address, running, with_networks
 
 
 async def test_a_start_and_a_stop_leave_no_sockets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,24 +80,19 @@ async def test_a_start_that_fails_late_leaves_nothing(tmp_path: Path, capsys: py
 
 
 async def test_metrics_are_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The counts of networks, endpoints and addresses are there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    async with running(tmp_path, capsys, metrics=address) as daemon:
+    """The counts of networks, endpoints and addresses are there, and those of addresses that are remembered."""
+    async with running(tmp_path, capsys, metrics=free_address()) as daemon:
         await with_networks(daemon)
-        text = await asyncio.to_thread(_get, address, "/metrics")
-    for what, count in (("networks", 2), ("endpoints", 1), ("addresses", 4)):
+        named = {NAME_KEY: "web"}
+        await daemon.call("IpamDriver.RequestAddress", PoolID=f"{SPACE}/10.65.0.0/24", Address="", Options=named)
+        taken = {"Address": "10.65.0.2/24", "AddressIPv6": "", "MacAddress": ""}
+        ids = {"NetworkID": LAN, "EndpointID": "e5" * 32}
+        await daemon.call("NetworkDriver.CreateEndpoint", **ids, Interface=taken, Options={})
+        text = await daemon.metrics()
+    for what, count in (("networks", 2), ("endpoints", 2), ("addresses", 5)):
         assert f'macvlan_global_held{{what="{what}"}} {count}.0' in text
-
-
-def _get(address: str, path: str) -> str:
-    connection = http.client.HTTPConnection(address, timeout=10)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
+    for by, count in (("name", 1), ("ip", 0)):
+        assert f'macvlan_global_remembered_addresses{{by="{by}"}} {count}.0' in text
 
 
 async def test_sigterm_stops_it(tmp_path: Path) -> None:
