@@ -314,7 +314,7 @@ class Heartbeat:
         from a copy, say. One of a newer version is that of a run that is over, whose lease ends, or of a clone."""
         entry = await self._store.get(self._tables.alive.key(self.member.id))
         if entry and entry.leased and version_of(entry.value) > VERSION:
-            self._wait_for(self._read(entry))
+            self._wait_for(self._unread(entry))
         elif entry and not (entry.leased and self._tables.alive.read(entry)):
             await self._store.delete(entry)
 
@@ -359,7 +359,8 @@ class Heartbeat:
     # -------------------------------------------------------- the other hosts
 
     async def _on_batch(self, batch: Batch) -> None:
-        records = [self._read(entry) for entry in batch.entries if entry.leased]
+        leased = await self._tables.alive.read_all(entry for entry in batch.entries if entry.leased)
+        records = [row.record if row else self._unread(entry) for entry, row in leased]
         if batch.whole:
             names = {row.record.id: row.record.name for row in await self._tables.hosts.scan()}
             self._membership.add_names(names)
@@ -375,10 +376,8 @@ class Heartbeat:
             self._key_in_doubt = True  # the batch may be old; the loop that keeps the key asks the store
             self._beat_due.set()
 
-    def _read(self, entry: Entry) -> AliveRecord:
-        if row := self._tables.alive.read(entry):
-            return row.record
-        # of a newer version, or overwritten by somebody: it may be a host that lives
+    def _unread(self, entry: Entry) -> AliveRecord:
+        """The heartbeat in a record of a newer version, or one that somebody overwrote: it may be a host that lives."""
         host = entry.key.removeprefix(self._tables.alive.prefix)
         return AliveRecord(id=host, name=self.name_of(host), boot="", incarnation="", at=0)
 

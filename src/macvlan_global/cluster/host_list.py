@@ -32,7 +32,7 @@ async def read_host_list(tables: Tables) -> list[HostLine]:
     )
     known = {row.record.id: row.record for row in await tables.hosts.scan()}
     heartbeats = await tables.alive.entries()
-    names = {row.record.id: row.record.name for entry in heartbeats if (row := tables.alive.read(entry))}
+    names = {row.record.id: row.record.name for _, row in await tables.alive.read_all(heartbeats) if row}
     # what a newer version wrote cannot be read, but it lives
     live = {*names, *(entry.key.removeprefix(tables.alive.prefix) for entry in heartbeats)}
     asked_for = {row.record.host for row in await tables.pools.scan() if not row.record.network}

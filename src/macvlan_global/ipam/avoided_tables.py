@@ -7,7 +7,9 @@ Addresses that are remembered by the names of containers are in `remembered_name
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import ip_address, ip_network
+from operator import itemgetter
 
 from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.ipam.remembered_names import RememberedNames
@@ -50,25 +52,26 @@ class AvoidedTables:
 
     async def take(self, batch: Batch) -> None:
         """Take a batch of a watch below `store.table.AVOIDED` into account."""
+        # all is read before anything changes: others have their turn meanwhile
+        hosts = [row.record for _, row in await self._hosts.read_all(self._of(self._hosts.prefix, batch)) if row]
+        static = [row for _, row in await self._static.read_all(self._of(self._static.prefix, batch)) if row]
+        names = await self.names.read(self._of(self.names.prefix, batch))
         if batch.whole:
-            hosts = [self._hosts.read(entry) for entry in self._of(self._hosts.prefix, batch)]
-            known = {each.record.id: tuple(each.record.addresses) for each in hosts if each}
+            known = {each.id: tuple(each.addresses) for each in hosts}
             self._avoided.replace_hosts(known | {self._host: self._avoided.of_host(self._host)})
             self._avoided.clear_remembered()
             self.names.begin()
-            # by revision: what was written last was used last, whatever the clocks of the hosts said
-            for entry in sorted(batch.entries, key=lambda each: each.revision):
-                self._take_remembered(entry)
-            return
-        for key in batch.gone:
-            self._forget(key)
-        for entry in batch.entries:
-            if entry.key.startswith(self._hosts.prefix):
-                host = self._hosts.read(entry)
-                if host and host.record.id != self._host:
-                    self._avoided.set_host(host.record.id, host.record.addresses)
-            else:
-                self._take_remembered(entry)
+        else:
+            for key in batch.gone:
+                self._forget(key)
+            for host in hosts:
+                if host.id != self._host:
+                    self._avoided.set_host(host.id, host.addresses)
+        takes = [(row.entry.revision, partial(self._avoided.add_static, row.record)) for row in static]
+        takes += [(row.entry.revision, partial(self.names.take, row)) for row in names]
+        # by revision: what was written last was used last, whatever the clocks of the hosts said
+        for _, take in sorted(takes, key=itemgetter(0)):
+            take()
 
     async def remember(self, released: AddressRecord) -> None:
         """Remember a static address that is given back.
@@ -123,12 +126,6 @@ class AvoidedTables:
     def static(self) -> list[StaticAddressRecord]:
         """Every static address that is remembered."""
         return self._avoided.all_static()
-
-    def _take_remembered(self, entry: Entry) -> None:
-        if entry.key.startswith(self.names.prefix):
-            self.names.take(entry)
-        elif entry.key.startswith(self._static.prefix) and (static := self._static.read(entry)):
-            self._avoided.add_static(static.record)
 
     def _forget(self, key: str) -> None:
         if key.startswith(self.names.prefix):

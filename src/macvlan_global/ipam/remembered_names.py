@@ -65,10 +65,13 @@ class RememberedNames:
         self._rows.clear()
         self.is_read = True
 
-    def take(self, entry: Entry) -> None:
-        """An entry of the store was seen. One that is older than the row that is known came late."""
-        row = self._table.read(entry)
-        if row and row.entry.revision >= (known.entry.revision if (known := self._known(row.record)) else 0):
+    async def read(self, entries: Iterable[Entry]) -> list[Row[RememberedRecord]]:
+        """The rows of entries that were seen, without those that cannot be read."""
+        return [row for _, row in await self._table.read_all(entries) if row]
+
+    def take(self, row: Row[RememberedRecord]) -> None:
+        """A row of the store was seen. One that is older than the one that is known came late."""
+        if row.entry.revision >= (known.entry.revision if (known := self._known(row.record)) else 0):
             self._keep(row)
 
     def gone(self, key: str) -> None:
@@ -138,7 +141,7 @@ class RememberedNames:
             if row.record.addresses == (address,) and await self._table.delete(row):
                 self.gone(row.entry.key)
             else:
-                self.take(row.entry)
+                self.take(row)
 
     async def expire(self, record: RememberedRecord) -> None:
         """Forget exactly this record, unless it was written anew, or its container has its addresses all the same.

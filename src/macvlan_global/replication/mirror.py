@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
 
 from macvlan_global.store.follow import PrefixFollower
-from macvlan_global.store.ports import Batch, ClusterStore, Entry
+from macvlan_global.store.ports import Batch, ClusterStore
 from macvlan_global.store.records import Record
 from macvlan_global.store.table import Row, Table
 
@@ -80,14 +80,15 @@ class MirroredTable(Generic[R]):
             self.rows.pop(question.key, None)
 
     async def _take(self, batch: Batch) -> None:
+        rows = await self._table.read_all(batch.entries)  # before anything changes: others have their turn meanwhile
         news = {self._key(each) for each in (*(entry.key for entry in batch.entries), *batch.gone)}
         for question in self._questions:
             question.overtaken |= batch.whole or question.key in news
         if batch.whole:
             self.rows.clear()
             self.unreadable.clear()
-        for entry in batch.entries:
-            self._take_entry(entry)
+        for entry, row in rows:
+            self._take_row(self._key(entry.key), row)
         gone = [self._key(key) for key in batch.gone]
         if batch.whole:
             self.synced = True
@@ -99,9 +100,7 @@ class MirroredTable(Generic[R]):
             self.rows.pop(key, None)
             self.unreadable.discard(key)
 
-    def _take_entry(self, entry: Entry) -> None:
-        key = self._key(entry.key)
-        row = self._table.read(entry)
+    def _take_row(self, key: str, row: Row[R] | None) -> None:
         if row:
             self.rows[key] = row
             self.unreadable.discard(key)

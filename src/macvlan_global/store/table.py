@@ -4,8 +4,9 @@ A record of a newer version is left alone and reported, never guessed at, and so
 under a key that is not its own: anybody can write below the prefix of a store that hosts share.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -57,6 +58,9 @@ log = logging.getLogger(__name__)
 
 MOST_SAID = 20
 """Of so many keys the log says why, for each table and run of the driver; status has them all."""
+
+AT_ONCE = 500
+"""Records that are decoded before the event loop gets its turn: some milliseconds, of the seconds that all may take."""
 
 AVOIDED = "avoided/"
 """Addresses that are not given out unasked are below this prefix, so that one watch follows them all."""
@@ -129,10 +133,20 @@ class Table(Generic[R]):
         if version_of(entry.value) > VERSION:
             return None
         try:
-            return self._row(entry)
+            return self._decoded(entry)
         except Internal as error:
             self._unreadable.warn(entry.key, error)
             return None
+
+    async def read_all(self, entries: Iterable[Entry]) -> list[tuple[Entry, Row[R] | None]]:
+        """Entries that were seen, each with its row as `read` gives it. Of many, others have their turn in between:
+        while they are decoded no request of the engine would be answered, and no answer of the store be in time."""
+        found: list[tuple[Entry, Row[R] | None]] = []
+        for number, entry in enumerate(entries, 1):
+            found.append((entry, self.read(entry)))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
 
     async def get(self, *parts: str) -> Row[R] | None:
         """The row at this key, or None."""
@@ -142,12 +156,12 @@ class Table(Generic[R]):
 
     async def scan(self, *parts: str) -> list[Row[R]]:
         """Every row below these parts of the key, but those that are left alone (see `unreadable`)."""
-        return [row for entry in await self.entries(*parts) if (row := self.read(entry))]
+        return [row for _, row in await self.read_all(await self.entries(*parts)) if row]
 
     async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, they cannot be read, or lack a lease."""
-        entries = await self._entries()
-        return [entry.key for entry in entries if not self.may_be_row(entry) or self.read(entry) is None]
+        rows = await self.read_all(await self._entries())
+        return [entry.key for entry, row in rows if row is None or not self.may_be_row(entry)]
 
     async def entries(self, *parts: str) -> list[Entry]:
         """Whatever there is below these parts of the key, and may be a row."""
@@ -237,6 +251,9 @@ class Table(Generic[R]):
     def _row(self, entry: Entry) -> Row[R]:
         if version_of(entry.value) > VERSION:
             raise Internal(f"{shown(entry.key)} was written by a newer macvlan-global; this one leaves it alone")
+        return self._decoded(entry)
+
+    def _decoded(self, entry: Entry) -> Row[R]:
         try:
             record = self._decode(entry.value)
             if self._key_of and self._key(self._key_of(record)) != entry.key:

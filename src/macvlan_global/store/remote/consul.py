@@ -56,6 +56,9 @@ WAIT = 300
 PACE = 10e6
 """Bytes that a watch reads in a second at most: with much below its prefix, what changes soon after waits for that."""
 
+AT_ONCE = 5_000
+"""Keys of an answer that are taken apart before the event loop gets its turn: some milliseconds."""
+
 # lower case on purpose: aiohttp sends a "PUT" a second time by itself if the connection breaks, and we must know of it
 _PUT = "put"
 _DELETE = "delete-cas"
@@ -103,7 +106,7 @@ class ConsulStore:
 
     async def scan(self, prefix: str) -> list[Entry]:
         """See `Store.scan`."""
-        return self._entries(await self._whole(prefix))
+        return await self._entries(await self._whole(prefix))
 
     async def create(self, key: str, value: bytes) -> Entry | None:
         """See `Store.create`."""
@@ -237,11 +240,17 @@ class ConsulStore:
     def _entry(self, pair: ConsulPair) -> Entry:
         return Entry(self._key(pair.key), pair.value or b"", pair.modify_index, bool(pair.session))
 
-    def _entries(self, answer: Answer) -> list[Entry]:
+    async def _entries(self, answer: Answer) -> list[Entry]:
+        """The entries of an answer, by key. Of many, others have their turn in between."""
         if answer.status == NOT_FOUND:
             return []
-        pairs = decode(checked(answer).body, list[ConsulPair])
-        return sorted((self._entry(pair) for pair in pairs if not is_folder(pair)), key=lambda entry: entry.key)
+        entries = []
+        for number, pair in enumerate(decode(checked(answer).body, list[ConsulPair]), 1):
+            if not is_folder(pair):
+                entries.append(self._entry(pair))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return sorted(entries, key=lambda entry: entry.key)
 
     # --- leases
 
@@ -271,14 +280,14 @@ class ConsulStore:
     async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
         answer = await self._whole(prefix)
-        known = {entry.key: entry for entry in self._entries(answer)}
+        known = {entry.key: entry for entry in await self._entries(answer)}
         index = index_of(answer)
         yield Batch(True, tuple(known.values()))
         while True:
             if answer.status == NOT_FOUND:
                 await self._make_folder(prefix)
             answer = await self._next(prefix, index)
-            new = {entry.key: entry for entry in self._entries(answer)}
+            new = {entry.key: entry for entry in await self._entries(answer)}
             went_back = index_of(answer) < index
             batch = Batch(True, tuple(new.values())) if went_back else _difference(known, new)
             known, index = new, index_of(answer)

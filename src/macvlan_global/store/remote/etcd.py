@@ -42,8 +42,9 @@ from macvlan_global.store.remote.members import (
     deleted_by_somebody,
 )
 
-PAGE = 10_000
-"""Keys of one answer of a scan. All pages are read at the revision of the first."""
+PAGE = 2_000
+"""Keys of one answer of a scan: a busy member has them together in time. All pages are read at the revision of the
+first."""
 
 MOST_FAILED_PAGES = 6
 """Failures of one page in a row, by whichever member, before a scan begins anew."""
