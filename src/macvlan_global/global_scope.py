@@ -192,7 +192,7 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     publisher = Publisher(tables.names, identity.host)
     names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host, now=clocks.wall)
     in_use = NetworksInUse(tables, cache, names.on_endpoint_deleted)
-    hooks = ClusterHooks(heartbeat.name_of, problems.admission_error, in_use.drop, in_use.add)
+    hooks = ClusterHooks(heartbeat.name_of, problems.admission, in_use.drop, in_use.add)
     driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, now=clocks.wall, steady=clocks.steady)
     times = {"now": clocks.wall, "steady": clocks.steady}
     driver.host_access.on_reach = OwnName(cache, identity).set

@@ -59,13 +59,14 @@ class Settings:
 class ClusterHooks:
     """Calls of the driver into the rooms of a cluster, which exist before it. The defaults are those of a host alone.
 
-    `host_name` gives the name of another host by its id. `admission` gives the reason why no container may start on a
-    network (the engine's id), "" if one may. `on_created` is told of each endpoint that is made, before its container
-    runs, with the network's id in the cluster; `on_deleted` of each that is gone.
+    `host_name` gives the name of another host by its id. `admission` gives the reason why no further container may
+    start on a network (the engine's id), "" if one may, and how many may be on it all the same. `on_created` is told of
+    each endpoint that is made, before its container runs, with the network's id in the cluster; `on_deleted` of each
+    that is gone.
     """
 
     host_name: Callable[[str], str] = str
-    admission: Callable[[str], str] = lambda _network: ""
+    admission: Callable[[str], tuple[str, int]] = lambda _network: ("", 0)
     on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None
     on_created: Callable[[EndpointRecord, str], None] = lambda _endpoint, _network: None
 

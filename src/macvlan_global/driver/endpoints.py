@@ -103,7 +103,7 @@ class Endpoints:
                     raise Conflict(f"endpoint {request.id[:12]} exists already, with other addresses or another MAC")
                 # the first request may have been interrupted before
                 return (await self._claim_by_name(network, before.record)).mac
-            self._networks.admit(network)
+            await self._networks.admit(network)
             name = self._memory.name_for(network, request.addresses)
             record = EndpointRecord(
                 network=network.id,

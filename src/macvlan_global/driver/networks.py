@@ -65,13 +65,14 @@ class Networks:
         *,
         outbox: Outbox | None = None,
         swarm: bool = False,
-        admission: Callable[[str], str] = lambda _network: "",
+        admission: Callable[[str], tuple[str, int]] = lambda _network: ("", 0),
         now: Callable[[], float] = time.time,
     ) -> None:
         """`owned` makes and removes parents, `parents` chooses them, `liveness` tells whether containers are on one;
         with an `outbox`, networks are the cluster's.
 
-        `admission` gives the reason why no container may start on a network (the engine's id), "" if one may.
+        `admission` gives the reason why no further container may start on a network (the engine's id), "" if one may,
+        and how many may be on it all the same.
 
         In a `swarm` a node creates a network for its first container, and the user does not see an error of
         CreateNetwork. So every network is created, and Join reports what is wrong with it.
@@ -197,9 +198,10 @@ class Networks:
             return row.record
         return next((each for each in await self.all() if each.shared_id == network_id), None)
 
-    def admit(self, network: NetworkRecord) -> None:
+    async def admit(self, network: NetworkRecord) -> None:
         """Raise Conflict if no container may start on this network now; the text has the reason and what to do."""
-        if reason := self._admission(network.id):
+        reason, room = self._admission(network.id)
+        if reason and len(await self.endpoints(network.id)) >= room:
             raise Conflict(reason)
 
     def wrong_with(self, network: NetworkRecord) -> str:

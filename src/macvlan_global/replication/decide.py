@@ -155,21 +155,25 @@ class TakeBackRemoval:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Removed in the cluster, kept here while containers use it; no further container may start on `network`."""
+    """Removed in the cluster, kept here while containers use it; no further container may start on `network`: only as
+    many as the `room` may be on it."""
 
     network: str
     reason: str
     next_step: str
+    room: int
 
 
 @dataclass(frozen=True, slots=True)
 class InConflict:
-    """The name is taken here by another network. With `blocks`, no container may start on `network`."""
+    """The name is taken here by another network. With `blocks`, no further container may start on `network`: only as
+    many as the `room` may be on it."""
 
     network: str
     reason: str
     next_step: str
     blocks: bool
+    room: int = 0
 
 
 Change = (
@@ -279,6 +283,7 @@ def _removed(facts: ReplicationFacts, found: EngineNetwork) -> Action:
         found.id,
         f"network {found.name} was removed in the cluster and is kept on this host for its containers: {names}",
         "stop or disconnect them; the network is removed with the last of them",
+        _room(found),
     )
 
 
@@ -312,7 +317,13 @@ def _two_of_a_name(facts: ReplicationFacts, found: EngineNetwork, definition: De
         f"network {found.name} here is not the cluster's network of that name, which is from {where}: {reasons}",
         _remove_here(found),
         blocks=True,
+        room=_room(found),
     )
+
+
+def _room(found: EngineNetwork) -> int:
+    """Count of the containers that are on a network, or refer to it: each may be started again."""
+    return len({each.container or each.id for each in found.endpoints} | {*found.referring})
 
 
 def _remove_here(found: EngineNetwork) -> str:

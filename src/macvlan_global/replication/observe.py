@@ -57,10 +57,15 @@ class Observer:
         # records before the engine: a network that it creates meanwhile is then never taken for missing
         local = await self.local()
         facts = self._facts(name, local, await self._engine.named(name))
-        if facts.found and cluster_id(facts.found) in facts.removed:  # else nobody asks for them
+        if facts.found and self._asks_for_containers(facts, facts.found):
             found = replace(facts.found, referring=tuple(await self._engine.referring(facts.found)))
             facts = replace(facts, found=found, stopped_for=self._stopped_for(found))
         return replace(facts, publisher=await self._publisher(facts.definition))
+
+    def _asks_for_containers(self, facts: ReplicationFacts, found: EngineNetwork) -> bool:
+        """Whether stopped containers of a network matter: it was removed, or the cluster has another of its name."""
+        own, definition = cluster_id(found), facts.definition
+        return own in facts.removed or (definition is not None and facts.record is not None and definition.id != own)
 
     def _stopped_for(self, found: EngineNetwork) -> float:
         """Seconds for which the same containers of a network have been seen stopped."""

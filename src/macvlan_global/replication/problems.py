@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 class NetworkProblem:
     """A problem with one network of this host, for the operator. `id` is the engine's, "" if it has none.
 
-    With `blocks`, containers cannot be started on it.
+    With `blocks`, no further containers can be started on it: only as many as the `room` may be on it, so that those it
+    had may be started again.
     """
 
     name: str
@@ -21,6 +22,7 @@ class NetworkProblem:
     reason: str
     next_step: str
     blocks: bool = False
+    room: int = 0
 
     @property
     def text(self) -> str:
@@ -67,9 +69,10 @@ class NetworkProblems:
         if self._by_name.pop(name, None):
             log.info("network %s: the problem is gone, %s", name, reason)
 
-    def admission_error(self, network_id: str) -> str:
-        """Admission check: the reason why no container may start on this network (the engine's id), "" if one may."""
+    def admission(self, network_id: str) -> tuple[str, int]:
+        """Admission check of a network (the engine's id): the reason why no further container may start on it, "" if
+        any may, and the number of containers that may be on it all the same."""
         for problem in self._by_name.values():
             if problem.blocks and problem.id == network_id:
-                return problem.text
-        return ""
+                return problem.text, problem.room
+        return "", 0

@@ -251,9 +251,13 @@ class Replicator:
         """Log a change before it is made, and add or clear the problem of this name."""
         match action:
             case InConflict():
-                self.problems.add(NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks))
+                self.problems.add(
+                    NetworkProblem(name, action.network, action.reason, action.next_step, action.blocks, action.room)
+                )
             case Keep():
-                self.problems.add(NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True))
+                self.problems.add(
+                    NetworkProblem(name, action.network, action.reason, action.next_step, blocks=True, room=action.room)
+                )
             case Settled():
                 self.problems.clear(name, action.reason)
             case TakeBackRemoval():

@@ -141,6 +141,20 @@ def test_a_conflict_says_all() -> None:
     )
 
 
+def test_containers_that_a_network_has_may_be_started_again() -> None:
+    """Those that run and those that are stopped count, each once: a removal or a conflict elsewhere breaks none."""
+    conflict = decide(
+        replace(
+            NOTHING,
+            found=replace(OTHER, endpoints=USED.endpoints, referring=("web", "app")),
+            record=NEW_OTHER,
+            definition=DEFINED,
+        )
+    )
+    kept = decide(replace(NOTHING, found=replace(USED, referring=("web", "db")), record=KNOWN, removed=GONE))
+    assert (isinstance(conflict, InConflict) and conflict.room, isinstance(kept, Keep) and kept.room) == (3, 2)
+
+
 def test_a_conflict_of_twins() -> None:
     """Two that look the same still are two; and the host may be this one."""
     twin = structs.replace(definition_of(replace(OTHER, id="cc"), "host-a", 5.0))

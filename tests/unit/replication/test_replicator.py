@@ -9,14 +9,16 @@ from typing import Self
 import pytest
 
 from lab.speed import Allowance
+from macvlan_global.driver.driver import ClusterHooks
 from macvlan_global.engine.ports import EngineNetwork, NetworkEvent
-from macvlan_global.errors import Unavailable
+from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.reconcile.engine_follower import learn_names
 from macvlan_global.replication import decide
 from macvlan_global.replication.apply import Executor
 from macvlan_global.replication.decide import STOPPED_SECONDS
 from macvlan_global.replication.definition import cluster_id, definition_of
 from macvlan_global.replication.mirror import MirroredTable
+from macvlan_global.replication.problems import NetworkProblems
 from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Entry
@@ -41,10 +43,20 @@ class Site:
     @classmethod
     async def build(cls, name: str, store: ClusterStore, rig: ClusterRig) -> Self:
         """Nothing runs yet. Replication goes through `store`, the driver through a client of its own."""
-        host = await rig.host(name)
+        problems = NetworkProblems()
+        host = await rig.host(name, ClusterHooks(admission=problems.admission))
         tables = Tables(store, host.disk)
         await tables.identity.put(IdentityRecord(id=name), "this")
-        replicator = Replicator(store, tables, host.engine, host.driver.networks, name, now=rig.clock, steady=rig.clock)
+        replicator = Replicator(
+            store,
+            tables,
+            host.engine,
+            host.driver.networks,
+            name,
+            problems=problems,
+            now=rig.clock,
+            steady=rig.clock,
+        )
         await tables.hosts.put(HostRecord(id=name, name=f"host-{name}", seen=0.0), name)
         return cls(host, tables, replicator)
 
@@ -162,12 +174,32 @@ async def test_a_network_in_use_goes_with_its_last_container(pair: Pair) -> None
     new = await pair.a.create("lan", "10.9.0.0/24")
     await until(pair.b.replicator.problems.all, "the report of b")
     assert pair.b.reason() == "network lan was removed in the cluster and is kept on this host for its containers: web"
-    assert pair.b.replicator.problems.admission_error(old.id).startswith(pair.b.reason() + "; stop or disconnect them")
-    assert pair.b.replicator.problems.admission_error("another") == ""
+    refusal, room = pair.b.replicator.problems.admission(old.id)
+    assert refusal.startswith(pair.b.reason() + "; stop or disconnect them")
+    assert room == 1
+    assert pair.b.replicator.problems.admission("another") == ("", 0)
     assert pair.b.engine.has("lan")
     await pair.b.engine.stop("web")
     await until(lambda: (found := pair.b.engine.has("lan")) and cluster_id(found) == new, "the new network on b")
     await until(lambda: not pair.b.replicator.problems.all(), "the end of the report")
+
+
+@pytest.mark.parametrize("pause", [0, 5])
+async def test_a_container_on_a_removed_network_is_restarted(pair: Pair, pause: float) -> None:
+    """`docker restart` on b, of a network that a removed: no further container starts, but those that it had."""
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
+    await settled(pair.b)
+    await pair.b.engine.run("web", "lan")
+    await pair.a.engine.remove_network("lan")
+    await until(pair.b.replicator.problems.all, "the report of b")
+    with pytest.raises(Conflict, match="was removed in the cluster and is kept on this host for its containers: web"):
+        await pair.b.engine.run("another", "lan")
+    await pair.b.engine.stop_only("web", "lan")
+    await asyncio.sleep(pause)
+    await pair.b.engine.run("web", "lan")
+    with pytest.raises(Conflict, match="was removed in the cluster"):
+        await pair.b.engine.run("another", "lan")
 
 
 async def test_a_stopped_container_elsewhere_keeps_its_network(pair: Pair) -> None:
@@ -221,12 +253,11 @@ async def test_one_of_two_networks_wins(pair: Pair) -> None:
     assert lost
     assert won
     assert winner.replicator.problems.all() == []
-    assert winner.replicator.problems.admission_error(won.id) == ""
-    assert (
-        f"which is from host host-{winner.host.driver.identity.host}: subnets: 10."
-        in loser.replicator.problems.admission_error(lost.id)
-    )
-    assert "docker network rm lan" in loser.replicator.problems.admission_error(lost.id)
+    assert winner.replicator.problems.admission(won.id) == ("", 0)
+    refusal, room = loser.replicator.problems.admission(lost.id)
+    assert f"which is from host host-{winner.host.driver.identity.host}: subnets: 10." in refusal
+    assert "docker network rm lan" in refusal
+    assert room == 0
     await loser.engine.remove_network("lan")
     await until(lambda: loser.engine.added == ["lan"], "the cluster's network")
     await settled(loser)
