@@ -20,6 +20,7 @@ from lab.process import run
 _COMMANDS = {
     "iproute2": "/usr/sbin/ip",
     "iptables": "/usr/sbin/iptables",
+    "nftables": "/usr/sbin/nft",
     "iputils-ping": "/usr/bin/ping",
     "iputils-arping": "/usr/bin/arping",
     "procps": "/usr/sbin/sysctl",

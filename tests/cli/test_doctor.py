@@ -39,6 +39,36 @@ def test_links_of_a_real_kernel() -> None:
     assert links["mv0"]["below"] == ["eth1"]
 
 
+def test_firewalls_and_routes_of_a_real_kernel() -> None:
+    """What nft and iptables set up in a host is read there: its chains, and routes of one address."""
+    with Host("doctor") as host:
+        for line in (
+            "ip link add eth1 type veth peer name eth2",
+            "ip link set eth1 up",
+            "ip address add 10.8.0.2/24 dev eth1",
+            "ip link add mgh-eth1 link eth1 type macvlan",
+            "ip link set mgh-eth1 up",
+            "ip route add 10.8.0.50/32 dev mgh-eth1 src 10.8.0.2",
+            "nft add table inet filter",
+            "nft add chain inet filter input { type filter hook input priority 0; policy drop; }",
+            "nft add rule inet filter input iifname eth1 tcp dport 22 accept",
+            "iptables-legacy -P INPUT DROP",
+            "iptables-legacy -A INPUT -i eth1 -j ACCEPT",
+        ):
+            host.run(line.split())
+        script = (
+            "from macvlan_global.doctor.kernel import *; import msgspec; from pathlib import Path; root = Path('/'); "
+        )
+        script += "print(msgspec.json.encode([read_filters(root), read_links(root)['mgh-eth1']]).decode())"
+        chains, link = json.loads(host.run([*PYTHON, "-c", script]).stdout)
+    found = {(each["table"], each["name"]): each for each in chains if each["hook"] == "input"}
+    assert found.keys() == {("inet filter", "input"), ("filter", "INPUT")}
+    assert all(each["drops"] for each in found.values())
+    rules = [each["rules"][0] for each in found.values()]
+    assert [(each["links"], each["conditional"]) for each in rules] == [(["eth1"], True), (["eth1"], False)]
+    assert (link["leads_to"], link["asks"]) == (["10.8.0.50"], True)
+
+
 def test_the_command_against_a_running_driver(driver: Driver) -> None:
     """Without an engine it ends with 1 and says how to start one; state, driver and parents are seen for real."""
     done = driver.cli("doctor", check=False)

@@ -45,13 +45,16 @@ class Machines:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    """All with strict reverse path filtering, and the host with an address of each family on the wire."""
+    """All with strict reverse path filtering, and the host with an address of each family on the wire. Links that are
+    made on it later would answer for others, and not for the host, if nobody set them otherwise."""
     with Wire() as wire, Host("machine") as machine, Host("box") as box, Host("other") as other:
         for host in (machine, box, other):
             for name in ("all", "default"):
                 host.run(["sysctl", "-w", f"net.ipv4.conf.{name}.rp_filter=1"])
         wire.plug(machine, "port0", addresses=[f"{HOST}/24", f"{HOST6}/64"])
         wire.plug(other, "lan0", addresses=["10.8.0.9/24", "fd08::9/64"])
+        for name in ("arp_ignore", "proxy_arp", "forwarding"):
+            machine.run(["sysctl", "-w", f"net.ipv4.conf.default.{name}=1"])
         yield Machines(machine, box, other)
 
 
@@ -160,6 +163,23 @@ async def test_a_subnet_in_which_the_host_has_no_address(machines: Machines, ker
     finally:
         for each in (f"{HOST}/24", f"{HOST6}/64"):
             machines.machine.run(["ip", "address", "add", each, "dev", "port0", *(["nodad"] if ":" in each else [])])
+
+
+@pytest.mark.usefixtures("kernel")
+def test_the_shim_does_not_answer_for_others(machines: Machines) -> None:
+    """Not for an address behind another interface of the host, whatever the host has for new links."""
+    machines.machine.run(["ip", "link", "add", "behind0", "type", "veth", "peer", "name", "behind1"])
+    machines.machine.run(["ip", "address", "add", "192.0.2.1/24", "dev", "behind0"])
+    machines.machine.run(["ip", "link", "set", "behind0", "up"])
+    machines.machine.run(["ip", "link", "set", "behind1", "up"])
+    loose = [f"net.ipv4.conf.{name}.rp_filter" for name in ("all", SHIM)]
+    machines.machine.run(["sysctl", "-w", *(f"{name}=0" for name in loose)])
+    try:
+        asked = machines.other.run(["arping", "-I", "lan0", "-c", "2", "-w", "2", "192.0.2.9"], check=False).stdout
+        assert "Received 0 response" in asked
+    finally:
+        machines.machine.run(["sysctl", "-w", *(f"{name}=1" for name in loose)])
+        machines.machine.run(["ip", "link", "delete", "behind0"])
 
 
 async def test_an_operators_route_to_a_container_stays(machines: Machines, kernel: NetlinkKernel) -> None:

@@ -6,6 +6,7 @@ A fact that could not be seen is None or "unknown", and says so: that is not the
 from dataclasses import dataclass, field
 from typing import Literal
 
+Decision = Literal["accept", "drop", "jump", "goto", "return", ""]
 ModuleState = Literal["loaded", "built in", "loadable", "missing", "unknown"]
 
 
@@ -158,7 +159,8 @@ class LinkFacts:
 
     `carrier` is None while the link is down; `port_of` names the bridge or bond it is a port of, "" for none.
     `ethernet` is false for tunnels and PPP. `bond_mode` and `fail_over_mac` are a bond's settings, "" for other links.
-    `arp_filter` is net.ipv4.conf.IFNAME.arp_filter.
+    `arp_filter` is net.ipv4.conf.IFNAME.arp_filter, and `asks` whether net.ipv4.neigh.IFNAME.mcast_solicit is above 0.
+    `leads_to` are IPv4 addresses to which the host has a route of their own over it.
     """
 
     name: str
@@ -173,6 +175,8 @@ class LinkFacts:
     bond_mode: str = ""
     fail_over_mac: str = ""
     arp_filter: bool | None = None
+    asks: bool | None = None
+    leads_to: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,7 @@ class NetworkFacts:
 
     `subnets` are (address space, CIDR), with the space "" if another IPAM driver gives the addresses; `gateway` is
     whether it has an IPv4 one, or needs none; `host_access` whether its containers and the host shall reach each other.
+    `running` are IPv4 addresses of containers that run on this host.
     """
 
     name: str
@@ -190,6 +195,7 @@ class NetworkFacts:
     subnets: tuple[tuple[str, str], ...] = ()
     gateway: bool = True
     host_access: bool = False
+    running: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,32 @@ class ManagerFacts:
 
     wildcards: tuple[tuple[str, str], ...] = ()
     unguarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRule:
+    """A rule of a packet filter. `links` are the interfaces of its packets, with * at the end for any rest of a name;
+    all if it names none, all others if it is `negated`. `conditional` says that more than the interface decides.
+    `target` is the chain that it leads to."""
+
+    verdict: Decision = ""
+    target: str = ""
+    links: tuple[str, ...] = ()
+    negated: bool = False
+    conditional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChain:
+    """A chain of a packet filter, as `tool` (nft, iptables, ip6tables) shows it, in the kernel's order. `hook` is input
+    or output if packets to and from the host begin here, else ""; `drops` is its policy."""
+
+    tool: str
+    table: str
+    name: str
+    hook: str = ""
+    drops: bool = False
+    rules: tuple[FilterRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +259,8 @@ class DoctorFacts:
     """All that the doctor knows. `links` are the host's, by name; `config_problem` is "" if it is right.
     `cluster` is None in local scope, and if no driver answers; `swarm` is None but on a manager of a swarm. `conflicts`
     are addresses in conflict, and what keeps the driver from seeing them, in words with the next step after "; ".
-    `access_addresses` are those of `host_access_addresses`."""
+    `access_addresses` are those of `host_access_addresses`. `filters` are chains of the host's packet filters, in
+    tables of which one begins at a hook; they are read only if a network has host access."""
 
     process: ProcessFacts
     kernel: KernelFacts
@@ -245,3 +278,4 @@ class DoctorFacts:
     managers: ManagerFacts = field(default_factory=ManagerFacts)
     conflicts: tuple[str, ...] = ()
     access_addresses: tuple[str, ...] = ()
+    filters: tuple[FilterChain, ...] = ()

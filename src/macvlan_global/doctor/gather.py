@@ -31,7 +31,7 @@ from macvlan_global.doctor.network_managers import read_managers
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.access import is_cluster
 from macvlan_global.store.ports import Entry
-from macvlan_global.store.records import LinkRecord, NetworkRecord
+from macvlan_global.store.records import EndpointRecord, LinkRecord, NetworkRecord
 from macvlan_global.store.sqlite import read_sqlite
 from macvlan_global.store.validate import VERSION, version_of
 
@@ -52,6 +52,7 @@ def gather(
     status, driver = _driver(socket, root, managed=plugin is not None)
     state, entries = _state(_of_plugin(config, engine, plugin) if plugin else config)
     made, links = _made(entries), kernel.read_links(root)
+    networks = tuple(_networks(entries, made, kernel.read_boot(root), host_access=config.host_access))
     return DoctorFacts(
         process=_process(status, root),
         kernel=kernel.read_kernel(root),
@@ -62,11 +63,12 @@ def gather(
         state=state,
         config=_where(config_file),
         config_problem=problem,
-        networks=tuple(_networks(entries, made, host_access=config.host_access)),
+        networks=networks,
         cluster=_cluster(status, root),
         swarm=swarm,
         links=links,
         managers=read_managers(root, [*made.items(), *((each, "macvlan") for each in links if is_shim(each))]),
+        filters=kernel.read_filters(root) if any(each.host_access for each in networks) else (),
         access_addresses=tuple(map(str, config.access_addresses())),
         conflicts=(*status.watch.conflicts, *status.watch.problems) if status and status.watch else (),
     )
@@ -190,8 +192,20 @@ def _made(entries: list[Entry]) -> dict[str, str]:
     return found
 
 
-def _networks(entries: list[Entry], made: Mapping[str, str], *, host_access: bool) -> list[NetworkFacts]:
-    found = []
+def _running(entries: list[Entry], boot: str) -> dict[str, list[str]]:
+    """IPv4 addresses of containers that run, by the id of their network."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.key.startswith("endpoints/") and version_of(entry.value) <= VERSION:
+            with contextlib.suppress(msgspec.DecodeError):
+                record = msgspec.json.decode(entry.value, type=EndpointRecord)
+                if record.is_live and record.sandbox and record.boot == boot and record.address:
+                    found.setdefault(record.network, []).append(record.address)
+    return found
+
+
+def _networks(entries: list[Entry], made: Mapping[str, str], boot: str, *, host_access: bool) -> list[NetworkFacts]:
+    found, running = [], _running(entries, boot)
     for entry in entries:
         if not entry.key.startswith("networks/") or version_of(entry.value) > VERSION:
             continue
@@ -208,6 +222,7 @@ def _networks(entries: list[Entry], made: Mapping[str, str], *, host_access: boo
                 subnets=tuple((each.space, each.subnet) for each in record.subnets),
                 gateway=_has_gateway(record, made),
                 host_access=record.options.wants_host_access(default=host_access),
+                running=tuple(running.get(record.id, ())),
             )
         )
     return found

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
-from macvlan_global.doctor.facts import DoctorFacts, LinkFacts
+from macvlan_global.doctor.facts import DoctorFacts, FilterChain, LinkFacts, NetworkFacts
 from macvlan_global.doctor.findings import Finding, listed
+from macvlan_global.doctor.packet_filter import DIRECTIONS, passage
 
 CHECK = "host"
 SHIM = "mgh-"
@@ -48,8 +49,59 @@ def _shim(parent: str, networks: list[str], facts: DoctorFacts) -> Iterator[Find
         yield Finding(
             "warning", CHECK, f"{link.name}, by which the host reaches {who}, {wrong}", "macvlan-global repair"
         )
+    elif missing := _not_led_to(link, parent, facts):
+        seen = f"the host has no route to {listed(missing)} over {link.name}"
+        yield Finding("warning", CHECK, seen, "macvlan-global repair, then see `macvlan-global status`")
     else:
         yield Finding("ok", CHECK, f"the host reaches containers of {who} over {link.name}")
+    if link:
+        yield from _filtered(link.name, parent, who, facts)
+
+
+def _not_led_to(link: LinkFacts, parent: str, facts: DoctorFacts) -> list[str]:
+    """IPv4 addresses of running containers without a route; none if the driver says itself which it does not reach."""
+    running = [each for network in facts.networks if network.host_access for each in _on(network, parent)]
+    return [] if facts.driver.unreached else [each for each in running if each not in link.leads_to]
+
+
+def _on(network: NetworkFacts, parent: str) -> tuple[str, ...]:
+    return network.running if network.parent == parent else ()
+
+
+def _filtered(shim: str, parent: str, who: str, facts: DoctorFacts) -> Iterator[Finding]:
+    """Chains that drop packets over the host's link, unless a rule of theirs accepts some by that link's name."""
+    for chain in (each for each in facts.filters if each.hook):
+        over, beside = passage(chain, shim, facts.filters), passage(chain, parent, facts.filters)
+        if over.verdict == "accept" or over.accepting - beside.accepting:
+            continue
+        where, out = f"chain {_shown(chain)} of the firewall", chain.hook == "output"
+        if beside.verdict == "accept" or beside.accepting - over.accepting:
+            lost = (
+                f"the host may not reach containers of {who}" if out else f"containers of {who} may not reach the host"
+            )
+            seen = f"{where} accepts on {parent} what it drops on {shim}: {lost}"
+            yield Finding("warning", CHECK, seen, _allow(chain, shim, facts))
+        else:
+            seen = f"{where} drops what no rule accepts, on {shim} too: it decides what containers of {who} reach"
+            yield Finding("note", CHECK, seen, _allow(chain, shim, facts))
+
+
+def _shown(chain: FilterChain) -> str:
+    return f"{chain.table} {chain.name}" if chain.tool == "nft" else f"{chain.name} of {chain.tool}"
+
+
+def _allow(chain: FilterChain, shim: str, facts: DoctorFacts) -> str:
+    """A command that has the firewall accept all of the host's link."""
+    out = chain.hook == "output"
+    if any(each.name.startswith("ufw") for each in facts.filters):
+        return f"ufw allow {'out' if out else 'in'} on {shim}"
+    if chain.table.endswith(" firewalld"):
+        return f"firewall-cmd --permanent --zone=trusted --add-interface={shim}, then firewall-cmd --reload"
+    if chain.tool == "nft" and not chain.name.isupper():
+        match = f"{DIRECTIONS[chain.hook]} {shim} accept"
+        return f"nft insert rule {chain.table} {chain.name} {match}; and the same where your rules are kept"
+    tool = chain.tool if chain.tool != "nft" else "ip6tables" if chain.table.startswith("ip6 ") else "iptables"
+    return f"{tool} -I {chain.name} {'-o' if out else '-i'} {shim} -j ACCEPT, and keep it as your other rules"
 
 
 def _wrong(link: LinkFacts) -> str:
@@ -57,6 +109,8 @@ def _wrong(link: LinkFacts) -> str:
         return "is down"
     if link.arp_filter is False:
         return "has arp_filter=0: it answers ARP for the host, beside its parent"
+    if link.asks:
+        return "has mcast_solicit above 0: it asks the wire in the host's name"
     return ""
 
 

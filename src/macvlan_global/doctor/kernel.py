@@ -3,14 +3,21 @@
 import gzip
 import re
 import subprocess
+import sys
+from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 
-from macvlan_global.doctor.facts import KernelFacts, LinkFacts, ModuleState, PlatformFacts
+from macvlan_global.doctor.facts import FilterChain, KernelFacts, LinkFacts, ModuleState, PlatformFacts
+from macvlan_global.doctor.packet_filter import parse_iptables, parse_nft
 
 # a link of each kind comes from this module, which may also be part of the kernel itself
 MODULES = {"macvlan": "CONFIG_MACVLAN", "8021q": "CONFIG_VLAN_8021Q", "dummy": "CONFIG_DUMMY"}
 IFF_UP = 0x1
 ARPHRD_ETHER = "1"  # linux/if_arp.h
+TOOL_SECONDS = 5.0
+"""The longest that a command of the host may take."""
+ALL_ONES = "FFFFFFFF"
 _DRIVER = re.compile(rb"(^|/)macvlan-global$|^macvlan_global$")
 
 
@@ -41,7 +48,28 @@ def read_platform(root: Path) -> PlatformFacts:
 def read_links(root: Path) -> dict[str, LinkFacts]:
     """Every link of this network namespace, by name."""
     folder = root / "sys/class/net"
-    return {each.name: _link(root, each) for each in folder.iterdir() if each.is_dir()} if folder.is_dir() else {}
+    routes = _host_routes(root)
+    return (
+        {each.name: _link(root, each, routes) for each in folder.iterdir() if each.is_dir()} if folder.is_dir() else {}
+    )
+
+
+def read_boot(root: Path) -> str:
+    """The kernel's id of this boot (random(4))."""
+    return _text(root / "proc/sys/kernel/random/boot_id")
+
+
+def read_filters(root: Path) -> tuple[FilterChain, ...]:
+    """Packet filters as nft and iptables show them; those whose tool is not installed are not known. A filter that the
+    kernel has not loaded is not asked for, since that would load it."""
+    found: list[FilterChain] = []
+    if _module(root, "nf_tables", "CONFIG_NF_TABLES") in {"loaded", "built in"}:
+        found += parse_nft(_output("nft", "--json", "--terse", "list", "ruleset"))
+    for tool, tables in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
+        if "filter" in _text(root / "proc/net" / tables).split():
+            saved = _output(f"{tool}-legacy-save", "-t", "filter") or _output(f"{tool}-save", "-t", "filter")
+            found += parse_iptables(saved, tool)
+    return tuple(found)
 
 
 def read_capabilities(root: Path, pid: int) -> int | None:
@@ -68,6 +96,26 @@ def _module(root: Path, name: str, option: str) -> ModuleState:
     # a folder of modules that does not list it settles the matter, like a configuration without it
     listed = (_module_folder(root) / "modules.dep").exists()
     return "missing" if listed or configured == "n" else "unknown"
+
+
+def _output(*command: str) -> str:
+    """The output of a command, "" if it is not installed, fails or takes too long."""
+    try:
+        ended = subprocess.run(command, capture_output=True, check=False, timeout=TOOL_SECONDS, text=True)  # noqa: S603
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return ""
+    return ended.stdout if ended.returncode == 0 else ""
+
+
+def _host_routes(root: Path) -> dict[str, set[str]]:
+    """IPv4 addresses that have a route of their own, by its interface."""
+    found: dict[str, set[str]] = {}
+    for fields in (line.split() for line in _text(root / "proc/net/route").splitlines()[1:]):
+        if len(fields) > 7 and fields[7] == ALL_ONES:
+            # the kernel prints the address in network order as one number of this machine
+            address = IPv4Address(int(fields[1], 16).to_bytes(4, sys.byteorder))
+            found.setdefault(fields[0], set()).add(str(address))
+    return found
 
 
 def _module_folder(root: Path) -> Path:
@@ -98,7 +146,7 @@ def _configured(root: Path, option: str) -> str:
     return found[1] if found else "n" if text else ""
 
 
-def _link(root: Path, folder: Path) -> LinkFacts:
+def _link(root: Path, folder: Path, routes: Mapping[str, set[str]]) -> LinkFacts:
     flags = _text(folder / "flags")
     up = bool(int(flags, 16) & IFF_UP) if flags else False
     carrier = _text(folder / "carrier") if up else ""  # a link that is down answers with an error
@@ -116,6 +164,8 @@ def _link(root: Path, folder: Path) -> LinkFacts:
         bond_mode=_text(folder / "bonding/mode").partition(" ")[0],
         fail_over_mac=_text(folder / "bonding/fail_over_mac").partition(" ")[0],
         arp_filter=_flag(root / f"proc/sys/net/ipv4/conf/{folder.name}/arp_filter"),
+        asks=_above_zero(root / f"proc/sys/net/ipv4/neigh/{folder.name}/mcast_solicit"),
+        leads_to=frozenset(routes.get(folder.name, ())),
     )
 
 
@@ -139,6 +189,11 @@ def _namespace(process: Path) -> str:
         return str((process / "ns/net").readlink())
     except OSError:
         return ""
+
+
+def _above_zero(path: Path) -> bool | None:
+    text = _text(path)
+    return text != "0" if text else None
 
 
 def _flag(path: Path) -> bool | None:

@@ -31,8 +31,14 @@ from macvlan_global.subnets import Address
 
 T = TypeVar("T")
 
-FIXED_SETTINGS = (("ipv4/conf/*/arp_filter", "1"), ("ipv4/neigh/*/mcast_solicit", "0"))
-"""Sysctls without which a shim must not be up: it would answer for the host on the wire, or ask in its name."""
+FIXED_SETTINGS = (
+    ("ipv4/conf/*/arp_filter", "1"),
+    ("ipv4/conf/*/arp_ignore", "0"),
+    ("ipv4/conf/*/proxy_arp", "0"),
+    ("ipv4/neigh/*/mcast_solicit", "0"),
+)
+"""Sysctls without which a shim must not be up: it would answer for others on the wire, not answer containers, or ask in
+the host's name. A new link has those of `conf/default`."""
 IPV6_SETTINGS = (
     ("ipv6/conf/*/accept_ra", "0"),
     ("ipv6/conf/*/autoconf", "0"),

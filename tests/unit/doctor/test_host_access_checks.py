@@ -1,5 +1,6 @@
 """The doctor's look at the host's own macvlan links."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +35,24 @@ def test_a_host_that_reaches_its_containers_is_said_to() -> None:
         ((ETH0, replace(SHIM, below=("eth1",))), "has no mgh- link on eth0"),
         ((ETH0, replace(SHIM, up=False)), "is down"),
         ((ETH0, replace(SHIM, arp_filter=False)), "it answers ARP for the host, beside its parent"),
+        ((ETH0, replace(SHIM, asks=True)), "it asks the wire in the host's name"),
     ],
 )
 def test_a_link_that_is_missing_or_wrong_is_a_warning(links: tuple[LinkFacts, ...], words: str) -> None:
     """Repair puts it right."""
     ((level, seen),) = _found(*links)
     assert (level, words in seen) == ("warning", True)
+
+
+def test_a_container_without_a_route_is_a_warning() -> None:
+    """If it runs here, and the driver has no reason of its own."""
+    network = replace(LAN, running=("10.8.0.50", "10.8.0.51"))
+    led = replace(SHIM, leads_to=frozenset({"10.8.0.50"}))
+    (told,) = _found(ETH0, led, network=network)
+    assert told == ("warning", "the host has no route to 10.8.0.51 over mgh-eth0")
+    assert _found(ETH0, replace(led, leads_to=frozenset(network.running)), network=network)[0][0] == "ok"
+    unreached = DriverFacts(unreached=("the host does not reach 10.8.0.51 of network lan: x",))
+    assert _found(ETH0, led, network=network, driver=unreached)[0][0] == "ok"
 
 
 def test_a_driver_that_is_down_is_said_elsewhere() -> None:
@@ -83,3 +96,18 @@ def test_settings_are_read_from_the_kernel(tmp_path: Path) -> None:
     links = read_links(tmp_path)
     assert (links["mgh-eth0"].arp_filter, links["eth0"].arp_filter) == (False, None)
     assert [name for name in sorted(links) if is_shim(name)] == ["mgh-eth0"]
+
+
+def test_routes_and_the_hosts_silence_are_read_from_the_kernel(tmp_path: Path) -> None:
+    """Routes of one address alone, by their interface."""
+    (tmp_path / "sys/class/net/mgh-eth0").mkdir(parents=True)
+    file = tmp_path / "proc/sys/net/ipv4/neigh/mgh-eth0/mcast_solicit"
+    file.parent.mkdir(parents=True)
+    file.write_text("3\n")
+    ours = int.from_bytes(bytes((10, 8, 0, 50)), sys.byteorder)
+    rows = (("eth0", 0, 0), ("mgh-eth0", ours, 0xFFFFFFFF), ("mgh-eth0", ours, 0xFFFFFF))
+    lines = [f"{link}\t{to:08X}\t00000000\t0005\t0\t0\t0\t{mask:08X}\t0\t0\t0" for link, to, mask in rows]
+    (tmp_path / "proc/net").mkdir()
+    (tmp_path / "proc/net/route").write_text("\n".join(["Iface\tDestination", *lines, ""]))
+    shim = read_links(tmp_path)["mgh-eth0"]
+    assert (shim.asks, shim.leads_to) == (True, frozenset({"10.8.0.50"}))
