@@ -239,8 +239,9 @@ class Heartbeat:
         return self.ttl / 3
 
     async def _has_key(self) -> bool:
-        entry = await self._store.get(self._tables.alive.key(self.member.id))
-        row = self._tables.alive.read(entry) if entry and entry.leased else None
+        alive = self._tables.alive
+        entry = await self._store.get(alive.key(self.member.id))
+        row = alive.read(entry) if entry and alive.may_be_row(entry) else None
         return row is not None and row.record.incarnation == self.member.incarnation
 
     async def _enter(self) -> bool:
@@ -312,10 +313,11 @@ class Heartbeat:
     async def _clear_own_key(self) -> None:
         """Delete our own `alive/` key if it is no heartbeat. Without a lease it never expires: an operator put it back
         from a copy, say. One of a newer version is that of a run that is over, whose lease ends, or of a clone."""
-        entry = await self._store.get(self._tables.alive.key(self.member.id))
-        if entry and entry.leased and version_of(entry.value) > VERSION:
+        alive = self._tables.alive
+        entry = await self._store.get(alive.key(self.member.id))
+        if entry and alive.may_be_row(entry) and version_of(entry.value) > VERSION:
             self._wait_for(self._unread(entry))
-        elif entry and not (entry.leased and self._tables.alive.read(entry)):
+        elif entry and not (alive.may_be_row(entry) and alive.read(entry)):
             await self._store.delete(entry)
 
     async def _create_key(self, lease: Lease) -> Entry | None:
@@ -359,14 +361,15 @@ class Heartbeat:
     # -------------------------------------------------------- the other hosts
 
     async def _on_batch(self, batch: Batch) -> None:
-        leased = await self._tables.alive.read_all(entry for entry in batch.entries if entry.leased)
+        may_be_row = self._tables.alive.may_be_row
+        leased = await self._tables.alive.read_all(entry for entry in batch.entries if may_be_row(entry))
         records = [row.record if row else self._unread(entry) for entry, row in leased]
         if batch.whole:
             names = {row.record.id: row.record.name for row in await self._tables.hosts.scan()}
             self._membership.add_names(names)
             change = self._membership.replace_all(records, self._clocks.steady())
         else:
-            keys = [*batch.gone, *(entry.key for entry in batch.entries if not entry.leased)]
+            keys = [*batch.gone, *(entry.key for entry in batch.entries if not may_be_row(entry))]
             gone = [key.removeprefix(self._tables.alive.prefix) for key in keys]
             change = self._membership.update(records, gone, self._clocks.steady())
         self._log(change)
