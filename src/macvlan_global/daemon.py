@@ -138,6 +138,7 @@ class Daemon:
             stack.push_async_callback(scope.heartbeat.leave)
         else:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
+        stack.push_async_callback(driver.memory.leave)
         await driver.attacher.quirks.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await self._briefly("reading pools and addresses", driver.pools.load())

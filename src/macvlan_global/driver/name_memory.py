@@ -5,14 +5,15 @@ network driver. So RequestAddress notes for whom an address was reserved, and Cr
 derived from network and name, and the addresses are remembered in a row of the store (`ipam.remembered_names`).
 
 The row is written beside the claim, and whatever becomes of it, the container starts: if its name is another host's
-just now, or the store does not take the row, its MAC is random and nothing is remembered. What can wait is queued here
-and done by `run`.
+just now, or the store does not take the row, its MAC is random and nothing is remembered. What can wait is queued here,
+each once however often it is due, and done together by `run`: with Consul every write makes every host read all rows.
 
 Age is observed: a row grows old while a driver runs and nobody writes it. Rows of containers that run are written
 once a day for that.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -51,6 +52,10 @@ AGAIN_SECONDS = 86400.0
 OWN_SECONDS = 0.5
 """The longest wait of a claim for the row beside it."""
 RETRY_SECONDS = 5.0
+TOGETHER_SECONDS = 30.0
+"""Time for which writes that can wait are gathered. Nothing but the order of last uses is late by it."""
+LEAVE_SECONDS = 1.0
+"""Time for what is queued when the driver ends."""
 NAME_MOST = 255
 """Length of the longest name that is remembered: some stores refuse long keys."""
 ASKED_MOST = 1024
@@ -99,7 +104,8 @@ class NameMemory:
         self._ages = ObservedAges(tables, "remembered", total="total-remembered", steady=steady or time.monotonic)
         self._wanted: dict[str, bool] = {}  # by network, whether it remembers: that never changes
         self._asked: OrderedDict[tuple[str, str], Name] = OrderedDict()  # by space and address
-        self._queue: list[Callable[[], Awaitable[object]]] = []
+        # by what is written: the end of a name's container, or an address that a name has no longer
+        self._queue: dict[tuple[Name, str], Callable[[], Awaitable[object]]] = {}
         self._something = asyncio.Event()
 
     # ------------------------------------------------------ an address is asked for
@@ -164,14 +170,16 @@ class NameMemory:
                 # the row of its own name stays, also if it could not be written this time
                 name = (network.shared_id, endpoint.name) if endpoint.name else told
                 for record, address in self._names.others(subnet.space, [str(each)], name):
-                    self._later(partial(self._names.forget, record, address))
+                    other = record.network, record.name
+                    self._later((other, address), partial(self._names.forget, record, address))
 
     def deleted(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
         """The endpoint of a name is gone: its addresses are the ones that were used last."""
         if endpoint.name:
             record = self._record(network, endpoint)
-            self._names.moved_up((record.network, record.name))
-            self._later(partial(self._names.touch, record, record.at))
+            name = record.network, record.name
+            self._names.moved_up(name)
+            self._later((name, ""), partial(self._names.touch, record, record.at))
 
     # ---------------------------------------------------------------- operators
 
@@ -217,6 +225,12 @@ class NameMemory:
             )
             tasks.create_task(forever("forgetting old addresses", self._look, first=RETRY_SECONDS, last=LOOK_SECONDS))
 
+    async def leave(self) -> None:
+        """Write what is queued, if that is quick: the driver ends."""
+        with contextlib.suppress(MacvlanGlobalError, TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self.settle()
+
     async def settle(self) -> None:
         """Do what was queued.
 
@@ -224,13 +238,15 @@ class NameMemory:
             Unavailable: the store does not answer; the rest waits on.
         """
         while self._queue:
+            what, work = next(iter(self._queue.items()))
             try:
-                await self._queue[0]()
+                await work()
             except Unavailable:
                 raise
             except MacvlanGlobalError as error:  # a row that cannot be read is left alone
                 log.info("an address is not remembered: %s", error)
-            self._queue.pop(0)
+            if self._queue.get(what) is work:  # not due again by now
+                del self._queue[what]
 
     async def look(self) -> None:
         """Write the rows of containers that run if they are old, and forget those that nobody used for long.
@@ -282,13 +298,14 @@ class NameMemory:
             at=self._now(),
         )
 
-    def _later(self, work: Callable[[], Awaitable[object]]) -> None:
+    def _later(self, what: tuple[Name, str], work: Callable[[], Awaitable[object]]) -> None:
+        self._queue.pop(what, None)  # by its time it is the last of all
         if len(self._queue) < QUEUED_MOST:
-            self._queue.append(work)
+            self._queue[what] = work
         self._something.set()
 
     async def _write_queued(self) -> None:
-        async with when(self._something):
+        async with when(self._something, settle=TOGETHER_SECONDS):
             await self.settle()
 
     async def _look(self) -> None:

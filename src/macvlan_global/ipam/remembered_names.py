@@ -167,11 +167,19 @@ class RememberedNames:
             self.gone(key)
 
     def surplus(self) -> list[RememberedRecord]:
-        """The longest unused records of networks that have more than `NAMES_MOST`."""
+        """The longest unused records of networks that have more than `NAMES_MOST`, and those of which other names have
+        had all addresses since: a write that was to say so may be lost with a driver."""
         by_network: dict[str, list[RememberedRecord]] = {}
         for record in self.rows():
             by_network.setdefault(record.network, []).append(record)
-        return [each for those in by_network.values() for each in those[: max(0, len(those) - NAMES_MOST)]]
+        surplus = [each for those in by_network.values() for each in those[: max(0, len(those) - NAMES_MOST)]]
+        had_since: set[tuple[str, str]] = set()
+        for record in reversed(self.rows()):
+            addresses = {(record.space, each) for each in record.addresses}
+            if addresses and addresses <= had_since:
+                surplus.append(record)
+            had_since |= addresses
+        return surplus
 
     def others(self, space: str, addresses: Iterable[str], name: Name | None) -> list[tuple[RememberedRecord, str]]:
         """The records of other names that have one of these addresses, with the address."""

@@ -6,13 +6,15 @@ from ipaddress import ip_interface
 import pytest
 
 from macvlan_global.driver.driver import Driver, Settings
-from macvlan_global.driver.name_memory import AGAIN_SECONDS, REMEMBERED_SECONDS
+from macvlan_global.driver.name_memory import AGAIN_SECONDS, REMEMBERED_SECONDS, TOGETHER_SECONDS
 from macvlan_global.errors import Conflict, Exhausted, NotFound
 from macvlan_global.ipam.allocator import COOLING_SECONDS
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.names import mac_from_name
 from macvlan_global.kernel.ports import RouteFacts
 from macvlan_global.libnetwork.handlers import NAME_KEY
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Batch
 from macvlan_global.store.records import RememberedRecord
 from macvlan_global.subnets import parse_address
 from testkit.cluster_rig import ClusterHost, ClusterRig
@@ -272,6 +274,69 @@ async def test_what_the_store_missed_is_written_when_it_is_back() -> None:
     await one.outbox.deliver()
     await _follow(one, other)
     assert [each.name for each in other.driver.memory.all()] == ["b", "a"]
+
+
+async def test_the_ends_of_a_container_are_written_together() -> None:
+    """A container that restarts again and again costs one write, however often: with Consul, each is read by all."""
+    rig = await _rig()
+    disk = rig.disk
+    assert isinstance(disk, MemoryStore)
+    for _ in range(9):
+        await rig.engine.run("web", "lan")
+        rig.clock.advance(1)
+        await rig.engine.stop("web")
+    (before,) = await rig.driver.tables.remembered.scan()
+    revision = disk.save().revision
+    await rig.driver.memory.settle()
+    (after,) = await rig.driver.tables.remembered.scan()
+    assert before.entry.revision < after.entry.revision == revision + 1 == disk.save().revision
+
+
+@pytest.mark.virtual_time
+async def test_the_end_of_a_container_is_written_half_a_minute_later() -> None:
+    """Or when the driver ends, so that a restart of the driver loses nothing."""
+    rig = await _rig()
+    running = asyncio.create_task(rig.driver.memory.run())
+
+    async def stopped() -> int:
+        await rig.engine.run("web", "lan")
+        rig.clock.advance(1)
+        await rig.engine.stop("web")
+        return (await rig.driver.tables.remembered.scan())[0].entry.revision
+
+    first = await stopped()
+    await asyncio.sleep(TOGETHER_SECONDS - 1)
+    assert (await rig.driver.tables.remembered.scan())[0].entry.revision == first
+    await asyncio.sleep(2)
+    assert (await rig.driver.tables.remembered.scan())[0].entry.revision > first
+    second = await stopped()
+    running.cancel()
+    await rig.driver.memory.leave()
+    assert (await rig.driver.tables.remembered.scan())[0].entry.revision > second
+
+
+async def test_rows_that_are_told_together_are_in_the_order_of_their_writes() -> None:
+    """A watch of Consul tells of several in the order of their keys."""
+    rig = await _rig()
+    await _had(rig, "b", "c", "a")
+    await rig.driver.memory.settle()
+    entries = await rig.driver.tables.remembered.entries()
+    other = Driver.build(rig.driver.tables, rig.kernel, Identity("b", "run1", "boot2"), Settings())
+    await other.addresses.avoided.take(Batch(False, tuple(sorted(entries, key=lambda each: each.key))))
+    assert [each.name for each in other.memory.all()] == ["b", "c", "a"]
+
+
+async def test_an_address_is_remembered_for_one_container_in_the_end() -> None:
+    """Another one has had it since, and the driver ended before it could write so."""
+    steady = FakeClock(0)
+    rig = await _rig(LAN, steady=steady)
+    await _had(rig, "a", "b", "c", "d", "e")
+    await rig.driver.memory.settle()
+    had = (await rig.engine.run("new", "lan")).address.partition("/")[0]
+    rig = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine, steady=steady)
+    assert [each.name for each in rig.driver.memory.all() if each.address == had] == ["a", "new"]
+    await rig.driver.memory.look()
+    assert [each.name for each in rig.driver.memory.all() if each.address == had] == ["new"]
 
 
 async def test_a_network_that_is_removed_forgets_its_names() -> None:
