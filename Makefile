@@ -5,6 +5,9 @@ STORE ?= consul
 # `su` without a dash leaves root with a user's PATH, on which neither apt's tools nor an engine are
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
+# Hundreds of drivers are started by the tests: each would compile the package anew
+unexport PYTHONDONTWRITEBYTECODE
+
 # One room of the unit tests: its folder, or its file; without ROOM, all of them and the properties.
 ROOM_TESTS = $(wildcard tests/unit/$(ROOM) tests/unit/test_$(ROOM).py tests/property/test_$(ROOM)*.py)
 UNIT_TESTS = $(if $(ROOM),$(or $(ROOM_TESTS),tests/unit/$(ROOM)),tests/unit tests/property)

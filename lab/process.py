@@ -13,6 +13,10 @@ from lab.speed import Allowance
 
 Completed = subprocess.CompletedProcess[str]
 
+PROGRAM_SECONDS = 0.02
+"""A look that takes longer than that starts a program."""
+LONGEST_PAUSE_SECONDS = 0.5
+
 
 def run(
     command: Sequence[str],
@@ -85,15 +89,22 @@ def wait_until(
 ) -> None:
     """Poll `condition` until it holds.
 
+    The pause between two looks is `every` seconds. If a look starts a program it is twice as long as that took, up to
+    `LONGEST_PAUSE_SECONDS`: else looking would take the processor from what is waited for.
+
     Raises:
         LabError: it did not hold within `seconds` (of `lab.speed`); the message
             names `what` and ends with the text of `explain()`, asked only then.
     """
     limit = Allowance(seconds)
-    while not condition():
+    while True:
+        looked = time.monotonic()
+        if condition():
+            return
         if limit.over:
             raise LabError(f"no {what} within {limit} {explain()}".rstrip())
-        time.sleep(every)
+        took = time.monotonic() - looked
+        time.sleep(max(every, min(2 * took, LONGEST_PAUSE_SECONDS)) if took > PROGRAM_SECONDS else every)
 
 
 def alive(pid: int) -> bool:

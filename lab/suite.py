@@ -26,18 +26,32 @@ GUEST_SILENCE = Silence(400)
 TIMES = ROOT / "build" / "suite-seconds.json"
 """File with the seconds that each suite took when it passed last."""
 TITLE_COVERED = "unit and property tests, with coverage"
-TITLE_WITHOUT = "without engines"
 TITLE_ALL = "all suites"
 NEEDED = ("8021q", "dummy")
 AT_ONCE = 4
 COVERED = ("unit", "property")
-"""Folders of tests that run with the coverage of the package."""
-WITHOUT_ENGINES = (*COVERED, "simulation", "contract")
-"""Folders of tests that need no engine: they want a processor to themselves, and fill the end of the run."""
+"""Folders of tests that run with the coverage of the package, as one suite."""
 GUESTS = ("oldest or swarm", "not oldest and not swarm")
-"""Selections of the tests for each guest, whose tests share an engine. They go first: no suite is longer."""
-LONGEST = ("e2e", "cluster", "swarm", "e2e/attach", "faults", "bench", "demo", "docs", "cli", "lab")
-"""The other folders, each a suite of its own. One that is not here yet goes last."""
+"""Selections of the tests for each guest, whose tests share an engine. They go first: no suite takes more processor."""
+BY_ENGINE = ("e2e",)
+"""Folders whose tests run on one engine or the other, and mostly wait for it: two suites each."""
+LONGEST = (
+    "swarm",
+    "e2e, 'not oldest'",
+    "e2e, 'oldest'",
+    "e2e/attach",
+    "cluster",
+    "demo",
+    "simulation",
+    "faults",
+    TITLE_COVERED,
+    "contract",
+    "lab",
+    "cli",
+    "bench",
+    "docs",
+)
+"""The other suites, the longest first, so that none is left alone at the end; a folder that is not here goes last."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +69,16 @@ def main() -> int:
     if sys.argv[1:]:
         return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, check=False).returncode
     started = time.monotonic()
-    jobs: list[Callable[[], Done]] = [partial(_in_guest, each) for each in GUESTS * _guests_are_needed()]
-    jobs += [partial(_pytest, folder, folder) for folder in _folders()]
-    jobs += [partial(_pytest, TITLE_WITHOUT, *WITHOUT_ENGINES[len(COVERED) :]), _covered]
-    print(f"{len(jobs)} suites, {AT_ONCE} at once; what each printed comes when it has ended", flush=True)
+    suites: dict[str, Callable[[], Done]] = {
+        _guest_title(each): partial(_in_guest, each) for each in GUESTS * _guests_are_needed()
+    }
+    suites |= _suites()
+    print(f"{len(suites)} suites, {AT_ONCE} at once; what each printed comes when it has ended", flush=True)
     known = read_times(TIMES)
-    titles = [*map(_guest_title, GUESTS * _guests_are_needed()), *_folders(), TITLE_WITHOUT, TITLE_COVERED, TITLE_ALL]
-    print(*expected(titles, known), sep="\n", flush=True)
+    print(*expected([*suites, TITLE_ALL], known), sep="\n", flush=True)
     all_done: list[Done] = []
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for job in as_completed([threads.submit(job) for job in jobs]):
+        for job in as_completed([threads.submit(suite) for suite in suites.values()]):
             done = job.result()
             print(f"\n=== {done.title}, {done.seconds:.0f} s ===", done.output, sep="\n", flush=True)
             all_done.append(done)
@@ -102,11 +116,17 @@ def write_times(file: Path, times: Mapping[str, float]) -> None:
     file.write_text(json.dumps({title: round(seconds, 1) for title, seconds in times.items()}, indent=1) + "\n")
 
 
-def _folders() -> list[str]:
-    """Every folder of tests but those that go first, in the order in which they start."""
-    found = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
-    others = {str(folder) for folder in found if folder.parts[0] not in WITHOUT_ENGINES}
-    return sorted(others, key=lambda each: (LONGEST.index(each) if each in LONGEST else len(LONGEST), each))
+def _suites() -> dict[str, Callable[[], Done]]:
+    """The suites but the guests, by title and in the order in which they start."""
+    found = {str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")}
+    suites: dict[str, Callable[[], Done]] = {TITLE_COVERED: _covered}
+    for folder in (each for each in found if each.partition("/")[0] not in COVERED):
+        within = [each for each in found if each.startswith(f"{folder}/")]
+        for selected in ("oldest", "not oldest") if folder in BY_ENGINE else ("",):
+            title = f"{folder}, {selected!r}" if selected else folder
+            suites[title] = partial(_pytest, title, folder, within, selected)
+    order = sorted(suites, key=lambda each: (LONGEST.index(each) if each in LONGEST else len(LONGEST), each))
+    return {title: suites[title] for title in order}
 
 
 def _covered() -> Done:
@@ -115,12 +135,11 @@ def _covered() -> Done:
     return _run(TITLE_COVERED, command)
 
 
-def _pytest(title: str, *folders: str) -> Done:
-    """Run folders of tests; folders within them are suites of their own, unless they go with those without engines."""
-    within = [each for each in _folders() if each.startswith(tuple(f"{name}/" for name in folders))]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=20"]
-    command += [*(f"tests/{each}" for each in folders), *(f"--ignore=tests/{each}" for each in within)]
-    return _run(title, command)
+def _pytest(title: str, folder: str, without: Sequence[str], selected: str) -> Done:
+    """Run a folder of tests, those of them that -k selects; folders within it are suites of their own."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=20", f"tests/{folder}"]
+    command += [f"--ignore=tests/{each}" for each in without]
+    return _run(title, [*command, "-k", selected] if selected else command)
 
 
 def _run(title: str, command: list[str]) -> Done:
