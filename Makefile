@@ -4,6 +4,8 @@ PY := .venv/bin/python
 STORE ?= consul
 # `su` without a dash leaves root with a user's PATH, on which neither apt's tools nor an engine are
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+# where this is set, every process of the tests would compile all modules anew: seconds for each start of a driver
+export PYTHONDONTWRITEBYTECODE :=
 
 # Hundreds of drivers are started by the tests: each would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,7 +20,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 unit: .venv ## unit and property tests, in seconds and without root; ROOM=ipam for those of one room
-	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m pytest -q -n 2 $(UNIT_TESTS)
+	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m pytest -q -p tests.side_by_side --processes 2 $(UNIT_TESTS)
 
 coverage: .venv ## the same with line and branch coverage; an error below 85 %, or with a file at 0 %
 	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m tests.covered -n 2
