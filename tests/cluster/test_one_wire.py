@@ -92,3 +92,29 @@ def test_a_network_without_ip_management_is_on_all_hosts(cluster: ClusterSite) -
     assert two.driver.admin.addresses() == []
     two.docker("network", "rm", "mac")
     cluster.wait_gone("mac")
+
+
+def test_hosts_and_containers_of_a_cluster_reach_each_other(cluster: ClusterSite) -> None:
+    """With host access a host reaches its own containers over its shim and those of the other host over the wire, from
+    its own address, and both hosts are reached from all of them."""
+    one, two = cluster.sites
+    own = {one: "10.62.0.4", two: "10.62.0.5"}
+    for site, address in own.items():
+        site.host.run(["ip", "address", "add", f"{address}/29", "dev", "eth1"])
+    try:
+        one.create("mac", *SMALL, "-o", "host_access=true")
+        cluster.wait_for("mac")
+        for site in own:
+            site.start("mac", "web")
+        containers = {site: site.address("web", "mac") for site in own}
+        for site in own:
+            for target in containers.values():
+                assert site.host.run(["ping", "-c1", "-W5", target], check=False).returncode == 0
+            for target in own.values():
+                assert site.reaches("web", target)
+            over = site.shell("ip route show dev mgh-eth1")
+            assert [each in over for each in containers.values()] == [each == site for each in own]
+        assert [each.kind for each in one.driver.admin.addresses()].count("host") == 0
+    finally:
+        for site, address in own.items():
+            site.host.run(["ip", "address", "del", f"{address}/29", "dev", "eth1"])

@@ -64,11 +64,7 @@ async def kernel(machines: Machines) -> AsyncIterator[NetlinkKernel]:
     machine, box = machines.machine, machines.box
     kernel = NetlinkKernel()
     with machine.in_network():
-        await kernel.add_macvlan(MacvlanSpec("mg-0123456789ab", "port0", "bridge", MAC))
-        move = ["ip", "-n", machine.namespace, "link", "set", "mg-0123456789ab", "netns", box.namespace, "name", "eth0"]
-        await asyncio.to_thread(subprocess.run, move, check=True)
-        for line in ("link set eth0 up", f"address add {BOX}/24 dev eth0", f"address add {BOX6}/64 dev eth0 nodad"):
-            box.run(["ip", *line.split()])
+        await _attach(kernel, machines, "port0", f"{BOX}/24", f"{BOX6}/64 nodad")
         assert await kernel.shims.add("port0", mac=SHIM_MAC, ipv6=True) == SHIM
         await kernel.shims.add_address(SHIM, ip_address(GIVEN6))
         for path in ((BOX, HOST), (BOX6, GIVEN6)):
@@ -78,6 +74,16 @@ async def kernel(machines: Machines) -> AsyncIterator[NetlinkKernel]:
         await kernel.close()
     box.run(["ip", "link", "delete", "eth0"])
     machines.other.run(["ip", "neigh", "flush", "dev", "lan0"])
+
+
+async def _attach(kernel: NetlinkKernel, machines: Machines, parent: str, *addresses: str) -> None:
+    """Make the container's link on a parent, as `eth0` in its namespace."""
+    machine, box = machines.machine, machines.box
+    await kernel.add_macvlan(MacvlanSpec("mg-0123456789ab", parent, "bridge", MAC))
+    move = ["ip", "-n", machine.namespace, "link", "set", "mg-0123456789ab", "netns", box.namespace, "name", "eth0"]
+    await asyncio.to_thread(subprocess.run, move, check=True)
+    for line in ("link set eth0 up", *(f"address add dev eth0 {each}" for each in addresses)):
+        await asyncio.to_thread(box.run, ["ip", *line.split()])
 
 
 def _exchange(server: Host, address: str, client: Host, kind: socket.SocketKind) -> bool:
@@ -152,6 +158,24 @@ def test_a_neighbour_that_is_missing_is_not_asked_for(machines: Machines) -> Non
     assert machines.reaches(machines.machine, BOX)
 
 
+async def test_a_hundred_containers_are_reached(machines: Machines, kernel: NetlinkKernel) -> None:
+    """Each by a path of its own, all seen again as they were made, and none is left."""
+    added = [ip_address(f"10.8.0.{100 + number}") for number in range(100)]
+    lines = "".join(f"address add {each}/24 dev eth0\n" for each in added)
+    machines.box.run(["ip", "-batch", "-"], stdin=lines)
+    for each in added:
+        await kernel.shims.add_path(SHIM, HostPath(each, MAC, ip_address(HOST)))
+    (seen,) = await kernel.shims.all()
+    assert {each.address for each in seen.paths} == {*added, ip_address(BOX), ip_address(BOX6)}
+    asked = " & ".join(f"ping -c 1 -W 5 {each}" for each in added)
+    answers = await asyncio.to_thread(machines.machine.run, ["sh", "-c", f"{asked} & wait"])
+    assert answers.stdout.count(" 1 received") == len(added)
+    for each in added:
+        await kernel.shims.delete_path(SHIM, each)
+    (seen,) = await kernel.shims.all()
+    assert {each.address for each in seen.paths} == {ip_address(BOX), ip_address(BOX6)}
+
+
 async def test_a_subnet_in_which_the_host_has_no_address(machines: Machines, kernel: NetlinkKernel) -> None:
     """The shim has one, which the container reaches and nobody else needs."""
     machines.machine.run(["ip", "address", "flush", "dev", "port0", "scope", "global"])
@@ -180,6 +204,58 @@ def test_the_shim_does_not_answer_for_others(machines: Machines) -> None:
     finally:
         machines.machine.run(["sysctl", "-w", *(f"{name}=1" for name in loose)])
         machines.machine.run(["ip", "link", "delete", "behind0"])
+
+
+@pytest.fixture
+def bonded(machines: Machines) -> Iterator[None]:
+    """The host has a bond on the wire and a VLAN on that, each with an address; so has the other machine."""
+    with Wire() as wire:
+        wire.plug(machines.machine, "port1")
+        wire.plug(machines.other, "lan1", addresses=["10.9.0.9/24"])
+        for host, lines in (
+            (machines.machine, "link add bond0 type bond mode active-backup miimon 100"),
+            (machines.machine, "link set port1 down"),
+            (machines.machine, "link set port1 master bond0"),
+            (machines.machine, "link set bond0 up"),
+            (machines.machine, "address add 10.9.0.2/24 dev bond0"),
+            (machines.machine, "link add link bond0 name bond0.65 type vlan id 65"),
+            (machines.machine, "link set bond0.65 up"),
+            (machines.machine, "address add 10.10.0.2/24 dev bond0.65"),
+            (machines.other, "link add link lan1 name lan1.65 type vlan id 65"),
+            (machines.other, "link set lan1.65 up"),
+            (machines.other, "address add 10.10.0.9/24 dev lan1.65"),
+        ):
+            host.run(["ip", *lines.split()])
+        yield
+        machines.machine.run(["ip", "link", "delete", "bond0"])
+        machines.machine.run(["ip", "link", "delete", "port1"])
+        machines.other.run(["ip", "link", "delete", "lan1"])
+
+
+@pytest.mark.needs("8021q", "bond")
+@pytest.mark.usefixtures("bonded")
+@pytest.mark.parametrize(("parent", "subnet", "lan"), [("bond0", "10.9.0", "lan1"), ("bond0.65", "10.10.0", "lan1.65")])
+async def test_a_bond_and_a_vlan_as_parents(machines: Machines, parent: str, subnet: str, lan: str) -> None:
+    """The host and its container reach each other, and the wire knows the parent's MAC alone."""
+    kernel, host, container = NetlinkKernel(), f"{subnet}.2", f"{subnet}.50"
+    with machines.machine.in_network():
+        await _attach(kernel, machines, parent, f"{container}/24")
+        shim = await kernel.shims.add(parent, mac=SHIM_MAC, ipv6=False)
+        await kernel.shims.add_path(shim, HostPath(ip_address(container), MAC, ip_address(host)))
+        assert await asyncio.to_thread(machines.reaches, machines.machine, container)
+        assert await asyncio.to_thread(machines.reaches, machines.box, host)
+        assert await asyncio.to_thread(machines.reaches, machines.other, host)
+        said = (await asyncio.to_thread(_asked, machines, lan, host)).lower()
+        assert (said.count(machines.mac(machines.machine, parent)), said.count(SHIM_MAC)) == (2, 0)
+        await kernel.shims.delete(shim)
+        await kernel.close()
+    machines.box.run(["ip", "link", "delete", "eth0"])
+
+
+def _asked(machines: Machines, link: str, address: str) -> str:
+    """The ARP replies that the other machine gets on a link."""
+    asked = ["arping", "-I", link, "-c", "2", "-w", "5", address]
+    return machines.other.run(asked, check=False).stdout
 
 
 async def test_an_operators_route_to_a_container_stays(machines: Machines, kernel: NetlinkKernel) -> None:

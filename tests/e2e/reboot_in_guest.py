@@ -14,7 +14,7 @@ from lab.process import wait_until
 from lab.site import Site, links
 
 DISK = Path("/mnt/disk")
-NETWORK = ("--subnet=192.168.65.0/24", "--gateway=192.168.65.254", "-o", "parent=eth1.65")
+NETWORK = ("--subnet=192.168.65.0/24", "--gateway=192.168.65.254", "-o", "parent=eth1.65", "-o", "host_access=true")
 
 
 def boot_id() -> str:
@@ -22,12 +22,17 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def held(site: Site) -> dict[str, str]:
+    """Every address that is held, and of which kind its holder is."""
+    return {each.address: each.kind for each in site.driver.admin.addresses()}
+
+
 def before(site: Site) -> dict[str, object]:
     """A VLAN network with one container that comes back, and one that does not."""
     site.create("vlan65", *NETWORK)
     site.start("vlan65", "back", "--ip=192.168.65.10", "--restart=always")
     site.start("vlan65", "gone")
-    return {"links": links(site.host)}
+    return {"links": links(site.host), "held": held(site)}
 
 
 def after(site: Site) -> dict[str, object]:
@@ -36,8 +41,9 @@ def after(site: Site) -> dict[str, object]:
     site.driver.admin.repair(dry_run=False, grace=0)
     return {
         "address": site.docker("inspect", "-f", "{{.NetworkSettings.Networks.vlan65.IPAddress}}", "back"),
-        "held": {each.address: each.kind for each in site.driver.admin.addresses()},
+        "held": held(site),
         "vlan": site.host.run(["ip", "-d", "link", "show", "eth1.65"]).stdout,
+        "host's ping": site.host.run(["ping", "-c1", "-W5", "192.168.65.10"], check=False).stdout,
         "ping": site.run("vlan65", "alpine", "ping", "-c1", "-W2", "192.168.65.10"),
     }
 

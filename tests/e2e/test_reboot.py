@@ -46,5 +46,14 @@ def test_a_container_comes_back_with_its_address(boots: tuple[Found, Found]) -> 
     """The container with a restart policy has its address again and is reached; the other one holds none."""
     after = boots[1]
     assert after["address"] == "192.168.65.10"
-    assert after["held"] == {"192.168.65.254": "gateway", "192.168.65.10": "endpoint"}
+    held = {each: kind for each, kind in after["held"].items() if kind != "host"}
+    assert held == {"192.168.65.254": "gateway", "192.168.65.10": "endpoint"}
     assert "0% packet loss" in after["ping"]
+
+
+@pytest.mark.parametrize("version", ENGINES)
+def test_the_host_reaches_it_again(boots: tuple[dict[str, Found], dict[str, Found]], version: str) -> None:
+    """From the address of the pool that it had."""
+    before, after = boots[0][version]["held"], boots[1][version]["held"]
+    assert [each for each in after if after[each] == "host"] == [each for each in before if before[each] == "host"]
+    assert "0% packet loss" in boots[1][version]["host's ping"]
