@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -142,7 +143,8 @@ class PlayedNetlink:
     """Makes sockets that are answered by `answer`, and fails on purpose.
 
     `failing` is raised at each step named `failing_at` ("open", "send" or "recv") but the first `failing_from`;
-    `failed` counts how often. `patience` is how many seconds a socket waits for an answer.
+    `failed` counts how often. `patience` is how many seconds a socket waits for an answer. While `lock` is not set, as
+    while the kernel holds its own, no step is done; `threads` are those that made steps.
     """
 
     answer: Answer = one_link
@@ -154,13 +156,22 @@ class PlayedNetlink:
     steps: int = 0
     requests: list[Request] = field(default_factory=list)
     sockets: list[PlayedSocket] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+    lock: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        """Nobody holds the lock."""
+        self.lock.set()
 
     def fail(self, error: Exception | None, at: str, *, after: int = 0) -> None:
         """Raise `error` at each step `at` but the first `after`."""
         self.failing, self.failing_at, self.failing_from, self.failed, self.steps = error, at, after, 0, 0
 
     def step(self, name: str) -> None:
-        """Fail, if it is to be now."""
+        """Wait for the lock, and fail, if it is to be now."""
+        if name != "open":  # which needs no lock of the kernel
+            self.threads.add(threading.get_ident())
+            self.lock.wait()
         if self.failing is None or name != self.failing_at:
             return
         self.steps += 1

@@ -21,6 +21,7 @@ import pytest
 from lab import ConsulCluster, EtcdCluster
 from lab.cluster import Cluster
 from lab.speed import within
+from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from testkit.faults import FaultyStore
@@ -72,11 +73,12 @@ async def test_drivers_serve_beside_junk_in_a_cluster_store(
         put = _consul(cluster) if kind is ConsulCluster else _etcd(cluster)
         async with running(tmp_path, capsys, name="anna", shared=open_cluster_store(cluster.url)) as anna:
             await with_networks(anna)
+            annas = await anna.engine.every_network()
         await asyncio.to_thread(put, Junk(1).records(RECORDS))
         later = list(Junk(2).records(LATER))
         before = await _all(cluster)
         async with (
-            _run(cluster, tmp_path, capsys, "anna") as (anna, _),
+            _run(cluster, tmp_path, capsys, "anna", annas) as (anna, _),
             _run(cluster, tmp_path, capsys, "bert") as (
                 bert,
                 watched,
@@ -87,7 +89,8 @@ async def test_drivers_serve_beside_junk_in_a_cluster_store(
             await asyncio.to_thread(put, later)
             await _until_given(put, watched)
             await _serve(bert, "10.71.0.0/24")
-        async with _run(cluster, tmp_path, capsys, "bert") as (bert, _):
+            berts = await bert.engine.every_network()
+        async with _run(cluster, tmp_path, capsys, "bert", berts) as (bert, _):
             await _look(bert)
         after = await _all(cluster)
     ours = {each for _, each in later}
@@ -128,11 +131,16 @@ async def test_a_driver_serves_beside_junk_in_its_state_file(
 
 @contextlib.asynccontextmanager
 async def _run(
-    cluster: Cluster, folder: Path, capsys: pytest.CaptureFixture[str], name: str
+    cluster: Cluster,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    networks: Iterable[EngineNetwork] = (),
 ) -> AsyncIterator[tuple[Running, Watched]]:
-    """A driver, whose watches are opened once for as long as it runs."""
+    """A driver, whose watches are opened once for as long as it runs. Its engine has the networks of an earlier run:
+    with many records that is longer ago than the grace period, and they would be taken for removed."""
     store = Watched(open_cluster_store(cluster.url))
-    async with running(folder, capsys, name=name, shared=store) as daemon:
+    async with running(folder, capsys, name=name, shared=store, networks=networks) as daemon:
         yield daemon, store
         assert {store.opened[each] for each in WATCHED} == {1}
 

@@ -5,7 +5,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,9 +154,11 @@ async def running(
     *,
     name: str = "anna",
     shared: ClusterStore | None = None,
+    networks: Iterable[EngineNetwork] = (),
     **settings: Any,
 ) -> AsyncIterator[Running]:
-    """A daemon with eth1 and eth2, up, below `folder`; with `shared` in global scope on that store."""
+    """A daemon with eth1 and eth2, up, below `folder`; with `shared` in global scope on that store. Its engine has
+    `networks`: those of an earlier run, say."""
     config = Config(
         socket=str(folder / f"{name}.sock"),
         admin_socket=str(folder / f"{name}-admin.sock"),
@@ -169,6 +171,8 @@ async def running(
     config = msgspec.structs.replace(config, **settings)
     kernel = FakeKernel("eth1", "eth2")
     engine = SteadyEngine((await Rig.build(kernel=kernel)).driver, kernel)
+    for each in networks:
+        engine.learn(each)
 
     def open_shared(_url: str, _access: object) -> ClusterStore:
         assert shared is not None

@@ -13,9 +13,11 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
-from macvlan_global.blocking_calls import briefly
+from macvlan_global.blocking_calls import briefly, on_thread
 from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.arp_ndp import (
     ALL_NODES_MAC,
@@ -29,6 +31,8 @@ from macvlan_global.kernel.arp_ndp import (
 from macvlan_global.kernel.arp_ndp import probe as probe_frame
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.subnets import Address
+
+T = TypeVar("T")
 
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
@@ -103,13 +107,33 @@ async def probe(
         Unavailable: it is down or has no carrier, is not Ethernet, or CAP_NET_RAW is missing.
     """
     try:
-        link = open_socket(parent)
+        link = await open_on_thread(lambda: open_socket(parent), socket.socket.close)
         try:
             return await _exchange(link, parent, address, tries, wait)
         finally:
             await close_on_thread(link)
     except OSError as error:
         raise _explained(parent, address, error) from error
+
+
+async def open_on_thread(opening: Callable[[], T], close: Callable[[T], None]) -> T:
+    """Open packet sockets on a thread: the kernel takes its lock of links (rtnl) for that, which somebody may hold for
+    seconds. If the caller is cancelled meanwhile, they are closed.
+
+    Raises:
+        RuntimeError: no thread can be started.
+    """
+
+    def close_unwanted(done: Future[T]) -> None:
+        if not done.exception():
+            close(done.result())
+
+    future = on_thread(opening)
+    try:
+        return await asyncio.shield(asyncio.wrap_future(future))
+    except asyncio.CancelledError:
+        future.add_done_callback(close_unwanted)
+        raise
 
 
 async def close_on_thread(link: socket.socket) -> None:

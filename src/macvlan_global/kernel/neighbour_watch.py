@@ -66,10 +66,10 @@ class PacketNeighbourSocket:
             if self._sockets[0][0].getsockname()[3] != ARPHRD_ETHER:
                 raise Unavailable(f"interface {parent} cannot be watched for conflicts: it is not Ethernet")
         except OSError as error:
-            self._close()
+            self.abandon()
             raise self._explained(error) from error
         except BaseException:
-            self._close()
+            self.abandon()
             raise
 
     async def wait(self) -> None:
@@ -120,7 +120,8 @@ class PacketNeighbourSocket:
         for each, _ in self._sockets:
             await close_on_thread(each)
 
-    def _close(self) -> None:
+    def abandon(self) -> None:
+        """Close them at once, on the calling thread."""
         for each, _ in self._sockets:
             each.close()
 

@@ -1,8 +1,10 @@
 """The kernel port over rtnetlink(7).
 
-Requests that take the kernel well under a millisecond are made on the event loop: looking at a link, making one,
-setting it up. The others have threads: deleting and setting down (about twenty milliseconds each, in which the kernel
-waits for its other CPUs), dumps (the longer, the more links there are), and all work inside containers.
+No request is made on the event loop: the kernel carries it out under a lock of its own (rtnl), and whoever ends a
+container with thousands of links holds that for seconds. Requests that take well under a millisecond otherwise have one
+thread: looking at a link, making one, setting it up. The others have threads of their own: deleting and setting down
+(about twenty milliseconds each, in which the kernel waits for its other CPUs), dumps (the longer, the more links there
+are), and all work inside containers.
 
 Every method raises one of the six classes of `errors.py` and nothing else: `kernel_errors` is around each request.
 """
@@ -21,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel import arp_probe, container_link, uppers
 from macvlan_global.kernel.address_changes import AddressChanges, ChangeSocket, open_change_socket
@@ -119,33 +122,54 @@ class Sockets:
     watch: Callable[[str, bool], socket.socket] = open_watch_socket
 
 
-class _HostSocket:
-    """An rtnetlink socket that is opened before the first request, and again after it broke."""
+class _HostThread:
+    """Requests in the host's namespace, on one thread and one after the other. The thread's rtnetlink socket is opened
+    before the first one, and again after it broke."""
 
-    def __init__(self, route: Callable[[], RouteSocket]) -> None:
+    def __init__(self, route: Callable[[], RouteSocket], name: str) -> None:
         self._route = route
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._opened: RouteSocket | None = None
 
-    def get(self) -> RouteSocket:
+    async def run(self, work: Callable[[RouteSocket], T]) -> T:
+        """Make requests. If the caller is cancelled while they are under way, this waits for their end all the same:
+        only then is it known what there is to undo."""
+        begun = self._thread.submit(lambda: work(self._socket()))
+        done = asyncio.wrap_future(begun)
+        try:
+            with waiting_for("the kernel"):
+                return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if not begun.cancel():
+                with contextlib.suppress(Exception):
+                    await asyncio.shield(done)
+            raise
+
+    def close(self) -> None:
+        """Close the socket and let the thread end. Idempotent."""
+        with contextlib.suppress(RuntimeError):  # closed already
+            self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+
+    def _socket(self) -> RouteSocket:
         if self._opened is None or self._opened.closed:
             self._opened = self._route()
         return self._opened
 
-    def close(self) -> None:
+    def _close(self) -> None:
         if self._opened is not None:
             self._opened.close()
 
 
 class NetlinkKernel:
-    """See `macvlan_global.kernel.ports.Kernel`. Two rtnetlink sockets for the host, one of them for the thread of slow
-    requests, and threads for the namespaces of containers."""
+    """See `macvlan_global.kernel.ports.Kernel`. Two rtnetlink sockets for the host, each with its thread, one for quick
+    requests and one for slow ones, and threads for the namespaces of containers."""
 
     def __init__(self, sockets: Sockets | None = None) -> None:
         """Nothing is opened before the first request."""
         self._sockets = sockets or Sockets()
-        self._on_loop = _HostSocket(self._sockets.route)
-        self._on_thread = _HostSocket(self._sockets.route)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rtnetlink")
+        self._quick = _HostThread(self._sockets.route, "rtnetlink quick")
+        self._slow = _HostThread(self._sockets.route, "rtnetlink slow")
         self._namespaces = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
         # closing a packet socket waits for all CPUs, and what an engine waits for is not to stand behind that
         self._advertising = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
@@ -162,19 +186,20 @@ class NetlinkKernel:
         if not found.master:
             return found.fact
         with kernel_errors(f"reading the bridge or bond of {name}"):
-            return replace(found.fact, master=self._on_loop.get().get(index=found.master).fact.name)
+            master = await self._quick.run(lambda links: links.get(index=found.master))
+        return replace(found.fact, master=master.fact.name)
 
     async def links(self) -> list[LinkFact]:
         """See `Kernel.links`."""
         with kernel_errors("listing links"):
-            found = await self._slowly(lambda links: links.dump())
+            found = await self._slow.run(lambda links: links.dump())
         names = {link.fact.index: link.fact.name for link in found}
         return [replace(link.fact, master=names.get(link.master, "")) if link.master else link.fact for link in found]
 
     async def routes(self) -> RouteFacts:
         """See `Kernel.routes`."""
         with kernel_errors("listing addresses and routes"):
-            return await self._slowly(_route_facts)
+            return await self._slow.run(_route_facts)
 
     async def own_addresses(self) -> RouteFacts:
         """See `Kernel.own_addresses`."""
@@ -182,7 +207,7 @@ class NetlinkKernel:
             with kernel_errors("reading the addresses of this host"):
                 if self._changes.begin():
                     try:
-                        self._own = await self._slowly(_route_facts)
+                        self._own = await self._slow.run(_route_facts)
                     except BaseException:
                         self._changes.fail()
                         raise
@@ -192,43 +217,55 @@ class NetlinkKernel:
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
         index = await self._index(master)
+
+        def make(links: RouteSocket) -> str:
+            links.add_vlan(name, index, vlan_id)
+            return container_link.make_hostless(links, name)
+
         with kernel_errors(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
-            self._on_loop.get().add_vlan(name, index, vlan_id)
-            self._make_hostless(name)
+            _warn_of_ipv6(name, await self._quick.run(make))
 
     async def add_dummy(self, name: str) -> None:
         """See `Kernel.add_dummy`."""
+
+        def make(links: RouteSocket) -> str:
+            links.add_dummy(name)
+            return container_link.make_hostless(links, name)
+
         with kernel_errors(f"making the dummy link {name}"):
-            self._on_loop.get().add_dummy(name)
-            self._make_hostless(name)
+            _warn_of_ipv6(name, await self._quick.run(make))
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
         index = await self._index(spec.parent)
-        with kernel_errors(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
-            self._on_loop.get().add_macvlan(spec, index)
+
+        def make(links: RouteSocket) -> None:
+            links.add_macvlan(spec, index)
             try:
-                self._on_loop.get().set_alias(spec.name, name=spec.name)
+                links.set_alias(spec.name, name=spec.name)
             except Exception:
-                with contextlib.suppress(Exception):
-                    await self._slowly(lambda links: links.delete(spec.name))
+                with contextlib.suppress(Exception), contextlib.closing(self._sockets.route()) as other:
+                    other.delete(spec.name)
                 raise
+
+        with kernel_errors(f"making a macvlan link in mode {spec.mode} on {spec.parent}"):
+            await self._quick.run(make)
 
     async def set_up(self, name: str) -> None:
         """See `Kernel.set_up`."""
         with kernel_errors(f"setting {name} up"):
-            self._on_loop.get().set_up(name, up=True)
+            await self._quick.run(lambda links: links.set_up(name, up=True))
 
     async def set_down(self, name: str) -> None:
         """See `Kernel.set_down`."""
         with kernel_errors(f"setting {name} down"):
-            await self._slowly(lambda links: links.set_up(name, up=False))
+            await self._slow.run(lambda links: links.set_up(name, up=False))
 
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`."""
         try:
             with kernel_errors(f"deleting {name}"):
-                await self._slowly(lambda links: links.delete(name))
+                await self._slow.run(lambda links: links.delete(name))
         except NotFound:
             return False
         return True
@@ -244,9 +281,9 @@ class NetlinkKernel:
                 return each.name
         shims = {each.mac for each in links if each.is_shim}
         with kernel_errors(f"looking for links that stand on {name}"):
-            if mac := await self._slowly(lambda links: uppers.in_fdb(links, link.index, shims)):
+            if mac := await self._slow.run(lambda links: uppers.in_fdb(links, link.index, shims)):
                 return f"a macvlan with the MAC {mac} in another network namespace"
-            for path in await self._slowly(lambda _links: self._sockets.namespaces()):
+            for path in await self._slow.run(lambda _links: self._sockets.namespaces()):
                 try:
                     found = await self._namespaces.run(path, lambda inside: uppers.inside(inside, link.index))
                 except Unavailable as error:  # there may be one
@@ -315,7 +352,9 @@ class NetlinkKernel:
         """See `Kernel.watch_neighbours`."""
         on = (await self._need(parent)).fact
         with kernel_errors(f"watching {parent} for conflicts"):
-            return PacketNeighbourSocket(on.name, self._sockets.watch)
+            return await arp_probe.open_on_thread(
+                lambda: PacketNeighbourSocket(on.name, self._sockets.watch), PacketNeighbourSocket.abandon
+            )
 
     async def mac_in_sandbox(self, link: ContainerLink) -> str:
         """See `Kernel.mac_in_sandbox`."""
@@ -325,18 +364,12 @@ class NetlinkKernel:
 
     async def close(self) -> None:
         """See `Kernel.close`."""
-        with contextlib.suppress(RuntimeError):  # closed already
-            self._thread.submit(self._on_thread.close)
-        self._thread.shutdown(wait=False)
+        self._quick.close()
+        self._slow.close()
         self._namespaces.close()
         self._advertising.close()
-        self._on_loop.close()
         self._changes.close()
         self.shims.close()
-
-    def _make_hostless(self, name: str) -> None:
-        if why_not := container_link.make_hostless(self._on_loop.get(), name):
-            log.warning("the host may get IPv6 addresses on %s, which is for containers only: %s", name, why_not)
 
     async def _own_link(self, on: LinkFact, address: Address) -> str:
         """The link by which this host answers for an address on the segment of the link `on`, "" if it does not."""
@@ -345,12 +378,8 @@ class NetlinkKernel:
             indices = {each.link for each in links.addresses() if each.interface.ip == address}
             return [each.fact for each in links.dump() if each.fact.index in indices] if indices else []
 
-        found = await self._slowly(holders)
+        found = await self._slow.run(holders)
         return next((each.name for each in found if arp_probe.answers_on(on, each, address)), "")
-
-    async def _slowly(self, work: Callable[[RouteSocket], T]) -> T:
-        """Do something in the host's namespace on the thread for it, one after the other."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(self._on_thread.get()))
 
     async def _get(self, name: str) -> RawLink | None:
         try:
@@ -361,7 +390,7 @@ class NetlinkKernel:
             return None
         try:
             with kernel_errors(f"looking for {name}"):
-                return self._on_loop.get().get(name)
+                return await self._quick.run(lambda links: links.get(name))
         except NotFound:
             return None
 
@@ -373,6 +402,11 @@ class NetlinkKernel:
         if found is None:
             raise NotFound(f"there is no interface {name} on this host")
         return found
+
+
+def _warn_of_ipv6(name: str, why_not: str) -> None:
+    if why_not:
+        log.warning("the host may get IPv6 addresses on %s, which is for containers only: %s", name, why_not)
 
 
 def _route_facts(links: RouteSocket) -> RouteFacts:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
+from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.rtnl import RouteSocket
 
@@ -85,7 +86,8 @@ class NamespacePool:
             raise
         if closing:
             future.add_done_callback(lambda _: closing.close())
-        return await asyncio.wrap_future(future)
+        with waiting_for("the kernel"):
+            return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Let the threads go once they are idle."""

@@ -1,9 +1,12 @@
-"""Whatever a system call or a parser raises below the kernel port comes out of it as one of the six classes."""
+"""Whatever a system call or a parser raises below the kernel port comes out of it as one of the six classes, and no
+call of the port is in the way of the others."""
 
+import asyncio
 import contextlib
 import errno
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from ipaddress import ip_address
 
@@ -93,10 +96,12 @@ class Doors:
         )
 
     def _open_watch(self, parent: str, _outgoing: bool) -> socket.socket:
+        self.route.threads.add(threading.get_ident())
         self._open_packet(parent).close()
         raise OSError(errno.ENETDOWN, "Network is down")
 
     def _open_packet(self, _parent: str) -> socket.socket:
+        self.route.threads.add(threading.get_ident())
         if self.packet:
             self.failed += 1
             raise self.packet
@@ -134,6 +139,36 @@ def test_the_walk_covers_the_port() -> None:
     """A new method of the port has to be walked too."""
     shims = {f"shims.{name}" for name in vars(Shims) if not name.startswith("_")} - {"shims.changes"}
     assert set(CALLS) == {name for name in vars(Kernel) if not name.startswith("_")} - {"close", "shims"} | shims
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_no_request_is_made_on_the_event_loop(doors: Doors, method: str) -> None:
+    """The kernel carries requests out under a lock that others may hold for seconds, while the engine is answered."""
+    with contextlib.suppress(MacvlanGlobalError):
+        await CALLS[method](doors.kernel)
+    assert doors.route.threads
+    assert threading.get_ident() not in doors.route.threads
+
+
+@pytest.mark.parametrize("method", ["link", "add_macvlan", "set_up", "delete"])
+async def test_a_request_that_the_kernel_has_is_waited_for_even_if_its_caller_is_cancelled(
+    doors: Doors, method: str
+) -> None:
+    """Only then is it known what there is to undo; meanwhile others are served, and one that waits is not made."""
+    doors.route.lock.clear()
+    begun = asyncio.ensure_future(CALLS[method](doors.kernel))
+    while not doors.route.threads:  # noqa: ASYNC110 - another thread
+        await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(CALLS[method](doors.kernel))
+    await asyncio.sleep(0)
+    for each in (begun, waiting):
+        each.cancel()
+    await asyncio.wait({waiting})
+    assert not begun.done()
+    doors.route.lock.set()
+    await asyncio.wait({begun})
+    assert begun.cancelled()
+    assert len(doors.route.requests) == 1
 
 
 @pytest.mark.parametrize("at", ["open", "send", "recv"])
