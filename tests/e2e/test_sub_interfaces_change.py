@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import Host
+from lab.process import wait_until
 from lab.site import links
 from tests.e2e.crash_site import CrashSite, crash_at_every_change
 
@@ -56,6 +58,31 @@ def test_a_sub_interface_of_ours_that_is_set_down(vlan: VlanSite) -> None:
     vlan.host.run(["ip", "link", "set", "eth1.65", "down"])
     assert vlan.run("mac", "alpine", "true") == ""
     assert "UP" in vlan.host.run(["ip", "link", "show", "eth1.65"]).stdout.split("<")[1].split(">")[0].split(",")
+
+
+def test_a_device_in_the_vlan_that_takes_an_address_is_reported(vlan: VlanSite) -> None:
+    """With the VLAN. One that has the address in another VLAN, or without a tag, is none."""
+    vlan.with_network()
+    vlan.start("mac", "web", "--ip=192.168.65.20")
+    admin = vlan.driver.admin
+    with Host("device") as device:
+        vlan.wire.plug(device, "lan0", addresses=["192.168.65.20/24"])
+        for number in (65, 66):
+            link = f"lan0.{number}"
+            device.run(["ip", "link", "add", "link", "lan0", "name", link, "type", "vlan", "id", str(number)])
+            device.run(["ip", "link", "set", link, "address", f"02:00:00:00:00:{number}", "up"])
+            device.run(["ip", "address", "add", "192.168.65.20/24", "dev", link])
+        wait_until(lambda: "eth1.65" in (watch.parents if (watch := admin.status().watch) else []), "the watch")
+
+        def seen() -> bool:
+            for link in ("lan0", "lan0.66", "lan0.65"):
+                device.run(["arping", "-c", "1", "-U", "-I", link, "192.168.65.20"], check=False)
+            return bool(admin.conflicts())
+
+        wait_until(seen, "conflict", seconds=30)
+    (found,) = admin.conflicts()
+    assert (found.address, found.container, found.mac) == ("192.168.65.20", "web", "02:00:00:00:00:65")
+    assert (found.parent, found.vlan) == ("eth1.65", 65)
 
 
 def test_network_create_survives_a_crash_at_every_change(vlan: VlanSite) -> None:

@@ -1,13 +1,15 @@
 """The commands on a node, which needs no Python for them: status, networks, addresses, and what the doctor says."""
 
 import json
+from functools import partial
 
 import pytest
 
 from lab.errors import CommandError
+from lab.process import wait_until
 from plugin.description import NAME
 from tests.swarm.node_commands import command
-from tests.swarm.swarm_site import Node, SwarmSite
+from tests.swarm.swarm_site import SOON, Node, SwarmSite
 
 SERVES = "/usr/bin/python3.11 -m macvlan_global serve"
 
@@ -24,8 +26,16 @@ def _told(node: Node) -> dict[str, str]:
     return {each["seen"]: each["do"] for each in found if each["check"] == "swarm"}
 
 
+def _conflicts_with(other: Node, node: Node) -> list[dict[str, object]]:
+    """The conflicts that a node has seen, once another one uses an address that it has there by now."""
+    other.host.run(["ping", "-c", "1", "-W", "1", "-I", "10.65.0.12", "10.65.0.99"], check=False)
+    found: list[dict[str, object]] = json.loads(command(node, "conflicts", "--json"))
+    return found
+
+
 def test_the_commands_show_what_the_plugin_on_this_node_has(swarm: SwarmSite) -> None:
-    """Its process, its network on the node's own parent, its container's addresses; and no service beside it."""
+    """Its process, its network on the node's own parent, its container's addresses, and who else on the LAN uses one;
+    and no service beside it."""
     worker = swarm.nodes[1]
     swarm.create("lan", "10.65.0.0/24", "-oipv6-subnet=fd00:65::/64")
     worker.start("lan", "c2", "--ip=10.65.0.12")
@@ -40,6 +50,14 @@ def test_the_commands_show_what_the_plugin_on_this_node_has(swarm: SwarmSite) ->
     assert f"Parent:     {worker.parent}" in command(worker, "parents", "lan")
     with pytest.raises(CommandError, match="the managed plugin is the driver here"):
         command(worker, "install")
+    manager, conflicts = swarm.manager, partial(_conflicts_with, swarm.manager, worker)
+    manager.host.run(["ip", "address", "add", "10.65.0.12/24", "dev", manager.parent])
+    try:
+        wait_until(lambda: bool(conflicts()), "conflict", seconds=SOON, every=0.5)
+    finally:
+        manager.host.run(["ip", "address", "del", "10.65.0.12/24", "dev", manager.parent])
+    (found,) = conflicts()
+    assert (found["address"], found["container"], found["parent"]) == ("10.65.0.12", "c2", worker.parent)
 
 
 def test_the_doctor_looks_at_the_plugin_and_its_state(swarm: SwarmSite) -> None:
