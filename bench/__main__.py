@@ -20,6 +20,7 @@ from bench import (
     growth,
     report,
     startup,
+    sticky,
 )
 from bench.rounds import Row
 from lab import reap_leftovers
@@ -33,6 +34,7 @@ MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
     "attach": attach.measure,
     "allocations": allocations.measure,
     "fill": fill.measure,
+    "sticky": sticky.measure,
     "startup": startup.measure,
     "dns": dns.measure,
     "conflict-watch": conflict_watch.measure,

@@ -78,15 +78,26 @@ class PluginNetwork:
         self._network = network
         self._pool = pool
 
+    def request_address(self, name: str = "") -> str:
+        """An address, in CIDR form, for a container of this name; "" if the engine does not tell it."""
+        options = {"com.docker.network.endpoint.name": name} if name else {}
+        asked = self._plugin.ask("IpamDriver.RequestAddress", PoolID=self._pool, Address="", Options=options)
+        return str(asked["Address"])
+
+    def endpoint(self, address: str) -> "Attached":
+        """An endpoint with this address, without a link."""
+        endpoint = secrets.token_hex(32)
+        interface = {"Address": address, "AddressIPv6": "", "MacAddress": ""}
+        ids = {"NetworkID": self._network, "EndpointID": endpoint}
+        self._plugin.ask("NetworkDriver.CreateEndpoint", **ids, Interface=interface, Options={})
+        return Attached(endpoint, address, "")
+
     def attach(self, sandbox: str) -> "Attached":
         """Requests of an engine as a container starts: an address, an endpoint, a link."""
-        endpoint = secrets.token_hex(32)
-        address = self._plugin.ask("IpamDriver.RequestAddress", PoolID=self._pool, Address="", Options={})["Address"]
-        ids = {"NetworkID": self._network, "EndpointID": endpoint}
-        interface = {"Address": address, "AddressIPv6": "", "MacAddress": ""}
-        self._plugin.ask("NetworkDriver.CreateEndpoint", **ids, Interface=interface, Options={})
+        made = self.endpoint(self.request_address())
+        ids = {"NetworkID": self._network, "EndpointID": made.endpoint}
         joined = self._plugin.ask("NetworkDriver.Join", **ids, SandboxKey=sandbox, Options={})
-        return Attached(endpoint, address, joined["InterfaceName"]["SrcName"])
+        return Attached(made.endpoint, made.address, joined["InterfaceName"]["SrcName"])
 
     def detach(self, attached: "Attached") -> None:
         """Requests of an engine as a container ends."""
@@ -97,10 +108,10 @@ class PluginNetwork:
 
 
 class Attached:
-    """An endpoint whose link was made and not moved yet."""
+    """An endpoint whose link, if it has one, was made and not moved yet."""
 
     def __init__(self, endpoint: str, address: str, link: str) -> None:
-        """`address` in CIDR form."""
+        """`address` in CIDR form; `link` "" without one."""
         self.endpoint = endpoint
         self.address = address
         self.link = link

@@ -53,7 +53,8 @@ class Driver:
             LabError: it ended, or did not answer in time; the message holds the end of its log.
         """
         self._process = self._host.popen(self.command, log=self.log, env={**(self._env or {}), **(env or {})})
-        sockets = [self._host.run_folder / SOCKET, self._host.run_folder / ADMIN_SOCKET]
+        # the plugin socket listens from the first moment on, and what connects to it waits: it is asked last
+        sockets = [self._host.run_folder / ADMIN_SOCKET, self._host.run_folder / SOCKET]
         wait_until(
             lambda: not self.running or all(_accepts(each) for each in sockets),
             "driver",

@@ -9,6 +9,8 @@ from pathlib import Path
 from macvlan_global.errors import Unavailable
 
 SD_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+BACKLOG = 1024
+"""Connections that wait until the driver serves; beyond them the kernel refuses (EAGAIN, unix(7))."""
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def listen(path: Path, *, what: str) -> socket.socket:
             raise
         finally:
             os.umask(before)
-        listener.listen(128)
+        listener.listen(BACKLOG)
     except OSError as error:
         raise Unavailable(f"{what} {path} cannot be used: {error}") from error
     return listener

@@ -20,6 +20,7 @@ from bench import (
     growth,
     report,
     startup,
+    sticky,
 )
 from bench.rounds import Row, Spread, take_turns
 from lab.paths import ROOT
@@ -35,7 +36,7 @@ def test_every_row_comes_out() -> None:
     cells = (line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))
     shown = " ".join(filter(None, cells))  # a line on which only another cell goes on has nothing here
     parts = (
-        *(docker_run, docker_connect, docker_burst, attach, allocations, fill, startup, dns, conflict_watch),
+        *(docker_run, docker_connect, docker_burst, attach, allocations, fill, sticky, startup, dns, conflict_watch),
         *(cluster_allocations, across_hosts, growth),
     )
     assert shown == " ".join(title for part in parts for title in part.TITLES)
