@@ -13,7 +13,7 @@ from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pools import Pools
-from macvlan_global.store.records import AddressRecord, PoolRecord
+from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
 from macvlan_global.store.table import Row
 from macvlan_global.subnets import Address, Subnet
 
@@ -85,9 +85,9 @@ class AddressClaims:
             await self._holders.refuse_unless_dead(taken)
             raise
 
-    async def refuse_mac(self, network: str, mac: str, endpoint: str) -> None:
-        """Check that no other endpoint of a network of the cluster has a MAC that a user chose. Call it once the
-        endpoint has its claims: of two that want one MAC at once, at least one then sees the other.
+    async def refuse_mac(self, network: NetworkRecord, mac: str, endpoint: str) -> None:
+        """Check that no other endpoint on the wire of a network of the cluster has a MAC that a user chose. Call it
+        once the endpoint has its claims: of two that want one MAC at once, at least one then sees the other.
 
         Raises:
             Conflict: one has; the text names the container and its host.

@@ -127,7 +127,7 @@ class Endpoints:
                 undo.push("its addresses", lambda: self._let_go(network, record))
                 record = await self._claim_by_name(network, record)
                 if record.mac_asked:
-                    await self._claims.refuse_mac(network.shared_id, record.mac, record.id)
+                    await self._claims.refuse_mac(network, record.mac, record.id)
             self._memory.created(network, record)
             self._on_created(record, network.shared_id)
             return record.mac

@@ -27,12 +27,13 @@ from macvlan_global.ipam.owners import (
     beside,
     is_gateway_of,
     is_of,
+    is_on_wire_of,
     network_claims,
     with_claim,
     without_container,
     without_network,
 )
-from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
+from macvlan_global.store.records import AddressRecord, NetworkRecord, PendingRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address, from_number, usable, with_prefix
 
@@ -249,15 +250,11 @@ class Addresses:
                 elif await self._claim_row(row, record, holder, in_use=in_use):
                     return
 
-    async def with_mac(self, network: str, mac: str, endpoint: str) -> list[Row[AddressRecord]]:
-        """The addresses of other endpoints of a network, on all hosts, that have this MAC. Reads all addresses."""
+    async def with_mac(self, network: NetworkRecord, mac: str, endpoint: str) -> list[Row[AddressRecord]]:
+        """The addresses of other endpoints on the wire of a network, on all hosts, with a MAC. Reads all addresses."""
         rows = await self._table.scan() if self._shared else []
-        wanted = ("endpoint", network, mac)
-        return [
-            row
-            for row in rows
-            if (row.record.kind, row.record.network, row.record.mac) == wanted and row.record.endpoint != endpoint
-        ]
+        found = [row for row in rows if (row.record.kind, row.record.mac) == ("endpoint", mac)]
+        return [row for row in found if row.record.endpoint != endpoint and is_on_wire_of(row.record, network)]
 
     async def hold(self, pool: PoolRecord, address: Address) -> None:
         """Have an address reserved in the name of a network of another driver, a container of which has it. Idempotent.

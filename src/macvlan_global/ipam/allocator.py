@@ -136,7 +136,7 @@ class Occupancy:
     def _end_cooling(self, now: float) -> None:
         while self._cooling:
             number, since = next(iter(self._cooling.items()))
-            if now - since < COOLING_SECONDS:
+            if abs(now - since) < COOLING_SECONDS:  # the clock may have been set back: then it has cooled off, too
                 return
             del self._cooling[number]
             self.taken.discard(number)

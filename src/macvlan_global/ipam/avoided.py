@@ -18,6 +18,8 @@ from macvlan_global.subnets import Address
 
 SEEN_MOST = 1024
 """The most addresses in use outside that are kept for one address space: devices may claim any number."""
+SEEN_LONGEST = 3600.0
+"""Longer than any address is avoided for a device that was seen, in seconds."""
 HOST_MOST = 256
 """The most addresses of one host that are kept: a record must stay small, whatever wrote it."""
 STATIC = "static"
@@ -97,9 +99,10 @@ class Avoided:
             self.seen(*key).discard(int(address))
 
     def expire(self, now: float) -> None:
-        """Forget the addresses that were not seen in use for long enough."""
+        """Forget the addresses that were not seen in use for long enough, and those that were seen before the clock was
+        set back: they would be avoided for as long as it was ahead."""
         for key, times in self._seen.items():
-            for number in [number for number, until in times.items() if until <= now]:
+            for number in [number for number, until in times.items() if not now < until <= now + SEEN_LONGEST]:
                 del times[number]
                 self.seen(*key).discard(number)
 

@@ -6,11 +6,13 @@ if its user says so: then its record holds their claims beside its own.
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Literal
 
 import msgspec
 
-from macvlan_global.store.records import AddressRecord, NetworkClaim
+from macvlan_global.store.records import AddressRecord, NetworkClaim, NetworkRecord
+from macvlan_global.subnets import overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,13 @@ def without_network(record: AddressRecord, network: str) -> AddressRecord | None
 def is_of(record: AddressRecord, network: str) -> bool:
     """Whether a network or an endpoint of it has a claim on an address."""
     return record.network == network or any(each.network == network for each in record.sharers)
+
+
+def is_on_wire_of(record: AddressRecord, network: NetworkRecord) -> bool:
+    """Whether a claimed address is of a network, or of another one that is surely on its wire: their subnets overlap in
+    one address space."""
+    subnets = [each.prefix for each in network.subnets if each.space and each.space == record.space]
+    return record.network == network.shared_id or any(overlap(each, ip_network(record.subnet)) for each in subnets)
 
 
 def beside(record: AddressRecord, before: AddressRecord) -> AddressRecord:

@@ -39,6 +39,25 @@ async def test_a_mac_that_was_generated_is_refused_to_others() -> None:
         await other.engine.run("db", "lan", mac=web.mac)
 
 
+async def test_a_mac_is_unique_on_all_networks_of_a_wire() -> None:
+    """Networks whose subnets overlap in one address space are on one wire; the container's own network is named."""
+    rig = await ClusterRig.build()
+    one, other = await _two(rig)
+    await other.publish("beside", Subnet("10.9.0.0/16", range="10.9.1.0/24"))
+    await one.engine.run("web", "lan", mac=MAC)
+    with pytest.raises(Conflict, match=rf"--mac-address {MAC} is in use on network lan: endpoint .* on host a has it"):
+        await other.engine.run("db", "beside", mac=MAC)
+
+
+async def test_a_mac_may_be_repeated_in_another_address_space() -> None:
+    """It is another wire, though its addresses are the same."""
+    rig = await ClusterRig.build()
+    one, other = await _two(rig)
+    await other.publish("vlan", Subnet("10.9.0.0/24", options={"space": "far"}))
+    await one.engine.run("web", "lan", mac=MAC)
+    await other.engine.run("db", "vlan", mac=MAC)
+
+
 async def test_networks_apart_may_repeat_a_mac() -> None:
     """Each is a wire for itself, unless they share a parent."""
     rig = await ClusterRig.build()

@@ -1,5 +1,7 @@
 """Which address comes next."""
 
+import pytest
+
 from macvlan_global.ipam.allocator import COOLING_SECONDS, Occupancy
 from macvlan_global.ipam.intervals import IntervalSet
 from macvlan_global.ipam.last_resorts import LastResorts
@@ -106,3 +108,59 @@ def test_a_remembered_number_is_a_last_resort_in_its_window_only_and_never_a_hos
         remembered.add(number, "static")
     occupancy = Occupancy([1, 3, 5], hosts=IntervalSet([2]), remembered=remembered)
     assert _choose(occupancy, 2) == [4, None]
+
+
+def test_the_walk_comes_round_to_the_last_choice_itself() -> None:
+    """It is the only one that was given back."""
+    occupancy = Occupancy([])
+    last = _choose(occupancy, 3)[-1]
+    assert last == 3
+    _choose(occupancy, 2)
+    occupancy.go_on(1, 6, last)
+    occupancy.free(last, now=0)
+    assert _choose(occupancy, 1, now=COOLING_SECONDS) == [last]
+
+
+def test_what_cools_off_here_is_passed_over_though_the_store_has_it_no_more() -> None:
+    """The taken addresses are read anew: neighbours remember the old holder's MAC all the same."""
+    occupancy = Occupancy([1, 2])
+    occupancy.free(2, now=0)
+    occupancy.learn([1])
+    assert _choose(occupancy, 4, now=1) == [3, 4, 5, 2]
+
+
+def test_a_number_that_is_freed_twice_cools_off_from_the_second_time() -> None:
+    """Another one that was freed in between is cooler."""
+    occupancy = Occupancy([1, 2, 3, 4, 5])
+    occupancy.free(1, now=0)
+    occupancy.free(2, now=1)
+    occupancy.free(1, now=2)
+    assert _choose(occupancy, 3, now=3) == [2, 1, None]
+
+
+def test_nothing_cools_off_in_a_pool_that_is_gone() -> None:
+    """The next pool there begins with all of it, and counts none of it twice."""
+    occupancy = Occupancy([1, 2, 3])
+    occupancy.free(2, now=0)
+    occupancy.forget(1, 6)
+    assert occupancy.held_in(1, 6) == 0
+    assert _choose(occupancy, 6, now=1) == [1, 2, 3, 4, 5, None]
+
+
+def test_what_is_remembered_goes_in_the_order_of_its_last_use_and_not_when_it_is_forgotten() -> None:
+    """The longest unused first; what is remembered no more is as any other."""
+    remembered = LastResorts()
+    for number in (1, 2, 3, 1):
+        remembered.add(number, "static")
+    assert list(remembered) == [2, 3, 1]
+    remembered.drop(2, "static")
+    assert (list(remembered), remembered.next_other(1, 4)) == ([3, 1], 2)
+    assert _choose(Occupancy([], remembered=remembered), 5) == [2, 4, 5, 3, 1]
+
+
+@pytest.mark.parametrize("years", [10, -10])
+def test_a_clock_that_is_set_makes_nothing_cool_off_for_years(years: float) -> None:
+    """What was freed before is free, whichever way the clock went."""
+    occupancy = Occupancy([1, 2])
+    occupancy.free(1, now=0)
+    assert _choose(occupancy, 5, now=years * 31_536_000) == [1, 3, 4, 5, None]
