@@ -45,7 +45,8 @@ class Holding:
 class Sighting:
     """Frames that made one claim: `first` and `last` of them in seconds since the epoch, their count. `outgoing` says
     that this host sent them, `reflected` that it sent the same as well: a switch or an access point may send frames
-    back."""
+    back. Frames `to_one` receiver may be of a container of this host to another one: the kernel shows them to the
+    parent as received (macvlan_queue_xmit in drivers/net/macvlan.c)."""
 
     claim: AddressClaim
     first: float
@@ -53,6 +54,7 @@ class Sighting:
     count: int = 1
     outgoing: bool = False
     reflected: bool = False
+    to_one: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _of_two(holding: Holding, seen: Sighting, spans: Mapping[str, Span]) -> Conf
 
 def _twin(seen: Sighting, same_mac: Sequence[Holding]) -> Holding | None:
     """The container of this host whose MAC a device outside has too: it claims an address that the container lacks."""
-    if seen.outgoing or seen.reflected or any(each.address == seen.claim.address for each in same_mac):
+    if seen.outgoing or seen.reflected or seen.to_one or any(each.address == seen.claim.address for each in same_mac):
         return None
     return next((each for each in same_mac if _is_settled(each, seen)), None)
 

@@ -12,7 +12,7 @@ from macvlan_global.kernel.ports import NeighbourFrame
 KEYS_MOST = 4096
 IDLE_SECONDS = 60.0
 """A claim that was not repeated for so long begins anew."""
-_SENT = b"sent "
+_SENT, _TO_ONE = b"sent ", b"to one "
 
 
 @dataclass(slots=True)
@@ -51,7 +51,11 @@ class Tallies:
         """Count frames that came at `now` (seconds since the epoch)."""
         known = self._by_key
         for frame, outgoing in frames:
-            key = _SENT + claim_key(frame) if outgoing else claim_key(frame)
+            key = claim_key(frame)
+            if outgoing:
+                key = _SENT + key
+            elif not frame[0] & 1:  # the group bit of the destination (IEEE 802)
+                key = _TO_ONE + key
             tally = known.get(key)
             if tally is None:
                 if len(known) >= self._most:
@@ -74,6 +78,7 @@ class Tallies:
         for key, each in list(self._by_key.items()):
             count, each.hits = each.hits, 0
             if count and each.claim and (each.rests_until <= now or concerns(each.claim)):
+                to_one = key.startswith(_TO_ONE)
                 reflected = not each.outgoing and _SENT + key in self._by_key
-                seen = Sighting(each.claim, each.first, each.last, count, each.outgoing, reflected)
+                seen = Sighting(each.claim, each.first, each.last, count, each.outgoing, reflected, to_one)
                 yield seen, each

@@ -92,13 +92,14 @@ def test_a_probe_for_a_gateway_that_is_there_is_a_conflict() -> None:
 
 
 def test_a_device_with_a_container_s_mac_is_a_conflict() -> None:
-    """It has another address. The container's own frames, which a switch sends back, are none."""
+    """It has another address. The container's own frames are none, to another container or sent back by a switch."""
     other = Sighting(AddressClaim(ip_address("10.8.0.77"), OURS, "uses"), 100, 100)
     found = judge(other, [], set(), {}, [holding()])
     assert (found.judged, found.same_mac, found.mac) == ("conflict", True, OURS)
     for each in (
         Sighting(other.claim, 100, 100, outgoing=True),
         Sighting(other.claim, 100, 100, reflected=True),
+        Sighting(other.claim, 100, 100, to_one=True),
         seen(OURS),
     ):
         holdings = [holding()] if each.claim.address == ADDRESS else []

@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 import pytest
 
 from macvlan_global.conflicts.gateways import GatewayCheck
-from macvlan_global.conflicts.ledger import AddressConflict
+from macvlan_global.conflicts.ledger import AddressConflict, Ledger
 from macvlan_global.conflicts.remote import LOOKUPS_MOST
 from macvlan_global.conflicts.watch import FRAMES_MOST, ConflictWatch, Segment
 from macvlan_global.driver.driver import Driver
@@ -160,6 +160,16 @@ async def test_a_device_with_a_container_s_mac_is_reported() -> None:
     (found,) = await watched.see(announced("192.168.1.78", web.mac))
     assert (found.same_mac, found.claimed) == (True, "192.168.1.78")
     assert f"the MAC {web.mac} of container" in found.text
+
+
+async def test_a_container_that_uses_more_addresses_than_its_own_is_no_conflict() -> None:
+    """A link-local or virtual one, in frames to another container, which the parent receives (macvlan in bridge mode)."""
+    _, watched, web = await lan(LAN6)
+    to_another = bytes.fromhex("0a0000000001")
+    for address in ("fe80::77", "192.168.1.78"):
+        assert await watched.see(to_another + announced(address, web.mac)[6:]) == []
+        assert len(await watched.see(to_another + announced("192.168.1.20")[6:])) == 1
+        watched.watch.ledger = Ledger()
 
 
 async def test_a_device_that_takes_this_host_s_address_is_reported() -> None:
