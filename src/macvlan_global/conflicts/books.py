@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from macvlan_global.conflicts.claims import AddressClaim
 from macvlan_global.conflicts.judge import Holding
 from macvlan_global.ipam.avoided import OnHost
-from macvlan_global.store.records import EndpointRecord, NetworkRecord
+from macvlan_global.store.records import EndpointRecord, HostAccessRecord, NetworkRecord
 from macvlan_global.subnets import Address, Subnet
 
 
@@ -30,9 +31,14 @@ class SegmentBooks:
 
 
 def books_of(
-    parent: str, networks: Iterable[NetworkRecord], endpoints: Iterable[EndpointRecord], host: str
+    parent: str,
+    networks: Iterable[NetworkRecord],
+    endpoints: Iterable[EndpointRecord],
+    host: str,
+    given: Iterable[HostAccessRecord] = (),
 ) -> SegmentBooks:
-    """The books of the segment of `parent` from the networks and endpoints of this host, whose name is `host`."""
+    """The books of the segment of `parent` from the networks and endpoints of this host, whose name is `host`. `given`
+    are the addresses of pools that it has on its shims."""
     there = {each.id: each for each in networks if each.parent == parent}
     subnets = tuple((each.prefix, each.space, network) for network in there.values() for each in network.subnets)
     books = SegmentBooks(parent, subnets)
@@ -41,6 +47,10 @@ def books_of(
             if each.gateway_address and not network.internal:
                 gateway = Holding(each.gateway_address, "gateway", f"network {network.shown}", network.shown)
                 books.holdings[each.gateway_address] = [gateway]
+    for access in given:
+        if access.network in there:
+            shown, address = there[access.network].shown, ip_address(access.address)
+            books.holdings[address] = [Holding(address, "host", host, shown, host, here=True)]
     for endpoint in endpoints:
         if endpoint.network not in there:
             continue

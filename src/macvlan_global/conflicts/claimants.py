@@ -25,10 +25,11 @@ class Claimants:
         self._spans.move_to_end(address)
         for each in [each for each, span in spans.items() if abs(last - span.last) > FORGOTTEN_SECONDS]:
             del spans[each]
-        known = spans.pop(mac, None)
+        takes_turn = bool(spans) and next(reversed(spans)) != mac
+        known = spans.pop(mac, None) or Span(first, last)
         if len(spans) >= MACS_MOST:
             del spans[next(iter(spans))]
-        spans[mac] = Span(known.first if known else first, last)
+        spans[mac] = Span(known.first, last, known.turns + takes_turn)
         if len(self._spans) > ADDRESSES_MOST:
             self._spans.popitem(last=False)
         return spans

@@ -7,7 +7,8 @@ What holders are known to have decides differently:
 * this host has the MACs of its links;
 * of containers and addresses of other hosts, and of gateways, nobody here knows whether their MAC changed, or whether
   they moved. So two MACs are a conflict only if both claim the address at one time (`Claimants`): a router that fails
-  over, or a container that was made anew elsewhere, is seen with one MAC and then with the other.
+  over, or a container that was made anew elsewhere, is seen with one MAC and then with the other. A router may fail
+  back, too (the preemption of VRRP, RFC 9568): of routers and hosts it takes one turn more.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +20,8 @@ from macvlan_global.subnets import Address
 
 SETTLE_SECONDS = 1.0
 """Frames that are older than their address's new holder, and so much more, are those of the holder before."""
+TURNS = 3
+"""Changes from one MAC to the other that a failover and its end do not explain: those are two."""
 
 Kind = Literal["container", "host", "gateway"]
 Judged = Literal["ours", "outside", "conflict"]
@@ -59,10 +62,12 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time from the first to the last frame by which a MAC claimed an address."""
+    """The time from the first to the last frame by which a MAC claimed an address, and how often it did after another
+    one had (`turns`)."""
 
     first: float
     last: float
+    turns: int = 0
 
     def overlaps(self, other: "Span") -> bool:
         """Whether both lasted at one time, for longer than a frame may be late."""
@@ -142,7 +147,7 @@ def _of_two(holding: Holding, seen: Sighting, spans: Mapping[str, Span]) -> Conf
     if span is None:
         return OURS
     for other, theirs in others.items():
-        if theirs.overlaps(span):
+        if theirs.overlaps(span) and theirs.turns + span.turns >= TURNS:
             earlier, later = (other, mac) if theirs.first <= span.first else (mac, other)
             return ConflictVerdict("conflict", holding, later, earlier)
     return OURS

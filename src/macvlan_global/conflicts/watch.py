@@ -200,6 +200,7 @@ class ConflictWatch:
     async def judge_now(self) -> None:
         """Judge the claims that were made since the last call."""
         networks, endpoints = await self._driver.networks.all(), await self._driver.endpoints.all()
+        given = [row.record for row in await self._driver.tables.host_access.scan()]
         await self._driver.hosts.refresh()
         now = self._now()
         self._remember_ours((each.mac for each in endpoints), now)
@@ -207,7 +208,7 @@ class ConflictWatch:
         confirmations, self._own_due = CONFIRM_MOST, True
         self._remote.begin()
         for segment in list(self.segments.values()):
-            books = books_of(segment.parent, networks, endpoints, self._driver.identity.name)
+            books = books_of(segment.parent, networks, endpoints, self._driver.identity.name, given)
             for seen, tally in segment.tallies.take(now, books.concern):
                 verdict = await self._judged(segment, books, seen)
                 if verdict.judged == "outside":

@@ -74,13 +74,15 @@ def test_a_container_of_another_host_may_have_changed_its_mac() -> None:
 
 @pytest.mark.parametrize("kind", ["gateway", "host"])
 def test_of_two_routers_the_first_has_the_address(kind: Kind) -> None:
-    """They alternate: that is a conflict, whichever is seen. One that takes over from the other is none."""
+    """They alternate: that is a conflict, whichever is seen. One that takes over from the other is none, and
+    if that comes back it is none either."""
     there = [holding(kind, here=False, mac="")]
-    both = {OURS: Span(90, 120), THEIRS: Span(100, 110)}
+    both = {OURS: Span(90, 120, 1), THEIRS: Span(100, 110, 2)}
     for mac in (OURS, THEIRS):
         found = judge(seen(mac), there, set(), both)
         assert (found.judged, found.mac, found.holder_mac) == ("conflict", THEIRS, OURS)
-    assert judge(seen(), there, set(), {OURS: Span(80, 90), THEIRS: Span(100, 110)}).judged == "ours"
+    assert judge(seen(), there, set(), {OURS: Span(80, 90), THEIRS: Span(100, 110, 1)}).judged == "ours"
+    assert judge(seen(OURS), there, set(), {OURS: Span(80, 120, 1), THEIRS: Span(100, 110, 1)}).judged == "ours"
 
 
 def test_a_probe_for_a_gateway_that_is_there_is_a_conflict() -> None:
@@ -120,6 +122,7 @@ def test_claimants_begin_anew_after_a_silence() -> None:
     assert claimants.note(ADDRESS, THEIRS, 600, 600) == {THEIRS: Span(600, 600)}
     assert claimants.is_claimed(ADDRESS, 500)
     assert not claimants.is_claimed(ADDRESS, 601)
+    assert claimants.note(ADDRESS, OURS, 601, 602) == {THEIRS: Span(600, 600), OURS: Span(601, 602, 1)}
 
 
 def test_claimants_are_bounded() -> None:

@@ -163,7 +163,7 @@ async def test_a_device_with_a_container_s_mac_is_reported() -> None:
 
 
 async def test_a_container_that_uses_more_addresses_than_its_own_is_no_conflict() -> None:
-    """A link-local or virtual one, in frames to another container, which the parent receives (macvlan in bridge mode)."""
+    """A link-local or virtual one, in frames to another container, which the parent receives."""
     _, watched, web = await lan(LAN6)
     to_another = bytes.fromhex("0a0000000001")
     for address in ("fe80::77", "192.168.1.78"):
@@ -183,12 +183,25 @@ async def test_a_device_that_takes_this_host_s_address_is_reported() -> None:
     assert (found.holding.kind, found.mac) == ("host", DEVICE)
 
 
+async def test_a_device_that_takes_an_address_of_a_pool_that_this_host_has_is_reported() -> None:
+    """The host has it on its shim, by `-o host_access=true`, and no other link shows it."""
+    rig = await Rig.build("eth0")
+    await rig.engine.create_network("lan", LAN, options={**OPTIONS, "host_access": "true"})
+    await rig.engine.run("web", "lan")
+    (given,) = [row.record.address for row in await rig.driver.tables.host_access.scan()]
+    watched = Watched.on(rig.driver, rig.clock)
+    shim = next(each.mac for each in await rig.kernel.links() if each.is_shim)
+    assert await watched.see(announced(given, shim), outgoing=True) == []
+    (found,) = await watched.see(probed(given))
+    assert (str(found.holding.address), found.holding.kind, found.mac) == (given, "host", DEVICE)
+
+
 async def test_two_routers_with_the_gateway_s_address_are_reported() -> None:
-    """The first one has it. A router that takes over for good is none."""
+    """The first one has it. A router that takes over is none, for good or until the other one is back."""
     _, watched, _ = await lan()
-    assert await watched.see(announced("192.168.1.254", ROUTER)) == []
-    assert await watched.see(announced("192.168.1.254")) == []
-    (found,) = await watched.see(announced("192.168.1.254", ROUTER))
+    for each in (ROUTER, DEVICE, ROUTER):
+        assert await watched.see(announced("192.168.1.254", each)) == []
+    (found,) = await watched.see(announced("192.168.1.254"))
     assert (found.holding.kind, found.holder_mac, found.mac) == ("gateway", ROUTER, DEVICE)
 
 
