@@ -54,15 +54,15 @@ class Plugin:
             raise ConnectionResetError("the driver closed the connection")
         return chunk
 
-    def create_network(self, subnet: str, parent: str) -> "PluginNetwork":
-        """A network of this subnet on this parent, as `docker network create` makes it."""
+    def create_network(self, subnet: str, parent: str, **options: str) -> "PluginNetwork":
+        """A network of this subnet on this parent, with these options, as `docker network create` makes it."""
         space = self.ask("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"]
         pool = self.ask("IpamDriver.RequestPool", AddressSpace=space, Pool=subnet)["PoolID"]
         network = secrets.token_hex(32)
         self.ask(
             "NetworkDriver.CreateNetwork",
             NetworkID=network,
-            Options={"com.docker.network.generic": {"parent": parent}},
+            Options={"com.docker.network.generic": {"parent": parent, **options}},
             IPv4Data=[{"AddressSpace": space, "Pool": subnet}],
             IPv6Data=[],
         )
