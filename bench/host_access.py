@@ -83,7 +83,7 @@ def _attach(network: PluginNetwork) -> Figures:
 
 
 def _move(attached: Attached) -> None:
-    """What an engine does with a link."""
+    """Move a link into its container and set it up, as an engine does."""
     with IPRoute() as host, IPRoute(netns="shim") as container:
         host.link("set", index=host.link_lookup(ifname=attached.link)[0], net_ns_fd=SANDBOX)
         index = container.link_lookup(ifname=attached.link)[0]
