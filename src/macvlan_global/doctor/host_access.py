@@ -38,7 +38,9 @@ def examine_host_access(facts: DoctorFacts) -> list[Finding]:
 
 
 def _shim(parent: str, networks: list[str], facts: DoctorFacts) -> Iterator[Finding]:
-    link = next((each for each in facts.links.values() if is_shim(each.name) and parent in each.below), None)
+    made = (each for each in facts.links.values() if is_shim(each.name))
+    # on a macvlan link it stands on what that one stands on
+    link = next((each for each in made if parent in each.below or each.name == f"{SHIM}{parent}"), None)
     who = f"network{'s' if len(networks) > 1 else ''} {listed(networks)}"
     if link is None:
         if facts.driver.problem:  # said already

@@ -210,13 +210,14 @@ class HostAccess:
         known = self._known
         problems: list[str] = []
         if known is None:
-            known = {}
+            known, parents = {}, {shim_name(each): each for each in wanted.shims}
             for each in await self._kernel.shims.all():
-                if each.parent not in wanted.shims or each.parent in known:
+                parent = parents.get(each.name, "")
+                if parent and await self._stands_on(each, parent):
+                    known[parent] = each
+                else:
                     await self._kernel.shims.delete(each.name)
                     log.info("deleted the shim %s: no network wants it", each.name)
-                else:
-                    known[each.parent] = each
         left: dict[str, Shim] = {}
         for parent in known.keys() - wanted.shims.keys():
             await self._kernel.shims.delete(known[parent].name)
@@ -230,6 +231,13 @@ class HostAccess:
                 problems.append(f"the host does not reach containers on {parent}: {error}")
         self._known = left
         return problems
+
+    async def _stands_on(self, shim: Shim, parent: str) -> bool:
+        """Whether a shim is that of a parent. On a macvlan link it stands on what that link stands on."""
+        if shim.parent == parent:
+            return True
+        link = await self._kernel.link(parent)
+        return link is not None and link.kind == "macvlan"
 
     async def _correct(self, wanted: WantedShim, found: Shim | None, problems: list[str]) -> Shim:
         """Make one shim the wanted one; the shim as it is left. What fails of it is added to `problems`."""

@@ -26,13 +26,15 @@ def test_a_host_that_reaches_its_containers_is_said_to() -> None:
     assert _found(ETH0, SHIM) == [("ok", "the host reaches containers of network lan over mgh-eth0")]
     assert _found(ETH0, network=replace(LAN, host_access=False)) == []
     assert _found() == []
+    on_macvlan = replace(SHIM, name="mgh-mac0")
+    assert _found(LinkFacts("mac0", below=("eth0",)), on_macvlan, network=replace(LAN, parent="mac0"))[0][0] == "ok"
 
 
 @pytest.mark.parametrize(
     ("links", "words"),
     [
         ((ETH0,), "has no mgh- link on eth0"),
-        ((ETH0, replace(SHIM, below=("eth1",))), "has no mgh- link on eth0"),
+        ((ETH0, replace(SHIM, name="mgh-eth1", below=("eth1",))), "has no mgh- link on eth0"),
         ((ETH0, replace(SHIM, up=False)), "is down"),
         ((ETH0, replace(SHIM, arp_filter=False)), "it answers ARP for the host, beside its parent"),
         ((ETH0, replace(SHIM, asks=True)), "it asks the wire in the host's name"),

@@ -191,6 +191,20 @@ async def test_networks_on_one_parent_share_a_shim() -> None:
     assert (_shims(rig), set(_led_to(rig))) == (["mgh-eth0"], set(two.addresses))
 
 
+async def test_a_parent_that_is_a_macvlan_link_itself() -> None:
+    """The shim stands on what that one stands on, and is not made anew each time that somebody looks."""
+    rig = await _rig()
+    rig.kernel.add_device("mac0", kind="macvlan", lower=rig.kernel.hosted["eth0"].index)
+    await rig.engine.create_network("n1", LAN, options={**WANTED, "parent": "mac0"})
+    one = await rig.engine.run("c1", "n1")
+    before = rig.kernel.hosted["mgh-mac0"]
+    await rig.mend()
+    assert (rig.kernel.hosted["mgh-mac0"], set(_led_to(rig, "mgh-mac0"))) == (before, set(one.addresses))
+    await rig.engine.stop("c1")
+    await rig.engine.remove_network("n1")
+    assert _shims(rig) == []
+
+
 async def test_the_shim_keeps_no_sub_interface_alive() -> None:
     """A parent that we made goes with its last network, and the shim with it."""
     rig = await _rig(own=False)
