@@ -12,11 +12,13 @@ from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Invalid, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import RouteFacts, Shim
+from macvlan_global.libnetwork import messages as m
+from macvlan_global.libnetwork.handlers import GENERIC, Handlers
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
 from testkit.brief import STRIDE
 from testkit.fake_clock import FakeClock
-from testkit.fake_engine import FakeEngine, Subnet
+from testkit.fake_engine import FakeEngine, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel
 from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
@@ -167,6 +169,24 @@ async def test_a_chosen_address_that_cannot_be(address: str) -> None:
     assert f": {address} of host_access_addresses: address {address} is the " in said
     assert unreached.endswith(": it was given no address of 10.8.0.0/24 yet")
     assert await _claimed(rig) == []
+
+
+async def test_in_a_swarm_a_node_reaches_its_containers() -> None:
+    """By its own IPv4 address in the subnet, and by a configured IPv6 one where addresses are derived."""
+    settings = Settings("swarm", access_addresses=(ip_address("fd65::fa"),))
+    rig = await _rig(settings=settings)
+    routes = Handlers(rig.driver, swarm=True).routes()
+    data = m.IPData(address_space="LocalDefault", pool=LAN.subnet, gateway=f"{LAN.gateway}/24")
+    options = {GENERIC: WANTED | {"ipv6-subnet": "fd65::/64"}}
+    network, endpoint, interface = engine_id("n1"), engine_id("e1"), m.Interface(address="10.8.0.9/24")
+    for path, message in (
+        ("CreateNetwork", m.CreateNetwork(network_id=network, options=options, ipv4_data=[data])),
+        ("CreateEndpoint", m.CreateEndpoint(network_id=network, endpoint_id=endpoint, interface=interface)),
+        ("Join", m.Join(network_id=network, endpoint_id=endpoint, sandbox_key="/x")),
+    ):
+        await routes[f"/NetworkDriver.{path}"].handle(message)
+    assert _led_to(rig) == {"10.8.0.9": HOST, "fd65::a08:9": "fd65::fa"}
+    assert rig.driver.host_access.problems == []
 
 
 async def test_a_container_does_not_get_the_hosts_address() -> None:
