@@ -80,6 +80,7 @@ def test_a_device_in_the_vlan_that_takes_an_address_is_reported(vlan: VlanSite) 
             return bool(admin.conflicts())
 
         wait_until(seen, "conflict", seconds=30)
+    vlan.docker("rm", "-f", "web")  # the tests that follow remove the network
     (found,) = admin.conflicts()
     assert (found.address, found.container, found.mac) == ("192.168.65.20", "web", "02:00:00:00:00:65")
     assert (found.parent, found.vlan) == ("eth1.65", 65)
