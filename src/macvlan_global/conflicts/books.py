@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from macvlan_global.conflicts.claims import AddressClaim
-from macvlan_global.conflicts.judge import Holding
+from macvlan_global.conflicts.judge import SETTLE_SECONDS, Holding
 from macvlan_global.ipam.avoided import OnHost
 from macvlan_global.store.records import EndpointRecord, HostAccessRecord, NetworkRecord
 from macvlan_global.subnets import Address, Subnet
@@ -36,9 +36,12 @@ def books_of(
     endpoints: Iterable[EndpointRecord],
     host: str,
     given: Iterable[HostAccessRecord] = (),
+    *,
+    now: float = float("inf"),
 ) -> SegmentBooks:
     """The books of the segment of `parent` from the networks and endpoints of this host, whose name is `host`. `given`
-    are the addresses of pools that it has on its shims."""
+    are the addresses of pools that it has on its shims. A container that was made later than `now` was made before the
+    clock was set, at nobody knows when."""
     there = {each.id: each for each in networks if each.parent == parent}
     subnets = tuple((each.prefix, each.space, network) for network in there.values() for each in network.subnets)
     books = SegmentBooks(parent, subnets)
@@ -65,7 +68,7 @@ def books_of(
                 endpoint.mac,
                 here=True,
                 endpoint=endpoint.id,
-                since=endpoint.at,
+                since=endpoint.at if endpoint.at <= now + SETTLE_SECONDS else 0.0,
             )
             containers = [each for each in books.holdings.get(address, ()) if each.kind == "container"]
             books.holdings[address] = [*containers, holding]

@@ -63,7 +63,7 @@ class GatewayCheck:
         """Probe for the gateways that are due."""
         endpoints = await self._driver.endpoints.all()
         now = self._now()
-        there = {each.network for each in endpoints if now - each.at >= SETTLE_SECONDS}
+        there = {each.network for each in endpoints if abs(now - each.at) >= SETTLE_SECONDS}
         networks = [each for each in await self._driver.networks.all() if each.id in there and not each.internal]
         wanted = [(key, network) for network in networks for key in _gateways(network, endpoints)]
         keys = {key for key, _ in wanted}

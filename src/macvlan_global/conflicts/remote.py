@@ -41,6 +41,10 @@ class RemoteContainers:
         self._known: OrderedDict[tuple[str, Address], RemoteAddress] = OrderedDict()
         self._lookups = 0
 
+    def forget(self) -> None:
+        """Look everything up anew."""
+        self._known.clear()
+
     def begin(self) -> None:
         """A judgement begins, which may look up some addresses."""
         self._lookups = LOOKUPS_MOST

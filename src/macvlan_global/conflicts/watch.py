@@ -49,6 +49,8 @@ LINES_MOST, LINES_SECONDS = 10, 60.0
 AGAIN_SECONDS = 3600.0
 """A conflict that goes on is logged again after so long."""
 LOST_SECONDS = 3600.0
+STEP_SECONDS = 5.0
+"""A clock that differs by more from the one that nobody sets was set."""
 
 
 class Segment:
@@ -82,6 +84,7 @@ class ConflictWatch:
         self._now = now
         self._steady = steady
         self._host_name = host_name
+        self._offset = now() - steady()
         self._remote = RemoteContainers(
             driver.tables, driver.identity.host, host_name, shared=driver.outbox is not None
         )
@@ -203,12 +206,13 @@ class ConflictWatch:
         given = [row.record for row in await self._driver.tables.host_access.scan()]
         await self._driver.hosts.refresh()
         now = self._now()
+        self._follow_clock(now)
         self._remember_ours((each.mac for each in endpoints), now)
         self._avoided.expire(now)
         confirmations, self._own_due = CONFIRM_MOST, True
         self._remote.begin()
         for segment in list(self.segments.values()):
-            books = books_of(segment.parent, networks, endpoints, self._driver.identity.name, given)
+            books = books_of(segment.parent, networks, endpoints, self._driver.identity.name, given, now=now)
             for seen, tally in segment.tallies.take(now, books.concern):
                 verdict = await self._judged(segment, books, seen)
                 if verdict.judged == "outside":
@@ -216,6 +220,20 @@ class ConflictWatch:
                 elif verdict.judged == "conflict" and confirmations:
                     confirmations -= 1
                     await self._confirm(segment, books, seen, verdict)
+
+    def _follow_clock(self, now: float) -> None:
+        """Begin anew if the host's clock was set: times of before and after cannot be compared, and one in the future
+        would hide conflicts, or keep an address from containers, for as long."""
+        offset = now - self._steady()
+        if abs(offset - self._offset) > STEP_SECONDS:
+            for each in self.segments.values():
+                each.tallies, each.claimants = Tallies(), Claimants()
+            self._remote.forget()
+            self._avoided.clear_seen()
+            self._ours.clear()
+            self._logged.clear()
+            self._lines.clear()
+        self._offset = offset
 
     async def _judged(self, segment: Segment, books: SegmentBooks, seen: Sighting) -> ConflictVerdict:
         claim = seen.claim

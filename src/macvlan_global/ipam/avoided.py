@@ -98,6 +98,12 @@ class Avoided:
         if self._seen.get(key, {}).pop(int(address), None) is not None:
             self.seen(*key).discard(int(address))
 
+    def clear_seen(self) -> None:
+        """Forget every address that devices were seen to use."""
+        self._seen.clear()
+        for numbers in self._seen_numbers.values():
+            numbers.fill(())
+
     def expire(self, now: float) -> None:
         """Forget the addresses that were not seen in use for long enough, and those that were seen before the clock was
         set back: they would be avoided for as long as it was ahead."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
@@ -24,6 +24,7 @@ from tests.unit.conflicts.wire import DEVICE, ROUTER, announced, probed
 
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.254")
 LAN6 = Subnet("fd18::/64")
+LAN_GATEWAY = ip_address("192.168.1.254")
 OPTIONS = {"parent": "eth0"}
 
 
@@ -139,6 +140,29 @@ async def test_a_container_that_takes_another_one_s_address_is_named() -> None:
     (found,) = await watched.see(announced("192.168.1.20", other.mac), outgoing=True)
     assert (found.holder_mac, found.mac) == (web.mac, other.mac)
     assert found.other.startswith("container ")
+
+
+@pytest.mark.parametrize("days", [3650, -10])
+async def test_a_clock_that_is_set_hides_no_conflict(days: int) -> None:
+    """Times of before count no more: a device that was heard then is heard again, and what was passed over is free."""
+    rig, watched, _ = await lan()
+    steps = [0.0]
+    watched.watch = ConflictWatch(rig.driver, now=watched.clock, steady=lambda: watched.clock() - sum(steps))
+    watched.watch.segments["eth0"] = Segment("eth0")
+    for address in ("192.168.1.1", "192.168.1.21", "192.168.1.254"):
+        await watched.see(announced(address))
+    steps.append(days * 86400)
+    watched.clock.advance(steps[-1])
+    await watched.watch.judge_now()
+    assert (await rig.engine.run("first", "lan")).address == "192.168.1.1/24"
+    assert not watched.watch.segments["eth0"].claimants.is_claimed(LAN_GATEWAY, watched.clock() - 3600)
+    (found,) = await watched.see(announced("192.168.1.20"))
+    assert str(found.holding.address) == "192.168.1.20"
+    await rig.engine.run("second", "lan", ip="192.168.1.21")
+    assert [str(each.holding.address) for each in await watched.see(announced("192.168.1.21"))] == [
+        "192.168.1.20",
+        "192.168.1.21",
+    ]
 
 
 async def test_two_containers_with_one_address_on_one_parent_are_reported() -> None:
