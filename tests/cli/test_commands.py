@@ -250,6 +250,13 @@ def test_a_reader_that_goes_early_is_no_error(driver: Driver, host: Host) -> Non
     assert (done.stdout, done.stderr) == ("{", "")
 
 
+def test_output_that_cannot_be_written_is_an_error_in_one_line(driver: Driver, host: Host) -> None:
+    """The disk is full: no traceback, and what fails is said."""
+    done = host.run(["sh", "-c", f"{' '.join(PROGRAM)} status > /dev/full"], check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the output cannot be written: No space left on device" in done.stderr
+
+
 def test_what_takes_longer_than_a_second_shows_that_it_works(host: Host) -> None:
     """A socket that accepts and says nothing: the terminal shows what is waited for, and since when."""
     stuck = host.run_folder / "stuck.sock"

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 an error (or `doctor` found one), 2 wrong usage, 130 stopp
 on stderr that begins with `macvlan-global:` and says what to do next.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -28,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MacvlanGlobalError as error:
         _fail(str(error), 1)
     except BrokenPipeError:
-        # the reader (head, say) has gone; Python must not fail again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader (head, say) has gone
         sys.exit(0)
 
 
@@ -41,6 +41,16 @@ def _run_command(words: list[str]) -> int:
         return run(PROGRAM, words)
     except Failed as failure:
         _fail(failure.message, failure.code)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}:
+            raise
+        _drop_output()
+        _fail(f"the output cannot be written: {error.strerror}", 1)
+
+
+def _drop_output() -> None:
+    """Have Python not fail again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> NoReturn:
