@@ -11,7 +11,9 @@ from macvlan_global.kernel.ports import NeighbourFrame
 
 KEYS_MOST = 4096
 IDLE_SECONDS = 60.0
-"""A claim that was not repeated for so long begins anew."""
+"""A claim that was not repeated for so long makes room for others."""
+FORGOTTEN_SECONDS = 600.0
+"""A claim that was not repeated for so long begins anew: many devices are heard every few minutes only."""
 _SENT, _TO_ONE = b"sent ", b"to one "
 
 
@@ -41,6 +43,7 @@ class Tallies:
         """Keep up to `most` claims."""
         self._most = most
         self._by_key: dict[bytes, Tally] = {}
+        self._is_full = False
         self.overflow = 0
 
     def __len__(self) -> int:
@@ -58,7 +61,7 @@ class Tallies:
                 key = _TO_ONE + key
             tally = known.get(key)
             if tally is None:
-                if len(known) >= self._most:
+                if len(known) >= self._most and not self._made_room(now):
                     self.overflow += 1
                     continue
                 known[key] = tally = Tally(claim_in(frame), outgoing, now, now, now)
@@ -72,9 +75,8 @@ class Tallies:
     ) -> Iterator[tuple[Sighting, Tally]]:
         """The claims that were made since the last call, each with its tally; without those that rest, unless one
         `concerns` what is known by now."""
-        idle = [key for key, each in self._by_key.items() if not each.hits and abs(now - each.last) > IDLE_SECONDS]
-        for key in idle:
-            del self._by_key[key]
+        self._drop_idle(now, FORGOTTEN_SECONDS)
+        self._is_full = False
         for key, each in list(self._by_key.items()):
             count, each.hits = each.hits, 0
             if count and each.claim and (each.rests_until <= now or concerns(each.claim)):
@@ -82,3 +84,15 @@ class Tallies:
                 reflected = not each.outgoing and _SENT + key in self._by_key
                 seen = Sighting(each.claim, each.first, each.last, count, each.outgoing, reflected, to_one)
                 yield seen, each
+
+    def _made_room(self, now: float) -> bool:
+        """Whether there is room once idle claims are gone; they are looked for once between two calls of `take`."""
+        if not self._is_full:
+            self._drop_idle(now, IDLE_SECONDS)
+            self._is_full = len(self._by_key) >= self._most
+        return not self._is_full
+
+    def _drop_idle(self, now: float, seconds: float) -> None:
+        idle = [key for key, each in self._by_key.items() if not each.hits and abs(now - each.last) > seconds]
+        for key in idle:
+            del self._by_key[key]

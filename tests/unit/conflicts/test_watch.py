@@ -296,6 +296,16 @@ async def test_containers_of_other_hosts_are_known() -> None:
     assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
 
 
+async def test_a_device_that_is_seldom_heard_is_passed_over_in_a_cluster_too() -> None:
+    """The second time that it is heard, minutes later: its first frame may have been a container's that is gone."""
+    rig, one, _ = await two_hosts()
+    watched = Watched.on(one.driver, rig.clock)
+    await watched.see(announced("192.168.1.1"))
+    assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
+    await watched.see(announced("192.168.1.1"), after=240)
+    assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 1
+
+
 async def test_a_container_that_moves_to_another_host_is_no_conflict() -> None:
     """Its address has another MAC from then on, and frames of the old one may be late."""
     rig, one, two = await two_hosts()
