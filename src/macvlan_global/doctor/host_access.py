@@ -76,7 +76,7 @@ def _filtered(shim: str, parent: str, who: str, facts: DoctorFacts) -> Iterator[
         over, beside = passage(chain, shim, facts.filters), passage(chain, parent, facts.filters)
         if over.verdict == "accept" or over.accepting - beside.accepting:
             continue
-        where, out = f"chain {_shown(chain)} of the firewall", chain.hook == "output"
+        where, out = f"the firewall's chain {_shown(chain)}", chain.hook == "output"
         if beside.verdict == "accept" or beside.accepting - over.accepting:
             lost = (
                 f"the host may not reach containers of {who}" if out else f"containers of {who} may not reach the host"

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lab.speed import patience, within
 from lab.unixhttp import UnixConnection
 from macvlan_global.cluster.heartbeat import TTL_SECONDS
 from macvlan_global.config import Config
-from macvlan_global.daemon import STEP_SECONDS, Daemon, serve
+from macvlan_global.daemon import STEP_SECONDS, Daemon, driver_settings, serve
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.libnetwork.handlers import NAME_KEY
 from macvlan_global.listening import plugin_socket
@@ -207,3 +208,11 @@ def test_the_service_waits_for_the_worst_start() -> None:
     unit = files("macvlan_global.cli").joinpath("units/macvlan-global.service").read_text()
     seconds = next(line.partition("=")[2] for line in unit.splitlines() if line.startswith("TimeoutStartSec="))
     assert float(seconds) >= 1.5 * (2 * TTL_SECONDS + 5 + 3 * STEP_SECONDS + ASK_SECONDS)
+
+
+def test_the_drivers_settings_are_those_of_the_configuration() -> None:
+    """Each that the driver has; the addresses of this host as addresses."""
+    config = Config(host_access=True, host_access_addresses="10.8.0.250, fd08::250", probe=True, attach="direct")
+    settings = driver_settings(config)
+    assert (settings.host_access, settings.probe, settings.attach) == (True, True, "direct")
+    assert settings.access_addresses == (ip_address("10.8.0.250"), ip_address("fd08::250"))

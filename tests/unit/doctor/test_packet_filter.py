@@ -113,7 +113,7 @@ def test_a_firewall_that_knows_the_parent_alone_is_a_warning() -> None:
     """In both directions, with the command of the firewall that it is."""
     ((level, seen, do),) = _found(_chain(BY_PARENT))
     assert (level, seen.partition(": ")[2]) == ("warning", "containers of network lan may not reach the host")
-    assert seen.startswith("chain inet filter input of the firewall accepts on eth0 what it drops on mgh-eth0")
+    assert seen.startswith("the firewall's chain inet filter input accepts on eth0 what it drops on mgh-eth0")
     assert do == "nft insert rule inet filter input iifname mgh-eth0 accept; and the same where your rules are kept"
     ((level, seen, do),) = _found(_chain(FilterRule("accept", links=("eth0",)), name="OUTPUT", hook="output"))
     assert (level, seen.endswith("the host may not reach containers of network lan")) == ("warning", True)
@@ -124,7 +124,7 @@ def test_a_firewall_that_knows_the_parent_alone_is_a_warning() -> None:
         "ufw allow in on mgh-eth0"
     ]
     ((_, seen, do),) = _found(FilterChain("ip6tables", "filter", "INPUT", "input", drops=True, rules=(BY_PARENT,)))
-    assert seen.startswith("chain INPUT of ip6tables of the firewall")
+    assert seen.startswith("the firewall's chain INPUT of ip6tables accepts")
     assert do.startswith("ip6tables -I INPUT -i mgh-eth0 -j ACCEPT")
 
 
