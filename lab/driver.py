@@ -52,7 +52,7 @@ class Driver:
         Raises:
             LabError: it ended, or did not answer in time; the message holds the end of its log.
         """
-        self._process = self._host.popen(self.command, log=self.log, env={**(self._env or {}), **(env or {})})
+        self.begin(env=env)
         # the plugin socket listens from the first moment on, and what connects to it waits: it is asked last
         sockets = [self._host.run_folder / ADMIN_SOCKET, self._host.run_folder / SOCKET]
         wait_until(
@@ -62,6 +62,10 @@ class Driver:
             explain=lambda: tail(self.log),
         )
         wait_until(lambda: self.running, "driver that stays", seconds=0.1, explain=lambda: tail(self.log))
+
+    def begin(self, *, env: Mapping[str, str] | None = None) -> None:
+        """Start it, and do not wait for it."""
+        self._process = self._host.popen(self.command, log=self.log, env={**(self._env or {}), **(env or {})})
 
     def wait_for_engine(self) -> None:
         """Return once the driver follows the events of the engine."""

@@ -150,7 +150,7 @@ class PlayedHost:
 
     async def _something(self) -> None:
         drawn = self._lot.random()
-        network = self._lot.choice(["wide"] * 5 + ["tight"])
+        network = self._lot.choice(["wide"] * 4 + ["beside", "tight"])
         if drawn < 0.03 and self._ended:
             await self.engine.repeat_stop(self._lot.choice(self._ended))
         elif drawn < 0.05 and self._kept:

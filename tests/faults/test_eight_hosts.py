@@ -41,7 +41,12 @@ SEED = int(os.environ.get("MACVLAN_GLOBAL_TESTS_SEED") or secrets.randbelow(1_00
 ROUNDS = 8
 SETTLE_SECONDS = 60.0
 WIDE = Subnet("10.80.0.0/24", gateway="10.80.0.254", aux={"router": "10.80.0.253"})
+BESIDE = Subnet("10.80.0.0/24", range="10.80.0.128/25", gateway="10.80.0.254", aux={"router": "10.80.0.253"})
+"""On the same wire as WIDE: they overlap, and have one router."""
 TIGHT = Subnet("10.81.0.0/27", gateway="10.81.0.1")
+NETWORKS = {"wide": WIDE, "beside": BESIDE, "tight": TIGHT}
+OWN = ("10.80.0.3", "10.80.0.17")
+"""Addresses that the first hosts have themselves; users wish for them too."""
 _REPAIRED = re.compile(r"^(\S+ \S+),(\d+) INFO .*repair: (GiveBackAddress|DeleteEndpoint) (.*?): (.*)$", re.MULTILINE)
 _BEGUN = re.compile(r" from ([\d.]+) to ")
 
@@ -54,7 +59,8 @@ async def test_no_address_has_two_holders(store: StoreKind, tmp_path: Path, tell
     began = time.monotonic()
     async with _cluster(store, history) as (site, hosts, proxies):
         lot = _lot("faults")
-        trouble = Trouble(site, hosts, proxies, history, lot, tmp_path)
+        trouble = Trouble(site, hosts, proxies, history, lot, folder=tmp_path, flags=FLAGS)
+        await until(lambda: trouble.addresses_of_hosts() >= set(OWN), SETTLE_SECONDS)
         await _make_networks(hosts)
         loaded = time.monotonic()
         for host in hosts:
@@ -66,6 +72,7 @@ async def test_no_address_has_two_holders(store: StoreKind, tmp_path: Path, tell
         told = await _settle(hosts)
         await trouble.confirm()
         found = await _examine(hosts, trouble)
+        found += list(_given_of_hosts(history))
         before = [*history, *(each for host in hosts for each in _taken_back(host))]
         summary = list(_summary(store, hosts, trouble))
         injected = await _inject(hosts, trouble)
@@ -96,6 +103,8 @@ async def _cluster(
     """Hosts with drivers and played engines; the last but one reaches the store by proxies."""
     with ClusterSite(store=store, members=3) as site, contextlib.ExitStack() as stack:
         machines = [site.machine() for _ in range(HOSTS)]
+        for machine, address in zip(machines, OWN, strict=False):
+            machine.run(["ip", "address", "add", f"{address}/24", "dev", "eth1"])
         proxies = [stack.enter_context(TcpProxy(each, on=machines[-2])) for each in site.store.endpoints]
         behind = f"--store={site.store.url_through(each.endpoint for each in proxies)}"
         hosts = [
@@ -116,9 +125,9 @@ async def _cluster(
 
 async def _make_networks(hosts: Sequence[PlayedHost]) -> None:
     """One host makes each network, and the others have it by replication."""
-    for name, subnet in (("wide", WIDE), ("tight", TIGHT)):
+    for name, subnet in NETWORKS.items():
         await hosts[0].engine.create_network(name, subnet, options={"parent": "eth1"})
-    await until(lambda: all(len(host.engine.names()) == 2 for host in hosts), 30)
+    await until(lambda: all(len(host.engine.names()) == len(NETWORKS) for host in hosts), 30)
 
 
 # ---------------------------------------------------------------- the end
@@ -152,10 +161,7 @@ async def _examine(hosts: Sequence[PlayedHost], trouble: Trouble) -> list[Violat
     records = await trouble.records()
     ids = {host.name: (await asyncio.to_thread(host.driver.admin.status)).host_id for host in hosts}
     living = {each.endpoint: (ids[host.name], each.addresses) for host in hosts for each in host.living()}
-    fixed = {
-        hosts[0].engine.id_of(name): [subnet.gateway, *subnet.aux.values()]
-        for name, subnet in (("wide", WIDE), ("tight", TIGHT))
-    }
+    fixed = {hosts[0].engine.id_of(name): [subnet.gateway, *subnet.aux.values()] for name, subnet in NETWORKS.items()}
     found = compare_end(records, living, fixed)
     for host in hosts:
         found += [each async for each in _not_intact(host)]
@@ -165,6 +171,13 @@ async def _examine(hosts: Sequence[PlayedHost], trouble: Trouble) -> list[Violat
         text = f"free were {sorted(free)}, and given were {sorted(got)}"
         found.append(Violation("pool not handed out to its last address", TIGHT.subnet, text))
     return found
+
+
+def _given_of_hosts(history: Sequence[Event]) -> Iterator[Violation]:
+    """Addresses of hosts that somebody was given."""
+    for each in history:
+        if each.what == "request" and each.outcome == "ok" and each.address in OWN:
+            yield Violation("address of a host given", each.address, f"by {each.host} to {each.endpoint[:16]}")
 
 
 async def _not_intact(host: PlayedHost) -> AsyncIterator[Violation]:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import random
+import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -28,6 +30,12 @@ T = TypeVar("T")
 CONFIRM_SECONDS = 0.5
 """How often the store is read after a restore, to see when it knows each holder again."""
 INSIST_SECONDS = 20.0
+STATE = "/var/lib/macvlan-global/state.db"
+TWINS_STATE = "/run/state-of-another"
+ENTERED = " is in the cluster as "
+"""What a host's driver logs."""
+REFUSED = "another run of this host is in the cluster"
+"""What a clone's driver logs."""
 RECLAIM_SECONDS = 120.0
 """For the end of a lease, which is a store's own time, the grace, and a machine that has much else to do."""
 
@@ -43,9 +51,11 @@ class Trouble:
         proxies: Sequence[TcpProxy],
         history: list[Event],
         lot: random.Random,
+        *,
         folder: Path,
+        flags: Sequence[str],
     ) -> None:
-        """`folder` is for snapshots."""
+        """`folder` is for snapshots; `flags` are those of the drivers."""
         self.done: Counter[str] = Counter()
         self._site = site
         self._store = site.store
@@ -56,6 +66,8 @@ class Trouble:
         self._lot = lot
         self._folder = folder
         self._eye = site.machine()
+        self._twin = site.machine()
+        self._twins_driver = site.driver(self._twin, *flags, f"--state-dir={TWINS_STATE}")
         self._restored = asyncio.Event()
 
     async def run(self, enough: Callable[[], bool]) -> None:
@@ -71,7 +83,7 @@ class Trouble:
         await asyncio.sleep(3)
         await self._unlucky.lose_power()
         kinds = [self._kill_leader, self._pause_members, self._cut_off, self._lose_answers, self._restore]
-        kinds += [self._kill_driver] * 3 + [self._delay_answers]
+        kinds += [self._kill_driver] * 3 + [self._delay_answers, self._clone]
         self._lot.shuffle(kinds)
         for kind in kinds:
             await self.once(kind)
@@ -96,6 +108,10 @@ class Trouble:
     async def records(self) -> list[AddressRecord]:
         """Every address in the store, read past all drivers."""
         return await asyncio.to_thread(_beside, self._eye, lambda: _scan(self._store.url))
+
+    def addresses_of_hosts(self) -> set[str]:
+        """The addresses that hosts have themselves, as they told the store."""
+        return _beside(self._eye, lambda: _own(self._store.url))
 
     async def forget(self, address: str) -> None:
         """Delete an address from the store behind the back of its holder, as nothing of ours does."""
@@ -135,6 +151,21 @@ class Trouble:
         await asyncio.sleep(self._lot.uniform(0, 1))
         await asyncio.to_thread(driver.start)
         return "driver killed"
+
+    async def _clone(self) -> str:
+        """A copy of a host's disk is started on another machine, while the host lives, as another run by then."""
+        host = self._lot.choice(self._hosts[:-1])
+        await asyncio.to_thread(_copy_state, host.machine, self._twin)
+        entered = host.driver.log_text().count(ENTERED)
+        await asyncio.to_thread(host.driver.kill)
+        await asyncio.to_thread(host.driver.start)
+        await until(lambda: host.driver.log_text().count(ENTERED) > entered, INSIST_SECONDS)
+        await asyncio.to_thread(self._twins_driver.begin)
+        await until(lambda: REFUSED in self._twins_driver.log_text(), INSIST_SECONDS)
+        await asyncio.sleep(self._lot.uniform(1, 3))
+        await asyncio.to_thread(self._twins_driver.kill)
+        self._twins_driver.log.unlink()
+        return "host cloned"
 
     async def _lose_answers(self) -> str:
         async with self._through_proxies(TcpProxy.lose_answers):
@@ -186,6 +217,16 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
         await asyncio.sleep(0.1)
 
 
+def _copy_state(original: Host, twin: Host) -> None:
+    """Copy the state of a driver that runs to another machine."""
+    copy = f"import sqlite3; sqlite3.connect('{STATE}').backup(sqlite3.connect('/run/state.db'))"
+    original.run([sys.executable, "-c", copy])
+    folder = twin.run_folder / Path(TWINS_STATE).name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    shutil.move(original.run_folder / "state.db", folder / "state.db")
+
+
 def _insist(command: Callable[[Path], None], file: Path) -> None:
     """Call it until it is done: the store may be choosing another leader just now.
 
@@ -217,6 +258,11 @@ def _beside(machine: Host, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def _scan(url: str) -> list[AddressRecord]:
     async with _tables(url) as tables:
         return [row.record for row in await tables.addresses.scan()]
+
+
+async def _own(url: str) -> set[str]:
+    async with _tables(url) as tables:
+        return {each.address for row in await tables.host_addresses.scan() for each in row.record.addresses}
 
 
 async def _delete(url: str, address: str) -> None:

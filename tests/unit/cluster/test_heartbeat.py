@@ -288,6 +288,35 @@ async def test_a_clone_that_starts_without_the_store_writes_nothing_when_that_is
         await running
 
 
+async def test_a_host_that_another_run_was_faster_than_leaves_no_lease(site: Site) -> None:
+    """It tries each second; what it was granted ends at once."""
+    store = site.store.client()
+    tables = Tables(store, store)
+
+    async def meanwhile() -> HostSummary:
+        if not await store.get(tables.alive.key(A.id)):
+            other = AliveRecord(id=A.id, name=A.name, boot="boot9", incarnation="run9", at=0)
+            await store.create_with(await store.lease(1e6), tables.alive.key(A.id), msgspec.json.encode(other))
+        return HostSummary()
+
+    counted = FaultyStore(store, site.outage)
+    heartbeat = Heartbeat(counted, tables, A, meanwhile, ttl=TTL, clocks=Clocks(steady=site.clock))
+    entering = asyncio.ensure_future(heartbeat.announce())
+    await until(lambda: "another run of this host is in the cluster" in heartbeat.why_not_member())
+    assert [row.record.incarnation for row in await tables.alive.scan()] == ["run9"]
+    assert site.outage.taken.count("end") == site.outage.taken.count("lease") == 1
+    entering.cancel()
+
+
+async def test_a_store_that_is_away_says_so_itself_to_a_host_that_is_not_in_the_cluster(site: Site) -> None:
+    """To try again in a few seconds would be no advice."""
+    copy = site.make(A)
+    store = FencedStore(FaultyStore(site.store.client(), site.outage), copy)
+    site.outage.away = True
+    with pytest.raises(Unavailable, match="the store is away on purpose"):
+        await store.create("addresses/x", b"{}")
+
+
 async def test_a_host_that_is_in_the_cluster_writes(site: Site) -> None:
     """Also while it does not know whether its lease lasts: its store is away, then."""
     anna = await site.start(A)

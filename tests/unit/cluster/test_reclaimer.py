@@ -14,6 +14,7 @@ from macvlan_global.errors import Conflict, NotFound, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Station
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import (
     AddressRecord,
     AliveRecord,
@@ -24,6 +25,7 @@ from macvlan_global.store.records import (
     NetworkRecord,
     PoolRecord,
     RemovedRecord,
+    StaticAddressRecord,
     SubnetRecord,
 )
 from macvlan_global.store.table import Tables
@@ -49,6 +51,19 @@ class SlowKernel(FakeKernel):
         return await super().probe(parent, address, tries=tries, wait=wait)
 
 
+class SlowStore(MemoryStore):
+    """Something happens right after a deletion of an address."""
+
+    afterwards: Callable[[], Awaitable[None]] | None = None
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        deleted = await super().delete(entry)
+        if self.afterwards and entry.key.startswith("addresses/"):
+            await self.afterwards()
+        return deleted
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Let other tasks run until something is so."""
     for _ in range(1000):
@@ -62,7 +77,7 @@ async def until(condition: Callable[[], bool]) -> None:
 class Site:
     """A host that lives, with a network on eth1, and what the store says of the dead one."""
 
-    shared: MemoryStore
+    shared: SlowStore
     tables: Tables
     kernel: SlowKernel
     heartbeat: Heartbeat
@@ -101,7 +116,7 @@ class Site:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     """The dead host has a row, and no key."""
-    shared, clock, kernel = MemoryStore(), FakeClock(0), SlowKernel("eth1")
+    shared, clock, kernel = SlowStore(), FakeClock(0), SlowKernel("eth1")
     tables = Tables(shared, MemoryStore())
     driver = Driver.build(tables, kernel, Identity(OWN, "run1", "boot1", "anna"), Settings("global", shared=True))
 
@@ -326,6 +341,29 @@ async def test_an_operator_removes_a_host_at_once(site: Site) -> None:
     assert [line.record.name for line in await site.reclaimer.host_list()] == ["anna"]
     with pytest.raises(NotFound, match="there is no host 'bert' in the cluster; there is: anna"):
         await site.reclaimer.remove("bert")
+
+
+async def test_a_host_that_comes_back_while_an_operator_removes_it_stays_known(site: Site) -> None:
+    """What it had is gone; it enters the cluster again, and takes new addresses."""
+    await site.hold("10.8.0.2")
+
+    async def back() -> None:
+        site.shared.afterwards = None
+        await site.beat(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0))
+
+    site.shared.afterwards = back
+    removal = await site.reclaimer.remove("bert")
+    assert (removal.forgotten, removal.outcome.kept) == (False, [])
+    assert [line.record.name for line in await site.reclaimer.host_list()] == ["anna", "bert"]
+
+
+async def test_static_addresses_that_a_removed_host_remembered_are_anybody_s(site: Site) -> None:
+    """And no others."""
+    for address, host in (("10.8.0.2", DEAD), ("10.8.0.3", THIRD)):
+        record = StaticAddressRecord(space=SPACE, address=address, host=host, at=0)
+        await site.tables.static_addresses.put(record, SPACE, address)
+    assert (await site.reclaimer.remove("bert")).forgotten
+    assert [row.record.address for row in await site.tables.static_addresses.scan()] == ["10.8.0.3"]
 
 
 async def test_an_operator_does_not_take_what_answers_unless_he_forces_it(site: Site) -> None:

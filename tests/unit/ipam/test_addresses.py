@@ -293,3 +293,13 @@ async def test_a_late_release_of_an_earlier_run_ends_what_that_run_had_by_then(b
     await later.claim(pool.record, NINE, holder)
     await later.settle(msgspec.structs.replace(late, at=late.at + 3600))
     assert [each.endpoint for each in await later.all()] == ["e1"]
+
+
+async def test_a_late_release_frees_no_reservation_of_another_host(book: Book) -> None:
+    """This host's own was lost meanwhile, or given back by an operator."""
+    pool = await book.pool()
+    late = late_release(book, "")
+    other = Book(book.store, host="b")
+    await other.addresses.reserve(pool, NINE)
+    await book.addresses.settle(late)
+    assert [each.host for each in await book.addresses.all()] == ["b"]

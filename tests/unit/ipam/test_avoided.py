@@ -2,10 +2,23 @@
 
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 
 from macvlan_global.ipam.avoided import HOST_MOST, Avoided
-from macvlan_global.store.records import HostAddress
+from macvlan_global.ipam.avoided_tables import AvoidedTables
+from macvlan_global.ipam.owners import without_container
+from macvlan_global.ipam.remembered_names import RememberedNames
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Batch, Entry
+from macvlan_global.store.records import (
+    AddressRecord,
+    HostAddress,
+    HostAddressesRecord,
+    NetworkClaim,
+    RememberedRecord,
+)
+from macvlan_global.store.table import Tables
 
 
 def test_of_one_host_so_many_addresses_are_kept() -> None:
@@ -25,3 +38,57 @@ def test_an_address_that_was_seen_is_avoided_for_minutes_whatever_the_clock_says
     avoided.see("s", address, 1000.0 + 300)
     avoided.expire(1000.0 + passes)
     assert len(avoided.seen("s", 4)) == kept
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_the_store_says_of_this_host_does_not_count(whole: bool) -> None:
+    """Its kernel knows; the record may be old, or anybody's."""
+    avoided = Avoided()
+    tables = AvoidedTables(Tables(MemoryStore(), MemoryStore()), avoided, "a")
+    own, foreign = HostAddress(address="10.8.0.5", link="eth0"), HostAddress(address="10.8.0.9", link="eth0")
+    avoided.set_host("a", [own])
+    records = [HostAddressesRecord(id=each, name=each, addresses=[foreign], at=0) for each in ("a", "b")]
+    entries = [
+        Entry(f"avoided/hosts/{each.id}", msgspec.json.encode(each), number, leased=False)
+        for number, each in enumerate(records)
+    ]
+    await tables.take(Batch(whole, tuple(entries)))
+    assert (avoided.of_host("a"), avoided.of_host("b")) == ((own,), (foreign,))
+
+
+async def test_a_name_keeps_an_address_that_its_container_has_already() -> None:
+    """One of two is another one this time: the row is its own all the same."""
+    tables = Tables(MemoryStore(), MemoryStore())
+    names = RememberedNames(tables, Avoided(), "a")
+    before = RememberedRecord(
+        network="n", name="web", space="s", address="10.8.0.2", address6="fd08::2", host="a", at=0
+    )
+    assert await names.own(before)
+    asked = AddressRecord(
+        space="s", subnet="10.8.0.0/24", address="10.8.0.2", kind="reserved", host="a", incarnation="r", at=0
+    )
+    await tables.addresses.create(asked, "s", "10.8.0.2")
+    now = msgspec.structs.replace(before, address6="fd08::3")
+    assert await names.own(now)
+    assert names.rows() == [now]
+
+
+def test_an_address_of_networks_is_nobodys_choice_once_its_container_is_gone() -> None:
+    """The network asked for it; what its container's user chose ends with the container."""
+    claim = NetworkClaim(kind="gateway", network="n1", host="b")
+    held = AddressRecord(
+        space="s",
+        subnet="10.8.0.0/24",
+        address="10.8.0.1",
+        kind="endpoint",
+        network="n1",
+        endpoint="e1",
+        host="a",
+        incarnation="r",
+        at=0,
+        static=True,
+        sharers=[claim],
+    )
+    left = without_container(held)
+    assert left
+    assert (left.kind, left.host, left.endpoint, left.static, left.asked) == ("gateway", "b", "", False, True)

@@ -65,3 +65,12 @@ def test_a_full_slash_eight_is_one_run() -> None:
     held._starts, held._ends, held._size = [0], [1 << 24], 1 << 24
     held.discard(12_345_678)
     assert held.next_free(0, 1 << 24) == 12_345_678
+
+
+def test_cutting_leaves_the_numbers_on_both_sides() -> None:
+    """The first one behind the cut as well, and the count is right."""
+    held = IntervalSet(range(3, 10))
+    held.cut(0, 5)
+    assert (_runs(held), len(held)) == ([(5, 10)], 5)
+    held.cut(7, 8)
+    assert (_runs(held), len(held)) == ([(5, 7), (8, 10)], 4)

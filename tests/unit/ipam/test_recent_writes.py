@@ -11,7 +11,7 @@ from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
-from macvlan_global.store.records import AddressRecord, PoolRecord
+from macvlan_global.store.records import AddressRecord, NetworkClaim, PoolRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address
 from testkit.fake_clock import FakeClock
@@ -179,3 +179,37 @@ def test_the_oldest_are_forgotten() -> None:
     assert len(rows) == RECENT_MOST
     assert rows.take(SPACE, "2", 0.0) is None
     assert rows.take(SPACE, "3", 0.0)
+
+
+def test_a_candidate_that_another_request_has_got_meanwhile_is_not_freed() -> None:
+    """Two requests of one host want an address; the one that does not get it must not give it to a third."""
+    cache = PoolCache(host="a", shared=True)
+    cache.remember(RECORD)
+    held = AddressRecord(
+        space=SPACE, subnet=SUBNET, address="10.8.0.9", kind="reserved", host="a", incarnation="r", at=0
+    )
+    cache.wrote(Row(held, Entry("addresses/x", b"", 1)), 0)
+    cache.not_taken(RECORD, int(ip_address("10.8.0.9")), 0)
+    assert cache.usage(RECORD)[0] == 1
+
+
+def test_a_container_keeps_the_address_of_a_network_that_lets_go_of_it() -> None:
+    """It is the gateway of that network; a store that was restored has lost both claims."""
+    cache = PoolCache(host="a", shared=True)
+    cache.remember(RECORD)
+    held = AddressRecord(
+        space=SPACE,
+        subnet=SUBNET,
+        address="10.8.0.1",
+        kind="endpoint",
+        network="n1",
+        endpoint="e1",
+        host="a",
+        incarnation="r",
+        at=0,
+        sharers=[NetworkClaim(kind="gateway", network="n1", host="a")],
+    )
+    cache.wrote(Row(held, Entry("addresses/x", b"", 1)), 0)
+    cache.disown_network("n1")
+    cache.learn_space(SPACE, [], 0)
+    assert cache.usage(RECORD)[0] == 1

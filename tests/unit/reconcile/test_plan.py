@@ -383,3 +383,25 @@ def test_a_swarms_network_is_adopted_only_where_a_container_is_on_it() -> None:
     elsewhere = replace(swarms, endpoints=())
     nothing = but(WHOLE, networks=(), endpoints=(), owned=(), pools=(), addresses=(), engine=(elsewhere,))
     assert "AdoptNetwork" not in kinds(nothing)
+
+
+def test_nothing_is_old_that_is_young_by_the_clock_as_it_is_afterwards() -> None:
+    """The clock was set while the host was observed, and the record is of the time after that."""
+    new = endpoint("e2", at=NOW + 5_000)
+    facts = replace(but(WHOLE, endpoints=(endpoint(), new)), later=NOW + 5_001)
+    assert [each for each in r.plan(facts) if isinstance(each, r.DeleteEndpoint)] == []
+    assert kinds(replace(facts, later=NOW + 5_060)) == ["DeleteEndpoint"]
+
+
+def test_a_pool_that_is_only_reserved_in_the_store_is_written_anew() -> None:
+    """The copy that was put back is of the moment before its network was created; others may be given it."""
+    assert "RestorePool" in kinds(but(WHOLE, pools=(pool(network_id=""),)))
+
+
+def test_what_a_network_has_that_the_cluster_defines_stays() -> None:
+    """Also if this host, which asked for it, does not have the network just now."""
+    assert WHOLE.shared
+    held = (*WHOLE.shared.addresses, address("gateway", "192.168.2.1", network="n2"))
+    pools = (pool(), structs.replace(pool("n2", subnet="192.168.2.0/24"), host="a"))
+    assert kinds(but(WHOLE, pools=pools, addresses=held, defined=frozenset({"n2"}))) == []
+    assert sorted(kinds(but(WHOLE, pools=pools, addresses=held))) == ["GiveBackAddress", "GiveBackPool"]

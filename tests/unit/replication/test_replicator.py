@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
+import msgspec
 import pytest
 
 from lab.speed import Allowance
@@ -22,7 +23,14 @@ from macvlan_global.replication.problems import NetworkProblems
 from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Entry
-from macvlan_global.store.records import DefinitionRecord, HostRecord, IdentityRecord, NetworkRecord, RemovedRecord
+from macvlan_global.store.records import (
+    DefinitionRecord,
+    HostRecord,
+    IdentityRecord,
+    NetworkRecord,
+    PendingRecord,
+    RemovedRecord,
+)
 from macvlan_global.store.table import Tables
 from testkit.brief import STRIDE
 from testkit.cluster_rig import ClusterHost, ClusterRig
@@ -389,6 +397,109 @@ async def test_a_lagging_watch_brings_nothing_back(pair: Pair) -> None:
     await pair.a.tables.removed.drop(definition.id)
     assert await executor.apply(decide.Create(definition, "it was defined")) == "again"
     assert list(pair.b.engine.names()) == [], "what is no longer defined is not made either"
+
+
+async def test_a_definition_beside_its_tombstone_makes_no_network(pair: Pair) -> None:
+    """A host that lags behind wrote it anew, or somebody did."""
+    definitions, removed = _unwatched(pair.b, pair.store)
+    definition = DefinitionRecord(id="1" * 64, name="lan", options={"parent": "eth0"}, host="a", at=0)
+    store = MemoryStore()
+    tables = Tables(store, pair.b.host.disk)
+    await tables.definitions.create(definition, "lan")
+    await tables.removed.create(RemovedRecord(id=definition.id, name="lan", host="a", at=0), definition.id)
+    executor = Executor(tables, pair.b.engine, pair.b.host.driver.networks, definitions, removed)
+    assert await executor.apply(decide.Create(definition, "it is defined")) == "again"
+    assert pair.b.engine.names() == []
+
+
+async def test_only_the_definition_of_the_removed_network_itself_goes(pair: Pair) -> None:
+    """By now the name is another one's."""
+    definitions, removed = _unwatched(pair.b, pair.store)
+    old = DefinitionRecord(id="1" * 64, name="lan", host="a", at=0)
+    new = DefinitionRecord(id="2" * 64, name="lan", host="a", at=1)
+    tables = Tables(MemoryStore(), pair.b.host.disk)
+    await tables.definitions.create(new, "lan")
+    await tables.removed.create(RemovedRecord(id=old.id, name="lan", host="a", at=0), old.id)
+    executor = Executor(tables, pair.b.engine, pair.b.host.driver.networks, definitions, removed)
+    assert await executor.apply(decide.DeleteDefinition(old, "the network was removed")) == "again"
+    assert [row.record for row in await tables.definitions.scan()] == [new]
+
+
+async def test_a_copy_that_was_made_while_others_removed_the_network_gives_back_what_it_claimed(pair: Pair) -> None:
+    """It was not published yet, so its removal would be nobody's business."""
+    made = await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
+    await settled(pair.a, pair.b)
+    await pair.a.engine.remove_network("lan")
+    await until(lambda: not pair.b.engine.has("lan"), "the removal on b")
+    joined = Subnet("10.8.0.0/24", gateway="10.8.0.1", options={"network": made})
+    await pair.b.engine.create_network("lan", joined, options={"parent": "eth0"})
+    await until(lambda: not pair.b.engine.has("lan"), "the removal of the late copy")
+    await settled(pair.a, pair.b)
+    assert (await pair.b.host.driver.pools.all(), await pair.b.host.driver.addresses.all()) == ([], [])
+
+
+async def test_a_network_that_was_removed_here_is_not_made_again_before_the_store_knows() -> None:
+    """The driver cannot tell it yet, and keeps that for later; the definition is there still."""
+    rig = await ClusterRig.build(new_ids=True)
+    a = await Site.build("a", rig.shared.client(), rig)
+    async with a.runs():
+        await a.create("lan")
+        while await a.tables.definitions.get("lan") is None:  # noqa: ASYNC110 - the store tells nobody here
+            await asyncio.sleep(0.001)
+        await settled(a)
+        a.host.faults.away = True
+        await a.engine.remove_network("lan")
+        await asyncio.sleep(60)
+        assert (a.engine.has("lan"), a.engine.added) == (None, [])
+
+
+async def test_a_definition_goes_with_a_removal_that_waits(pair: Pair) -> None:
+    """The store answers again, and the outbox has not come to it yet."""
+    definitions, removed = _unwatched(pair.b, pair.store)
+    tables = Tables(MemoryStore(), MemoryStore())
+    definition = DefinitionRecord(id="1" * 64, name="lan", host="b", at=0)
+    await tables.definitions.create(definition, "lan")
+    executor = Executor(tables, pair.b.engine, pair.b.host.driver.networks, definitions, removed)
+    action = decide.DeleteDefinition(definition, "the network was removed")
+    await executor.apply(action)
+    assert len(await tables.definitions.scan()) == 1, "nobody knows of a removal"
+    await tables.pending.put(PendingRecord(kind="removal", network=definition.id, name="lan", at=0), "1")
+    await executor.apply(action)
+    assert await tables.definitions.scan() == []
+
+
+async def test_a_record_that_can_be_read_again_is_read(pair: Pair) -> None:
+    """Somebody overwrote it, and put it right."""
+    definitions, _ = _unwatched(pair.b, pair.store)
+    store = MemoryStore()
+    tables = Tables(store, MemoryStore())
+    definitions = MirroredTable(store, tables.definitions, lambda _: None, lambda: None)
+    damaged = await store.create("definitions/lan", b"?")
+    assert damaged
+    watching = asyncio.ensure_future(definitions.run())
+    await until(lambda: "lan" in definitions.unreadable, "the damaged record")
+    right = DefinitionRecord(id="1" * 64, name="lan", host="a", at=0)
+    assert await store.replace(damaged, msgspec.json.encode(right))
+    await until(lambda: "lan" in definitions.rows, "the right one")
+    assert definitions.unreadable == set()
+    watching.cancel()
+
+
+async def test_nothing_is_done_before_it_is_known_which_engine_this_is() -> None:
+    """It may be another one than the records are about, and its answers would be taken for what that one has."""
+    rig = await ClusterRig.build(new_ids=True)
+    a, b = [await Site.build(name, rig.shared.client(), rig) for name in ("a", "b")]
+    async with a.runs():
+        await a.create("lan")
+        await settled(a)
+        running = asyncio.ensure_future(b.replicator.run())
+        await until(lambda: b.replicator.following, "the watches of b")
+        await asyncio.sleep(300)
+        assert b.engine.names() == []
+        await b.replicator.on_engine_up()
+        await until(lambda: b.engine.has("lan"), "the network on b")
+        running.cancel()
 
 
 class LateReads(FaultyStore):
