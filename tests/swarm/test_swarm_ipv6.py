@@ -41,6 +41,20 @@ def test_containers_on_two_nodes_reach_each_other_over_ipv6(swarm: SwarmSite) ->
     assert worker.reaches("c2", "fd00:65::a41:b")
 
 
+def test_a_node_and_its_containers_reach_each_other(swarm: SwarmSite) -> None:
+    """With host access, by the plugin: from the node's own IPv4 address in the subnet."""
+    node = swarm.manager
+    node.shell(f"ip address add 10.65.0.5/24 dev {node.parent}")
+    try:
+        swarm.create("lan", "10.65.0.0/24", "-ohost_access=true")
+        node.start("lan", "c1", "--ip=10.65.0.11")
+        assert node.reaches("c1", "10.65.0.5")
+        node.shell("ping -c1 -W5 10.65.0.11")
+        assert "10.65.0.11 " in node.shell(f"ip route show dev mgh-{node.parent}")
+    finally:
+        node.shell(f"ip address del 10.65.0.5/24 dev {node.parent}")
+
+
 def test_tasks_of_a_service_have_ipv6_addresses_of_their_own(swarm: SwarmSite) -> None:
     """Each on its node, and each answers the others; without a gateway there is no default route."""
     swarm.create("lan", "10.65.0.0/24", BESIDE[0])
