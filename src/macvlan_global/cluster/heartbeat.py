@@ -98,6 +98,7 @@ class Heartbeat:
         self._summary = summary
         self._clocks = clocks or Clocks()
         self._on_members: Callable[[frozenset[str]], None] = lambda _living: None
+        self._on_key_lost: Callable[[], None] = lambda: None
         self._retry = min(RETRY_SECONDS, ttl / 3)
         self._membership = Membership(member.id)
         self._follower = PrefixFollower(
@@ -109,7 +110,6 @@ class Heartbeat:
         self._other_run: AliveRecord | None = None  # the run of this host whose key is in the way
         self._beat_due = asyncio.Event()
         self._pause = 0.0
-        self._key_in_doubt = False
         self._changed = asyncio.Event()
         self._written = HostSummary()
         self._written_at: float | None = None
@@ -136,9 +136,14 @@ class Heartbeat:
         """Names of the hosts that are or were, by id, as last seen."""
         return self._membership.names
 
-    def tell(self, on_members: Callable[[frozenset[str]], None]) -> None:
-        """Tell `on_members` the ids of the hosts that live, this one among them, whenever they were read or changed."""
+    def tell(
+        self, on_members: Callable[[frozenset[str]], None], on_key_lost: Callable[[], None] = lambda: None
+    ) -> None:
+        """Tell `on_members` the ids of the hosts that live, this one among them, whenever they were read or changed.
+        `on_key_lost` is called when the key of this host is gone though its lease lives: the store may lack anything.
+        """
         self._on_members = on_members
+        self._on_key_lost = on_key_lost
 
     @property
     def has_entered(self) -> bool:
@@ -232,10 +237,12 @@ class Heartbeat:
             log.warning("the lease of this host ended before it was renewed; it enters the cluster again")
             self._lease = None
             return 0
-        if self._key_in_doubt and not await self._has_key():
+        # asked each time: who follows a prefix in Consul learns late that the whole store was deleted
+        if not await self._has_key():
+            log.warning("the key of this host is gone from the store; it enters the cluster again")
             self._lease = None
+            self._on_key_lost()
             return 0
-        self._key_in_doubt = False
         return self.ttl / 3
 
     async def _has_key(self) -> bool:
@@ -269,7 +276,7 @@ class Heartbeat:
         if entry is None:
             await lease.end()
             return False
-        self._lease, self._entered, self._duplicate_since, self._key_in_doubt = lease, True, None, False
+        self._lease, self._entered, self._duplicate_since = lease, True, None
         self._other_run = None
         log.info("host %s is in the cluster as %s", self.member.name, self.member.id[:12])
         return True
@@ -376,8 +383,7 @@ class Heartbeat:
         self._on_members(frozenset({*self._membership.live, self.member.id}))
         own = self._membership.live.get(self.member.id)
         if self._entered and (own is None or own.incarnation != self.member.incarnation):
-            self._key_in_doubt = True  # the batch may be old; the loop that keeps the key asks the store
-            self._beat_due.set()
+            self._beat_due.set()  # the batch may be old; the loop that keeps the key asks the store
 
     def _unread(self, entry: Entry) -> AliveRecord:
         """The heartbeat in a record of a newer version, or one that somebody overwrote: it may be a host that lives."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -13,6 +13,7 @@ from macvlan_global.cluster.fence import FencedStore
 from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Batch
 from macvlan_global.store.records import AliveRecord, HostRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
@@ -36,6 +37,21 @@ class Outage(Faults):
         if self.away:
             raise Unavailable("the store is away on purpose")
         return super().begin(name)
+
+
+class SilentStore(FaultyStore):
+    """A store whose watches tell nothing after their first batch."""
+
+    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+        """See `ClusterStore.watch`."""
+        async with contextlib.aclosing(super().watch(prefix)) as batches:
+            yield await anext(batches)
+            await asyncio.Event().wait()
+
+
+async def host_facts() -> HostSummary:
+    """A host with nothing on it."""
+    return HostSummary()
 
 
 @dataclass
@@ -443,6 +459,28 @@ async def test_what_is_lost_is_made_again(site: Site) -> None:
     site.outage.away = True
     await until(lambda: site.store.expire() or not site.store.save().leased)  # type: ignore[func-returns-value]
     site.outage.away = False
+    await until(key_is_there)
+
+
+async def test_a_deletion_that_no_watch_tells_is_noticed(site: Site) -> None:
+    """`consul kv delete -recurse` of the whole store wakes nobody who follows a prefix of it. The host comes in again,
+    and says that anything may be missing."""
+    store = SilentStore(site.store.client())
+    anna = Heartbeat(store, Tables(store, store), A, host_facts, ttl=TTL)
+    lost = asyncio.Event()
+    anna.tell(lambda _living: None, lost.set)
+    await anna.announce()
+    site.run(anna)
+    await until(lambda: A.id in anna.live())
+    row = await site.tables.alive.get(A.id)
+    assert row is not None
+    assert not lost.is_set()
+    await site.tables.alive.delete(row)
+    await asyncio.wait_for(lost.wait(), 10)
+
+    async def key_is_there() -> bool:
+        return await site.tables.alive.get(A.id) is not None
+
     await until(key_is_there)
 
 
