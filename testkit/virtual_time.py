@@ -7,13 +7,13 @@ be on it.
 
 import asyncio
 import heapq
-import itertools
 import selectors
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextvars import Context
-from typing import TypeVarTuple, Unpack
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextvars import Context, copy_context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -34,23 +34,102 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._passed += seconds
 
 
+class _LeanHandle(asyncio.Handle):
+    """A handle that is made in less time: no loop of a simulation is in debug mode."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._callback, self._args, self._loop = callback, args, loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class _LeanTimer(asyncio.TimerHandle):
+    """A timer that is made in less time, as `_LeanHandle` is."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._when, self._scheduled = when, False
+        self._callback, self._args, self._loop = callback, args, loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class _NumberedTask(asyncio.Task[T]):
+    """A task whose place in a set follows from when it was made: a TaskGroup cancels its tasks in the order of a set,
+    which otherwise is that of their addresses in memory."""
+
+    __slots__ = ("_number",)
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+        number: int,
+    ) -> None:
+        self._number = number
+        super().__init__(coroutine, loop=loop, context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class LeanLoop(VirtualLoop):
     """A virtual loop for a simulation, where turns and timers are much of the work: it never asks a selector."""
 
     _ready: deque[asyncio.Handle]
+    _stopping: bool
 
     def __init__(self) -> None:
         """Nothing has happened yet."""
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
-        self._numbers = itertools.count()
+        self._number = 0
         super().__init__()
+        self.set_task_factory(self._make_task)
+
+    def _make_task(
+        self,
+        _loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T],
+        /,
+        context: Context | None = None,
+    ) -> "asyncio.Task[T]":
+        self._number += 1
+        return _NumberedTask(coroutine, self, context, self._number)
+
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See `asyncio.AbstractEventLoop.call_soon`."""
+        handle = _LeanHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop.call_at`. Timers of one time end in the order in which they were set."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._numbers), handle))
+        handle = _LeanTimer(when, callback, args, self, context)
+        self._number += 1
+        heapq.heappush(self._timers, (when, self._number, handle))
         return handle
 
     def call_later(
@@ -63,20 +142,32 @@ class LeanLoop(VirtualLoop):
         """For asyncio: it stays where it is, and is passed over."""
 
     def _run_once(self) -> None:
-        """For asyncio: one turn of the loop."""
+        """For asyncio: turns of the loop, until it is to stop."""
         ready, timers = self._ready, self._timers
-        if not ready:
-            while timers and timers[0][2].cancelled():
-                heapq.heappop(timers)
-            if not timers:
-                raise RuntimeError("everybody waits, and nothing will ever happen")
-            self._passed = max(self._passed, timers[0][0])
-        while timers and timers[0][0] <= self._passed:
-            ready.append(heapq.heappop(timers)[2])
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle.cancelled():
-                handle._run()
+        while True:
+            if not ready:
+                while timers and timers[0][2]._cancelled:
+                    heapq.heappop(timers)
+                if not timers:
+                    raise RuntimeError("everybody waits, and nothing will ever happen")
+                self._passed = max(self._passed, timers[0][0])
+            while timers and timers[0][0] <= self._passed:
+                ready.append(heapq.heappop(timers)[2])
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    self._call(handle)
+            if self._stopping:
+                return
+
+    def _call(self, handle: asyncio.Handle) -> None:
+        """As `asyncio.Handle._run` does it."""
+        try:
+            handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the loop's handler says that it was not handled
+            self.call_exception_handler({"message": f"Exception in {handle!r}", "exception": error, "handle": handle})
 
 
 class _Patience(selectors.BaseSelector):

@@ -12,7 +12,7 @@ background: that may take long for the same reason.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -28,18 +28,30 @@ T = TypeVar("T")
 _waits: ContextVar[list[str] | None] = ContextVar("_waits", default=None)
 
 
-@contextlib.contextmanager
-def waiting_for(what: str) -> Iterator[None]:
+class _Waiting:
+    """A block within which a request waits for something."""
+
+    __slots__ = ("_waits", "_what")
+
+    def __init__(self, waits: list[str], what: str) -> None:
+        self._waits = waits
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._waits.append(self._what)
+
+    def __exit__(self, *_: object) -> None:
+        waits = self._waits
+        del waits[len(waits) - 1 - waits[::-1].index(self._what)]  # of several side by side any may end first
+
+
+_NOBODY = contextlib.nullcontext()
+
+
+def waiting_for(what: str) -> contextlib.AbstractContextManager[None]:
     """Within the block the request waits for `what`: words for an error, as in "the store"."""
     waits = _waits.get()
-    if waits is None:
-        yield
-        return
-    waits.append(what)
-    try:
-        yield
-    finally:
-        del waits[len(waits) - 1 - waits[::-1].index(what)]  # of several that wait side by side any may end first
+    return _NOBODY if waits is None else _Waiting(waits, what)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 Addresses travel as text at the edges and as `ipaddress` objects inside; only the chooser counts in whole numbers.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 
 from macvlan_global.errors import Invalid
@@ -44,9 +45,14 @@ def parse_address(text: str, what: str) -> Address:
         Invalid: it is none.
     """
     try:
-        return ip_address(_without_zone(text.partition("/")[0]))
+        return _bare(text.partition("/")[0])
     except ValueError as error:
         raise Invalid(f"{what} {text!r} is not an IP address") from error
+
+
+@lru_cache(4096)
+def _bare(text: str) -> Address:
+    return ip_address(_without_zone(text))
 
 
 def usable(subnet: Subnet) -> tuple[int, int]:

@@ -5,6 +5,7 @@ added, as soon as the store answers. Each may be delivered twice, and changes no
 """
 
 import asyncio
+import itertools
 import logging
 import secrets
 import time
@@ -39,6 +40,7 @@ class Outbox:
         self._host = host
         self._now = now
         self._something = asyncio.Event()
+        self._numbers = itertools.count()
         self._something.set()  # of an earlier run of the driver
         self._delivering = asyncio.Lock()
         self._said: set[str] = set()
@@ -108,7 +110,9 @@ class Outbox:
 
     async def _add(self, record: PendingRecord) -> None:
         """Keep something. It is on the disk when this returns."""
-        await self._tables.pending.put(record, f"{record.at:020.6f}-{secrets.token_hex(4)}")
+        # what was added at one time goes out in that order; after a start the numbers begin anew, beside older keys
+        key = f"{record.at:020.6f}-{next(self._numbers):06d}-{secrets.token_hex(4)}"
+        await self._tables.pending.put(record, key)
         self._something.set()
 
     async def _deliver(self, row: Row[PendingRecord]) -> None:

@@ -1,6 +1,7 @@
 """A store in memory, local or shared by several hosts of one process, held to the same contract suites as the rest."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class _Contents:
 
     def __init__(self, now: Callable[[], float] | None) -> None:
         self.entries: dict[str, Entry] = {}
+        self._order: list[str] = []  # of the keys; empty if they changed since
         self.leased: dict[str, MemoryLease] = {}
         self.leases: dict[MemoryLease, None] = {}
         self.revision = 0
@@ -43,12 +45,19 @@ class _Contents:
 
     def write(self, key: str, value: bytes) -> Entry:
         self.revision += 1
+        if key not in self.entries:
+            self._order = []
         self.entries[key] = entry = Entry(key, value, self.revision, key in self.leased)
         self._notify(key, entry)
         return entry
 
+    def replace_all(self, entries: dict[str, Entry]) -> None:
+        self.entries = entries
+        self._order = []
+
     def remove(self, key: str) -> None:
         del self.entries[key]
+        self._order = []
         self.revision += 1
         lease = self.leased.pop(key, None)
         if lease is not None:
@@ -63,7 +72,12 @@ class _Contents:
                 watcher.changed.set()
 
     def below(self, prefix: str) -> list[Entry]:
-        return [self.entries[key] for key in sorted(self.entries) if key.startswith(prefix)]
+        if len(self._order) != len(self.entries):
+            self._order = sorted(self.entries)
+        first = last = bisect_left(self._order, prefix)
+        while last < len(self._order) and self._order[last].startswith(prefix):
+            last += 1
+        return [self.entries[key] for key in self._order[first:last]]
 
     # --- leases
 
@@ -73,6 +87,8 @@ class _Contents:
             self.remove(key)
 
     def expire(self) -> None:
+        if not self.leases:
+            return
         now = self.now()
         for lease in [lease for lease in self.leases if lease.until <= now]:
             self.end(lease)
@@ -125,7 +141,8 @@ class MemoryStore:
     def restore(self, saved: Saved) -> None:
         """Put a snapshot back: what was written since is lost, and revisions begin again where they were then."""
         contents = self._contents
-        contents.entries, contents.revision, contents.leased = dict(saved.entries), saved.revision, {}
+        contents.replace_all(dict(saved.entries))
+        contents.revision, contents.leased = saved.revision, {}
         for lease in contents.leases:
             lease.keys.clear()
         for key, lease in saved.leased.items():

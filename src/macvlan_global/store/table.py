@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import msgspec
@@ -61,6 +62,9 @@ MOST_SAID = 20
 
 AT_ONCE = 500
 """Records that are decoded before the event loop gets its turn: some milliseconds, of the seconds that all may take."""
+
+ROWS_KEPT = 256
+"""Records of each table that are kept as they were read, and not read again while their value is the same."""
 
 AVOIDED = "avoided/"
 """Addresses that are not given out unasked are below this prefix, so that one watch follows them all."""
@@ -122,6 +126,8 @@ class Table(Generic[R]):
         self._decode = decode or msgspec.json.Decoder(kind).decode
         self._encoder = msgspec.json.Encoder()
         self._by_name = by_name
+        # repair and the loops of a cluster read the same rows again and again, and mostly nothing has changed
+        self._parsed = lru_cache(ROWS_KEPT)(self._parse)
 
     @property
     def prefix(self) -> str:
@@ -130,13 +136,12 @@ class Table(Generic[R]):
 
     def read(self, entry: Entry) -> Row[R] | None:
         """The row of an entry that was seen; None if a newer version wrote it or it cannot be read."""
-        if version_of(entry.value) > VERSION:
-            return None
         try:
-            return self._decoded(entry)
+            record = self._parsed(entry.key, entry.value)
         except Internal as error:
             self._unreadable.warn(entry.key, error)
             return None
+        return None if record is None else Row(record, entry)
 
     async def read_all(self, entries: Iterable[Entry]) -> list[tuple[Entry, Row[R] | None]]:
         """Entries that were seen, each with its row as `read` gives it. Of many, others have their turn in between:
@@ -249,18 +254,26 @@ class Table(Generic[R]):
         return "/".join((self._prefix, *map(escape, parts)))
 
     def _row(self, entry: Entry) -> Row[R]:
-        if version_of(entry.value) > VERSION:
+        record = self._parsed(entry.key, entry.value)
+        if record is None:
             raise Internal(f"{shown(entry.key)} was written by a newer macvlan-global; this one leaves it alone")
-        return self._decoded(entry)
+        return Row(record, entry)
 
-    def _decoded(self, entry: Entry) -> Row[R]:
+    def _parse(self, key: str, value: bytes) -> R | None:
+        """The record of a value at a key; None if a newer version wrote it.
+
+        Raises:
+            Internal: it cannot be read.
+        """
+        if version_of(value) > VERSION:
+            return None
         try:
-            record = self._decode(entry.value)
-            if self._key_of and self._key(self._key_of(record)) != entry.key:
+            record = self._decode(value)
+            if self._key_of and self._key(self._key_of(record)) != key:
                 raise ValueError("it belongs under another key")
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise Internal(f"{shown(entry.key)} in the store cannot be read: {shown(str(error))}") from error
-        return Row(record, entry)
+            raise Internal(f"{shown(key)} in the store cannot be read: {shown(str(error))}") from error
+        return record
 
 
 def _host_key(record: HostAddressesRecord) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What waits for a store that is away: kept on disk, delivered once, harmless if it is late."""
 
 import asyncio
+from ipaddress import ip_address
 
 import pytest
 
@@ -41,6 +42,18 @@ async def test_what_waits_survives_the_driver() -> None:
     rig.reach(away=False)
     assert await later.outbox.deliver() > 0
     assert [each.address for each in await later.driver.addresses.all()] == ["10.9.0.1"]
+
+
+async def test_what_is_added_at_one_time_goes_out_in_that_order() -> None:
+    """However coarse the clock is."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    addresses = [f"10.9.0.{number}" for number in range(200, 100, -1)]
+    for address in addresses:
+        await host.outbox.release_later("macvlan-global", ip_address(address))
+    waiting = await host.outbox.waiting()
+    assert len({each.at for each in waiting}) == 1
+    assert [each.address for each in waiting] == addresses
 
 
 async def test_a_late_release_frees_nobody_elses_address() -> None:
