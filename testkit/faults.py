@@ -15,7 +15,7 @@ import msgspec
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease, Store
-from testkit.brief import STRIDE
+from testkit.brief import SHARE
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ FOREIGN: tuple[Exception, ...] = (
     msgspec.DecodeError("JSON is malformed"),
     msgspec.ValidationError("Expected `str`, got `int`"),
     RuntimeError("can't start new thread"),
-)[::STRIDE]
+)[::SHARE]
 """Exceptions that a port should not let out. If one does, no side task may end by it, nor the driver with it."""
 
 

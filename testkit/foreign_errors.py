@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from testkit.brief import BRIEF, STRIDE
+from testkit.brief import BRIEF, SHARE
 
 SOME_NUMBERS = (errno.EPERM, errno.EINTR, errno.EMFILE, errno.ENODEV, errno.ENOBUFS, errno.ENETDOWN)
 
@@ -40,7 +40,7 @@ GARBAGE = (
     b'{"result": {"events": [{"kv": {"key": 7}}]}}',
     b"[" * 100_000,
     b"1" * 5000,
-)[::STRIDE]
+)[::SHARE]
 """Bodies that no store and no engine sends: each is taken apart by somebody."""
 
 

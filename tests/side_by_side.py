@@ -24,6 +24,8 @@ import pytest
 AT_A_TIME = 16
 """Tests that a process takes in one go: those of one file mostly stay together, and the last end nearly at once."""
 _NUMBER = struct.Struct("=I")
+_Work = tuple[list[list[pytest.Item]], int]
+"""All lots, and the pipe with the numbers of those that nobody has taken."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,21 +43,29 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     count = session.config.getoption("processes")
     if count < 2 or session.testsfailed or session.config.option.collectonly or len(session.items) <= AT_A_TIME:
         return None
-    lots = _lots(range(0, len(session.items), AT_A_TIME))
-    children = [_fork(session, lots, number) for number in range(count)]
+    lots = _lots(session.items)
+    numbers = _numbers(len(lots))
+    children = [_fork(session, (lots, numbers), number) for number in range(count)]
     try:
         _report(session, {each.reports: each for each in children})
     finally:
-        os.close(lots)
+        os.close(numbers)
         for each in children:
             each.end()
     return True
 
 
-def _lots(numbers: range) -> int:
-    """A pipe that holds the number of the first test of each lot: whoever reads one has that lot to himself."""
+def _lots(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    """What a process takes in one go: some tests in the order in which they were collected, or all that are marked."""
+    together = [each for each in items if each.get_closest_marker("together")]
+    others = [each for each in items if not each.get_closest_marker("together")]
+    return [together, *(others[first : first + AT_A_TIME] for first in range(0, len(others), AT_A_TIME))]
+
+
+def _numbers(count: int) -> int:
+    """A pipe that holds the number of each lot: whoever reads one has that lot to himself."""
     reading, writing = os.pipe()
-    os.write(writing, b"".join(map(_NUMBER.pack, numbers)))  # 64 KiB fit: more than 200,000 tests
+    os.write(writing, b"".join(map(_NUMBER.pack, range(count))))  # 64 KiB fit: more than 200,000 tests
     os.close(writing)
     return reading
 
@@ -79,7 +89,7 @@ class _Child:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _fork(session: pytest.Session, lots: int, number: int) -> _Child:
+def _fork(session: pytest.Session, work: _Work, number: int) -> _Child:
     """Begin a child, which never comes back from here."""
     parent, child = Pipe(duplex=False)
     base = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
@@ -93,7 +103,7 @@ def _fork(session: pytest.Session, lots: int, number: int) -> _Child:
     code = 1
     try:
         parent.close()
-        _run(session, lots, child, base / f"process-{number}")
+        _run(session, work, child, base / f"process-{number}")
         code = 0
     except BaseException:  # noqa: BLE001 - whatever it is: the parent has its code, and nothing of his may run here
         traceback.print_exc()
@@ -108,7 +118,7 @@ def _plugin(config: pytest.Config, name: str) -> Any:
     return config.pluginmanager.get_plugin(name)
 
 
-def _run(session: pytest.Session, lots: int, reports: Connection, folder: Path) -> None:
+def _run(session: pytest.Session, work: _Work, reports: Connection, folder: Path) -> None:
     """In a child: run lots of tests, and send what is to be counted. None at the end says that all is well."""
     config = session.config
     config.pluginmanager.unregister(name="terminalreporter")
@@ -119,17 +129,16 @@ def _run(session: pytest.Session, lots: int, reports: Connection, folder: Path) 
     capture.suspend_global_capture()
     folder.mkdir()
     config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined]
-    for item, following in pairwise(_tests(session.items, lots)):
+    for item, following in pairwise(_tests(*work)):
         assert item is not None
         config.hook.pytest_runtest_protocol(item=item, nextitem=following)
     reports.send(None)
 
 
-def _tests(items: list[pytest.Item], lots: int) -> Iterator[pytest.Item | None]:
+def _tests(lots: list[list[pytest.Item]], numbers: int) -> Iterator[pytest.Item | None]:
     """Take lots until there are none; then None, as pytest tells the last test that nobody needs its fixtures."""
-    while number := os.read(lots, _NUMBER.size):
-        (first,) = _NUMBER.unpack(number)
-        yield from items[first : first + AT_A_TIME]
+    while number := os.read(numbers, _NUMBER.size):
+        yield from lots[_NUMBER.unpack(number)[0]]
     yield None
 
 

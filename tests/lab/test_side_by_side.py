@@ -44,6 +44,17 @@ def test_each_test_runs_once(tmp_path: Path) -> None:
     assert len({process for _, process in names}) <= 2
 
 
+def test_tests_that_share_an_address_run_in_one_process(tmp_path: Path) -> None:
+    """However many they are."""
+    told = tmp_path / "told"
+    told.mkdir()
+    body = f"(__import__('pathlib').Path('{told}') / f'{{number}}-{{os.getpid()}}').touch()\n"
+    code, text = _pytest(tmp_path, f"{body}pytestmark = pytest.mark.together")
+    assert (code, "100 passed" in text) == (0, True), text
+    assert len(list(told.iterdir())) == 100
+    assert len({each.name.split("-")[1] for each in told.iterdir()}) == 1
+
+
 def test_failures_are_told_with_what_was_printed(tmp_path: Path) -> None:
     """The exit code, the count, and for each failure its assertion and its output, and nobody else's."""
     code, text = _pytest(tmp_path, "assert number % 40 != 7")

@@ -1,6 +1,7 @@
 """A store in memory, local or shared by several hosts of one process, held to the same contract suites as the rest."""
 
 import asyncio
+import math
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class _Contents:
         self._order: list[str] = []  # of the keys; empty if they changed since
         self.leased: dict[str, MemoryLease] = {}
         self.leases: dict[MemoryLease, None] = {}
+        self._soonest = math.inf  # no lease ends before that
         self.revision = 0
         self.watchers: list[_Watcher] = []
         self._now = now
@@ -86,10 +88,16 @@ class _Contents:
         for key in sorted(lease.keys):
             self.remove(key)
 
+    def begin(self, lease: "MemoryLease") -> None:
+        self.leases[lease] = None
+        self._soonest = min(self._soonest, lease.until)
+        self.wake_at_end(lease)
+
     def expire(self) -> None:
-        if not self.leases:
+        now = self.now() if self.leases else 0.0
+        if now < self._soonest:
             return
-        now = self.now()
+        self._soonest = min((lease.until for lease in self.leases if lease.until > now), default=math.inf)
         for lease in [lease for lease in self.leases if lease.until <= now]:
             self.end(lease)
 
@@ -187,8 +195,7 @@ class MemoryStore:
         """See `ClusterStore.lease`."""
         self._begin()
         lease = MemoryLease(self._contents, seconds, self._begin)
-        self._contents.leases[lease] = None
-        self._contents.wake_at_end(lease)
+        self._contents.begin(lease)
         return lease
 
     async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:

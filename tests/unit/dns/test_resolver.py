@@ -19,6 +19,8 @@ from macvlan_global.dns.resolver.udp import BATCH, UdpServer
 from macvlan_global.errors import Invalid, Unavailable
 from tests.unit.dns.names import ADDRESS, knowing, question, record, until
 
+pytestmark = pytest.mark.together  # they listen on the address of this process
+
 WEB = record(9, "web", ipv6=True)
 
 
@@ -119,7 +121,7 @@ async def test_tcp_has_limits() -> None:
 
 async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> None:
     """State says who has it; once it is free the resolver serves, without being told."""
-    resolver = Resolver(knowing(WEB), ADDRESS, retry=0.1)
+    resolver = Resolver(knowing(WEB), ADDRESS, retry=0.1, find_owner=patience(60))
     holder = await asyncio.create_subprocess_exec(
         *(
             "python3",
@@ -132,7 +134,7 @@ async def test_an_address_that_somebody_has_is_a_reason_and_is_tried_again() -> 
     assert holder.stdout
     assert await holder.stdout.readline()
     running = asyncio.ensure_future(resolver.run())
-    await until(lambda: f"python3 (pid {holder.pid}) listens on that port" in resolver.state().problem)
+    await until(lambda: f"python3 (pid {holder.pid}) listens on that port" in resolver.state().problem, seconds=60)
     assert not resolver.state().listening
     await holder.communicate(b"\n")
     await until(lambda: resolver.state().listening)

@@ -26,6 +26,8 @@ from macvlan_global.dns.resolver.udp import UdpServer
 from testkit.faults import FOREIGN
 from tests.unit.dns.names import ADDRESS, knowing, question, record, until
 
+pytestmark = pytest.mark.together  # they listen on the address of this process
+
 OPT = struct.pack("!HHI", 41, 1232, 0)
 
 

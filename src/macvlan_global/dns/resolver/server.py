@@ -48,11 +48,20 @@ class ResolverState:
 class Resolver:
     """Serves DNS on one address. If it cannot, `state` has the problem, and it tries again."""
 
-    def __init__(self, cache: ResponseCache, address: ListenAddress, *, retry: float = RETRY_SECONDS) -> None:
-        """Nothing is opened yet; an address that cannot be bound is tried again every `retry` seconds."""
+    def __init__(
+        self,
+        cache: ResponseCache,
+        address: ListenAddress,
+        *,
+        retry: float = RETRY_SECONDS,
+        find_owner: float = OWNER_SECONDS,
+    ) -> None:
+        """Nothing is opened yet; an address that cannot be bound is tried again every `retry` seconds, after at most
+        `find_owner` seconds of looking for who has it."""
         self._cache = cache
         self._address = address
         self._retry = retry
+        self._find_owner = find_owner
         self._udp: UdpServer | None = None
         self._tcp: TcpServer | None = None
         self._problem = "the resolver has not started yet"
@@ -90,7 +99,7 @@ class Resolver:
                 udp.start()
             except OSError as error:
                 # the search in /proc takes milliseconds, or for ever: a process may hang while its files are looked at
-                owner = await briefly(lambda: port_owners(self._address.port), OWNER_SECONDS)
+                owner = await briefly(lambda: port_owners(self._address.port), self._find_owner)
                 raise Unavailable(_bind_error(self._address, error, owner or "another process")) from error
             opened.pop_all()
         self._tcp, self._udp = tcp, udp
