@@ -151,3 +151,25 @@ async def test_a_static_address_is_known_on_every_host() -> None:
     await _until(lambda: not one.avoided.static("s", 4))
     task.cancel()
     assert one.avoided.on_hosts(FIVE) == []
+
+
+async def test_a_row_that_an_older_copy_of_the_store_does_not_have_is_written_again() -> None:
+    """The whole of the store is told anew, without it."""
+    store = MemoryStore()
+    host = Host(store, "a")
+    await host.heartbeat.announce()
+    before = store.save()
+    host.own = (OWN,)
+    task = asyncio.ensure_future(host.exchange.run())
+    table = Tables(store, store).host_addresses
+    for restored in (False, True):
+        if restored:
+            store.restore(before)
+            assert await table.get("a") is None
+        for _ in range(300):
+            if row := await table.get("a"):
+                break
+            await asyncio.sleep(0.1)
+        assert row
+        assert row.record.addresses == [OWN]
+    task.cancel()

@@ -225,3 +225,18 @@ async def test_a_direct_container_whose_name_is_learnt_while_it_ends_leaves_noth
     rig.clock.advance(3600)
     assert [each for each in await rig.mend(engine=False) if not isinstance(each, DeleteEndpoint)] == []
     assert await rig.driver.addresses.all() == []
+
+
+async def test_the_engine_s_word_in_a_repair_lets_an_address_of_nobody_be_asked_for() -> None:
+    """The record of its endpoint was lost with an older copy of the state; repair itself leaves it to its grace."""
+    rig = await Rig.build()
+    one = await _running(rig)
+    await rig.driver.tables.endpoints.drop(rig.engine.id_of("lan"), one.endpoint)
+    later = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine)
+    later.engine.forget("one")
+    later.kernel.sandboxed.clear()
+    later.clock.advance(2 * YOUNG_SECONDS)
+    with pytest.raises(Conflict, match="is in use by endpoint"):
+        await later.engine.run("two", "lan", ip=ADDRESS)
+    await later.mend(grace=1e9)
+    assert (await later.engine.run("two", "lan", ip=ADDRESS)).address == f"{ADDRESS}/24"

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 
-from macvlan_global.errors import Exhausted, Invalid, Unavailable
+from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps, PoolTaken
@@ -303,3 +303,12 @@ async def test_a_late_release_frees_no_reservation_of_another_host(book: Book) -
     await other.addresses.reserve(pool, NINE)
     await book.addresses.settle(late)
     assert [each.host for each in await book.addresses.all()] == ["b"]
+
+
+async def test_a_pool_that_another_host_reserved_is_not_claimed(book: Book) -> None:
+    """Its network is being created there."""
+    other = Book(book.store, host="b")
+    await other.pools.reserve(SPACE, SUBNET)
+    with pytest.raises(Conflict, match="was released while the network was being created"):
+        await book.pools.claim(SUBNET, "n1")
+    assert [each.network for each in await book.pools.all()] == [""]

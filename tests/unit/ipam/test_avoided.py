@@ -1,5 +1,6 @@
 """Addresses that are avoided, as a process knows them."""
 
+import time
 from ipaddress import ip_address
 
 import msgspec
@@ -17,6 +18,7 @@ from macvlan_global.store.records import (
     HostAddressesRecord,
     NetworkClaim,
     RememberedRecord,
+    StaticAddressRecord,
 )
 from macvlan_global.store.table import Tables
 
@@ -92,3 +94,41 @@ def test_an_address_of_networks_is_nobodys_choice_once_its_container_is_gone() -
     left = without_container(held)
     assert left
     assert (left.kind, left.host, left.endpoint, left.static, left.asked) == ("gateway", "b", "", False, True)
+
+
+async def test_a_static_address_that_another_host_remembers_is_remembered_by_the_last_one() -> None:
+    """It would be forgotten with that host."""
+    store = MemoryStore()
+    released = AddressRecord(
+        space="s",
+        subnet="10.8.0.0/24",
+        address="10.8.0.2",
+        kind="endpoint",
+        network="n",
+        endpoint="e",
+        host="a",
+        incarnation="r",
+        at=0,
+        static=True,
+    )
+    tables = AvoidedTables(Tables(store, store), Avoided(), "a")
+    other = StaticAddressRecord(space="s", address="10.8.0.2", host="b", at=time.time())
+    entry = await store.create("avoided/static/s/10.8.0.2", msgspec.json.encode(other))
+    assert entry
+    await tables.take(Batch(True, (entry,)))
+    await tables.remember(released)
+    assert [each.host for each in tables.static()] == ["a"]
+    assert [row.record.host for row in await Tables(store, store).static_addresses.scan()] == ["a"]
+
+
+async def test_a_name_that_was_used_again_meanwhile_is_not_forgotten() -> None:
+    """Whoever wants to forget it has seen an older row."""
+    tables = Tables(MemoryStore(), MemoryStore())
+    names = RememberedNames(tables, Avoided(), "a")
+    seen = RememberedRecord(network="n", name="web", space="s", address="10.8.0.2", host="a", at=0)
+    assert await names.own(seen)
+    await names.touch(seen, 5)
+    await names.expire(seen)
+    assert [each.at for each in names.rows()] == [5]
+    await names.expire(names.rows()[0])
+    assert names.rows() == []

@@ -14,6 +14,7 @@ from macvlan_global.store.records import (
     AddressRecord,
     EndpointRecord,
     LinkRecord,
+    NetworkClaim,
     NetworkRecord,
     PoolRecord,
     SubnetRecord,
@@ -405,3 +406,32 @@ def test_what_a_network_has_that_the_cluster_defines_stays() -> None:
     pools = (pool(), structs.replace(pool("n2", subnet="192.168.2.0/24"), host="a"))
     assert kinds(but(WHOLE, pools=pools, addresses=held, defined=frozenset({"n2"}))) == []
     assert sorted(kinds(but(WHOLE, pools=pools, addresses=held))) == ["GiveBackAddress", "GiveBackPool"]
+
+
+def test_a_master_that_a_network_uses_itself_comes_before_what_stands_on_it() -> None:
+    """Whichever network is looked at last."""
+    upper = structs.replace(owned("eth0.10.20"), master="eth0.10", vlan_id=20)
+    networks = (network(parent="eth0.10.20"), network("n2", parent="eth0.10", name="lab"))
+    facts = but(WHOLE, networks=networks, owned=(upper, owned()), links={"eth0": ETH0})
+    assert [each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)] == ["eth0.10", "eth0.10.20"]
+
+
+def test_the_gateway_of_a_removed_network_is_claimed_while_a_container_is_on_it() -> None:
+    """Nobody else is to get it until the last one has gone; the pool is not written anew."""
+    lost = but(
+        WHOLE, removed=frozenset({"n1"}), pools=(), addresses=(address("endpoint", network="n1", endpoint="e1"),)
+    )
+    assert [each.address for each in r.plan(lost) if isinstance(each, r.ClaimAddress)] == ["192.168.1.1"]
+    assert "RestorePool" not in kinds(lost)
+    idle = but(replace(WHOLE, endpoints=()), removed=frozenset({"n1"}), pools=(), addresses=())
+    assert [each for each in r.plan(idle) if isinstance(each, r.ClaimAddress)] == []
+
+
+def test_a_removed_network_is_forgotten_though_its_claims_stand_behind_another_ones() -> None:
+    """They share a gateway."""
+    shared = structs.replace(
+        address("gateway", "192.168.1.1", network="n1"), sharers=[NetworkClaim(kind="gateway", network="n9", host="b")]
+    )
+    held = (shared, address("endpoint", network="n1", endpoint="e1"))
+    plan = r.plan(but(WHOLE, addresses=held, removed=frozenset({"n9"})))
+    assert [each.network for each in plan if isinstance(each, r.ForgetNetwork)] == ["n9"]

@@ -96,6 +96,10 @@ CASES = {
         replace(NOTHING, found=replace(LAN, internal=True), record=KNOWN, definition=DEFINED),
         InConflict,
     ),
+    "its id in the cluster is recorded wrongly": (
+        replace(NOTHING, found=LAN, record=structs.replace(KNOWN, cluster="zz"), definition=DEFINED),
+        SetPublished,
+    ),
     "a newer version defined it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable=frozenset({"lan"})), Wait),
     "a newer version removed it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable=GONE), Wait),
 }

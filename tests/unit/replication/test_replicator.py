@@ -19,7 +19,8 @@ from macvlan_global.replication.apply import Executor
 from macvlan_global.replication.decide import STOPPED_SECONDS
 from macvlan_global.replication.definition import cluster_id, definition_of
 from macvlan_global.replication.mirror import MirroredTable
-from macvlan_global.replication.problems import NetworkProblems
+from macvlan_global.replication.observe import Observer
+from macvlan_global.replication.problems import NetworkProblem, NetworkProblems
 from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Entry
@@ -484,6 +485,71 @@ async def test_a_record_that_can_be_read_again_is_read(pair: Pair) -> None:
     await until(lambda: "lan" in definitions.rows, "the right one")
     assert definitions.unreadable == set()
     watching.cancel()
+
+
+async def test_a_record_that_was_overwritten_is_no_row_any_more(pair: Pair) -> None:
+    """By a newer version, or by mistake: what it said before does not count."""
+    store = MemoryStore()
+    tables = Tables(store, MemoryStore())
+    definitions = MirroredTable(store, tables.definitions, lambda _: None, lambda: None)
+    row = await tables.definitions.create(DefinitionRecord(id="1" * 64, name="lan", host="a", at=0), "lan")
+    assert row
+    watching = asyncio.ensure_future(definitions.run())
+    await until(lambda: "lan" in definitions.rows, "the record")
+    assert await store.replace(row.entry, b"?")
+    await until(lambda: definitions.unreadable == {"lan"}, "the damage")
+    assert definitions.rows == {}
+    watching.cancel()
+
+
+async def test_a_network_whose_name_somebody_else_published_first_is_not_recorded_as_published(pair: Pair) -> None:
+    """Its removal would remove the other one everywhere."""
+    definitions, removed = _unwatched(pair.b, pair.store)
+    tables = Tables(MemoryStore(), MemoryStore())
+    await tables.definitions.create(DefinitionRecord(id="1" * 64, name="lan", host="a", at=0), "lan")
+    await tables.networks.put(NetworkRecord(id="2" * 64, name="lan", given={}, at=0), "2" * 64)
+    mine = DefinitionRecord(id="2" * 64, name="lan", host="b", at=0)
+    executor = Executor(tables, pair.b.engine, pair.b.host.driver.networks, definitions, removed)
+    assert await executor.apply(decide.Publish(mine.id, mine, "it was created on this host")) == "again"
+    assert [row.record.published for row in await tables.networks.scan()] == [False]
+    assert definitions.rows["lan"].record.id == "1" * 64
+
+
+async def test_what_waits_to_be_removed_is_observed_as_removed(pair: Pair) -> None:
+    """The store does not know it yet."""
+    definitions, removed = _unwatched(pair.b, pair.store)
+    tables = Tables(MemoryStore(), MemoryStore())
+    await tables.pending.put(PendingRecord(kind="removal", network="1" * 64, name="lan", at=0), "1")
+    await tables.pending.put(PendingRecord(kind="release", network="2" * 64, address="10.8.0.9", at=0), "2")
+    facts = await Observer(tables, pair.b.engine, definitions, removed, host="b").observe("lan")
+    assert facts.removed == {"1" * 64}
+
+
+async def test_containers_are_seen_stopped_since_the_last_of_them_was(pair: Pair) -> None:
+    """Another one that was stopped just now may be about to be removed."""
+    made = await pair.a.create("lan")
+    await settled(pair.a)
+    definitions, removed = _unwatched(pair.a, pair.store)
+    row = await Tables(MemoryStore(), MemoryStore()).removed.create(
+        RemovedRecord(id=made, name="lan", host="b", at=0), made
+    )
+    assert row
+    removed.rows[made] = row
+    observer = Observer(pair.a.tables, pair.a.engine, definitions, removed, host="a", now=pair.rig.clock)
+    seen = []
+    for stopped in (["app"], ["app"], ["app", "db"], ["app", "db"]):
+        pair.a.engine.referred["lan"] = stopped
+        seen.append((await observer.observe("lan")).stopped_for)
+        pair.rig.clock.advance(7)
+    assert seen == [0, 7, 0, 7]
+
+
+def test_a_problem_that_does_not_block_keeps_no_container() -> None:
+    """The operator is told of it."""
+    problems = NetworkProblems()
+    problems.add(NetworkProblem("lan", "1", "it differs", "nothing needs to be done"))
+    assert problems.admission("1") == ("", 0)
+    assert [each.name for each in problems.all()] == ["lan"]
 
 
 async def test_nothing_is_done_before_it_is_known_which_engine_this_is() -> None:
