@@ -14,8 +14,8 @@ from lab.errors import CommandError
 T = TypeVar("T")
 TRIES = 4
 SOCKET_TRIES = 12
-"""For a plugin's socket: the engine's nine seconds cannot be made longer (`--timeout` is for its answers), and a plugin
-on a machine that is busy and ten times slower, as the guest kernel is, needs a minute to begin."""
+"""For a plugin's socket: the engine's nine seconds cannot be made longer (`--timeout` is for its answers). Ours listens
+once its interpreter and configuration are loaded, but on a busy machine the guest kernel may be fifty times slower."""
 _OUT_OF_TIME = re.compile(r"context deadline exceeded|DeadlineExceeded|Timeout was reached before node joined")
 _NO_SOCKET_YET = re.compile(r"dial unix \S+\.sock: connect: (?:no such file or directory|connection refused)")
 
