@@ -15,6 +15,7 @@ import pytest
 from macvlan_global.errors import Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import ContainerLink, HostPath, InterfaceConfig, Kernel, MacvlanSpec, Shims
+from testkit.brief import SHARE
 from testkit.foreign_errors import os_errors
 from testkit.played_netlink import PlayedNetlink
 
@@ -79,7 +80,7 @@ FOREIGN: tuple[Exception, ...] = (
     IndexError("index out of range"),
     OverflowError("signed integer is greater than maximum"),
     RuntimeError("can't start new thread"),
-)
+)[::SHARE]
 
 
 class Doors:

@@ -53,7 +53,7 @@ async def test_a_driver_starts_serves_and_restarts_beside_junk(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
     """Junk below every prefix stays as it is, is read once by each watch, and fills no log."""
-    store = await _littered(list(Junk(seed).records(400 if BRIEF else 2_100)))
+    store = await _littered(list(Junk(seed).records(200 if BRIEF else 2_100)))
     before = {entry.key: entry for entry in await store.scan("")}
     for run in range(2):
         counted = Counted(store.client())
@@ -77,7 +77,7 @@ async def test_junk_that_comes_while_a_driver_runs_stops_no_watch(
     async with running(tmp_path, capsys, shared=counted) as daemon:
         await with_networks(daemon)
         before = (await daemon.cli("addresses", "--json")).json
-        for key, value in junk.records(150 if BRIEF else 700):
+        for key, value in junk.records(70 if BRIEF else 700):
             await store.create(key.decode(errors="backslashreplace"), value)
             await asyncio.sleep(0)
         await _look(daemon)
