@@ -136,7 +136,11 @@ class LeanLoop(VirtualLoop):
         self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop.call_later`."""
-        return self.call_at(self._passed + delay, callback, *args, context=context)
+        when = self._passed + delay
+        handle = _LeanTimer(when, callback, args, self, context)
+        self._number += 1
+        heapq.heappush(self._timers, (when, self._number, handle))
+        return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """For asyncio: it stays where it is, and is passed over."""
@@ -156,18 +160,17 @@ class LeanLoop(VirtualLoop):
             for _ in range(len(ready)):
                 handle = ready.popleft()
                 if not handle._cancelled:
-                    self._call(handle)
+                    try:
+                        handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+                    except BaseException as error:  # noqa: BLE001 - as `asyncio.Handle._run` does
+                        self._failed(handle, error)
             if self._stopping:
                 return
 
-    def _call(self, handle: asyncio.Handle) -> None:
-        """As `asyncio.Handle._run` does it."""
-        try:
-            handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the loop's handler says that it was not handled
-            self.call_exception_handler({"message": f"Exception in {handle!r}", "exception": error, "handle": handle})
+    def _failed(self, handle: asyncio.Handle, error: BaseException) -> None:
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            raise error
+        self.call_exception_handler({"message": f"Exception in {handle!r}", "exception": error, "handle": handle})
 
 
 class _Patience(selectors.BaseSelector):

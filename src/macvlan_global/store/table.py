@@ -123,6 +123,7 @@ class Table(Generic[R]):
         self._prefix = prefix
         self._key_of = key_of
         self._unreadable = UnreadableLog(self.prefix)
+        self._waits_for = f"the store ({self.prefix})"
         self._decode = decode or msgspec.json.Decoder(kind).decode
         self._encoder = msgspec.json.Encoder()
         self._by_name = by_name
@@ -247,7 +248,7 @@ class Table(Generic[R]):
                 return Row(record, written)
 
     def _waiting(self) -> AbstractContextManager[None]:
-        return waiting_for(f"the store ({self.prefix})")
+        return waiting_for(self._waits_for)
 
     def _key(self, parts: tuple[str, ...]) -> str:
         escape = escape_name if self._by_name else _without_slash
