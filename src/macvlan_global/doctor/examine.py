@@ -138,6 +138,8 @@ def _driver(facts: DoctorFacts) -> list[Finding]:
         found = []  # said already
     elif driver.problem:
         do = "systemctl start macvlan-global" if driver.unit else "macvlan-global install, or macvlan-global serve"
+        if driver.silent:
+            do = "read its log, then restart the driver (systemctl restart macvlan-global); containers run on"
         if driver.managed:
             do = "see the engine's log (journalctl -u docker), which has what the plugin says"
         found = [Finding("error", "driver", driver.problem, do)]

@@ -122,7 +122,8 @@ class SocketFacts:
 
 @dataclass(frozen=True, slots=True)
 class DriverFacts:
-    """The running driver. `problem` is "" if it answered on its admin socket.
+    """The running driver. `problem` is "" if it answered on its admin socket; it is `silent` if it was there and did
+    not within some seconds.
 
     `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
     its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
@@ -131,6 +132,7 @@ class DriverFacts:
     """
 
     problem: str = ""
+    silent: bool = False
     version: str = ""
     engine_problem: str = ""
     processes: tuple[int, ...] = ()

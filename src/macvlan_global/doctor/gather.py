@@ -102,17 +102,18 @@ def _where(file: Path | None) -> str:
 
 
 def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | None, DriverFacts]:
-    status, problem = None, ""
+    status, problem, silent = None, "", False
     try:
         client = AdminClient(admin_socket, timeout=PATIENCE_SECONDS)
         status = client.status()
         if status.engine:
             client.networks()  # the driver learns the networks' names by it, which the state has then
     except MacvlanGlobalError as error:
-        problem = str(error).partition("; start it")[0]
+        problem, silent = str(error).partition("; start it")[0], isinstance(error.__cause__, TimeoutError)
     specs = [root / folder / f"macvlan-global.{end}" for folder in SPEC_FOLDERS for end in ("spec", "json")]
     return status, DriverFacts(
         problem=problem,
+        silent=silent,
         version=status.version if status else "",
         engine_problem=status.engine_problem if status else "",
         processes=kernel.find_drivers(root),

@@ -142,6 +142,7 @@ def modules(**states: str) -> KernelFacts:
         ({"platform": PlatformFacts("OpenStack Foundation", "Nova")}, "warning", "port security", "openstack port set"),
         ({"driver": DriverFacts("the driver is not running", unit=True)}, "error", "not running", "systemctl start"),
         ({"driver": DriverFacts("the driver is not running")}, "error", "not running", "macvlan-global install"),
+        ({"driver": DriverFacts("no answer in time", silent=True)}, "error", "no answer", "restart the driver"),
         (
             {"driver": DriverFacts(processes=(7, 8), unit=True)},
             "warning",
