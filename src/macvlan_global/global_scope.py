@@ -185,7 +185,6 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     problems, store_read, cache = NetworkProblems(), asyncio.Event(), ResponseCache(config.dns_ttl)
     unfenced = Tables(shared, local)
     heartbeat = Heartbeat(shared, unfenced, member, lambda: host_facts(unfenced, engine), ttl=ttl, clocks=clocks)
-    heartbeat.tell(cache.set_living, store_read.set)
     # all but the heartbeat: nothing is written before this run is surely this host in the cluster
     fenced = FencedStore(shared, heartbeat)
     tables = Tables(fenced, local)
@@ -205,6 +204,7 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         names.resync()
         store_read.set()
 
+    heartbeat.tell(cache.set_living, names_read)
     feed = Feed(fenced, tables.names, cache, on_read=names_read)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
     reclaimer = _reclaimer(config, heartbeat, driver, clocks)
