@@ -36,12 +36,13 @@ _MAKERS = {
     "pppd": "take usepeerdns out of its options in /etc/ppp/peers to make it stop",
     "openvpn": "take update-resolv-conf out of its configuration to make it stop",
     "connman": "--nodnsproxy among the options of its service makes it stop",
+    "Ansible": "have its template name the resolver first",
 }
 """Programs that write the file, by a word of their comment in it, with the setting that makes each stop. Tailscale is
 the first: its comment has the word `resolvconf`, too."""
 _GENERATED = re.compile(
     r"do not edit|will be (?:lost|overwritten)"
-    r"|(?:generated|created|written|managed) (?:automatically )?by (?P<maker>[\w.-]+)",
+    r"|(?:generated|created|written|managed) (?:automatically )?by (?:the )?(?P<maker>[\w.-]+)",
     re.IGNORECASE,
 )
 _HARMLESS = "systemd-resolved"
