@@ -379,3 +379,6 @@ async def test_an_address_that_was_given_to_another_host_is_claimed_as_soon_as_i
     held = await addresses.get(DEFAULT_SPACE, "10.8.0.9")
     assert held
     assert (held.record.endpoint, held.record.host) == (ours.endpoint, "h1")
+    one.faults.arm(0)
+    await reconciler.claim_again()
+    assert one.faults.taken == [], "it has them, and nobody is asked again each second"

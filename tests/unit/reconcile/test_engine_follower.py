@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from macvlan_global.engine.ports import EngineEvent, EngineInfo, EngineNetwork
+from macvlan_global.engine.ports import ContainerEvent, EngineContainer, EngineEvent, EngineInfo, EngineNetwork
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics import Metrics
 from macvlan_global.reconcile.apply import Reconciler
@@ -30,6 +30,7 @@ class StreamingEngine(FakeEngine):
         super().__init__(InProcess(rig.driver), rig.kernel)
         self.broken: dict[str, Exception] = {}
         self.closed = asyncio.Event()
+        self.told: asyncio.Queue[EngineEvent] = asyncio.Queue()
 
     async def networks(self) -> list[EngineNetwork]:
         """See `Engine.networks`."""
@@ -41,11 +42,25 @@ class StreamingEngine(FakeEngine):
         self._fail("info")
         return await super().info()
 
+    async def container(self, container_id: str) -> EngineContainer | None:
+        """See `Engine.container`."""
+        self._fail("container")
+        return await super().container(container_id)
+
     async def events(self) -> AsyncGenerator[EngineEvent | None]:
-        """See `Engine.events`: open until `closed`."""
+        """See `Engine.events`: what is `told`, until `closed`."""
         self._fail("events")
         yield None
-        await self.closed.wait()
+        closed = asyncio.ensure_future(self.closed.wait())
+        while True:
+            told = asyncio.ensure_future(self.told.get())
+            try:
+                await asyncio.wait({closed, told}, return_when=asyncio.FIRST_COMPLETED)
+                if not told.done():
+                    return
+                yield told.result()
+            finally:
+                told.cancel()
 
     def _fail(self, name: str) -> None:
         if name in self.broken:
@@ -126,6 +141,26 @@ def test_a_foreign_exception_of_the_engine_ends_nothing(broken: str) -> None:
             assert not task.done()
             assert followed.follower.following
             assert await followed.name() == "lan"
+
+    _on_virtual_time(story)
+
+
+def test_a_name_that_could_not_be_learnt_is_learnt_later() -> None:
+    """Nothing tells of it a second time."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, task = await _follow(stack)
+            await asyncio.sleep(5)  # all names of that time are learnt
+            await followed.engine.run("web", "lan")
+            [here] = followed.engine.containers.values()
+            followed.engine.broken["container"] = FOREIGN
+            followed.engine.told.put_nowait(ContainerEvent("rename", here.id, "web"))
+            await asyncio.sleep(20)
+            followed.engine.broken.clear()
+            await asyncio.sleep(20)
+            assert not task.done()
+            assert [each.container for each in await followed.rig.driver.endpoints.all()] == ["web"]
 
     _on_virtual_time(story)
 

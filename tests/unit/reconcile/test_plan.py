@@ -411,8 +411,9 @@ def test_what_a_network_has_that_the_cluster_defines_stays() -> None:
 def test_a_master_that_a_network_uses_itself_comes_before_what_stands_on_it() -> None:
     """Whichever network is looked at last."""
     upper = structs.replace(owned("eth0.10.20"), master="eth0.10", vlan_id=20)
-    networks = (network(parent="eth0.10.20"), network("n2", parent="eth0.10", name="lab"))
-    facts = but(WHOLE, networks=networks, owned=(upper, owned()), links={"eth0": ETH0})
+    networks = (network(parent="eth0.10.20"), network("n2", parent="eth0.10", name="zoo"))
+    engine = (ENGINE, replace(ENGINE, id="n2", name="zoo", endpoints=()))
+    facts = but(WHOLE, networks=networks, engine=engine, owned=(upper, owned()), links={"eth0": ETH0})
     assert [each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)] == ["eth0.10", "eth0.10.20"]
 
 
