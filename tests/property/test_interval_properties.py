@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from macvlan_global.ipam.allocator import Occupancy
-from macvlan_global.ipam.intervals import IntervalSet
-from macvlan_global.ipam.last_resorts import LastResorts
+from macvlan_global.ipam.intervals import IntervalSet, LastResorts
 from tests.property.examples import examples
 
 NUMBERS = st.integers(0, 40)

@@ -10,8 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from macvlan_global.ipam.intervals import IntervalSet
-from macvlan_global.ipam.last_resorts import LastResorts
+from macvlan_global.ipam.intervals import IntervalSet, LastResorts
 
 COOLING_SECONDS = 60.0
 """Quarantine of a freed address: it is passed over for so long while others are free.

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from macvlan_global.ipam.intervals import IntervalSet
-from macvlan_global.ipam.last_resorts import LastResorts
+from macvlan_global.ipam.intervals import IntervalSet, LastResorts
 from macvlan_global.store.records import HostAddress, StaticAddressRecord
 from macvlan_global.subnets import Address
 

@@ -1,4 +1,4 @@
-"""A set of whole numbers kept as sorted runs. Pure.
+"""Sets of whole numbers kept as sorted runs, and the remembered ones of a wire, in the order of their last use. Pure.
 
 Why not a bitmap or a set: the pool may be a /8 or a /64, and the question asked of it is "the next number that is
 *not* in it". With runs, a full stretch of a pool is one step, whatever its length, so a pool that is 99 % full costs
@@ -6,7 +6,7 @@ what an empty one costs.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class IntervalSet:
@@ -103,3 +103,51 @@ class IntervalSet:
         first = max(0, bisect_right(self._starts, start) - 1)
         last = bisect_left(self._starts, stop)
         return sum(max(0, min(self._ends[at], stop) - max(self._starts[at], start)) for at in range(first, last))
+
+
+class LastResorts:
+    """Remembered addresses of one wire, as numbers: they are given to others last, the longest unused first.
+
+    An address may be remembered for several reasons: a user chose it, and containers had it by their names. It stays
+    until the last reason is gone.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is remembered."""
+        self._numbers = IntervalSet()
+        self._reasons: dict[int, set[str]] = {}
+
+    def __contains__(self, number: int) -> bool:
+        """Whether the address is remembered."""
+        return number in self._reasons
+
+    def __iter__(self) -> Iterator[int]:
+        """The addresses, the longest unused first."""
+        return iter(self._reasons)
+
+    def next_other(self, start: int, stop: int) -> int | None:
+        """The smallest number in `[start, stop)` that is not remembered, or None."""
+        return self._numbers.next_free(start, stop)
+
+    def reasons(self, number: int) -> frozenset[str]:
+        """The reasons for which an address is remembered."""
+        return frozenset(self._reasons.get(number, ()))
+
+    def add(self, number: int, reason: str) -> None:
+        """Remember an address that was used just now: it is the last in the order."""
+        self._reasons[number] = self._reasons.pop(number, set()) | {reason}
+        self._numbers.add(number)
+
+    def drop(self, number: int, reason: str) -> None:
+        """End a reason to remember an address."""
+        left = self._reasons.get(number, set()) - {reason}
+        if left:
+            self._reasons[number] = left
+        else:
+            self._reasons.pop(number, None)
+            self._numbers.discard(number)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._reasons.clear()
+        self._numbers.fill(())

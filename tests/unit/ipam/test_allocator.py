@@ -3,8 +3,7 @@
 import pytest
 
 from macvlan_global.ipam.allocator import COOLING_SECONDS, Occupancy
-from macvlan_global.ipam.intervals import IntervalSet
-from macvlan_global.ipam.last_resorts import LastResorts
+from macvlan_global.ipam.intervals import IntervalSet, LastResorts
 
 
 def _choose(occupancy: Occupancy, count: int, now: float = 0.0) -> list[int | None]:
