@@ -552,6 +552,23 @@ def test_a_problem_that_does_not_block_keeps_no_container() -> None:
     assert [each.name for each in problems.all()] == ["lan"]
 
 
+async def test_news_of_a_name_that_is_being_looked_at_has_it_looked_at_once_more() -> None:
+    """What was observed may be older than the news; the next look at all would be a minute later."""
+    rig, faults = await ClusterRig.build(new_ids=True), Faults()
+    a = await Site.build("a", rig.shared.client(), rig)
+    b = await Site.build("b", FaultyStore(rig.shared.client(), faults), rig)
+    async with a.runs(), b.runs():
+        await a.create("lan")
+        await until(lambda: b.engine.has("lan"), "the network on b")
+        await settled(a, b)
+        faults.delay = 3
+        b.replicator.on_network_event(NetworkEvent("create", b.engine.id_of("lan"), "lan"))
+        await asyncio.sleep(1)
+        await a.engine.remove_network("lan")
+        await asyncio.sleep(30)
+        assert b.engine.has("lan") is None
+
+
 async def test_nothing_is_done_before_it_is_known_which_engine_this_is() -> None:
     """It may be another one than the records are about, and its answers would be taken for what that one has."""
     rig = await ClusterRig.build(new_ids=True)
