@@ -12,6 +12,17 @@ Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
 
 
+_NO_UNICAST = tuple(
+    (ip_network(block), reason)
+    for block, reason in (
+        ("127.0.0.0/8", "loopback addresses, which never leave a host (RFC 1122)"),
+        ("224.0.0.0/4", "multicast addresses, which no interface may have (RFC 5771)"),
+        ("::1/128", "the loopback address, which never leaves a host (RFC 4291)"),
+        ("ff00::/8", "multicast addresses, which no interface may have (RFC 4291)"),
+    )
+)
+
+
 def parse_subnet(text: str, what: str) -> Subnet:
     """Read `text` (CIDR, host bits zero) as a subnet.
 
@@ -22,6 +33,19 @@ def parse_subnet(text: str, what: str) -> Subnet:
         return ip_network(_without_zone(text))
     except ValueError as error:
         raise Invalid(f"{what} {text!r} is not a subnet in CIDR form{_nearest(text)}") from error
+
+
+def refuse_no_unicast(subnet: Subnet, what: str) -> None:
+    """Refuse a subnet of addresses that no interface on a wire can have. `what` is the option that it came from.
+
+    Raises:
+        Invalid: it is within the loopback or the multicast addresses.
+    """
+    for block, reason in _NO_UNICAST:
+        if is_within(subnet, block):
+            raise Invalid(
+                f"{what} {subnet} holds {reason}; use a subnet of your LAN, or a private one as 192.168.1.0/24"
+            )
 
 
 def _without_zone(text: str) -> str:

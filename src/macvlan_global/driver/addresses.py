@@ -26,7 +26,7 @@ from macvlan_global.ipam.remembered_names import Name
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.store.records import AddressRecord
 from macvlan_global.store.table import Row
-from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
+from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet, refuse_no_unicast
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class IpamDriver:
         With the option `network` the pool of that network of the cluster is joined instead.
 
         Raises:
-            Invalid: not a subnet, a range outside it, an unknown `--ipam-opt`.
+            Invalid: not a subnet, one of loopback or multicast addresses, a range outside it, an unknown `--ipam-opt`.
             Conflict: it overlaps another pool.
             Exhausted: no subnet is left to choose.
         """
@@ -85,6 +85,7 @@ class IpamDriver:
             record = await self._pools.reserve_free(space, await self._routes(), ipv6=ipv6)
             return pool_id(record), record.subnet
         wanted = parse_subnet(subnet, "--subnet")
+        refuse_no_unicast(wanted, "--subnet")
         part = parse_subnet(allocation_range, "--ip-range") if allocation_range else None
         async with self._holders.named():
             if network:
