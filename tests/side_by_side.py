@@ -96,6 +96,7 @@ def _fork(session: pytest.Session, work: _Work, number: int) -> _Child:
     _plugin(session.config, "terminalreporter").flush()  # what is in a buffer would be printed twice
     gc.collect()
     gc.freeze()  # what was collected is there until the end: it need not be searched for garbage again and again
+    gc.set_threshold(50_000, 20, 100)  # tests are short, and so is the life of what they leave
     pid = os.fork()
     if pid:
         child.close()
