@@ -94,6 +94,8 @@ async def forever(
             failures.log(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the driver; it is logged
             failures.log(error)
+            if _is_cancelled():  # what `work` did on its way out failed, and stands in for the cancellation
+                raise asyncio.CancelledError from error
         await asyncio.sleep(failures.pause())
 
 

@@ -168,6 +168,21 @@ def test_a_stream_is_closed_when_its_consumer_is_cancelled() -> None:
     play(story)
 
 
+def test_a_loop_ends_though_its_work_fails_on_the_way_out() -> None:
+    """A cancellation during which something fails, or that somebody takes for a timeout, is one all the same."""
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            raise TimeoutError from None
+
+    async def story() -> None:
+        await run_for(0.5, forever("working", work, first=1, last=1))
+
+    play(story)
+
+
 def test_one_item_does_not_hold_up_or_end_the_others(caplog: pytest.LogCaptureFixture) -> None:
     """A queue goes on after an item that fails, foreign or not, and beside one that takes long."""
 

@@ -1,5 +1,6 @@
 """The engine port over the Docker API (version 1.41, which engines 20.10 to 29 all speak), by aiohttp."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -19,8 +20,10 @@ DRIVER = "macvlan-global"
 API = "v1.41"
 NO_IPV4_API = "v1.48"
 """The API version of networks without IPv4: older ones ignore the wish, and the network gets an IPv4 subnet."""
-ANSWER = aiohttp.ClientTimeout(total=30)
-STREAM = aiohttp.ClientTimeout(total=None, connect=30)
+ANSWER_SECONDS = 30
+TIMES = aiohttp.ClientTimeout(total=None, connect=30)
+"""For a connection only: aiohttp's `total` takes a cancellation of the task that comes in the same turn of the loop for
+its own, and the task would go on. So the whole of an answer has asyncio's timeout."""
 LONGEST_EVENT = 256 * 1024
 """Bytes of an event that are kept."""
 NOT_FOUND = 404
@@ -166,7 +169,7 @@ class DockerEngine:
         asked = {"filters": json.dumps({"type": ["network", "container"], "event": ACTIONS})}
         with self._asking():
             url = f"{self._root}/{API}/events"
-            async with self._open().get(url, params=asked, timeout=STREAM) as stream:
+            async with self._open().get(url, params=asked, timeout=TIMES) as stream:
                 yield None
                 async with aclosing(event_lines(stream.content.iter_any())) as lines:
                     async for line, cut in lines:
@@ -187,7 +190,8 @@ class DockerEngine:
     async def _get(self, path: str) -> Any:
         """The JSON at this path, or None if there is none."""
         with self._asking():
-            async with self._open().get(f"{self._root}/{API}{path}", timeout=ANSWER) as response:
+            url = f"{self._root}/{API}{path}"
+            async with asyncio.timeout(ANSWER_SECONDS), self._open().get(url, timeout=TIMES) as response:
                 if response.status == NOT_FOUND:
                     return None
                 response.raise_for_status()
@@ -205,7 +209,8 @@ class DockerEngine:
         """Have something done; the JSON that is answered, None if there is none or nothing to do it to."""
         with self._asking():
             url = f"{self._root}/{api}{path}"
-            async with self._open().request(method, url, json=body, timeout=ANSWER) as response:
+            asking = self._open().request(method, url, json=body, timeout=TIMES)
+            async with asyncio.timeout(ANSWER_SECONDS), asking as response:
                 if response.status < REFUSED:
                     return await response.json() if await response.read() else None
                 if response.status == NOT_FOUND and method == "DELETE":

@@ -98,3 +98,14 @@ async def test_one_request_without_an_answer_is_no_store_that_is_away(endpoints:
         await _ask(endpoints, "/slow")
     with pytest.raises(Unavailable, match="a moment ago"):
         await _ask(endpoints, "/quick")
+
+
+async def test_a_cancellation_in_the_turn_of_a_timeout_is_not_lost(endpoints: Members) -> None:
+    """A driver that stops while the store says nothing: aiohttp's own timeout took the cancellation for its own."""
+    await _ask(endpoints, "/quick")
+    loop = asyncio.get_running_loop()
+    over = loop.time() + 0.5
+    asking = asyncio.ensure_future(endpoints.ask(Request("GET", "/slow"), over))
+    loop.call_at(over, asking.cancel)
+    await asyncio.wait({asking})
+    assert asking.cancelled()

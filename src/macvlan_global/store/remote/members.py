@@ -58,6 +58,12 @@ UNREADABLE = (ValueError, RecursionError)
 """Errors of msgspec about a body: its own are ValueErrors, and so is that of Python for text that is not UTF-8."""
 
 
+def _times(*, connect: float = 1.0, silence: float | None = None) -> aiohttp.ClientTimeout:
+    """Limits in seconds for a connection and for silence on it. That for the whole is asyncio's own: aiohttp's `total`
+    takes a cancellation of the task that comes in the same turn of the loop for its own, and the task would go on."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silence)
+
+
 def deleted_by_somebody(entry: Entry) -> Unavailable:
     """The error of a delete whose answer was lost, if the entry is gone: we deleted it, or somebody else did."""
     return Unavailable(f"it is not known who deleted {entry.key}: the store's answer was lost; try again")
@@ -235,17 +241,14 @@ class Members:
         left = max(until - asyncio.get_running_loop().time(), 0.01)
         # a member that accepts and says nothing must leave time for another one
         share = max(min(left, DEADLINE / len(self._roots)), min(left, 1.0))
-        times = aiohttp.ClientTimeout(
-            total=max(BULK, share) if request.bulk else share,
-            sock_connect=min(share, 1.0),
-            # many keys take a while to be put together
-            sock_read=min(left, max(share, DEADLINE / 2)) if request.bulk else None,
-        )
-        return await self._ask(index, request, times)
+        # many keys take a while to be put together
+        silence = min(left, max(share, DEADLINE / 2)) if request.bulk else None
+        times = _times(connect=min(share, 1.0), silence=silence)
+        return await self._ask(index, request, times, max(BULK, share) if request.bulk else share)
 
-    async def _ask(self, index: int, request: Request, times: aiohttp.ClientTimeout) -> Answer:
+    async def _ask(self, index: int, request: Request, times: aiohttp.ClientTimeout, total: float) -> Answer:
         try:
-            async with self._send(index, request, times) as response:
+            async with asyncio.timeout(total), self._send(index, request, times) as response:
                 answer = Answer(response.status, await response.read(), response.headers)
         except _UNREACHABLE as error:
             raise NotAsked(self._mark_failed(index, error)) from error
@@ -299,8 +302,7 @@ class Members:
             Unavailable: the store was closed meanwhile.
         """
         index = self._current
-        times = aiohttp.ClientTimeout(total=patience, sock_connect=1.0)
-        return await self._with_health_checks(index, self._ask(index, request, times))
+        return await self._with_health_checks(index, self._ask(index, request, _times(), patience))
 
     async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         """Pieces of an answer that has no end, as they come.
@@ -311,9 +313,8 @@ class Members:
             Unavailable: the store was closed meanwhile.
         """
         index = self._current
-        times = aiohttp.ClientTimeout(total=None, sock_connect=1.0)
         try:
-            response = await self._with_health_checks(index, self._response(index, request, times))
+            response = await self._with_health_checks(index, self._response(index, request))
             try:
                 while piece := await self._with_health_checks(index, response.content.readany()):
                     self._heard[index] = asyncio.get_running_loop().time()
@@ -327,8 +328,8 @@ class Members:
         self._pass_over(index)
         raise AnswerLost("the answer ended")
 
-    async def _response(self, index: int, request: Request, times: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        response = await self._send(index, request, times)
+    async def _response(self, index: int, request: Request) -> aiohttp.ClientResponse:
+        response = await self._send(index, request, _times())
         if response.status == OK:
             return response
         answer = Answer(response.status, await response.read(), response.headers)
@@ -357,8 +358,7 @@ class Members:
     async def _check_health(self, index: int) -> None:
         if asyncio.get_running_loop().time() - self._heard.get(index, 0.0) < QUIET:
             return  # it has just answered somebody else here
-        times = aiohttp.ClientTimeout(total=DEADLINE / 2, sock_connect=1.0)
-        answer = await self._ask(index, self._health.request, times)
+        answer = await self._ask(index, self._health.request, _times(), DEADLINE / 2)
         if not self._health.passed(answer):
             self._why[index] = "it has no leader"
             self._pass_over(index)
