@@ -92,7 +92,7 @@ async def forever(
             if _is_cancelled():
                 raise
             failures.log(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the driver; it is logged
+        except Exception as error:  # whatever it is, it must not end the driver
             failures.log(error)
             if _is_cancelled():  # what `work` did on its way out failed, and stands in for the cancellation
                 raise asyncio.CancelledError from error

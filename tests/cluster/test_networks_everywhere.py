@@ -40,6 +40,15 @@ def works(site: Site, network: str) -> bool:
     return True
 
 
+def creates(site: Site, *arguments: str) -> bool:
+    """Whether a network can be created: its subnet is free a moment after the last host has removed the one before."""
+    try:
+        site.create(*arguments)
+    except DockerError:
+        return False
+    return True
+
+
 def test_the_same_definition_on_each_host(cluster: ClusterSite) -> None:
     """Options, labels, subnets, ranges and exclusions are those of the command, whichever host it was typed on."""
     for number, (here, there) in enumerate([cluster.sites, cluster.sites[::-1]]):
@@ -66,7 +75,7 @@ def test_removed_elsewhere_with_its_last_container(cluster: ClusterSite) -> None
     assert not works(two, "mac")
     two.docker("rm", "-f", "two")
     cluster.wait_gone("mac")
-    one.create("mac", *MAC)
+    settle(one, partial(creates, one, "mac", *MAC), "subnet that is free again")
     cluster.wait_for("mac")
     assert works(two, "mac")
 

@@ -12,7 +12,7 @@ from macvlan_global.store.ports import Entry, Lease
 from testkit.fake_kernel import FakeKernel
 from testkit.simulation import simulate
 
-ENOUGH = 200
+ENOUGH = 400
 """So many seeds at most until a bug is found."""
 
 
