@@ -21,10 +21,9 @@ from bench.inside import call
 from bench.plugin import Attached, Plugin
 from bench.rounds import Figures, Row, Samples, take_turns
 from lab import Host, Wire
-from lab.apt import download
+from lab.apt import unpack
 from lab.driver import Driver
-from lab.paths import BUILD, locked, scratch_folder
-from lab.process import run
+from lab.paths import BUILD, scratch_folder
 
 TITLES = (
     "attach, the driver alone",
@@ -68,13 +67,7 @@ def _on_a_host(state: Path | None, rounds: int) -> Samples:
 
 def ensure_cni() -> None:
     """Unpack Debian's CNI plugins, unless they are."""
-    with locked("cni"):
-        if _PROGRAMS.exists():
-            return
-        with scratch_folder(BUILD) as scratch:
-            for archive in download("bookworm", ("containernetworking-plugins",), scratch / "bookworm"):
-                run(["dpkg", "-x", str(archive), str(scratch / "tree")])
-            (scratch / "tree").rename(CNI)
+    unpack("bookworm", ("containernetworking-plugins",), CNI)
 
 
 def turns(rounds: int) -> Samples:

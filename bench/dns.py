@@ -17,9 +17,9 @@ from pathlib import Path
 from bench.dns_server import NAMES, NETWORK, address, name
 from bench.rounds import Figures, Row, take_turns
 from lab import Host
-from lab.apt import download
-from lab.paths import BUILD, ROOT, locked, scratch_folder
-from lab.process import run, tail, wait_until
+from lab.apt import unpack
+from lab.paths import BUILD, ROOT
+from lab.process import tail, wait_until
 
 TITLES = ("resolver, beside dnsmasq", "resolver, beside Docker's", "event loop's answer, resolver busy")
 OURS, DNSMASQ, DOCKER = "127.0.0.153", "127.0.0.99", "127.0.0.11"
@@ -34,7 +34,7 @@ _LIBRARIES = {"LD_LIBRARY_PATH": ":".join(str(_TREE / part / "x86_64-linux-gnu")
 
 def measure(*, quick: bool) -> list[Row]:
     """The rows of this measurement."""
-    _ensure_unpacked()
+    unpack("bookworm", _PACKAGES, _TREE)
     seconds, rounds, warm_up = (1, 1, 0) if quick else (2, 7, 1)
     with Host("dns") as host:
         site = _Site(host, seconds)
@@ -141,14 +141,3 @@ class _Site:
         run_it = ["run", "-d", "--init", f"--network={NETWORK}", *aliases, "--name=names", "alpine", "sleep", "3600"]
         self._host.docker(*run_it)
         return Path(self._host.docker("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "names").strip())
-
-
-def _ensure_unpacked() -> None:
-    """Unpack Debian's dnsperf and dnsmasq with what they are linked with, unless they are."""
-    with locked("dns"):
-        if _TREE.exists():
-            return
-        with scratch_folder(BUILD) as scratch:
-            for archive in download("bookworm", _PACKAGES, scratch / "bookworm"):
-                run(["dpkg", "-x", str(archive), str(scratch / "tree")])
-            (scratch / "tree").rename(_TREE)

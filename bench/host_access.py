@@ -16,10 +16,10 @@ from bench.inside import call
 from bench.plugin import Attached, Plugin, PluginNetwork
 from bench.rounds import Figures, Row, Samples, take_turns
 from lab import Host, Wire
-from lab.apt import download
+from lab.apt import unpack
 from lab.driver import Driver
-from lab.paths import BUILD, locked, scratch_folder
-from lab.process import run, wait_until
+from lab.paths import BUILD
+from lab.process import wait_until
 
 TITLES = (
     "attach with host access, the driver alone",
@@ -37,7 +37,7 @@ _LIBRARIES = ":".join(str(_TREE / part / "x86_64-linux-gnu") for part in ("usr/l
 
 def measure(*, quick: bool) -> list[Row]:
     """The rows of this measurement."""
-    _ensure_unpacked()
+    unpack("bookworm", _PACKAGES, _TREE)
     rounds, seconds = (2, 1) if quick else (60, 3)
     with Wire() as wire, Host("hostaccess") as host:
         wire.plug(host, "eth1", addresses=[f"{HOST}/16"])
@@ -146,14 +146,3 @@ def _rate(*arguments: str) -> float:
 
 def _iperf(*arguments: str) -> list[str]:
     return ["env", f"LD_LIBRARY_PATH={_LIBRARIES}", str(_TREE / "usr/bin/iperf3"), "-p", PORT, *arguments]
-
-
-def _ensure_unpacked() -> None:
-    """Unpack Debian's iperf3 with what it is linked with, unless it is."""
-    with locked("iperf3"):
-        if _TREE.exists():
-            return
-        with scratch_folder(BUILD) as scratch:
-            for archive in download("bookworm", _PACKAGES, scratch / "bookworm"):
-                run(["dpkg", "-x", str(archive), str(scratch / "tree")])
-            (scratch / "tree").rename(_TREE)

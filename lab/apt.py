@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.errors import CommandError, LabError
+from lab.paths import locked, scratch_folder
 from lab.process import run
 from lab.sources import debian_mirror, read_sources
 
@@ -93,6 +94,21 @@ def download(suite: str, packages: Iterable[str], folder: Path) -> list[Path]:
         hint = f"nothing came of suite {suite} from {at}; another mirror can be named in {MIRROR_VARIABLE}"
         raise LabError(f"{hint}\n{refused}") from refused
     return sorted(folder.glob("*.deb"))
+
+
+def unpack(suite: str, packages: Iterable[str], tree: Path) -> None:
+    """Unpack packages of a Debian suite into the folder `tree`, which is theirs alone, unless it is there.
+
+    Raises:
+        LabError: see `download`.
+    """
+    with locked(tree.name):
+        if tree.exists():
+            return
+        with scratch_folder(tree.parent) as scratch:
+            for archive in download(suite, packages, scratch / suite):
+                run(["dpkg", "-x", str(archive), str(scratch / "tree")])
+            (scratch / "tree").rename(tree)
 
 
 def keys() -> Path:

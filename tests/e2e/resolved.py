@@ -1,9 +1,9 @@
 """systemd-resolved on a host of the lab: unpacked beside the system, and run without D-Bus."""
 
 from lab import Host
-from lab.apt import download
-from lab.paths import BUILD, locked, scratch_folder
-from lab.process import run, tail, wait_until
+from lab.apt import unpack
+from lab.paths import BUILD
+from lab.process import tail, wait_until
 
 PROGRAM = "lib/systemd/systemd-resolved"
 LINK = "../run/systemd/resolve/stub-resolv.conf"
@@ -13,7 +13,7 @@ _PACKAGES = ("systemd-resolved", "libsystemd-shared")
 
 def start_resolved(host: Host, server: str) -> None:
     """Run it with one server behind it, and make /etc/resolv.conf the link that it wants."""
-    _ensure_unpacked()
+    unpack("bookworm", _PACKAGES, _TREE)
     script = (
         "getent passwd systemd-resolve || useradd --system systemd-resolve; mkdir -p /run/systemd /etc/systemd; "
         f"printf '[Resolve]\\nDNS={server}\\nLLMNR=no\\nMulticastDNS=no\\nDNSSEC=no\\n' > /etc/systemd/resolved.conf; "
@@ -25,13 +25,3 @@ def start_resolved(host: Host, server: str) -> None:
     host.popen([str(_TREE / PROGRAM)], log=log, env={"LD_LIBRARY_PATH": libraries})
     files = [host.run_folder / "systemd/resolve" / name for name in ("stub-resolv.conf", "resolv.conf")]
     wait_until(lambda: all(each.exists() for each in files), "systemd-resolved", explain=lambda: tail(log))
-
-
-def _ensure_unpacked() -> None:
-    with locked("resolved"):
-        if (_TREE / PROGRAM).exists():
-            return
-        with scratch_folder(BUILD) as scratch:
-            for archive in download("bookworm", _PACKAGES, scratch / "bookworm"):
-                run(["dpkg", "-x", str(archive), str(scratch / "tree")])
-            (scratch / "tree").rename(_TREE)

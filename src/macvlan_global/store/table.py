@@ -66,6 +66,9 @@ AT_ONCE = 500
 ROWS_KEPT = 256
 """Records of each table that are kept as they were read, and not read again while their value is the same."""
 
+LONGEST_KEPT = 4096
+"""Bytes of the longest value that is kept so: anybody may write values of half a megabyte."""
+
 AVOIDED = "avoided/"
 """Addresses that are not given out unasked are below this prefix, so that one watch follows them all."""
 
@@ -138,7 +141,7 @@ class Table(Generic[R]):
     def read(self, entry: Entry) -> Row[R] | None:
         """The row of an entry that was seen; None if a newer version wrote it or it cannot be read."""
         try:
-            record = self._parsed(entry.key, entry.value)
+            record = self._record(entry)
         except Internal as error:
             self._unreadable.warn(entry.key, error)
             return None
@@ -255,10 +258,14 @@ class Table(Generic[R]):
         return "/".join((self._prefix, *map(escape, parts)))
 
     def _row(self, entry: Entry) -> Row[R]:
-        record = self._parsed(entry.key, entry.value)
+        record = self._record(entry)
         if record is None:
             raise Internal(f"{shown(entry.key)} was written by a newer macvlan-global; this one leaves it alone")
         return Row(record, entry)
+
+    def _record(self, entry: Entry) -> R | None:
+        parse = self._parsed if len(entry.value) <= LONGEST_KEPT else self._parse
+        return parse(entry.key, entry.value)
 
     def _parse(self, key: str, value: bytes) -> R | None:
         """The record of a value at a key; None if a newer version wrote it.

@@ -4,8 +4,9 @@ import pytest
 
 from macvlan_global.errors import Internal
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import PoolRecord
-from macvlan_global.store.table import Table, Tables
+from macvlan_global.store.table import LONGEST_KEPT, Table, Tables
 
 
 @pytest.fixture
@@ -31,6 +32,21 @@ async def test_a_record_comes_back_as_it_was(pools: Table[PoolRecord]) -> None:
     assert row is not None
     assert row.record == _pool()
     assert row.entry.key == "pools/s/10.0.0.0_24"
+
+
+async def test_a_record_that_has_not_changed_is_parsed_once_and_a_long_value_is_not_kept(
+    pools: Table[PoolRecord],
+) -> None:
+    """Anybody may write below our prefix: values of half a megabyte stay in nobody's memory."""
+    made = await pools.create(_pool(), "s", "10.0.0.0/24")
+    assert made
+    padded = Entry(made.entry.key, made.entry.value + b" " * LONGEST_KEPT, made.entry.revision)
+    for entry, kept in ((made.entry, True), (padded, False)):
+        first, again = pools.read(entry), pools.read(entry)
+        assert first
+        assert again
+        assert first.record == again.record == _pool()
+        assert (first.record is again.record) is kept
 
 
 async def test_a_scan_sees_one_space_only(pools: Table[PoolRecord]) -> None:
