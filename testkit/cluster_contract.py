@@ -5,13 +5,14 @@ Each takes two clients of one empty store, as two hosts have them.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Self, TypeVar
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from testkit.brief import BRIEF
 
+T = TypeVar("T")
 Check = Callable[[ClusterStore, ClusterStore], Awaitable[None]]
 
 PATIENCE = 10.0
@@ -25,6 +26,9 @@ LAPSE = 2.0
 
 LARGE = 100 if BRIEF else 600
 """Keys below a large prefix."""
+
+UNDER_WAY = 20
+"""Writes under way at a time where many are made: a store on a busy machine answers each within its deadline."""
 
 
 class Mirror:
@@ -92,6 +96,17 @@ async def _create(store: ClusterStore, key: str, value: bytes = b"x") -> Entry:
     entry = await store.create(key, value)
     assert entry is not None
     return entry
+
+
+async def _in_turns(writes: Iterable[Awaitable[T]]) -> list[T]:
+    """All of them, `UNDER_WAY` at a time."""
+    turns = asyncio.Semaphore(UNDER_WAY)
+
+    async def one(write: Awaitable[T]) -> T:
+        async with turns:
+            return await write
+
+    return await asyncio.gather(*(one(each) for each in writes))
 
 
 async def _gone(store: ClusterStore, key: str, patience: float) -> None:
@@ -355,7 +370,7 @@ async def many_watchers_see_the_same(one: ClusterStore, two: ClusterStore) -> No
     """All of them, all that happens, beside many writers."""
     async with contextlib.AsyncExitStack() as stack:
         mirrors = [await stack.enter_async_context(Mirror(store, "a/")) for store in (one, two) for _ in range(5)]
-        await asyncio.gather(*(_create(store, f"a/{id(store)}/{n}") for store in (one, two) for n in range(50)))
+        await _in_turns(_create(store, f"a/{id(store)}/{n}") for store in (one, two) for n in range(50))
         there = {entry.key for entry in await one.scan("a/")}
         assert len(there) == 100
         for mirror in mirrors:
@@ -377,11 +392,11 @@ async def a_watch_can_be_left_and_begun_again(one: ClusterStore, two: ClusterSto
 async def a_large_prefix_is_watched_and_read_whole(one: ClusterStore, two: ClusterStore) -> None:
     """More than fits into one answer or one piece of it."""
     value = b"v" * 2000
-    await asyncio.gather(*(_create(one, f"a/{number:04}", value) for number in range(LARGE)))
+    await _in_turns(_create(one, f"a/{number:04}", value) for number in range(LARGE))
     async with Mirror(two, "a/") as mirror:
         assert len(mirror.known) == LARGE
         entries = await two.scan("a/")
-        assert await asyncio.gather(*(one.replace(entry, value + b"2") for entry in entries))
+        assert all(await _in_turns(one.replace(entry, value + b"2") for entry in entries))
         await mirror.until(lambda: set(mirror.known.values()) == {value + b"2"})
 
 
