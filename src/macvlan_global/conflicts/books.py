@@ -1,7 +1,7 @@
 """Books of a segment: which containers, hosts and gateways have which address on a parent. Pure."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from macvlan_global.conflicts.claims import AddressClaim
@@ -102,3 +102,11 @@ def with_hosts(
     if any(each.kind == "container" or (each.kind == "host" and each.here) for each in kept):
         return [each for each in kept if each.kind != "gateway"]
     return kept
+
+
+def since(holdings: Sequence[Holding], times: Mapping[Address, float]) -> list[Holding]:
+    """The holdings; those of this host itself with the times (seconds since the epoch) since when it has them."""
+    return [
+        replace(each, since=times.get(each.address, 0.0)) if each.kind == "host" and each.here else each
+        for each in holdings
+    ]

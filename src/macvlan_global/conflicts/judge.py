@@ -8,7 +8,9 @@ What holders are known to have decides differently:
 * of containers and addresses of other hosts, and of gateways, nobody here knows whether their MAC changed, or whether
   they moved. So two MACs are a conflict only if both claim the address at one time (`Claimants`): a router that fails
   over, or a container that was made anew elsewhere, is seen with one MAC and then with the other. A router may fail
-  back, too (the preemption of VRRP, RFC 9568): of routers and hosts it takes one turn more.
+  back, too (the preemption of VRRP, RFC 9568): of routers and hosts it takes one turn more;
+* a container of another host may be silent for hours, and its answers to others do not pass here. A device that claims
+  its address meanwhile is a `suspect`: the caller probes the segment for the address, and both answer.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +26,7 @@ TURNS = 3
 """Changes from one MAC to the other that a failover and its end do not explain: those are two."""
 
 Kind = Literal["container", "host", "gateway"]
-Judged = Literal["ours", "outside", "conflict"]
+Judged = Literal["ours", "outside", "conflict", "suspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class ConflictVerdict:
     """A judgement. In a conflict the device `mac` claims the address of `holding`, which `holder_mac` has; `same_mac`
-    says that it is the MAC which both have. Unless it is `certain`, a changed MAC of the container would explain it."""
+    says that it is the MAC which both have. Unless it is `certain`, a changed MAC of the container would explain it. A
+    suspect becomes a conflict once the holder claims the address beside the device."""
 
     judged: Judged
     holding: Holding | None = None
@@ -109,10 +112,10 @@ def judge(
     if any(each.mac == claim.mac for each in containers):
         others = [each for each in containers if each.mac not in {"", claim.mac} and _is_settled(each, seen)]
         return ConflictVerdict("conflict", others[0], claim.mac, others[0].mac) if others else OURS
-    for each in holdings:
-        found = _against(each, seen, own_macs, spans)
-        if found.judged == "conflict":
-            return found
+    found = [_against(each, seen, own_macs, spans) for each in holdings]
+    for judged in ("conflict", "suspect"):
+        if first := next((each for each in found if each.judged == judged), None):
+            return first
     if holdings:
         return OURS
     return OURS if claim.mac in own_macs else OUTSIDE
@@ -128,11 +131,16 @@ def _against(holding: Holding, seen: Sighting, own_macs: Collection[str], spans:
         if claim.mac in own_macs:
             return OURS
         return ConflictVerdict("conflict", holding, claim.mac, holding.mac)
-    if holding.kind == "container":
-        known, span = spans.get(holding.mac), spans.get(claim.mac)
-        rivals = known is not None and span is not None and known.overlaps(span)
-        return ConflictVerdict("conflict", holding, claim.mac, holding.mac) if rivals else OURS
-    return _of_two(holding, seen, spans)
+    return (_elsewhere if holding.kind == "container" else _of_two)(holding, seen, spans)
+
+
+def _elsewhere(holding: Holding, seen: Sighting, spans: Mapping[str, Span]) -> ConflictVerdict:
+    """Judge a claim on the address of a container of another host."""
+    known, span = spans.get(holding.mac), spans.get(seen.claim.mac)
+    if span is None or not holding.mac:  # a mere probe; or nobody knows whose frames these are
+        return OURS
+    rivals = known is not None and known.overlaps(span)
+    return ConflictVerdict("conflict" if rivals else "suspect", holding, seen.claim.mac, holding.mac)
 
 
 def _of_two(holding: Holding, seen: Sighting, spans: Mapping[str, Span]) -> ConflictVerdict:

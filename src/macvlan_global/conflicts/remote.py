@@ -11,6 +11,10 @@ from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Address
 
 REMEMBERED_SECONDS = 300.0
+NOBODY_SECONDS = 60.0
+"""An address that no container of another host had may be given to one at any time."""
+RECENT_SECONDS = 5.0
+"""A record that was read so lately holds for a claim of another MAC too."""
 REMEMBERED_MOST = 4096
 LOOKUPS_MOST = 50
 """Addresses that are looked up for one judgement: a device may claim any number, and the store is everybody's."""
@@ -18,11 +22,22 @@ LOOKUPS_MOST = 50
 
 @dataclass(frozen=True, slots=True)
 class RemoteAddress:
-    """The record of an address: `holding` if a container of another host has it, `is_ours` if anybody of ours."""
+    """The record of an address: `holding` if a container of another host has it, `is_ours` if anybody of ours. It was
+    read for a claim of `mac`, and is remembered `until` then."""
 
     holding: Holding | None = None
     is_ours: bool = False
+    mac: str = ""
+    at: float = 0.0
     until: float = 0.0
+
+    def holds_for(self, mac: str, now: float) -> bool:
+        """Whether a claim of this MAC may be judged by it. One that is new on this address may be a container's that
+        was made after the record was read: its record is written before its first frame."""
+        if now >= self.until:
+            return False
+        known = self.mac == mac or (self.holding is not None and self.holding.mac == mac)
+        return known or now < self.at + RECENT_SECONDS
 
 
 NOBODY = RemoteAddress()
@@ -49,13 +64,13 @@ class RemoteContainers:
         """A judgement begins, which may look up some addresses."""
         self._lookups = LOOKUPS_MOST
 
-    async def find(self, space: str, address: Address, network: str, now: float) -> RemoteAddress:
-        """The record of an address as it was read lately. While the store is away, and when enough was looked up for
-        this judgement, nothing is known, so that it may be anybody's of ours."""
+    async def find(self, space: str, address: Address, network: str, mac: str, now: float) -> RemoteAddress:
+        """The record of an address that `mac` claims, as it was read lately. While the store is away, and when enough
+        was looked up for this judgement, nothing is known, so that it may be anybody's of ours."""
         if not self.shared:
             return NOBODY
         known = self._known.get((space, address))
-        if known and now < known.until:
+        if known and known.holds_for(mac, now):
             return known
         if not self._lookups:
             return RemoteAddress(is_ours=True)
@@ -65,10 +80,16 @@ class RemoteContainers:
         except Unavailable:
             return RemoteAddress(is_ours=True)
         self._known.pop((space, address), None)
-        self._known[space, address] = found = replace(found, until=now + REMEMBERED_SECONDS)
+        until = now + (REMEMBERED_SECONDS if found.holding else NOBODY_SECONDS)
+        self._known[space, address] = found = replace(found, mac=mac, at=now, until=until)
         if len(self._known) > REMEMBERED_MOST:
             self._known.popitem(last=False)
         return found
+
+    def is_container(self, space: str, address: Address) -> bool:
+        """Whether a container of another host had an address when it was read last."""
+        known = self._known.get((space, address))
+        return known is not None and known.holding is not None
 
     async def still_has(self, holding: Holding) -> bool:
         """Whether the store has this container as the holder of the address now."""

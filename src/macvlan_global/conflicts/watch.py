@@ -4,8 +4,9 @@ Each parent has a socket that is read on the event loop, at most `FRAMES_MOST` f
 drops what does not fit. Frames are counted by the claim they make, and claims are judged every `JUDGE_SECONDS`: then
 this host's networks and endpoints are read anew, so that a container that was made meanwhile is known.
 
-Nothing is sent, but one thing: a container's address is defended by an announcement, at most every `DEFEND_SECONDS`
-(RFC 5227 section 2.4 (b)).
+Nothing is sent, but two things: a container's address is defended by an announcement, at most every `DEFEND_SECONDS`
+(RFC 5227 section 2.4 (b)); and a few probes for the address of a container of another host, if a device claims it while
+the container is not heard here.
 """
 
 import asyncio
@@ -15,16 +16,21 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
 
 from macvlan_global.attach.container_interface import container_link
-from macvlan_global.conflicts.books import SegmentBooks, books_of, with_hosts
-from macvlan_global.conflicts.claimants import Claimants
+from macvlan_global.conflicts.books import SegmentBooks, books_of, since, with_hosts
+from macvlan_global.conflicts.claimants import Claimants, Suspects
+from macvlan_global.conflicts.claims import AddressClaim
 from macvlan_global.conflicts.judge import OURS, ConflictVerdict, Holding, Sighting, judge
 from macvlan_global.conflicts.ledger import AddressConflict, Ledger
 from macvlan_global.conflicts.remote import RemoteContainers
 from macvlan_global.conflicts.tallies import Tallies, Tally
 from macvlan_global.driver.driver import Driver
 from macvlan_global.errors import MacvlanGlobalError, NotFound
+from macvlan_global.store.records import HostAccessRecord
+from macvlan_global.subnets import Address
 from macvlan_global.tasks import attempt, forever, when
 
 log = logging.getLogger(__name__)
@@ -45,6 +51,8 @@ OURS_SECONDS = 600.0
 OURS_MOST = 8192
 CONFIRM_MOST = 50
 """Conflicts with a container that are confirmed in its namespace at a time: each costs a millisecond."""
+SUSPECTS_MOST, PROBE_WAIT_SECONDS = 10, 0.1
+"""Suspects that are probed for at a time, and the wait for the first answer: the others pass the watch as well."""
 LINES_MOST, LINES_SECONDS = 10, 60.0
 AGAIN_SECONDS = 3600.0
 """A conflict that goes on is logged again after so long."""
@@ -62,6 +70,7 @@ class Segment:
         self.vlan = 0
         self.tallies = Tallies()
         self.claimants = Claimants()
+        self.suspects = Suspects()
         self.problem = ""
         self.watched = False
         self.lost = 0
@@ -97,7 +106,9 @@ class ConflictWatch:
         self._due = asyncio.Event()
         self._own_macs: frozenset[str] = frozenset()
         self._own_due = True
+        self._probes = SUSPECTS_MOST
         self._ours: OrderedDict[str, float] = OrderedDict()  # MACs of containers, and when they were last known
+        self._own_since: dict[Address, float] | None = None
         self._defended: dict[str, float] = {}
         self._logged: dict[tuple[str, ...], float] = {}
         self._lines: list[float] = []
@@ -207,19 +218,22 @@ class ConflictWatch:
         await self._driver.hosts.refresh()
         now = self._now()
         self._follow_clock(now)
+        self._note_own(given, now)
         self._remember_ours((each.mac for each in endpoints), now)
         self._avoided.expire(now)
-        confirmations, self._own_due = CONFIRM_MOST, True
+        confirmations, self._probes, self._own_due = CONFIRM_MOST, SUSPECTS_MOST, True
         self._remote.begin()
         for segment in list(self.segments.values()):
             books = books_of(segment.parent, networks, endpoints, self._driver.identity.name, given, now=now)
-            for seen, tally in segment.tallies.take(now, books.concern):
+            for seen, tally in segment.tallies.take(now, partial(self._concern, books)):
                 verdict = await self._judged(segment, books, seen)
                 if verdict.judged == "outside":
                     self._note_outside(books, seen, tally)
                 elif verdict.judged == "conflict" and confirmations:
                     confirmations -= 1
                     await self._confirm(segment, books, seen, verdict)
+                elif verdict.judged == "suspect":
+                    await self._probe_for(segment, seen)
 
     def _follow_clock(self, now: float) -> None:
         """Begin anew if the host's clock was set: times of before and after cannot be compared, and one in the future
@@ -227,13 +241,27 @@ class ConflictWatch:
         offset = now - self._steady()
         if abs(offset - self._offset) > STEP_SECONDS:
             for each in self.segments.values():
-                each.tallies, each.claimants = Tallies(), Claimants()
+                each.tallies, each.claimants, each.suspects = Tallies(), Claimants(), Suspects()
             self._remote.forget()
             self._avoided.clear_seen()
+            self._own_since = None
             self._ours.clear()
             self._logged.clear()
             self._lines.clear()
         self._offset = offset
+
+    def _note_own(self, given: Iterable[HostAccessRecord], now: float) -> None:
+        """Note since when this host has its own addresses: late frames of a container that had one are no conflict.
+        Those that are there at the start were there before."""
+        own = self._avoided.of_host(self._driver.identity.host)
+        addresses = {each.address for each in own if not each.gateway} | {each.address for each in given}
+        known, first = self._own_since or {}, 0.0 if self._own_since is None else now
+        self._own_since = {each: known.get(each, first) for each in map(ip_address, addresses)}
+
+    def _concern(self, books: SegmentBooks, claim: AddressClaim) -> bool:
+        """Whether a claim concerns an address of the books, or of a container elsewhere that is known by now."""
+        spaces = {space for _, space, _ in books.subnets}
+        return books.concern(claim) or any(self._remote.is_container(each, claim.address) for each in spaces)
 
     async def _judged(self, segment: Segment, books: SegmentBooks, seen: Sighting) -> ConflictVerdict:
         claim = seen.claim
@@ -247,12 +275,13 @@ class ConflictWatch:
             known = with_hosts(known, address, on_hosts, books, self._driver.identity.host, self._named)
         if found and found[1] and not any(each.kind == "container" for each in known):
             space, network = found[1], found[2]
-            remote = await self._remote.find(space, address, network.shown, self._now())
+            remote = await self._remote.find(space, address, network.shown, claim.mac, self._now())
             if remote.holding:
                 self._remember_ours([remote.holding.mac], self._now())
                 known = [*(each for each in known if each.kind != "gateway"), remote.holding]
             elif remote.is_ours and not known:
                 return OURS
+        known = since(known, self._own_since or {})
         if not known:
             return judge(seen, known, self._own_macs, {}, same_mac)
         if claim.how == "probes for":
@@ -297,8 +326,19 @@ class ConflictWatch:
                 return  # the container changed its MAC, or nobody can tell
             holder_mac = current or holder_mac
         elif holding.kind == "container" and not await self._remote.still_has(holding):
+            await self._probe_for(segment, seen)  # another one of ours has it by now
             return
         await self._report(segment, books, seen, replace(verdict, holder_mac=holder_mac))
+
+    async def _probe_for(self, segment: Segment, seen: Sighting) -> None:
+        """Have the holder of an address and the device that claims it both answer, where the watch hears them: their
+        other frames may pass elsewhere."""
+        claim = seen.claim
+        if not self._probes or not segment.suspects.is_due(claim.address, claim.mac, self._now()):
+            return
+        self._probes -= 1
+        work = self._driver.kernel.probe(segment.parent, str(claim.address), tries=1, wait=PROBE_WAIT_SECONDS)
+        await attempt(f"probing for {claim.address} on {segment.parent}", work, level=logging.DEBUG)
 
     async def _report(self, segment: Segment, books: SegmentBooks, seen: Sighting, verdict: ConflictVerdict) -> None:
         assert verdict.holding  # noqa: S101 - so it is in a conflict

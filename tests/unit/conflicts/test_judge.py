@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from macvlan_global.conflicts.claimants import ADDRESSES_MOST, Claimants
+from macvlan_global.conflicts.claimants import ADDRESSES_MOST, FORGOTTEN_SECONDS, PROBES_MOST, Claimants, Suspects
 from macvlan_global.conflicts.claims import AddressClaim, How
 from macvlan_global.conflicts.judge import Holding, Kind, Sighting, Span, judge
 
@@ -63,13 +63,16 @@ def test_two_containers_with_one_address_are_a_conflict() -> None:
 
 
 def test_a_container_of_another_host_may_have_changed_its_mac() -> None:
-    """So a foreign MAC is a conflict only while the known one claims the address too."""
+    """So a foreign MAC is a conflict only while the known one claims the address too, and suspect until then. A probe
+    is none: the container answers it."""
     there = [holding(here=False)]
-    assert judge(seen(), there, set(), {THEIRS: Span(100, 100)}).judged == "ours"
+    assert judge(seen(), there, set(), {THEIRS: Span(100, 100)}).judged == "suspect"
+    assert judge(seen(how="probes for"), there, set(), {OURS: Span(90, 120)}).judged == "ours"
+    assert judge(seen(), [holding(here=False, mac="")], set(), {THEIRS: Span(100, 100)}).judged == "ours"
     alive = {OURS: Span(90, 120), THEIRS: Span(100, 110)}
     assert judge(seen(), there, set(), alive).judged == "conflict"
     moved = {OURS: Span(80, 90), THEIRS: Span(100, 110)}
-    assert judge(seen(), there, set(), moved).judged == "ours"
+    assert judge(seen(), there, set(), moved).judged == "suspect"
 
 
 @pytest.mark.parametrize("kind", ["gateway", "host"])
@@ -134,3 +137,16 @@ def test_claimants_are_bounded() -> None:
     for number in range(20):
         claimants.note(ADDRESS, f"02:00:00:00:00:{number:02x}", 0, 0)
     assert len(claimants.of(ADDRESS)) == 8
+
+
+def test_a_suspect_is_probed_for_a_few_times() -> None:
+    """Not twice at one moment, and again after a while; another one is due for itself, and the oldest is forgotten."""
+    suspects = Suspects()
+    due = [suspects.is_due(ADDRESS, THEIRS, at / 2) for at in range(20)]
+    assert due[:4] == [True, False, False, True]
+    assert sum(due) == PROBES_MOST
+    assert suspects.is_due(ADDRESS, PARENT, 10)
+    assert suspects.is_due(ADDRESS, THEIRS, FORGOTTEN_SECONDS + 1)
+    for number in range(ADDRESSES_MOST):
+        assert suspects.is_due(ip_address(number + 2**24), OURS, FORGOTTEN_SECONDS + 1)
+    assert suspects.is_due(ADDRESS, THEIRS, FORGOTTEN_SECONDS + 1)

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
 import pytest
 
+from macvlan_global.conflicts.claimants import PROBES_MOST
 from macvlan_global.conflicts.gateways import GatewayCheck
 from macvlan_global.conflicts.ledger import AddressConflict, Ledger
-from macvlan_global.conflicts.remote import LOOKUPS_MOST
-from macvlan_global.conflicts.watch import FRAMES_MOST, ConflictWatch, Segment
+from macvlan_global.conflicts.remote import LOOKUPS_MOST, NOBODY_SECONDS
+from macvlan_global.conflicts.watch import FRAMES_MOST, SUSPECTS_MOST, ConflictWatch, Segment
 from macvlan_global.driver.driver import Driver
 from macvlan_global.errors import Exhausted, Unavailable
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
@@ -34,6 +35,7 @@ class Watched:
 
     watch: ConflictWatch
     clock: FakeClock
+    probes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def on(cls, driver: Driver, clock: FakeClock) -> "Watched":
@@ -207,6 +209,19 @@ async def test_a_device_that_takes_this_host_s_address_is_reported() -> None:
     assert (found.holding.kind, found.mac) == ("host", DEVICE)
 
 
+async def test_frames_of_a_container_whose_address_this_host_took_are_none() -> None:
+    """It is gone, and its last frames are judged after the host took the address; those of a device later are one."""
+    rig, watched, _ = await lan()
+    gone = await rig.engine.run("gone", "lan", ip="192.168.1.30")
+    assert await watched.see(announced("192.168.1.30", gone.mac), outgoing=True) == []
+    await rig.engine.stop("gone")
+    rig.kernel.route_facts = RouteFacts(addresses=(("eth0", ip_interface("192.168.1.30/24")),))
+    for outgoing in (True, False):
+        assert await watched.see(announced("192.168.1.30", gone.mac), outgoing=outgoing, after=0.4) == []
+    (found,) = await watched.see(announced("192.168.1.30"))
+    assert (found.holding.kind, found.mac) == ("host", DEVICE)
+
+
 async def test_a_device_that_takes_an_address_of_a_pool_that_this_host_has_is_reported() -> None:
     """The host has it on its shim, by `-o host_access=true`, and no other link shows it."""
     rig = await Rig.build("eth0")
@@ -292,6 +307,93 @@ async def test_containers_of_other_hosts_are_known() -> None:
     (found,) = await watched.see(announced("192.168.1.20", web.mac), announced("192.168.1.20"), after=5)
     assert (found.holding.host, found.holder_mac, found.mac) == ("two", web.mac, DEVICE)
     assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
+
+
+async def answered(watched: Watched, kernel: FakeKernel, *macs: str, address: str = "192.168.1.20") -> int:
+    """Whoever has these MACs answers each probe for an address, for a minute; the number of probes."""
+    for _ in range(30):
+        sent = kernel.probed.count(("eth0", address))
+        known = watched.probes.get(address, 0)
+        watched.probes[address] = sent
+        await watched.see(*(announced(address, mac) for mac in macs if sent > known), after=2)
+    return kernel.probed.count(("eth0", address))
+
+
+async def test_a_device_that_announces_once_is_reported_by_every_host() -> None:
+    """The container may be silent for hours: a probe has both answer. Nobody is probed for once that is known."""
+    rig, one, two = await two_hosts()
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    rig.clock.advance(3600)
+    watched = Watched.on(one.driver, rig.clock)
+    assert await watched.see(announced("192.168.1.20")) == []
+    assert await answered(watched, one.kernel, DEVICE, web.mac) == 2
+    (found,) = watched.watch.ledger.all()
+    assert (found.holding.host, found.holder_mac, found.mac) == ("two", web.mac, DEVICE)
+
+
+@pytest.mark.parametrize("answers", ["the device", "the container", "nobody"])
+async def test_a_device_beside_which_nobody_answers_is_none(answers: str) -> None:
+    """The container may have changed its MAC, or the frame was a late one. It is probed for a few times only."""
+    rig, one, two = await two_hosts()
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    watched = Watched.on(one.driver, rig.clock)
+    await watched.see(announced("192.168.1.20"))
+    macs = {"the device": [DEVICE], "the container": [web.mac], "nobody": []}[answers]
+    assert 1 <= await answered(watched, one.kernel, *macs) <= PROBES_MOST
+    for _ in range(10 if answers != "the container" else 0):
+        await watched.see(announced("192.168.1.20"))
+    assert watched.watch.ledger.all() == []
+    assert one.kernel.probed.count(("eth0", "192.168.1.20")) <= PROBES_MOST
+
+
+@pytest.mark.parametrize("before", ["nobody", "one that is gone", "one of this host"])
+async def test_a_container_that_came_a_moment_after_its_address_was_looked_up_is_known(before: str) -> None:
+    """Frames of the holder before, or of the device itself, had the address looked up; then a container elsewhere got
+    it, and both are heard."""
+    rig, one, two = await two_hosts()
+    watched = Watched.on(one.driver, rig.clock)
+    await watched.see(announced("192.168.1.20"))
+    if before != "nobody":
+        host = two if before == "one that is gone" else one
+        gone = await host.engine.run("gone", "lan", ip="192.168.1.20")
+        await watched.see(announced("192.168.1.20", gone.mac), outgoing=host is one)
+        await host.engine.stop("gone")
+        await watched.see(announced("192.168.1.20", gone.mac), outgoing=host is one, after=0)
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    found: list[AddressConflict] = []
+    for _ in range(8):
+        found = await watched.see(announced("192.168.1.20", web.mac), announced("192.168.1.20"), after=2)
+    assert [(each.holding.host, each.holder_mac, each.mac) for each in found] == [("two", web.mac, DEVICE)]
+
+
+async def test_a_container_with_the_mac_of_the_one_before_is_known_within_a_minute() -> None:
+    """The address was looked up for this MAC while nobody had it: late frames."""
+    rig, one, two = await two_hosts()
+    watched = Watched.on(one.driver, rig.clock)
+    mac = "02:00:00:00:00:44"
+    await watched.see(announced("192.168.1.20", mac))
+    rig.clock.advance(NOBODY_SECONDS - 10)
+    await two.engine.run("web", "lan", ip="192.168.1.20", mac=mac)
+    for _ in range(5):
+        await watched.see(announced("192.168.1.20", mac))
+    for _ in range(2):
+        await watched.see(announced("192.168.1.20"), announced("192.168.1.20", mac))
+    (found,) = await watched.see(announced("192.168.1.20"), announced("192.168.1.20", mac))
+    assert (found.holder_mac, found.mac) == (mac, DEVICE)
+
+
+async def test_a_device_that_claims_all_containers_is_probed_for_in_turns() -> None:
+    """Some are due each time."""
+    rig, one, two = await two_hosts()
+    for number in range(20):
+        await two.engine.run(f"c{number}", "lan", ip=f"192.168.1.{number + 20}")
+    watched = Watched.on(one.driver, rig.clock)
+    frames = [announced(f"192.168.1.{number + 20}") for number in range(20)]
+    await watched.see(*frames)
+    assert len(one.kernel.probed) == SUSPECTS_MOST
+    for _ in range(10):
+        await watched.see(*frames)
+    assert len(set(one.kernel.probed)) == 20
 
 
 async def test_a_device_that_is_seldom_heard_is_passed_over_in_a_cluster_too() -> None:
