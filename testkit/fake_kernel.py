@@ -117,6 +117,13 @@ class FakeKernel:
         self._put(name, mtu=mtu, **facts)
         self.hosted[name] = replace(self.hosted[name], up=up)
 
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """Somebody sets the MTU of a link. Macvlan links on it are lowered with it, and not raised."""
+        link = self.hosted[name] = replace(self.hosted[name], mtu=mtu)
+        for each in self._on(link.index):
+            if each.kind == "macvlan" and each.mtu > mtu and each.name in self.hosted:
+                self.hosted[each.name] = replace(each, mtu=mtu)
+
     def enslave(self, name: str, master: str) -> None:
         """Somebody makes a link a port of a bridge or bond, or puts it into a VRF."""
         kind = self.hosted[master].kind

@@ -77,12 +77,14 @@ class FakeShims:
 
     def _all(self) -> list[Shim]:
         links = {name: link for name, link in self._kernel.hosted.items() if link.is_shim}
-        names = {link.index: link.name for link in self._kernel.hosted.values()}
+        lower = {link.index: link for link in self._kernel.hosted.values()}
         self.states = {name: self.states[name] for name in links}
-        return [
-            replace(state, parent=names.get(links[name].lower, ""), settled=state.settled and links[name].up)
-            for name, state in self.states.items()
-        ]
+        found = []
+        for name, state in self.states.items():
+            parent = lower.get(links[name].lower)
+            settled = state.settled and links[name].up and (parent is None or parent.mtu == links[name].mtu)
+            found.append(replace(state, parent=parent.name if parent else "", settled=settled))
+        return found
 
     def _add(self, parent: str, mac: str, *, ipv6: bool) -> str:
         name = shim_name(parent)
@@ -95,7 +97,9 @@ class FakeShims:
     def _change(self, name: str, **fields: object) -> None:
         if name not in self._kernel.hosted:
             raise NotFound(f"there is no interface {name} (ENODEV)")
-        self._kernel.hosted[name] = replace(self._kernel.hosted[name], up=True)
+        link = self._kernel.hosted[name]
+        mtus = {each.index: each.mtu for each in self._kernel.hosted.values()}
+        self._kernel.hosted[name] = replace(link, up=True, mtu=mtus.get(link.lower, link.mtu))
         self.states[name] = replace(self.states[name], **fields)  # type: ignore[arg-type]  # fields by name
         if not self.states[name].ipv6:
             self._keep(name, lambda address: address.version == 4)

@@ -21,7 +21,7 @@ class KernelRig:
     `tunnel` is a device without Ethernet, up.
 
     `neighbour` gives an address, with its prefix length, to somebody else on the device's segment, in a VLAN (0: none).
-    `set_mac` sets the MAC of a link in `sandbox`, as its container may.
+    `set_mac` sets the MAC of a link in `sandbox`, as its container may; `set_mtu` the MTU of a link of the host.
     """
 
     kernel: Kernel
@@ -31,6 +31,7 @@ class KernelRig:
     move: Callable[[str], Awaitable[None]]
     neighbour: Callable[[str, int], Awaitable[None]]
     set_mac: Callable[[str, str], Awaitable[None]]
+    set_mtu: Callable[[str, int], Awaitable[None]]
     tunnel: str = "tun0"
 
 

@@ -57,6 +57,16 @@ async def a_shim_is_settled_again(rig: KernelRig) -> None:
     await refused(NotFound, rig.kernel.shims.settle("nosuch", ipv6=False))
 
 
+async def a_shim_follows_the_mtu_of_its_parent(rig: KernelRig) -> None:
+    """The kernel lowers it with the parent's, and does not raise it again."""
+    name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
+    for mtu in (1400, 1450):
+        await rig.set_mtu(rig.device, mtu)
+        assert (await only(rig)).settled == (mtu == 1400)
+        await rig.kernel.shims.settle(name, ipv6=False)
+        assert ((await need(rig, name)).mtu, (await only(rig)).settled) == (mtu, True)
+
+
 async def a_path_leads_to_a_container(rig: KernelRig) -> None:
     """Adding it twice is once; another MAC replaces it; it is removed once."""
     name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
@@ -135,6 +145,7 @@ SHIM_CONTRACT: tuple[Check, ...] = (
     a_shim_is_made_up_and_ours,
     a_shim_goes_once,
     a_shim_is_settled_again,
+    a_shim_follows_the_mtu_of_its_parent,
     a_path_leads_to_a_container,
     a_path_from_an_address_that_the_host_lacks_is_refused,
     a_shim_has_addresses_of_its_own,

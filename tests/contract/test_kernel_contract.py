@@ -49,7 +49,10 @@ def fake() -> KernelRig:
     async def set_mac(name: str, mac: str) -> None:
         kernel.change("/netns/box", name, mac=mac)
 
-    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour, set_mac)
+    async def set_mtu(name: str, mtu: int) -> None:
+        kernel.set_mtu(name, mtu)
+
+    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour, set_mac, set_mtu)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +85,12 @@ async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
     async def set_mac(name: str, mac: str) -> None:
         await asyncio.to_thread(box.run, ["ip", "link", "set", name, "address", mac])
 
+    async def set_mtu(name: str, mtu: int) -> None:
+        await asyncio.to_thread(machine.run, ["ip", "link", "set", name, "mtu", str(mtu)])
+
     kernel = NetlinkKernel()
     with machine.in_network():
-        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move, neighbour, set_mac)
+        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move, neighbour, set_mac, set_mtu)
         await kernel.close()
     machine.run(["ip", "link", "delete", "tun0"], check=False)
     machine.run(["ip", "link", "delete", "port0"])  # what stands on it goes too, wherever it is

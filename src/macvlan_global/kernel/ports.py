@@ -143,8 +143,8 @@ class HostPath:
 @dataclass(frozen=True, slots=True)
 class Shim:
     """A macvlan link of the host itself, as it is. `parent` is the name of the link it stands on; `settled` says that
-    it is up and has the sysctls that it must have, `ipv6` that IPv6 is on. Routes without a neighbour entry are no
-    paths, and are in `unfinished`."""
+    it is up and has the MTU of that link and the sysctls that it must have, `ipv6` that IPv6 is on. Routes without a
+    neighbour entry are no paths, and are in `unfinished`."""
 
     name: str
     parent: str
@@ -176,7 +176,8 @@ class Shims(Protocol):
         ...
 
     async def settle(self, name: str, *, ipv6: bool) -> None:
-        """Give a shim the sysctls that it must have, with IPv6 on or off, and set it up. Idempotent."""
+        """Give a shim the MTU of what it stands on and the sysctls that it must have, with IPv6 on or off, and set it
+        up. Idempotent."""
         ...
 
     async def delete(self, name: str) -> None:

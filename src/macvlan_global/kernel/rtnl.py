@@ -184,6 +184,10 @@ class RouteSocket:
         """Set a link up or down."""
         self.do(RTM_SETLINK, 0, _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP) + _named(name))
 
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """Set a link's MTU."""
+        self.do(RTM_SETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _named(name) + attribute(IFLA_MTU, _U32.pack(mtu)))
+
     def set_alias(self, alias: str, *, name: str = "", index: int = 0) -> None:
         """Set a link's alias (IFLA_IFALIAS), which `ip link` shows."""
         wanted = attribute(IFLA_IFALIAS, alias.encode())

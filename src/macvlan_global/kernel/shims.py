@@ -185,7 +185,7 @@ def _unless_gone() -> Iterator[None]:
 def _observe(links: RouteSocket) -> dict[int, Shim]:
     """Every shim, by its index."""
     dumped = [each.fact for each in links.dump()]
-    names = {each.index: each.name for each in dumped}
+    lower = {each.index: each for each in dumped}
     addresses, routes, macs = links.addresses(), _routes(links), _neighbours(links)
     found = {}
     for link in (each for each in dumped if each.is_shim):
@@ -197,8 +197,10 @@ def _observe(links: RouteSocket) -> dict[int, Shim]:
         }
         found[link.index] = Shim(
             name=link.name,
-            parent=names.get(link.lower, ""),
-            settled=link.up and all(read_setting(each, link.name) == value for each, value in FIXED_SETTINGS),
+            parent=lower[link.lower].name if link.lower in lower else "",
+            settled=link.up
+            and (link.lower not in lower or link.mtu == lower[link.lower].mtu)
+            and all(read_setting(each, link.name) == value for each, value in FIXED_SETTINGS),
             ipv6=read_setting(IPV6_OFF, link.name) == "0",
             addresses=frozenset(each.interface.ip for each in addresses if each.link == link.index),
             paths=frozenset(paths),
@@ -252,7 +254,11 @@ def _add(links: RouteSocket, parent: str, mac: str, *, ipv6: bool) -> LinkFact:
 def _settle(links: RouteSocket, name: str, *, ipv6: bool) -> None:
     settings = [*FIXED_SETTINGS, (IPV6_OFF, "0" if ipv6 else "1"), *IPV6_SETTINGS]
     fixed = {setting for setting, _ in FIXED_SETTINGS}
-    links.get(name)
+    link = links.get(name).fact
+    # it went down with its parent's, and does not go up again (macvlan_device_event in drivers/net/macvlan.c)
+    mtu = {each.fact.index: each.fact.mtu for each in links.dump()}.get(link.lower, link.mtu)
+    if mtu != link.mtu:
+        links.set_mtu(name, mtu)
     for setting, value in settings:
         if why_not := write_setting(setting, name, value, must_be=setting in fixed):
             raise Unavailable(why_not)
