@@ -67,11 +67,12 @@ class IpamDriver:
         self._outbox = outbox
 
     async def request_pool(
-        self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool
+        self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool, exists: bool = False
     ) -> tuple[str, str]:
         """Reserve a pool (`subnet` and range in CIDR form, "" for one of our choosing); its id and its subnet.
 
-        With the option `network` the pool of that network of the cluster is joined instead.
+        With the option `network` the pool of that network of the cluster is joined instead. `exists` says that the
+        engine has the network already. Neither is refused for its subnet, which an earlier release allowed.
 
         Raises:
             Invalid: not a subnet, one of loopback or multicast addresses, a range outside it, an unknown `--ipam-opt`.
@@ -85,7 +86,8 @@ class IpamDriver:
             record = await self._pools.reserve_free(space, await self._routes(), ipv6=ipv6)
             return pool_id(record), record.subnet
         wanted = parse_subnet(subnet, "--subnet")
-        refuse_no_unicast(wanted, "--subnet")
+        if not (exists or network):
+            refuse_no_unicast(wanted, "--subnet")
         part = parse_subnet(allocation_range, "--ip-range") if allocation_range else None
         async with self._holders.named():
             if network:

@@ -72,7 +72,7 @@ class NetworkOptions:
 
 def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOptions:
     """Parse `-o` options. With `strict=False` (stored networks, which a newer release may have made) unknown keys are
-    ignored.
+    ignored, and a list of parents without an entry is none.
 
     Raises:
         Invalid: an unknown key (the text names the nearest known one), or a malformed value.
@@ -84,7 +84,7 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
     ipv6_subnet = _ipv6_subnet(given["ipv6-subnet"], mtu) if "ipv6-subnet" in given else None
     mode = _mode("mode" if "mode" in given else "macvlan_mode", _one_of_two(given, "macvlan_mode", "mode"))
     return NetworkOptions(
-        parent=_one_of_two(given, "parent", "").strip(),
+        parent=_parent(given, strict=strict),
         parent_file=given.get("parent-file", "").strip(),
         mode=mode,
         mtu=mtu,
@@ -98,6 +98,16 @@ def parse_options(given: Mapping[str, str], *, strict: bool = True) -> NetworkOp
         ipv6_gateway=_ipv6_gateway(given["ipv6-gateway"], ipv6_subnet) if "ipv6-gateway" in given else "",
         host_access=_host_access(given["host_access"], mode) if "host_access" in given else None,
     )
+
+
+def _parent(given: Mapping[str, str], *, strict: bool) -> str:
+    value = _one_of_two(given, "parent", "").strip()
+    if strict and value and not value.replace(",", " ").split():
+        raise Invalid(
+            f"-o parent={value} names no interface; use one, such as eth0, or a list such as eth0,eth1; without the "
+            "option the network is isolated on this host"
+        )
+    return value
 
 
 def _host_access(value: str, mode: MacvlanMode) -> bool:

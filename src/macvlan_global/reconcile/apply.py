@@ -319,7 +319,7 @@ class Reconciler:
             if subnet.subnet in held:  # only the network was lost
                 continue
             await self._driver.ipam.request_pool(
-                subnet.subnet, subnet.range, network.ipam_options, ipv6=":" in subnet.subnet
+                subnet.subnet, subnet.range, network.ipam_options, ipv6=":" in subnet.subnet, exists=True
             )
         request = NetworkRequest(
             id=network.id,

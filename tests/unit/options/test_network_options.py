@@ -45,6 +45,8 @@ def test_options_that_are_right(given: dict[str, str], options: NetworkOptions) 
         ({"mode": "bridg"}, "use bridge, private, vepa, passthru"),
         ({"mode": "vepa", "macvlan_mode": "bridge"}, "contradict"),
         ({"": "eth0", "parent": "eth1"}, "contradict"),
+        ({"parent": ","}, "-o parent=, names no interface; use one, such as eth0"),
+        ({"": " , ,"}, "-o parent=, , names no interface"),
         ({"mtu": "0"}, "-o mtu=0"),
         ({"mtu": "67"}, "-o mtu=67"),
         ({"mtu": "65536"}, "-o mtu=65536"),
@@ -97,7 +99,8 @@ def test_a_stored_network_still_loads_with_an_unknown_option() -> None:
 
 
 def test_a_stored_network_keeps_what_older_releases_ignored() -> None:
-    """Any option of Docker, and any value of its MTU; one that can be read counts."""
+    """Any option of Docker, any value of its MTU (one that can be read counts), and parents without an entry."""
+    assert parse_options({"parent": ","}, strict=False) == NetworkOptions(parent=",")
     key = "com.docker.network.driver.mtu"
     assert parse_options({key: "big", "com.docker.network.bridge.name": "br0"}, strict=False) == NetworkOptions()
     assert parse_options({key: "1400"}, strict=False) == NetworkOptions(mtu=1400, mtu_key=key)

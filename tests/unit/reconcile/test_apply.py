@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from macvlan_global.driver.requests import EndpointRequest
-from macvlan_global.engine.ports import EngineNetwork
-from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
+from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.names import link_name
@@ -18,7 +18,7 @@ from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, DeleteEnd
 from macvlan_global.store.memory import MemoryStore
 from testkit.cluster_rig import ClusterRig
 from testkit.fake_clock import FakeClock
-from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
+from testkit.fake_engine import OUR_DRIVER, OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel
 from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
@@ -345,6 +345,20 @@ async def test_a_network_that_alone_was_lost_keeps_its_gateway_and_aux_addresses
     assert AdoptNetwork in {type(each) for each in await rig.mend()}
     assert set((await rig.snapshot())["state"]) == set(before["state"])
     assert await rig.mend() == []
+
+
+async def test_a_network_of_a_subnet_that_is_refused_by_now_is_learnt_from_the_engine() -> None:
+    """An earlier release made it of loopback addresses; a new one is refused."""
+    rig = await Rig.build("eth0")
+    subnet = EngineSubnet("127.8.0.0/24", gateway="127.8.0.1")
+    network = EngineNetwork(
+        engine_id("old"), "old", OUR_IPAM, options={"parent": "eth0"}, subnets=(subnet,), driver=OUR_DRIVER
+    )
+    rig.engine.learn(network)
+    assert [type(each) for each in await rig.mend()] == [AdoptNetwork]
+    assert {each.address: each.kind for each in await rig.driver.addresses.all()} == {"127.8.0.1": "gateway"}
+    with pytest.raises(Invalid, match="holds loopback addresses"):
+        await rig.engine.create_network("new", Subnet("127.9.0.0/24"), options={"parent": "eth0"})
 
 
 async def test_without_the_engine_a_lost_network_loses_nothing_more() -> None:
