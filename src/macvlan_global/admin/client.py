@@ -2,8 +2,10 @@
 
 import http.client
 import os
+import select
 import socket
 import struct
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
@@ -16,15 +18,23 @@ from macvlan_global.admin import messages as a
 
 T = TypeVar("T")
 UCRED = struct.Struct("3i")  # process, user and group: unix(7)
+SILENCE_SECONDS = 3.0
+"""A driver that has not begun its answer for so long is asked whether it is alive, again each time. One that is may take
+its time; one that does not say so for as long hangs."""
+
+
+class DriverHangsError(TimeoutError):
+    """The driver accepts nothing and answers nothing."""
 
 
 class AdminClient:
     """Asks the running driver."""
 
-    def __init__(self, path: str, timeout: float = 60.0) -> None:
-        """`path` of the admin socket; `timeout` in seconds for each answer."""
+    def __init__(self, path: str, timeout: float = 60.0, *, silence: float = SILENCE_SECONDS) -> None:
+        """`path` of the admin socket; `timeout` in seconds for each answer, and `silence` for a word of life."""
         self._path = path
         self._timeout = timeout
+        self._silence = silence
         self._pid = 0
 
     def status(self) -> a.Status:
@@ -77,6 +87,7 @@ class AdminClient:
         connection = UnixConnection(self._path, self._timeout)
         try:
             connection.request(method, path)
+            self._wait(connection.sock)
             response = connection.getresponse()
             body = response.read()
             self._pid = connection.pid
@@ -94,6 +105,31 @@ class AdminClient:
                 f"the driver at {self._path} gave an answer that this version does not know; its log may say more, and "
                 "after an upgrade it must be restarted (systemctl restart macvlan-global)"
             ) from error
+
+
+    def _wait(self, sock: socket.socket) -> None:
+        """Wait until an answer begins.
+
+        Raises:
+            DriverHangsError: the driver does not say that it is alive.
+            TimeoutError: it is, and takes too long.
+        """
+        deadline, waiting = time.monotonic() + self._timeout, select.poll()
+        waiting.register(sock, select.POLLIN)
+        while not waiting.poll(min(self._silence, max(deadline - time.monotonic(), 0.0)) * 1000):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            self._need_alive()
+
+    def _need_alive(self) -> None:
+        connection = UnixConnection(self._path, self._silence)
+        try:
+            connection.request("GET", "/")  # any answer will do: there is no such page
+            connection.getresponse()
+        except TimeoutError as error:
+            raise DriverHangsError from error
+        finally:
+            connection.close()
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -117,6 +153,12 @@ class UnixConnection(http.client.HTTPConnection):
 def _unreachable(path: str, error: Exception) -> str:
     if isinstance(error, PermissionError) and os.geteuid() != 0:
         return f"the driver's socket {path} is for root only; use sudo"
+    if isinstance(error, DriverHangsError):
+        return (
+            f"the driver does not answer at {path}: it hangs, or this host is too busy. Containers run on; see its log "
+            "(journalctl -u macvlan-global) and restart it (systemctl restart macvlan-global; in a swarm: docker plugin "
+            "disable -f, then enable)"
+        )
     if isinstance(error, TimeoutError):
         return f"the driver at {path} did not answer in time; see its log (journalctl -u macvlan-global)"
     hint = "systemctl start macvlan-global, or macvlan-global serve (in a swarm: docker plugin enable)"
