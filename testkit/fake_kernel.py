@@ -124,6 +124,10 @@ class FakeKernel:
             if each.kind == "macvlan" and each.mtu > mtu and each.name in self.hosted:
                 self.hosted[each.name] = replace(each, mtu=mtu)
 
+    def rename(self, name: str, to: str) -> None:
+        """Somebody renames a link of the host."""
+        self.hosted[to] = replace(self.hosted.pop(name), name=to)
+
     def enslave(self, name: str, master: str) -> None:
         """Somebody makes a link a port of a bridge or bond, or puts it into a VRF."""
         kind = self.hosted[master].kind

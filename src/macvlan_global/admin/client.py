@@ -19,8 +19,8 @@ from macvlan_global.admin import messages as a
 T = TypeVar("T")
 UCRED = struct.Struct("3i")  # process, user and group: unix(7)
 SILENCE_SECONDS = 3.0
-"""A driver that has not begun its answer for so long is asked whether it is alive, again each time. One that is may take
-its time; one that does not say so for as long hangs."""
+"""A driver that has not begun its answer for so long is asked whether it is alive, again each time. One that is may
+take its time; one that does not say so for as long hangs."""
 
 
 class DriverHangsError(TimeoutError):
@@ -106,7 +106,6 @@ class AdminClient:
                 "after an upgrade it must be restarted (systemctl restart macvlan-global)"
             ) from error
 
-
     def _wait(self, sock: socket.socket) -> None:
         """Wait until an answer begins.
 
@@ -156,8 +155,8 @@ def _unreachable(path: str, error: Exception) -> str:
     if isinstance(error, DriverHangsError):
         return (
             f"the driver does not answer at {path}: it hangs, or this host is too busy. Containers run on; see its log "
-            "(journalctl -u macvlan-global) and restart it (systemctl restart macvlan-global; in a swarm: docker plugin "
-            "disable -f, then enable)"
+            "(journalctl -u macvlan-global) and restart it (systemctl restart macvlan-global; in a swarm: docker "
+            "plugin disable -f, then enable)"
         )
     if isinstance(error, TimeoutError):
         return f"the driver at {path} did not answer in time; see its log (journalctl -u macvlan-global)"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from macvlan_global import __version__
@@ -148,10 +149,22 @@ class Views:
             if (wrong := self._driver.networks.wrong_with(each))
         ]
         found += [told for each in networks if (told := plain_against_wish(each, endpoints))]
+        found += [gone for each in networks if (gone := await self._without_parent(each, endpoints))]
         inside, why_not = sum(each.is_inside for each in endpoints), self._driver.attacher.quirks.why_not_inside()
         if inside and why_not:  # live-restore can be switched on under running containers
             found.append(f"{inside} containers have links in attach mode direct; restart them: {why_not}")
         return found
+
+    async def _without_parent(self, network: NetworkRecord, endpoints: Sequence[EndpointRecord]) -> str:
+        """The problem of a network whose parent is gone from under its containers; "" if it has none."""
+        there = sum(each.network == network.id and each.is_live for each in endpoints)
+        if not (there and network.parent) or await self._driver.networks.parent_link(network):
+            return ""
+        return (
+            f"the parent {network.parent} of network {network.shown} is not there, and {there} of its containers run: "
+            f"it was renamed or removed; name it {network.parent} again (ip link set NAME name {network.parent}), or "
+            "stop the containers and start them on another parent of the network"
+        )
 
     def _resolver(self) -> a.ResolverView | None:
         if self._scope is None or self._scope.resolver is None:

@@ -162,7 +162,7 @@ class LinkFacts:
     `carrier` is None while the link is down; `port_of` names the bridge or bond it is a port of, "" for none.
     `ethernet` is false for tunnels and PPP. `bond_mode` and `fail_over_mac` are a bond's settings, "" for other links.
     `arp_filter` is net.ipv4.conf.IFNAME.arp_filter, and `asks` whether net.ipv4.neigh.IFNAME.mcast_solicit is above 0.
-    `leads_to` are IPv4 addresses to which the host has a route of their own over it.
+    `leads_to` are addresses to which the host has a route of their own over it.
     """
 
     name: str
@@ -187,7 +187,7 @@ class NetworkFacts:
 
     `subnets` are (address space, CIDR), with the space "" if another IPAM driver gives the addresses; `gateway` is
     whether it has an IPv4 one, or needs none; `host_access` whether its containers and the host shall reach each other.
-    `running` are IPv4 addresses of containers that run on this host.
+    `running` are addresses of containers that run on this host.
     """
 
     name: str

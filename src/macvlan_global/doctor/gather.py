@@ -194,14 +194,14 @@ def _made(entries: list[Entry]) -> dict[str, str]:
 
 
 def _running(entries: list[Entry], boot: str) -> dict[str, list[str]]:
-    """IPv4 addresses of containers that run, by the id of their network."""
+    """Addresses of containers that run, by the id of their network."""
     found: dict[str, list[str]] = {}
     for entry in entries:
         if entry.key.startswith("endpoints/") and version_of(entry.value) <= VERSION:
             with contextlib.suppress(msgspec.DecodeError):
                 record = msgspec.json.decode(entry.value, type=EndpointRecord)
-                if record.is_live and record.sandbox and record.boot == boot and record.address:
-                    found.setdefault(record.network, []).append(record.address)
+                if record.is_live and record.sandbox and record.boot == boot:
+                    found.setdefault(record.network, []).extend(str(each) for each in record.addresses)
     return found
 
 

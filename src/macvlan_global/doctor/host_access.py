@@ -61,7 +61,7 @@ def _shim(parent: str, networks: list[str], facts: DoctorFacts) -> Iterator[Find
 
 
 def _not_led_to(link: LinkFacts, parent: str, facts: DoctorFacts) -> list[str]:
-    """IPv4 addresses of running containers without a route; none if the driver says itself which it does not reach."""
+    """Addresses of running containers without a route; none if the driver says itself which it does not reach."""
     running = [each for network in facts.networks if network.host_access for each in _on(network, parent)]
     return [] if facts.driver.unreached else [each for each in running if each not in link.leads_to]
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from macvlan_global.doctor.facts import FilterChain, KernelFacts, LinkFacts, ModuleState, PlatformFacts
@@ -108,13 +108,16 @@ def _output(*command: str) -> str:
 
 
 def _host_routes(root: Path) -> dict[str, set[str]]:
-    """IPv4 addresses that have a route of their own, by its interface."""
+    """Addresses that have a route of their own, by its interface."""
     found: dict[str, set[str]] = {}
     for fields in (line.split() for line in _text(root / "proc/net/route").splitlines()[1:]):
         if len(fields) > 7 and fields[7] == ALL_ONES:
             # the kernel prints the address in network order as one number of this machine
             address = IPv4Address(int(fields[1], 16).to_bytes(4, sys.byteorder))
             found.setdefault(fields[0], set()).add(str(address))
+    for fields in (line.split() for line in _text(root / "proc/net/ipv6_route").splitlines()):
+        if len(fields) > 9 and fields[1] == "80":  # /128, in hexadecimal
+            found.setdefault(fields[9], set()).add(str(IPv6Address(bytes.fromhex(fields[0]))))
     return found
 
 

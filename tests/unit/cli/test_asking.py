@@ -32,6 +32,17 @@ async def test_status(daemon: Running) -> None:
     assert found["engine_sees_plugin"] is True
 
 
+async def test_a_parent_that_is_renamed_under_containers_is_a_problem(daemon: Running) -> None:
+    """Of the network that has some, until it has its name again."""
+    for name in ("eth1", "eth2"):
+        daemon.kernel.rename(name, f"{name}-old")
+    (problem,) = (await daemon.cli("status", "--json")).json["problems"]
+    assert problem.startswith(f"the parent eth1 of network {LAN[:12]} is not there, and 1 of its containers run: ")
+    assert "; name it eth1 again (ip link set NAME name eth1)" in problem
+    daemon.kernel.rename("eth1-old", "eth1")
+    assert (await daemon.cli("status", "--json")).json["problems"] == []
+
+
 async def test_networks(daemon: Running) -> None:
     """A line for each subnet; the parent's state is told, and JSON has the options and the use."""
     table = [re.split(r" {3,}", line) for line in (await daemon.cli("networks")).text.splitlines()]

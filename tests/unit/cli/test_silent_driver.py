@@ -14,7 +14,7 @@ from macvlan_global.listening import listen
 def test_a_driver_that_hangs_is_told_after_seconds(tmp_path: Path) -> None:
     """It is asked whether it is alive, and accepts nothing; the text says what to do."""
     path = tmp_path / "admin.sock"
-    with listen(path, what="the admin socket"), pytest.raises(Unavailable, match="does not answer at .* restart it"):
+    with listen(path, what="the admin socket"), pytest.raises(Unavailable, match=r"does not answer at .* restart it"):
         AdminClient(str(path), silence=0.05).status()
 
 

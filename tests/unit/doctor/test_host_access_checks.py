@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -111,5 +112,10 @@ def test_routes_and_the_hosts_silence_are_read_from_the_kernel(tmp_path: Path) -
     lines = [f"{link}\t{to:08X}\t00000000\t0005\t0\t0\t0\t{mask:08X}\t0\t0\t0" for link, to, mask in rows]
     (tmp_path / "proc/net").mkdir()
     (tmp_path / "proc/net/route").write_text("\n".join(["Iface\tDestination", *lines, ""]))
+    six = ip_address("fd00::50").packed.hex()
+    rows6 = ((six, "80", "mgh-eth0"), (six, "40", "mgh-eth0"), ("0" * 32, "80", "lo"))
+    rest = f"{'0' * 32} 00 {'0' * 32} 00000400 00000001 00000000 00000001"
+    lines6 = [f"{to} {size} {rest} {link}" for to, size, link in rows6]
+    (tmp_path / "proc/net/ipv6_route").write_text("\n".join([*lines6, ""]))
     shim = read_links(tmp_path)["mgh-eth0"]
-    assert (shim.asks, shim.leads_to) == (True, frozenset({"10.8.0.50"}))
+    assert (shim.asks, shim.leads_to) == (True, frozenset({"10.8.0.50", "fd00::50"}))
