@@ -11,7 +11,7 @@ import pytest
 from tests.docs.imports import modules, room
 
 ROOT = Path(__file__).parents[2]
-BESIDE = ("testkit", "lab", "demo", "bench", "plugin")
+BESIDE = ("testkit", "lab", "demo", "bench", "plugin", "packages")
 """Folders beside the package that are looked at too."""
 
 QUESTION = re.compile(r"(What|Who|Whom|Whose|How|Which|Where|When|Why)\b")

@@ -38,7 +38,8 @@ from macvlan_global.store.validate import VERSION, version_of
 PATIENCE_SECONDS = 10.0
 SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
 CAP_NET_RAW = 13  # linux/capability.h
-UNIT = "etc/systemd/system/macvlan-global.service"
+UNITS = ("etc/systemd/system/macvlan-global.service", "usr/lib/systemd/system/macvlan-global.service")
+"""The unit of `macvlan-global install`, and that of the package."""
 
 
 def gather(
@@ -118,7 +119,7 @@ def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | N
         engine_problem=status.engine_problem if status else "",
         processes=kernel.find_drivers(root),
         spec_files=tuple(str(each) for each in specs if each.exists()),
-        unit=(root / UNIT).exists() if (root / "run/systemd/system").is_dir() else None,
+        unit=any((root / each).exists() for each in UNITS) if (root / "run/systemd/system").is_dir() else None,
         managed=managed,
         unreached=tuple(filter(is_unreached, status.problems)) if status else (),
         alone=status is not None and status.scope == "global" and not is_cluster(status.store),

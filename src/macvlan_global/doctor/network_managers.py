@@ -11,7 +11,8 @@ FOLDERS = ("etc/systemd/network", "run/systemd/network", "usr/local/lib/systemd/
 """Folders of systemd.network(5). Of files of one name the first folder's counts."""
 NETWORKD = "run/systemd/netif"
 NETWORK_MANAGER = "run/NetworkManager"
-RULE = "etc/udev/rules.d/80-macvlan-global.rules"
+RULES = ("etc/udev/rules.d/80-macvlan-global.rules", "usr/lib/udev/rules.d/80-macvlan-global.rules")
+"""The rule of `macvlan-global install`, and that of the package."""
 ALTERNATIVE = "macvlan-global-"
 """Prefix of the alternative name of our links."""
 _OF_HARDWARE = {"Path", "Driver", "PermanentMACAddress", "MACAddress", "Property", "BSSID", "SSID", "WLANInterfaceType"}
@@ -47,7 +48,8 @@ def read_managers(root: Path, made: Iterable[tuple[str, str]]) -> ManagerFacts:
         first = next((each for each in files if each.matches(name, kind)), None)
         if first and not first.unmanaged:
             wildcards.setdefault(first.path, name)
-    unguarded = bool(links) and (root / NETWORK_MANAGER).is_dir() and not (root / RULE).exists()
+    ruled = any((root / each).exists() for each in RULES)
+    unguarded = bool(links) and (root / NETWORK_MANAGER).is_dir() and not ruled
     return ManagerFacts(tuple(wildcards.items()), unguarded)
 
 

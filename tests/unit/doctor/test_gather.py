@@ -122,8 +122,11 @@ async def test_a_host_from_its_files(tmp_path: Path) -> None:
     assert facts.driver.spec_files == (str(tmp_path / "etc/docker/plugins/macvlan-global.spec"),)
     assert facts.driver.unit is False
     config.write_text("sokcet = 1")
+    (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
+    (tmp_path / "usr/lib/systemd/system/macvlan-global.service").touch()
     facts = await asyncio.to_thread(gather, config, str(tmp_path / "none.sock"), {}, tmp_path)
     assert "unknown key 'sokcet'" in facts.config_problem
+    assert facts.driver.unit is True  # of the package
 
 
 async def test_a_damaged_state_file_is_a_problem(tmp_path: Path) -> None:
