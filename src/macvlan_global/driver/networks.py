@@ -173,6 +173,12 @@ class Networks:
         await self.on_change(record)
         log.info("network %s deleted", network_id[:12])
 
+    async def while_known(self, network_id: str, claim: Callable[[], Awaitable[object]]) -> None:
+        """Make a claim of a network, or none if it was deleted meanwhile. A deletion waits for it, and then ends it."""
+        async with self._turns.of(network_id):
+            if await self._tables.networks.get(network_id):
+                await claim()
+
     async def get(self, network_id: str) -> NetworkRecord:
         """The network.
 

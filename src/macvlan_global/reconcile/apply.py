@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from typing import assert_never
 
@@ -267,10 +268,11 @@ class Reconciler:
                 await driver.pools.give_back(correction.pool)
             case ForgetNetwork():
                 await driver.pools.drop_network(correction.network, if_empty=True)
-            case RestorePool() | HoldAddress() if correction.pool.driver:
+            case RestorePool() | HoldAddress() | ClaimAddress() if correction.pool.driver:
                 await self._claim_foreign(correction, engine)
             case RestorePool():
-                await driver.claims.restore_pool(correction.pool)
+                restore = partial(driver.claims.restore_pool, correction.pool)
+                await driver.networks.while_known(correction.network, restore)
             case HoldAddress():
                 await driver.claims.hold(correction.pool, ip_address(correction.address))
             case ClaimAddress():
@@ -301,16 +303,21 @@ class Reconciler:
         if correction.holder.kind == "endpoint":  # it may have gone meanwhile
             await self._driver.endpoints.claim_again(correction.holder.endpoint)
             return
-        await self._driver.claims.claim(correction.pool, ip_address(correction.address), correction.holder)
+        address = ip_address(correction.address)
+        claim = partial(self._driver.claims.claim, correction.pool, address, correction.holder)
+        await self._driver.networks.while_known(correction.network, claim)
 
-    async def _claim_foreign(self, correction: RestorePool | HoldAddress, engine: Engine | None) -> None:
+    async def _claim_foreign(self, correction: RestorePool | HoldAddress | ClaimAddress, engine: Engine | None) -> None:
         """Claim a pool or an address of a network of another driver, if the engine has that still."""
-        pool = correction.pool
+        claims, pool = self._driver.claims, correction.pool
         if engine and any(each.id == pool.network for each in await engine.every_network()):
-            if isinstance(correction, RestorePool):
-                await self._driver.claims.restore_pool(pool)
-            else:
-                await self._driver.claims.hold(pool, ip_address(correction.address))
+            match correction:
+                case RestorePool():
+                    await claims.restore_pool(pool)
+                case HoldAddress():
+                    await claims.hold(pool, ip_address(correction.address))
+                case ClaimAddress():
+                    await claims.claim(pool, ip_address(correction.address), correction.holder)
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
         ours = network.ipam_driver == self._our_ipam

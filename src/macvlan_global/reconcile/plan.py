@@ -14,7 +14,7 @@ version, and its containers may run. A correction that takes something away is c
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
@@ -165,18 +165,21 @@ class ForgetNetwork(_Reasoned):
 
 @dataclass(frozen=True, slots=True)
 class RestorePool(_Reasoned):
-    """Write the record of a pool that a network of this host has and the store lost."""
+    """Write the record of a pool that a network of this host has and the store lost. `network` is the network's id on
+    this host; empty for a network of another driver."""
 
     pool: PoolRecord
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimAddress(_Reasoned):
-    """Claim an address that this host uses and the store has no claim for."""
+    """Claim an address that this host uses and the store has no claim for. `network` is as in `RestorePool`."""
 
     pool: PoolRecord
     address: str
     holder: Holder
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,11 +386,11 @@ def _lost_claims(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended
                 at=facts.now,
             )
             if (pool.space, pool.subnet, pool.range) not in pools and network.shared_id not in shared.removed:
-                yield RestorePool(
-                    f"pool {pool.subnet}", f"network {network.shown} has it, and the store does not know", pool
-                )
+                reason = f"network {network.shown} has it, and the store does not know"
+                yield RestorePool(f"pool {pool.subnet}", reason, pool, network.id)
             if network.shared_id not in shared.removed or used:
-                yield from _unclaimed(network, pool, subnet, held)
+                for claim in _unclaimed(network, pool, subnet, held):
+                    yield replace(claim, network=network.id)
     # also young ones: an older copy lacks the youngest first, and their addresses could be given to others
     here = {each.id: each for each in facts.networks if each.id not in deleted}
     for endpoint in (each for each in facts.endpoints if each.id not in ended and each.network in here):

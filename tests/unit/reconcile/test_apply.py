@@ -14,7 +14,14 @@ from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.names import link_name
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec
 from macvlan_global.reconcile.apply import Reconciler
-from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, DeleteEndpoint, DeleteNetwork
+from macvlan_global.reconcile.plan import (
+    AdoptEndpoint,
+    AdoptNetwork,
+    ClaimAddress,
+    DeleteEndpoint,
+    DeleteNetwork,
+    RestorePool,
+)
 from macvlan_global.store.memory import MemoryStore
 from testkit.cluster_rig import ClusterRig
 from testkit.fake_clock import FakeClock
@@ -334,6 +341,29 @@ async def test_a_container_that_goes_before_it_is_adopted_is_not() -> None:
     await rig.mend(grace=60)
     assert await rig.driver.endpoints.all() == []
     assert "endpoint" not in {each.kind for each in await rig.driver.addresses.all()}
+
+
+async def test_a_network_that_is_removed_while_repair_looks_is_not_given_its_claims_back() -> None:
+    """The plan saw it half removed: it has a record, and its pool and gateway have none. Nobody would release them."""
+    rig, engine = await _on_slow_engine()
+    tables = rig.driver.tables
+    await tables.addresses.drop(DEFAULT_SPACE, "192.168.1.1")
+    await tables.pools.drop(DEFAULT_SPACE, "192.168.1.0/24")
+    engine.while_listing = lambda: engine.remove_network("n1")
+    corrections = [type(each) for each in await rig.mend(grace=60)]
+    assert {RestorePool, ClaimAddress} <= set(corrections), "the plan was made before the removal"
+    assert await rig.driver.addresses.all() == []
+    assert await rig.driver.pools.all() == []
+
+
+async def test_a_network_of_another_driver_that_is_removed_while_repair_looks_is_not_given_its_claims_back() -> None:
+    """Its gateway is like its pool."""
+    rig, engine = await _on_slow_engine()
+    await engine.create_network("b1", Subnet("10.9.0.0/24", gateway="10.9.0.1"), driver="bridge", ipam=OUR_IPAM)
+    await rig.driver.tables.addresses.drop(DEFAULT_SPACE, "10.9.0.1")
+    engine.while_listing = lambda: engine.remove_network("b1")
+    await rig.mend(grace=60)
+    assert "10.9.0.1" not in {each.address for each in await rig.driver.addresses.all()}
 
 
 async def test_a_network_that_alone_was_lost_keeps_its_gateway_and_aux_addresses() -> None:
