@@ -25,21 +25,21 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.image import image_archive
-from lab.packages import ensure_engines, ensure_kernel, ensure_stores, ensure_system_packages
+from lab.packages import KERNEL_LOADER, ensure_engines, ensure_kernel, ensure_stores, ensure_system_packages
 from lab.paths import GUESTS, PREFIX, ROOT
 from lab.process import run
 from lab.speed import SLOWNESS_VARIABLE, Allowance
 
 _SETUP = Path(__file__).with_name("guest.sh")
 _MARK = "MACVLAN_GLOBAL_GUEST"
-_MODULES = ("ipv6", "8021q", "dummy", "macvlan", "bridge", "veth")
+_MODULES = ("8021q", "dummy", "macvlan", "bridge", "veth")
 # Alone the guest is three times as slow as the machine below; beside other suites, on a processor that it shares, a
 # driver there once took half a minute to start.
 _SLOWNESS = "6"
 # Guests of one process are on different processors, and so, mostly, are those of others.
 _turns = itertools.count(os.getpid())
 # Said by the kernel itself as it ends, whatever its log level.
-_LAST_WORD = "reboot: System halted\n"
+_LAST_WORD = "reboot: Power down\n"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _write_scripts(folder: Path, command: Sequence[str], env: Mapping[str, str],
     head = {
         "folder": str(folder),
         "modules": " ".join(_MODULES),
-        "tree": str(ensure_kernel()[1]),
+        "tree": str(ensure_kernel().modules),
         "disk": "1" if disk else "",
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in head.items()]
@@ -137,11 +137,16 @@ def _boot(folder: Path, memory: str, disk: Path | None, watch: "_Watch", *, echo
     # processor that is three times as fast as across two.
     processors = sorted(os.sched_getaffinity(0))
     processor = processors[next(_turns) % len(processors)]
+    found = ensure_kernel()
+    (folder / KERNEL_LOADER).symlink_to(found.loader)
     line = [
         "taskset",
         "--cpu-list",
         str(processor),
-        str(ensure_kernel()[0]),
+        "env",
+        f"LD_LIBRARY_PATH={found.loader.parent}",
+        str(found.program),
+        "seccomp=auto",
         f"mem={memory}",
         "root=/dev/root",
         "rootfstype=hostfs",

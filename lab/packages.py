@@ -6,7 +6,7 @@ machine may have. containerd and runc are unpacked beside them for that reason.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,16 @@ _LIBRARIES = {
 _BUSYBOX = Path(_COMMANDS["busybox-static"])
 _ENGINES = BUILD / "engines"
 _STORES = BUILD / "stores"
-_KERNEL = BUILD / "kernel"
+_KERNEL = BUILD / "user-mode-kernel"
 # Consul is not in bookworm; all of them are linked with nothing but the C library.
 _STORE_SOURCES = {"bookworm": ("etcd-server", "etcd-client"), "bullseye": ("consul",)}
-# Ubuntu has none, and another release of Debian another one: the guest is the same wherever the lab is.
-_KERNEL_SOURCES = {"bookworm": ("user-mode-linux",)}
+# Ubuntu has none, and another release of Debian another one: the guest is the same wherever the lab is. Since 6.16
+# seccomp stops its processes and no longer ptrace, which takes half the time. It wants a newer C library.
+_KERNEL_SOURCES = {"sid": ("user-mode-linux", "libc6")}
+_LOADER = "/lib64/ld-linux-x86-64.so.2"
+_PROGRAM = "usr/bin/linux.uml"
+KERNEL_LOADER = "./ld.so"
+"""The loader of the user-mode kernel's C library, as the program names it: below the working folder."""
 
 ENGINES = ("oldest", "newest")
 """Labels of the engines; a table of test cases can use them before any is unpacked."""
@@ -166,10 +171,36 @@ def ensure_stores() -> Path:
     return _ensure_tree(_STORES, _STORE_SOURCES) / "usr/bin"
 
 
-def ensure_kernel() -> tuple[Path, Path]:
-    """Unpack the user-mode kernel unless it is; the kernel, and the folder that has a folder of modules for it."""
-    tree = _ensure_tree(_KERNEL, _KERNEL_SOURCES)
-    return tree / "usr/bin/linux.uml", tree / "usr/lib/uml/modules"
+@dataclass(frozen=True)
+class Kernel:
+    """An unpacked user-mode kernel: its program, the C library and the loader for it, and a folder of modules' folders.
+
+    The program takes its memory from behind itself, so it cannot be an argument of the loader: it asks for
+    `KERNEL_LOADER` by itself.
+    """
+
+    program: Path
+    loader: Path
+    modules: Path
+
+
+def ensure_kernel() -> Kernel:
+    """Unpack the user-mode kernel unless it is.
+
+    Raises:
+        LabError: the packages do not come, or are not what they were.
+    """
+    tree = _ensure_tree(_KERNEL, _KERNEL_SOURCES, _name_own_loader)
+    loader = tree / "usr/lib/x86_64-linux-gnu" / Path(_LOADER).name
+    return Kernel(tree / _PROGRAM, loader, tree / "usr/lib/uml/modules")
+
+
+def _name_own_loader(tree: Path) -> None:
+    program = tree / _PROGRAM
+    before, old = program.read_bytes(), _LOADER.encode() + b"\0"
+    if before.count(old) != 1:
+        raise LabError(f"{program.name} of sid does not name its loader {_LOADER} once")
+    program.write_bytes(before.replace(old, KERNEL_LOADER.encode().ljust(len(old), b"\0")))
 
 
 def ensure_busybox() -> Path:
@@ -188,8 +219,10 @@ def is_static(program: Path) -> bool:
         return re.search(rb"/ld-[\w.-]+\.so", file.read(65536)) is None
 
 
-def _ensure_tree(tree: Path, sources: Mapping[str, Iterable[str]]) -> Path:
-    """Unpack packages of other releases into one folder, unless it is there: it appears whole or not at all."""
+def _ensure_tree(
+    tree: Path, sources: Mapping[str, Iterable[str]], finish: Callable[[Path], None] = lambda _: None
+) -> Path:
+    """Unpack packages of other releases into one folder, unless it is there, and finish it: it appears whole or not."""
     if not tree.exists():
         with locked(tree.name), scratch_folder(BUILD) as scratch:
             if not tree.exists():
@@ -197,6 +230,7 @@ def _ensure_tree(tree: Path, sources: Mapping[str, Iterable[str]]) -> Path:
                     print(f"lab: fetching {', '.join(packages)} of {suite}", flush=True)
                     for archive in download(suite, packages, scratch / suite):
                         run(["dpkg", "-x", str(archive), str(scratch / "tree")])
+                finish(scratch / "tree")
                 (scratch / "tree").rename(tree)
     return tree.resolve()
 
