@@ -19,12 +19,12 @@ from macvlan_global.driver.outbox import Outbox
 from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
 from macvlan_global.ipam.addresses import Addresses, Reservation
 from macvlan_global.ipam.cache import ParsedPool
-from macvlan_global.ipam.conflicts import AddressTaken
+from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, key_of, network_of, pool_id, space_of
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.ipam.remembered_names import Name
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.store.records import AddressRecord
+from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.store.table import Row
 from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet, refuse_no_unicast
 
@@ -93,8 +93,24 @@ class IpamDriver:
             if network:
                 record = await self._pools.join(space, wanted, part, network)
             else:
-                record = await self._pools.reserve(space, wanted, part)
+                record = await self._reserve_pool(space, wanted, part)
         return pool_id(record), record.subnet
+
+    async def _reserve_pool(self, space: str, subnet: Subnet, part: Subnet | None) -> PoolRecord:
+        """Reserve a pool of this subnet and range, also that of a network which was removed and ends on other hosts.
+
+        `docker compose down` and `up` on one host is such a removal, while the project runs on another host.
+
+        Raises:
+            Invalid: the range is outside the subnet.
+            PoolOverlaps: a network has this very pool, or another host's request.
+        """
+        try:
+            return await self._pools.reserve(space, subnet, part)
+        except PoolOverlaps as error:
+            if not await self._holders.ends_elsewhere(error.other.network):
+                raise
+            return await self._pools.take_over(error.other)
 
     async def release_pool(self, pool: str) -> None:
         """Give back a pool that no network has; any other is left as it is. Idempotent."""

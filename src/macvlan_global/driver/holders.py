@@ -80,6 +80,12 @@ class Holders:
             name = await self.network_name(error.record.network)
             raise Conflict(f"--subnet {error.record.subnet} is in use by network {name}; use another subnet") from error
 
+    async def ends_elsewhere(self, network: str) -> bool:
+        """Whether a network (its id in the cluster) was removed, and is left on other hosts only."""
+        if not network or await self._tables.removed.get(network) is None:
+            return False
+        return all(row.record.shared_id != network for row in await self._tables.networks.scan())
+
     async def network_name(self, network: str) -> str:
         """A network by its id in the cluster: its name if it is known, else the beginning of its id."""
         if removed := await self._tables.removed.get(network):

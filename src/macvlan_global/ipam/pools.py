@@ -108,6 +108,24 @@ class Pools:
         self.reserved.set()
         return record
 
+    async def take_over(self, removed: PoolRecord) -> PoolRecord:
+        """Reserve the pool of a network that was removed from the cluster while containers still run on it elsewhere.
+
+        Their addresses stay claimed: one address space has one holder of each address, whichever pool it is from.
+
+        Raises:
+            PoolOverlaps: its record changed meanwhile.
+        """
+        record = msgspec.structs.replace(removed, network="", host=self._identity.host, at=self._now(), auto=False)
+        row = await self._table.get(*key_of(pool_id(removed)))
+        if row and (row.record != removed or await self._table.replace(row, record) is None):
+            raise PoolOverlaps(record, row.record)
+        if row is None and not await self._create(record):
+            raise PoolOverlaps(record, removed)
+        self._cache.remember(record)
+        self.reserved.set()
+        return record
+
     async def join(self, space: str, subnet: Subnet, part: Subnet | None, network: str) -> PoolRecord:
         """Use the pool that a network of the cluster has, or has lost: a store restored from a copy may be older.
 

@@ -147,6 +147,23 @@ def test_a_plain_name_of_two_projects_here_is_nobody_s() -> None:
     assert _addresses(table, "db.blog") == ["10.65.0.2"]
 
 
+def test_a_network_created_anew_is_the_removed_one_that_containers_are_on() -> None:
+    """`compose down` and `up` on the other host: names there are found as before, once anybody here is known."""
+    new = msgspec.structs.replace(record(1, "db", network="shop"), network="new")
+    here, beside = record(2, "web", network="shop"), record(3, "db", network="blog")
+    table = _table(new, beside)
+    table.networks_here = frozenset({_id("shop")})
+    assert _addresses(table, "db") == []
+    assert b"db" in table.put(key(here), here), "an answer that was kept is another one now"
+    assert _addresses(table, "db") == ["10.65.0.1"]
+    old = record(4, "db", network="shop")
+    table.put(key(old), old)
+    assert _addresses(table, "db") == ["10.65.0.1", "10.65.0.4"]
+    table.remove(key(old))
+    assert b"db" in table.remove(key(here))
+    assert _addresses(table, "db") == []
+
+
 def test_a_container_on_several_networks_is_one_container() -> None:
     """Its plain name leads to all its addresses, and so does one that it shares with others of one of the networks."""
     legs = (record(1, network="front"), record(2, network="back"))

@@ -6,6 +6,7 @@ import pytest
 
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
+from macvlan_global.ipam.conflicts import PoolOverlaps
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_engine import Subnet
 
@@ -152,13 +153,68 @@ async def test_a_pool_of_another_host_s_network_is_refused_by_name() -> None:
         await other.engine.create_network("mine", LAN, options={"parent": "eth0"})
 
 
+async def _removed_under_a_container() -> tuple[ClusterHost, ClusterHost, str]:
+    """Two hosts and the address of a container on the second one: its network was removed on the first."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    await other.join("lan", one)
+    db = await other.engine.run("db", "lan")
+    await one.engine.remove_network("lan")
+    return one, other, db.address.partition("/")[0]
+
+
 async def test_a_pool_that_is_still_in_use_after_the_removal_says_so() -> None:
-    """The subnet is free with the last container on the removed network, on whichever host."""
-    one, other = await two()
+    """On a host that has the removed network itself, its subnet is free with the last container there."""
+    _, other, _ = await _removed_under_a_container()
+    with pytest.raises(Conflict, match=r"network lan \(removed, and containers still run on it\) has it"):
+        await other.engine.create_network("again", LAN, options={"parent": "eth0"})
+
+
+async def test_a_network_created_anew_gets_the_pool_of_the_removed_one_that_ends_elsewhere() -> None:
+    """The container there keeps its address, for which nobody else is taken, and its end takes nothing from the new."""
+    one, other, address = await _removed_under_a_container()
+    again = await one.publish("lan", LAN)
+    with pytest.raises(Conflict, match=f"address {address} is in use by endpoint .* on host b"):
+        await one.engine.run("thief", "lan", ip=address)
+    web = await one.engine.run("web", "lan")
+    for host in (one, other):
+        assert await host.mend() == []
+    await other.engine.stop("db")
+    await other.engine.remove_network("lan")
+    assert [each.network for each in await one.driver.pools.all()] == [again]
+    held = {(each.address, each.network) for each in await one.driver.addresses.all()}
+    assert held == {(each, again) for each in ("10.9.0.1", "10.9.0.2", web.address.partition("/")[0])}
+    await other.join("lan", one)
+    await other.engine.run("db", "lan", ip=address)
+
+
+async def test_a_removed_network_runs_on_beside_one_in_its_place_that_fails() -> None:
+    """The engine takes back the pool that it asked for; a container of the removed network keeps its address."""
+    one, _, address = await _removed_under_a_container()
+    with pytest.raises(Invalid, match="nosuch0"):
+        await one.engine.create_network("lan", LAN, options={"parent": "nosuch0"})
+    assert await one.driver.pools.all() == []
+    assert [each.address for each in await one.driver.addresses.all() if each.kind == "endpoint"] == [address]
+    await one.publish("lan", LAN)
+    with pytest.raises(Conflict, match=f"address {address} is in use"):
+        await one.engine.run("thief", "lan", ip=address)
+
+
+async def test_the_pool_of_a_removed_network_goes_to_one_host_only() -> None:
+    """Two hosts that create it anew at once: the second is refused, as with any subnet."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, other, third = [await rig.host(name) for name in "abc"]
+    await one.publish("lan", LAN)
+    await other.join("lan", one)
     await other.engine.run("db", "lan")
     await one.engine.remove_network("lan")
-    with pytest.raises(Conflict, match=r"network lan \(removed, and containers still run on it\) has it"):
-        await one.engine.create_network("again", LAN, options={"parent": "eth0"})
+    (removed,) = await one.driver.pools.all()
+    await one.driver.ipam.request_pool(LAN.subnet, "", {}, ipv6=False)
+    with pytest.raises(Conflict, match="a network is being created with it"):
+        await third.driver.ipam.request_pool(LAN.subnet, "", {}, ipv6=False)
+    with pytest.raises(PoolOverlaps):
+        await third.driver.pools.take_over(removed)
 
 
 async def test_a_reservation_of_another_host_is_left_to_it() -> None:

@@ -5,8 +5,9 @@ endpoint is found under each of its names, under `NAME.NETWORK` for each, and un
 (`in-addr.arpa`, `ip6.arpa`). A service prefix `_PORT._PROTOCOL` (RFC 2782) asks for a port of the name behind it.
 
 A name without its network is answered from the networks that this host's containers are on, and only if it means one
-of them: the client's own networks are not known. Endpoints of hosts that are gone count only while no living host has
-the name.
+of them: the client's own networks are not known. Networks of one name are one here: a network that was removed, and
+that containers still run on, and the one that was created in its place. Endpoints of hosts that are gone count only
+while no living host has the name.
 
 Every change returns the names whose answers it may change, so that cached answers of all others stay valid.
 """
@@ -90,7 +91,8 @@ class NameTable:
     _rows: dict[str, NameRow] = field(default_factory=dict)
     _by_name: "_Index" = field(default_factory=dict)
     _by_reverse: "_Index" = field(default_factory=dict)
-    _networks: dict[bytes, int] = field(default_factory=dict)
+    _networks: dict[bytes, dict[str, int]] = field(default_factory=dict)
+    """Numbers of endpoints by network: its canonical name, then its id."""
 
     def __len__(self) -> int:
         """Number of endpoints."""
@@ -111,7 +113,10 @@ class NameTable:
             return changed
         self._rows[key] = new
         network = canonical(new.network)
-        self._networks[network] = self._networks.get(network, 0) + 1
+        ids = self._networks.setdefault(network, {})
+        if new.network_id not in ids and ids:
+            changed |= self._names_on(network)
+        ids[new.network_id] = ids.get(new.network_id, 0) + 1
         names, reverse = _canonical_names(new), _reverse_names(new)
         for name in names:
             _add(self._by_name, name, new)
@@ -125,15 +130,19 @@ class NameTable:
         if old is None:
             return set()
         network = canonical(old.network)
-        self._networks[network] -= 1
-        if not self._networks[network]:
+        ids, changed = self._networks[network], set[bytes]()
+        ids[old.network_id] -= 1
+        if not ids[old.network_id]:
+            del ids[old.network_id]
+            changed = self._names_on(network) if ids else changed
+        if not ids:
             del self._networks[network]
         names, reverse = _canonical_names(old), _reverse_names(old)
         for name in names:
             _drop(self._by_name, name, old)
         for name in reverse:
             _drop(self._by_reverse, name, old)
-        return {*names, *reverse, *_on_network(names, network)}
+        return {*changed, *names, *reverse, *_on_network(names, network)}
 
     def lookup(self, name: bytes) -> Lookup:
         """Look up a name, in any case, with or without a dot at the end."""
@@ -157,8 +166,19 @@ class NameTable:
         rows = _at(self._by_name, name)
         if self.networks_here is None:
             return rows
-        here = self._of_the_living(row for row in rows if row.network_id in self.networks_here)
+        here = self._of_the_living(row for row in rows if self._is_here(row, self.networks_here))
         return here if _mean_one_network(here) else ()
+
+    def _is_here(self, row: NameRow, here: frozenset[str]) -> bool:
+        """Whether containers of this host are on the network of an endpoint, or on another one of its name."""
+        if row.network_id in here:
+            return True
+        return bool(row.network) and not here.isdisjoint(self._networks[canonical(row.network)])
+
+    def _names_on(self, network: bytes) -> set[bytes]:
+        """Every name on the networks of this canonical name."""
+        rows = [row for row in self._rows.values() if canonical(row.network) == network]
+        return {name for row in rows for name in _canonical_names(row)}
 
     def _of_the_living(self, rows: Iterable[NameRow]) -> tuple[NameRow, ...]:
         """Those of living hosts if there are any, else all."""
@@ -191,9 +211,10 @@ def to_wire(text: str) -> bytes | None:
 def _mean_one_network(rows: Iterable[NameRow]) -> bool:
     """Whether all containers of a name are on one network together, whichever others they are on. Else the name is one
     thing on one network and another thing on the next, and nobody knows which is meant."""
-    by_network: dict[str, set[bytes]] = {}
+    by_network: dict[bytes, set[bytes]] = {}
     for row in rows:
-        by_network.setdefault(row.network_id, set()).add(row.short_id or row.key.encode())
+        network = canonical(row.network) or row.network_id.encode()
+        by_network.setdefault(network, set()).add(row.short_id or row.key.encode())
     everybody = set().union(*by_network.values())
     return len(by_network) < 2 or everybody in by_network.values()
 
