@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from lab import ensure_engines, ensure_stores, ensure_system_packages, guest_run, image_archive, reap_leftovers
+from lab.compose import ensure_compose
 from lab.packages import ensure_kernel
 
 
@@ -24,6 +25,7 @@ def main() -> int:
     ensure_system_packages()
     ensure_stores()
     ensure_kernel()
+    ensure_compose()
     print(f"engines {', '.join(engine.version for engine in ensure_engines())}; image {image_archive().name}")
     return 0
 

@@ -1,13 +1,12 @@
 """Every console block of the README and the pages is run, in order, as one session a page."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.site import Site, links
+from lab.site import Site
 from tests.docs.console import Command, matches, parse
-from tests.docs.session import CONFIG, host_of_the_pages, say
+from tests.docs.session import CONFIG, say
 
 ROOT = Path(__file__).parents[2]
 WRITTEN_BY_PROGRAMS = (ROOT / "docs" / "examples", ROOT / "docs" / "benchmarks.md")
@@ -38,21 +37,6 @@ def _with_blocks() -> list[object]:
             marks = [pytest.mark.needs(*parsed.needs)] if parsed.needs else []
             params.append(pytest.param(page, marks=marks, id=str(page.relative_to(ROOT))))
     return params
-
-
-@pytest.fixture(scope="module")
-def _running() -> Iterator[Site]:
-    with host_of_the_pages() as site:
-        yield site
-
-
-@pytest.fixture
-def site(_running: Site) -> Iterator[Site]:
-    """The host of the pages; afterwards nothing may be left on it."""
-    yield _running
-    _running.clean()
-    assert _running.driver.admin.addresses() == []
-    assert [name for name in links(_running.host) if name not in {"lo", "eth0", "eth1"}] == []
 
 
 @pytest.mark.parametrize("page", _with_blocks())

@@ -8,7 +8,7 @@ from tests.docs.imports import modules, tree
 COMPARE_AND_SWAP = {
     "cluster.fence": 1,  # it is a store itself
     "ipam.addresses": 2,  # to reserve and to claim: who loses has not got the address
-    "ipam.pools": 3,
+    "ipam.pools": 4,
     "ipam.remembered_names": 1,
     "store.table": 3,
 }

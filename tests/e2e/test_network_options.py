@@ -1,6 +1,5 @@
 """Ways to use a network that users try and no document shows: options, pools, MACs, the life of containers."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
@@ -421,26 +420,6 @@ def test_a_container_knows_its_own_name(site: Site) -> None:
     site.docker("rm", "-f", "web")
     site.start("mac", "web", *named, "--add-host=web:192.168.1.9")
     assert site.reaches("web", "web")
-
-
-def test_as_compose_asks(site: Site) -> None:
-    """As Compose does: labels, a container made with two networks, addresses and aliases, and only then started."""
-    site.create("front", *LAN, "--label=com.docker.compose.network=front")
-    site.create("back", "--subnet=192.168.2.0/24", *PARENT, "--internal")
-    site.docker(
-        *("create", "--init", "--name=app", "--network=front", "--ip=192.168.1.20", "--network-alias=app-front"),
-        *("--restart=unless-stopped", "alpine", "sleep", "600"),
-    )
-    site.docker("network", "connect", "--ip=192.168.2.20", "--alias=app-back", "back", "app")
-    site.docker("start", "app")
-    site.start("back", "db1")
-    assert site.reaches("db1", "app-back")
-    assert held(site) == sorted(["192.168.1.20", "192.168.2.20", site.address("db1", "back")])
-    assert site.inside("app", "ip", "route").count("default") == 1
-    assert "default via 192.168.1.254" in site.inside("app", "ip", "route")
-    shown = json.loads(site.docker("network", "inspect", "front"))[0]
-    assert shown["Labels"] == {"com.docker.compose.network": "front"}
-    assert [each["IPv4Address"] for each in shown["Containers"].values()] == ["192.168.1.20/24"]
 
 
 def test_a_burst_of_containers(site: Site) -> None:

@@ -1,6 +1,10 @@
 """A stack whose networks are ours: `docker stack deploy` deploys, scales and updates it, and names are found."""
 
+import pytest
+
+from lab.compose import Project, give_images
 from lab.process import wait_until
+from tests.docs.gallery import compose_files
 from tests.swarm.swarm_site import SOON, Node, SwarmSite
 
 # five addresses beside the gateway: one that is not given back is soon missed
@@ -111,3 +115,29 @@ def _has_its_gateway(node: Node, container: str) -> bool:
     """Whether the default route goes to the first address of the subnet that a container of network wide is in."""
     subnet = node.address_of(container, "shop_wide").rpartition(".")[0]
     return f"default via {subnet}.1 dev eth0" in node.inside(container, "ip", "route")
+
+
+@pytest.mark.parametrize("_running", ["newest"], indirect=True)
+def test_the_stack_of_the_compose_page_beside_a_project(swarm: SwarmSite) -> None:
+    """Its tasks find each other by name; a project of `docker compose` on a node has its static address beside them."""
+    one, _ = swarm.nodes
+    swarm.create("lan", "192.168.1.0/24")
+    for node in swarm.nodes:
+        give_images(node.host, compose_files()["valkey"])
+    swarm.manager.host.run(["tee", "/etc/valkey.yml"], stdin=compose_files()["valkey"])
+    swarm.manager.docker("stack", "deploy", "--resolve-image=never", "-c", "/etc/valkey.yml", "valkey")
+    web = Project(one.host, compose_files()["web"], "web")
+    web.type("up", "-d")
+    assert one.address_of("web-proxy-1") == "192.168.1.80"
+    swarm.settles("valkey_primary", 1)
+    swarm.settles("valkey_replica", 2)
+    there = _addresses(swarm, "valkey_primary", "lan")
+    tasks = [(node, task) for node in swarm.nodes for task in _containers(node, "valkey_replica")]
+    wait_until(
+        lambda: all(_resolved(node, task, "primary") == there for node, task in tasks),
+        "name of the primary",
+        seconds=SOON,
+        every=0.2,
+    )
+    assert all(node.reaches(task, "192.168.1.80") for node, task in tasks)
+    web.type("down")

@@ -114,7 +114,7 @@ class NameTable:
         self._rows[key] = new
         network = canonical(new.network)
         ids = self._networks.setdefault(network, {})
-        if new.network_id not in ids and ids:
+        if network and ids and new.network_id not in ids:
             changed |= self._names_on(network)
         ids[new.network_id] = ids.get(new.network_id, 0) + 1
         names, reverse = _canonical_names(new), _reverse_names(new)
@@ -134,7 +134,7 @@ class NameTable:
         ids[old.network_id] -= 1
         if not ids[old.network_id]:
             del ids[old.network_id]
-            changed = self._names_on(network) if ids else changed
+            changed = self._names_on(network) if network and ids else changed
         if not ids:
             del self._networks[network]
         names, reverse = _canonical_names(old), _reverse_names(old)
