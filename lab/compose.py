@@ -28,6 +28,8 @@ httpd -p {STAND_IN_PORT} -h /www
 trap 'exit 0' TERM INT
 sleep 1000000 & wait
 """
+UP_SECONDS = 300.0
+"""A command of Compose makes all containers of a project, one after the other."""
 _IMAGE = re.compile(r"\bimage: (?P<name>[\w./:-]+)")
 
 
@@ -70,7 +72,8 @@ class Project:
         Raises:
             DockerError: it failed; `stderr` has Compose's words.
         """
-        return self._host.docker("compose", "--progress=plain", f"--file={self._file}", *words).strip()
+        command = ("compose", "--progress=plain", f"--file={self._file}", *words)
+        return self._host.docker(*command, timeout=UP_SECONDS).strip()
 
 
 def give_images(host: Host, text: str) -> None:

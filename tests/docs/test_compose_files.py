@@ -55,13 +55,14 @@ def _project(site: Site, name: str) -> Project:
 
 
 def _answers(host: Host, address: str) -> bool:
-    """Whether a host gets an answer to a ping."""
-    return host.run(["ping", "-c1", "-W2", address], check=False).returncode == 0
+    """Whether a host gets an answer to one of three pings."""
+    return host.run(["ping", "-c3", "-i0.2", "-W2", address], check=False).returncode == 0
 
 
-def _page(host: Host, address: str) -> str:
-    """The page of a stand-in, fetched from a host: the name of its container."""
-    return host.run(["busybox", "wget", "-q", "-O-", f"http://{address}:{STAND_IN_PORT}/"]).stdout.strip()
+def _wait_for_page(host: Host, address: str, of: str) -> None:
+    """Return once a host gets the page of a stand-in at an address, which is the host name `of` its container."""
+    fetch = ["busybox", "wget", "-q", "-T2", "-O-", f"http://{address}:{STAND_IN_PORT}/"]
+    wait_until(lambda: host.run(fetch, check=False).stdout.strip() == of, f"page of {of} at {address}")
 
 
 def _mac_seen(host: Host, address: str) -> str:
@@ -113,7 +114,7 @@ def test_a_home(site: Site, device: Host) -> None:
     assert _hears(site, "home-hub-1", "192.168.1.54", device) == "a lamp"
 
     web.type("up", "-d", "--scale", "app=2")
-    assert _page(device, "192.168.1.80") == site.inside("web-proxy-1", "hostname")
+    _wait_for_page(device, "192.168.1.80", of=site.inside("web-proxy-1", "hostname"))
     apps = {site.inside(f"web-app-{number}", "hostname") for number in (1, 2)}
     assert site.inside("web-proxy-1", "wget", "-q", "-O-", f"http://app:{STAND_IN_PORT}/") in apps
     assert "via 192.168.1.1 " in site.inside("web-proxy-1", "ip", "route", "get", "192.0.2.1")
@@ -162,7 +163,7 @@ def test_a_vlan_for_guests(site: Site, device: Host) -> None:
     site.wire.plug(site.host, GUESTS)
     try:
         _project(site, "guests").type("up", "-d")
-        assert _page(device, "10.40.0.2") == site.inside("guests-portal-1", "hostname")
+        _wait_for_page(device, "10.40.0.2", of=site.inside("guests-portal-1", "hostname"))
         assert site.leg("guests-portal-1")["linkinfo"]["info_data"]["mode"] == "private"
         _project(site, "guests").type("down")
     finally:
