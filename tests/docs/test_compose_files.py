@@ -61,7 +61,7 @@ def _answers(host: Host, address: str) -> bool:
 
 def _wait_for_page(host: Host, address: str, of: str) -> None:
     """Return once a host gets the page of a stand-in at an address, which is the host name `of` its container."""
-    fetch = ["busybox", "wget", "-q", "-T2", "-O-", f"http://{address}:{STAND_IN_PORT}/"]
+    fetch = ["busybox", "wget", "-q", "-O-", f"http://{address}:{STAND_IN_PORT}/"]
     wait_until(lambda: host.run(fetch, check=False).stdout.strip() == of, f"page of {of} at {address}")
 
 
