@@ -39,6 +39,7 @@ _LIBRARIES = {
     "libsystemd0": "usr/lib/*/libsystemd.so.0",
 }
 _BUSYBOX = Path(_COMMANDS["busybox-static"])
+_CHROMIUM = Path("/usr/bin/chromium-headless-shell")
 _ENGINES = BUILD / "engines"
 _STORES = BUILD / "stores"
 _KERNEL = BUILD / "user-mode-kernel"
@@ -209,6 +210,19 @@ def ensure_busybox() -> Path:
     if is_static(_BUSYBOX):
         return _BUSYBOX
     return next(_ensure_tree(BUILD / "busybox", {"bookworm": ("busybox-static",)}).glob("**/bin/busybox"))
+
+
+def ensure_chromium() -> Path:
+    """Debian's Chromium without a window, installed if it is not there, with letters to show.
+
+    Raises:
+        LabError: this release has no such package (Ubuntu has none), or it cannot be installed here.
+    """
+    if not _CHROMIUM.exists():
+        with locked("packages"):
+            if not _CHROMIUM.exists():
+                install(["chromium-headless-shell", "fonts-dejavu-core"], why="to look at the page")
+    return _CHROMIUM
 
 
 def is_static(program: Path) -> bool:

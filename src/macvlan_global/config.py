@@ -71,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _flag("debug, info, warning or error")] = "info"
     log_format: Annotated[Literal["text", "json"], _flag("text or json")] = "text"
     metrics: Annotated[str, _flag("serve Prometheus metrics on HOST:PORT")] = ""
+    page: Annotated[str, _flag("serve the page on HOST:PORT, as in 127.0.0.1:8153")] = ""
     repair_grace: Annotated[float, _flag("seconds before an unused reservation counts as abandoned")] = 60.0
     dns: Annotated[str, _flag("address of the resolver, HOST:PORT [127.0.0.153:53]")] = "127.0.0.153:53"
     dns_ttl: Annotated[int, _flag("TTL of its answers, in seconds")] = 5
@@ -240,6 +241,7 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
         _check_auto_pool(each)
     config.access_addresses()
     _check_listen_address("metrics", config.metrics, "127.0.0.1:9477")
+    _check_listen_address("page", config.page, "127.0.0.1:8153")
     _check_listen_address("dns", config.dns, "127.0.0.153:53")
     for name, seconds, usual in (
         ("repair_grace", config.repair_grace, 60),

@@ -36,6 +36,7 @@ from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.scope_label import ScopeLabel
 from macvlan_global.store.access import StoreAccess, is_cluster
 from macvlan_global.store.known_engine import KnownEngine
+from macvlan_global.store.notify import NotifyingStore
 from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.state_folder import locked_folder
@@ -43,6 +44,7 @@ from macvlan_global.store.table import Tables
 
 if TYPE_CHECKING:  # a host alone does not load it
     from macvlan_global.global_scope import GlobalScope
+    from macvlan_global.web.page import Examine, Page
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +72,10 @@ class Daemon:
         open_store: Callable[[str, Path], Store] = open_store,
         open_cluster_store: Callable[[str, StoreAccess], ClusterStore] = open_cluster_store,
         boot: Callable[[], str] | None = None,
+        look: "Examine | None" = None,
         step: float = STEP_SECONDS,
     ) -> None:
-        """Other kernels, engines, stores, boots and times of a step are for tests; nothing is opened yet.
+        """Other kernels, engines, stores, boots, doctors and times of a step are for tests; nothing is opened yet.
 
         Args:
             listener: the plugin socket, listening, of a caller who holds the lock of the state folder too and ends
@@ -86,6 +89,7 @@ class Daemon:
         self._open_store = open_store
         self._open_cluster_store = open_cluster_store
         self._boot = boot or boot_id
+        self._look = look
         self._metrics = Metrics()
         self._stack = contextlib.AsyncExitStack()
 
@@ -107,14 +111,13 @@ class Daemon:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         state_dir = Path(self._config.state_dir)
-        listener = self._listener
-        if listener is None:
-            stack.enter_context(locked_folder(state_dir))
-            listener = stack.enter_context(plugin_socket(Path(self._config.socket), os.environ))
+        listener = self._listener or self._listen(stack, state_dir)
         stack.push_async_callback(self._kernel.close)
         stack.push_async_callback(self._engine.close)
         local = self._open_store("sqlite" if is_cluster(self._config.store) else self._config.store, state_dir)
         stack.push_async_callback(local.close)
+        shared: ClusterStore | None = None
+        local = NotifyingStore(local)
         alone = Tables(local, local)
         own = await load_identity(alone.identity, await asyncio.to_thread(machine_fingerprint))
         label = ScopeLabel(KnownEngine(alone), self._engine)
@@ -150,11 +153,36 @@ class Daemon:
         conflicts = _conflicts(config, driver, scope)
         views = Views(config, driver, follower, reconciler, self._metrics, scope, conflicts)
         await self._serve(stack, listener, driver, views)
+        page = await self._page(stack, config, driver, views, local, shared)
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts)
+        parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts, page)
         work = [each.run() for each in parts if each]
         for each in work:
             stack.callback(group.create_task(each).cancel)
+
+    def _listen(self, stack: contextlib.AsyncExitStack, state_dir: Path) -> socket.socket:
+        stack.enter_context(locked_folder(state_dir))
+        return stack.enter_context(plugin_socket(Path(self._config.socket), os.environ))
+
+    async def _page(
+        self,
+        stack: contextlib.AsyncExitStack,
+        config: Config,
+        driver: Driver,
+        views: Views,
+        local: NotifyingStore,
+        shared: ClusterStore | None,
+    ) -> "Page | None":
+        """The page, or what this host tells the pages of others."""
+        if not config.page and shared is None:
+            return None
+        # imported here: a host alone without a page needs nothing of it
+        from macvlan_global.web.page import Page  # noqa: PLC0415
+
+        page = Page.build(config, driver, views, local, shared, look=self._look)
+        stack.push_async_callback(page.stop)
+        await page.start()
+        return page
 
     async def _briefly(self, what: str, work: Awaitable[object]) -> None:
         """Do a step of the start, which others do again if it takes too long: the engine waits for the socket."""

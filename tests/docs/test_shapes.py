@@ -10,6 +10,7 @@ COMPARE_AND_SWAP = {
     "ipam.addresses": 2,  # to reserve and to claim: who loses has not got the address
     "ipam.pools": 4,
     "ipam.remembered_names": 1,
+    "store.notify": 1,  # it is a store itself
     "store.table": 3,
 }
 """Modules that may call `replace` of a table or a store, and how often."""

@@ -18,6 +18,7 @@ from lab.unixhttp import UnixConnection
 from macvlan_global.cli.app import Failed, run
 from macvlan_global.config import Config
 from macvlan_global.daemon import Daemon
+from macvlan_global.doctor.findings import Finding
 from macvlan_global.driver.driver import Driver
 from macvlan_global.engine.ports import EngineEvent, EngineNetwork
 from macvlan_global.errors import MacvlanGlobalError
@@ -155,10 +156,11 @@ async def running(
     name: str = "anna",
     shared: ClusterStore | None = None,
     networks: Iterable[EngineNetwork] = (),
+    findings: Iterable[Finding] = (),
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A daemon with eth1 and eth2, up, below `folder`; with `shared` in global scope on that store. Its engine has
-    `networks`: those of an earlier run, say."""
+    `networks`: those of an earlier run, say; its doctor has these `findings`."""
     config = Config(
         socket=str(folder / f"{name}.sock"),
         admin_socket=str(folder / f"{name}-admin.sock"),
@@ -178,7 +180,8 @@ async def running(
         assert shared is not None
         return shared
 
-    async with Daemon(config, kernel=kernel, engine=engine, open_cluster_store=open_shared):
+    found = list(findings)
+    async with Daemon(config, kernel=kernel, engine=engine, open_cluster_store=open_shared, look=lambda _: found):
         async with within(60):
             await engine.followed.wait()
         yield Running(config, kernel, engine, capsys)

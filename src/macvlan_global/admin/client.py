@@ -74,6 +74,10 @@ class AdminClient:
         """See `Views.conflicts`."""
         return self._ask("GET", "/conflicts", list[a.ConflictView])
 
+    def page(self) -> a.PageView:
+        """See `Views.page`."""
+        return self._ask("GET", "/page", a.PageView)
+
     def hosts(self) -> list[a.HostView]:
         """See `Views.hosts`."""
         return self._ask("GET", "/hosts", list[a.HostView])

@@ -219,6 +219,15 @@ class HostRemovalView(msgspec.Struct, frozen=True, kw_only=True):
     pools: int
 
 
+class PageView(msgspec.Struct, frozen=True, kw_only=True):
+    """The page of this host: the address that it is served on, as HOST:PORT, the host's name, and the token that it
+    asks for, "" if it asks for none."""
+
+    address: str
+    host: str
+    token: str = ""
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """An error. `kind` is the name of the error class."""
 

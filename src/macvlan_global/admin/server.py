@@ -15,7 +15,7 @@ from macvlan_global.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_STATUS: dict[type[MacvlanGlobalError], int] = {Invalid: 400, NotFound: 404, Conflict: 409, Unavailable: 503}
+STATUS: dict[type[MacvlanGlobalError], int] = {Invalid: 400, NotFound: 404, Conflict: 409, Unavailable: 503}
 
 
 class AdminServer:
@@ -39,6 +39,7 @@ class AdminServer:
         app.router.add_get("/hosts", self._with(lambda _: views.hosts()))
         app.router.add_post("/hosts/remove", self._with(lambda http: views.remove_host(**_host_arguments(http.query))))
         app.router.add_get("/conflicts", self._with(lambda _: views.conflicts()))
+        app.router.add_get("/page", self._with(lambda _: _at_once(views.page)))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5)
 
     async def start(self, listener: socket.socket) -> None:
@@ -58,10 +59,14 @@ class AdminServer:
                 body, status = await answer(http), 200
             except MacvlanGlobalError as error:
                 body = Problem(kind=type(error).__name__, message=str(error))
-                status = _STATUS.get(type(error), 500)
+                status = STATUS.get(type(error), 500)
             return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
 
         return handle
+
+
+async def _at_once(view: Callable[[], object]) -> object:
+    return view()
 
 
 class _RepairArguments(TypedDict):

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from macvlan_global import __version__
 from macvlan_global.admin import messages as a
+from macvlan_global.admin.address_views import address_view, given_by_others
 from macvlan_global.admin.conflict_views import conflict_views, watch_view
 from macvlan_global.attach.attach import plain_against_wish
 from macvlan_global.config import Config
@@ -23,6 +24,7 @@ from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower, learn_names
 from macvlan_global.reconcile.plan import Correction
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
+from macvlan_global.store.table import AT_ONCE
 from macvlan_global.subnets import parse_address
 
 if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay for one
@@ -30,6 +32,8 @@ if TYPE_CHECKING:  # a host alone needs no resolver, and its start is not to pay
     from macvlan_global.cluster.reclaimer import Reclaimer
     from macvlan_global.global_scope import GlobalScope
 
+FEW = 50
+"""Names of so many containers are read one by one."""
 ENGINE_SECONDS = 3.0
 """Timeout for facts that only the engine knows, while an operator waits."""
 
@@ -58,6 +62,8 @@ class Views:
         self._scope = scope
         self._conflicts = conflicts
         self._started = time.monotonic()
+        self.page_token = ""
+        """Token of the page, "" if it needs none."""
 
     async def status(self) -> a.Status:
         """The driver in one view. Asks the engine."""
@@ -89,19 +95,35 @@ class Views:
             swarm=swarm,
             live_restore=live_restore,
             host_id=self._driver.identity.host,
-            problems=[
-                *self._reconciler.problems,
-                *await self._network_problems(),
-                *await self._driver.probe.problems(),
-                *self._driver.host_access.problems,
-                *(self._conflicts.watch.problems() if self._conflicts else []),
-            ],
+            problems=await self.problems(),
             waiting=len(await self._driver.outbox.waiting()) if self._driver.outbox else 0,
             hosts=sorted(each.name for each in self._scope.heartbeat.live().values()) if self._scope else [],
             resolver=self._resolver(),
             watch=watch_view(self._conflicts),
             **counts,
         )
+
+    async def problems(self) -> list[str]:
+        """Problems of this host in words, its conflicts last. Asks neither the engine nor the store."""
+        return [
+            *self._reconciler.problems,
+            *await self._network_problems(),
+            *await self._driver.probe.problems(),
+            *self._driver.host_access.problems,
+            *(self._conflicts.watch.problems() if self._conflicts else []),
+        ]
+
+    def page(self) -> a.PageView:
+        """The address of the page.
+
+        Raises:
+            Invalid: it is off.
+        """
+        if not self._config.page:
+            raise Invalid(
+                'the page is off on this host; add page = "127.0.0.1:8153" to the configuration and restart the driver'
+            )
+        return a.PageView(address=self._config.page, host=self._config.effective_host_name(), token=self.page_token)
 
     async def observe(self) -> None:
         """Tell the metrics what this host holds.
@@ -186,14 +208,18 @@ class Views:
     async def networks(self) -> list[a.NetworkView]:
         """Every network of this host."""
         await self._learn_names()
-        owned = await self._driver.owned.owned()
-        endpoints = await self._driver.endpoints.all()
         try:
             pools = await self._driver.pools.all()
             if self._scope:
                 await self._driver.pools.read_anew()
         except Unavailable:  # how full they are is then not known
             pools = []
+        return await self.networks_here(pools)
+
+    async def networks_here(self, pools: list[PoolRecord]) -> list[a.NetworkView]:
+        """Every network of this host, with the usage of these pools. Asks neither the engine nor the store."""
+        owned = await self._driver.owned.owned()
+        endpoints = await self._driver.endpoints.all()
         return [
             await self._network_view(each, made=each.parent in owned, endpoints=endpoints, pools=pools)
             for each in await self._driver.networks.all()
@@ -209,17 +235,38 @@ class Views:
         """
         await self._learn_names()
         wanted = (await self._find(network)).shared_id if network else ""
+        records = [each for each in await self._driver.addresses.all() if not wanted or each.network == wanted]
+        return await self.address_views(records) + await self._given_by_others(wanted)
+
+    async def address_views(self, records: Sequence[AddressRecord]) -> list[a.AddressView]:
+        """These addresses with their holders. Of many, others have their turn in between.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
         networks = {each.shared_id: each for each in await self._driver.networks.all()}
         endpoints = {each.id: each for each in await self._driver.endpoints.all()}
-        names = {row.record.endpoint: row.record for row in await self._driver.tables.names.scan()}
-        found = [
-            _address_view(
-                each, networks, endpoints.get(each.endpoint) or names.get(each.endpoint), self._host(each.host)
-            )
-            for each in await self._driver.addresses.all()
-            if not wanted or each.network == wanted
-        ]
-        return found + await self._given_by_others(wanted)
+        names = await self._names_of(records, endpoints)
+        found = []
+        for number, each in enumerate(records, 1):
+            holder = endpoints.get(each.endpoint) or names.get(each.endpoint)
+            found.append(address_view(each, networks, holder, self._host(each.host)))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
+
+    async def _names_of(
+        self, records: Sequence[AddressRecord], known: Mapping[str, EndpointRecord]
+    ) -> dict[str, NameRecord]:
+        """The published names of the containers of other hosts, by endpoint: of few one by one, else all."""
+        tables = self._driver.tables
+        if self._scope is None:
+            return {}
+        asked = {(each.host, each.endpoint) for each in records if each.endpoint and each.endpoint not in known}
+        if len(asked) > FEW:
+            return {row.record.endpoint: row.record for row in await tables.names.scan()}
+        rows = [await tables.names.get(*each) for each in sorted(asked)]
+        return {row.record.endpoint: row.record for row in rows if row}
 
     async def remembered(self, network: str = "") -> list[a.RememberedView]:
         """Every address that is remembered, or those of one network, the longest unused first.
@@ -271,7 +318,7 @@ class Views:
             view
             for each in await self._driver.endpoints.all()
             if each.network in networks
-            for view in _given_by_others(each, networks[each.network], self._driver.identity.name)
+            for view in given_by_others(each, networks[each.network], self._driver.identity.name)
         ]
 
     def _host(self, host: str) -> str:
@@ -288,6 +335,10 @@ class Views:
             Invalid: its parent file cannot be read.
         """
         await self._learn_names()
+        return await self.choice(network)
+
+    async def choice(self, network: str) -> a.ChoiceView:
+        """As `parents`, by the names that are known."""
         found = await self._find(network)
         choice = await self._driver.networks.explain(found)
         options = found.options
@@ -419,45 +470,6 @@ class Views:
         return next(
             (each.text for each in problems if each.id == network.id), self._driver.networks.wrong_with(network)
         )
-
-
-def _address_view(
-    record: AddressRecord, networks: dict[str, NetworkRecord], endpoint: EndpointRecord | NameRecord | None, host: str
-) -> a.AddressView:
-    network = networks.get(record.network)
-    name = endpoint.names[0] if isinstance(endpoint, NameRecord) else endpoint.container if endpoint else ""
-    holder = host if record.kind == "host" else record.label or name or record.endpoint[:12]
-    return a.AddressView(
-        address=record.address,
-        subnet=record.subnet,
-        space=record.space,
-        kind=record.kind,
-        network=(network.name if network else "") or record.network[:12],
-        holder=holder,
-        host=host,
-        mac=endpoint.mac if endpoint else "",
-        at=record.at,
-    )
-
-
-def _given_by_others(endpoint: EndpointRecord, network: NetworkRecord, host: str) -> list[a.AddressView]:
-    """The addresses of an endpoint that no pool of ours has."""
-    return [
-        a.AddressView(
-            address=str(address),
-            subnet=subnet.subnet,
-            space="",
-            kind="endpoint",
-            network=network.shown,
-            holder=endpoint.shown,
-            host=host,
-            mac=endpoint.mac,
-            at=endpoint.at,
-        )
-        for address in endpoint.addresses
-        for subnet in network.subnets
-        if not subnet.space and address in subnet.prefix
-    ]
 
 
 def _correction_view(correction: Correction) -> a.CorrectionView:

@@ -136,6 +136,7 @@ class Reclaimer:
         if forgotten:
             await self._tables.host_addresses.drop(host.id)
             await self._addresses.avoided.forget_host(host.id)
+            await self._tables.reports.drop(host.id)
             await self._tables.hosts.drop(host.id)
             log.info("host %s (%s) was removed by an operator", host.name, host.id[:12])
         return Removal(host, outcome, forgotten)

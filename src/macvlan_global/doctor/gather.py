@@ -43,10 +43,18 @@ UNITS = ("etc/systemd/system/macvlan-global.service", "usr/lib/systemd/system/ma
 
 
 def gather(
-    config_file: Path | None, admin_socket: str | None, environment: Mapping[str, str], root: Path
+    config_file: Path | None,
+    admin_socket: str | None,
+    environment: Mapping[str, str],
+    root: Path,
+    *,
+    running: Config | None = None,
 ) -> DoctorFacts:
-    """Everything there is to know about this host. `root` is / but in tests; it never raises."""
-    config, problem = _config(config_file, environment)
+    """Everything there is to know about this host. `root` is / but in tests; it never raises.
+
+    `running` is the configuration of the driver, if it is the driver that asks.
+    """
+    config, problem = (running, "") if running else _config(config_file, environment)
     engine, swarm = ask_engine(config.docker_host)
     plugin = _plugin_asked(engine, admin_socket, config)
     socket = plugin.admin_socket if plugin else admin_socket or config.admin_socket

@@ -8,7 +8,7 @@ stay on the host.
 """
 
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -404,6 +404,15 @@ class HostRecord(Record, frozen=True, kw_only=True):
     networks: int = 0
     endpoints: int = 0
     seen: float
+
+
+class ReportRecord(Record, frozen=True, kw_only=True):
+    """The latest report of a host about itself, for the page of any host: its parents, its problems. `report` is plain
+    data as `web.messages.HostReport` has it; drivers of different versions may know different parts of it."""
+
+    id: str
+    report: dict[str, Any] = {}
+    at: float
 
 
 class AliveRecord(Record, frozen=True, kw_only=True):

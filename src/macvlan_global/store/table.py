@@ -36,6 +36,7 @@ from macvlan_global.store.records import (
     Record,
     RememberedRecord,
     RemovedRecord,
+    ReportRecord,
     StaticAddressRecord,
     decode_endpoint,
 )
@@ -308,6 +309,10 @@ def _endpoint_key(record: EndpointRecord) -> tuple[str, ...]:
     return endpoint_key(record.network, record.id, record.address, record.address6)
 
 
+def _host_access_key(record: HostAccessRecord) -> tuple[str, ...]:
+    return (record.network, record.subnet, bare_address(record.address))[:2]
+
+
 def _without_slash(part: str) -> str:
     return part.replace("/", "_")
 
@@ -348,11 +353,12 @@ class Tables:
         self.hosts = Table(shared, "hosts", HostRecord, lambda r: id_key(r.id))
         """Hosts that are or were: each writes its own row; a removed one's is dropped by the host where an operator
         removes it. Writers: cluster.heartbeat, cluster.reclaimer."""
+        self.reports = Table(shared, "reports", ReportRecord, lambda r: id_key(r.id))
+        """Reports of hosts for the page: each writes its own row; a removed one's is dropped by the host where an
+        operator removes it. Writers: web.reporter, cluster.reclaimer."""
         self.alive = LeasedTable(shared, "alive", AliveRecord, lambda r: id_key(r.id))
         """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
-        self.networks = Table(
-            local, "networks", NetworkRecord, lambda r: network_key(r.id, (s.subnet for s in r.subnets))
-        )
+        self.networks = Table(local, "networks", NetworkRecord, _network_key)
         """Networks of this host. Replication sets `published` and `cluster`, and nothing else.
         Writers: driver.networks, replication.apply."""
         self.endpoints = Table(local, "endpoints", EndpointRecord, _endpoint_key, decode=decode_endpoint)
@@ -360,9 +366,7 @@ class Tables:
         Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
         self.links = Table(local, "links", LinkRecord)
         """Parents that we made. Writers: parents.owned."""
-        self.host_access = Table(
-            local, "host_access", HostAccessRecord, lambda r: (r.network, r.subnet, bare_address(r.address))[:2]
-        )
+        self.host_access = Table(local, "host_access", HostAccessRecord, _host_access_key)
         """Addresses of pools that this host has itself, by network and subnet. Writers: host_access.access."""
         self.identity = Table(local, "identity", IdentityRecord)
         """One row, "this". Writers: cluster.identity."""

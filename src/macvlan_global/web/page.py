@@ -1,0 +1,96 @@
+"""The parts of the page, wired: the report of this host, the live feed, and the server."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from macvlan_global.admin.views import Views
+from macvlan_global.config import Config
+from macvlan_global.doctor.examine import examine
+from macvlan_global.doctor.findings import Finding
+from macvlan_global.doctor.gather import gather
+from macvlan_global.driver.driver import Driver
+from macvlan_global.store.notify import NotifyingStore
+from macvlan_global.store.ports import ClusterStore, Entry
+from macvlan_global.web.access import is_loopback, load_token, split_address
+from macvlan_global.web.api import PageData
+from macvlan_global.web.feed import LiveFeed
+from macvlan_global.web.reporter import HostReporter
+from macvlan_global.web.server import PageServer
+
+Examine = Callable[[Config], list[Finding]]
+
+
+class Page:
+    """The page of this host. Without `page` in the configuration it is no more than the report for other hosts."""
+
+    def __init__(self, reporter: HostReporter, feed: LiveFeed | None = None, server: PageServer | None = None) -> None:
+        """Both `feed` and `server`, or none of them."""
+        self._reporter = reporter
+        self._feed = feed
+        self._server = server
+
+    @classmethod
+    def build(
+        cls,
+        config: Config,
+        driver: Driver,
+        views: Views,
+        local: NotifyingStore,
+        shared: ClusterStore | None,
+        *,
+        look: Examine | None = None,
+    ) -> Self:
+        """Wire the parts; nothing runs yet. `local` is the store of this host, which tells of its writes,
+        and `shared` the cluster store; `look` is the doctor, another one for tests.
+
+        Raises:
+            Unavailable: the file of the token cannot be used.
+        """
+        doctor = look or examine_host
+        reporter = HostReporter(views, driver, lambda: doctor(config), shared=shared is not None)
+        local.on_change = reporter.on_entry
+        if not config.page:
+            return cls(reporter)
+        feed = LiveFeed(views, driver, shared)
+
+        def tell(key: str, entry: Entry | None) -> None:
+            reporter.on_entry(key, entry)
+            feed.on_entry(key, entry)
+
+        local.on_change = tell
+        reporter.on_change = feed.on_report
+        host, _ = split_address(config.page)
+        token = "" if is_loopback(host) else load_token(Path(config.state_dir))
+        views.page_token = token
+        data = PageData(views, driver, reporter)
+        own = config.effective_host_name()
+        return cls(reporter, feed, PageServer(data, feed, config.page, own_name=own, token=token))
+
+    async def start(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            Unavailable: the address cannot be used.
+        """
+        if self._server:
+            await self._server.start()
+
+    async def stop(self) -> None:
+        """Stop serving. Idempotent."""
+        if self._server:
+            await self._server.stop()
+
+    async def run(self) -> None:
+        """Report and follow until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._reporter.run())
+            if self._feed:
+                tasks.create_task(self._feed.run())
+
+
+def examine_host(config: Config) -> list[Finding]:
+    """The doctor's findings about this host. Blocks for some tenths of a second: for a thread."""
+    return examine(gather(None, config.admin_socket, os.environ, Path("/"), running=config))

@@ -1,0 +1,281 @@
+// What the page knows: read once, then kept up to date by the stream of events. See /api/openapi.json for the fields.
+
+import { key } from "./ip.js";
+
+const EVENTS_MOST = 500;
+const QUIET_SECONDS = 25; // the server sends something every ten
+const SETTLE_SECONDS = 3; // so long a hello that is not live is waited on, before all is read as it is
+
+export const state = {
+  connection: "connecting",
+  status: null,
+  networks: [],
+  hosts: [],
+  conflicts: [],
+  remembered: [],
+  reports: new Map(), // by id of the host
+  addresses: new Map(), // by space and address
+  events: [], // what came and went since the page was opened, the latest first
+  loaded: false,
+};
+
+const listeners = new Set();
+const changed = new Set();
+let token = "";
+let sorted = null;
+
+export function onChange(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+// Tell listeners of topics, once for each frame.
+function tell(...topics) {
+  if (!changed.size) setTimeout(() => {
+    const told = new Set(changed);
+    changed.clear();
+    for (const each of listeners) each(told);
+  }, 16);
+  for (const each of topics) changed.add(each);
+}
+
+// Rows of addresses, in the order of addresses.
+export function rows() {
+  sorted ??= [...state.addresses.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+  return sorted;
+}
+
+const idOf = (row) => `${row.space} ${row.address}`;
+
+function prepared(row) {
+  row.key = key(row.address);
+  row.id = idOf(row);
+  row.text = `${row.address} ${row.network} ${row.kind} ${row.holder} ${row.mac} ${row.host}`.toLowerCase();
+  return row;
+}
+
+// ------------------------------------------------------------------- events
+
+const holder = (row) => `${row.holder || row.kind}${row.host ? ` on ${row.host}` : ""}`;
+
+function note(kind, text) {
+  state.events.unshift({ at: Date.now() / 1000, kind, text });
+  state.events.length = Math.min(state.events.length, EVENTS_MOST);
+  tell("events");
+}
+
+function noteAddress(before, after) {
+  if (!state.loaded) return;
+  if (!before) note("came", `${after.address} (${after.network}) is held: ${holder(after)}`);
+  else if (!after) note("went", `${before.address} (${before.network}) is free: it was ${holder(before)}`);
+  else if (before.holder !== after.holder || before.host !== after.host || before.kind !== after.kind) {
+    note("changed", `${after.address} (${after.network}) was ${holder(before)}, is ${holder(after)}`);
+  }
+}
+
+// Note what is new in a list and what is not in it any more.
+function noteList(before, after, name) {
+  if (!state.loaded) return;
+  const old = new Set(before), now = new Set(after);
+  for (const each of now) if (!old.has(each)) note("came", `${name}: ${each}`);
+  for (const each of old) if (!now.has(each)) note("went", `${name}: ${each}`);
+}
+
+const inWords = (conflict) => `${conflict.address} of ${conflict.holder}: ${conflict.mac} ${conflict.how} it`;
+
+// ------------------------------------------------------------------ reading
+
+async function ask(path) {
+  const answer = await fetch(`/api/${path}`, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  if (answer.status === 401) throw new NeedsToken();
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.message);
+  return body;
+}
+
+class NeedsToken extends Error {}
+
+const readers = {
+  async status() {
+    state.status = await ask("status");
+  },
+  async networks() {
+    const names = JSON.stringify(state.networks.map((each) => [each.id, each.name]));
+    state.networks = await ask("networks");
+    const renamed = names !== JSON.stringify(state.networks.map((each) => [each.id, each.name]));
+    if (state.loaded && renamed) await read("addresses");
+  },
+  async hosts() {
+    if (state.status?.scope !== "global" || !/^(consul|etcd)/.test(state.status.store)) return;
+    const before = state.hosts.map((each) => `${each.name} is ${each.state}`);
+    state.hosts = await ask("hosts");
+    noteList(before, state.hosts.map((each) => `${each.name} is ${each.state}`), "host");
+  },
+  async reports() {
+    const found = await ask("reports");
+    for (const each of found) takeReport(each);
+    const ids = new Set(found.map((each) => each.id));
+    for (const id of state.reports.keys()) if (!ids.has(id)) state.reports.delete(id);
+  },
+  async conflicts() {
+    if (state.status?.watch === null) return;
+    const before = state.conflicts.map(inWords);
+    state.conflicts = await ask("conflicts");
+    noteList(before, state.conflicts.map(inWords), "conflict");
+  },
+  async "addresses/remembered"() {
+    state.remembered = (await ask("addresses/remembered")).map((each) => ({ ...each, key: key(each.address) }));
+  },
+  async addresses() {
+    const before = state.addresses;
+    const found = await ask("addresses");
+    state.addresses = new Map(found.map((row) => [idOf(row), prepared(row)]));
+    sorted = null;
+    if (!state.loaded) return;
+    for (const [id, row] of state.addresses) noteAddress(before.get(id), row);
+    for (const [id, row] of before) if (!state.addresses.has(id)) noteAddress(row, null);
+  },
+};
+
+const reading = new Map();
+
+// Read one path anew. What is asked for while it is being read is read once more after that.
+export function read(topic) {
+  const running = reading.get(topic);
+  if (running) {
+    running.again = true;
+    return running.done;
+  }
+  const entry = { again: false };
+  entry.done = (async () => {
+    do {
+      entry.again = false;
+      await readers[topic]();
+      tell(topic);
+    } while (entry.again);
+  })().finally(() => reading.delete(topic));
+  reading.set(topic, entry);
+  return entry.done;
+}
+
+async function readAll() {
+  await read("status");
+  await Promise.all(Object.keys(readers).filter((each) => each !== "status").map(read));
+  state.loaded = true;
+  tell("loaded");
+}
+
+function takeReport(report) {
+  const before = state.reports.get(report.id);
+  state.reports.set(report.id, report);
+  noteList(before?.problems ?? [], report.problems, report.name);
+}
+
+// ------------------------------------------------------------------- stream
+
+const takers = {
+  async hello(hello) {
+    clearTimeout(takers.later);
+    if (hello.live || state.loaded) state.connection = hello.live ? "live" : "store";
+    tell("connection");
+    if (hello.live) await readAll();
+    else takers.later = setTimeout(() => {
+      state.connection = "store";
+      tell("connection");
+      readAll().catch(() => {});
+    }, SETTLE_SECONDS * 1000);
+  },
+  async addresses({ put, gone }) {
+    for (const row of put) {
+      prepared(row);
+      noteAddress(state.addresses.get(row.id), row);
+      state.addresses.set(row.id, row);
+    }
+    for (const each of gone) {
+      const row = state.addresses.get(idOf(each));
+      if (row) noteAddress(row, null);
+      state.addresses.delete(idOf(each));
+    }
+    sorted = null;
+    tell("addresses");
+  },
+  async report(report) {
+    takeReport(report);
+    tell("reports");
+  },
+  async changed({ changed: topics }) {
+    await Promise.all(topics.filter((each) => readers[each]).map(read));
+  },
+};
+
+// Take events one by one, in their order; what fails to be read ends the stream, and all is read anew.
+async function follow(onAlive) {
+  const stop = new AbortController();
+  let quiet;
+  const alive = () => {
+    clearTimeout(quiet);
+    quiet = setTimeout(() => stop.abort(), QUIET_SECONDS * 1000);
+  };
+  try {
+    alive();
+    const answer = await fetch("/api/events", {
+      headers: token ? { Authorization: `Bearer ${token}` } : {}, signal: stop.signal,
+    });
+    if (answer.status === 401) throw new NeedsToken();
+    if (!answer.ok) throw new Error((await answer.json()).message);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    let failure = null;
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (failure) throw failure;
+      if (done) return;
+      alive();
+      onAlive();
+      text += value;
+      const events = text.split("\n\n");
+      text = events.pop();
+      for (const event of events) {
+        const [, name, data] = /^event: (.*)\ndata: (.*)$/s.exec(event) ?? [];
+        // not awaited: what is read anew must not hold up the events behind it
+        if (takers[name]) takers[name](JSON.parse(data)).catch((error) => { failure = error; stop.abort(); });
+      }
+    }
+  } finally {
+    clearTimeout(quiet);
+    stop.abort();
+  }
+}
+
+export async function connect(askForToken) {
+  token = takeToken();
+  let pause = 0.5;
+  for (;;) {
+    try {
+      await follow(() => { pause = 0.5; });
+    } catch (error) {
+      if (error instanceof NeedsToken) {
+        token = await askForToken();
+        sessionStorage.setItem("token", token);
+        continue;
+      }
+    }
+    state.connection = "lost";
+    tell("connection");
+    await new Promise((done) => {
+      setTimeout(done, pause * 1000);
+      window.addEventListener("online", done, { once: true });
+    });
+    pause = Math.min(pause * 2, 5);
+  }
+}
+
+// The token of the address that `macvlan-global page` prints. It is kept for this tab, and taken out of the address.
+function takeToken() {
+  const given = /[#&]token=([\w-]+)/.exec(location.hash);
+  if (given) {
+    sessionStorage.setItem("token", given[1]);
+    history.replaceState(null, "", "#plan");
+  }
+  return sessionStorage.getItem("token") ?? "";
+}
