@@ -116,7 +116,8 @@ class Pools:
         Raises:
             PoolOverlaps: its record changed meanwhile.
         """
-        record = msgspec.structs.replace(removed, network="", host=self._identity.host, at=self._now(), auto=False)
+        part = ip_network(removed.range) if removed.range else None
+        record = self._record(removed.space, ip_network(removed.subnet), part)
         row = await self._table.get(*key_of(pool_id(removed)))
         if row and (row.record != removed or await self._table.replace(row, record) is None):
             raise PoolOverlaps(record, row.record)
