@@ -20,7 +20,7 @@ T = TypeVar("T")
 UCRED = struct.Struct("3i")  # process, user and group: unix(7)
 SILENCE_SECONDS = 3.0
 """A driver that has not begun its answer for so long is asked whether it is alive, again each time. One that is may
-take its time; one that does not say so for as long hangs."""
+take its time; one that does not say so for twice as long hangs."""
 
 
 class DriverHangsError(TimeoutError):
@@ -31,7 +31,7 @@ class AdminClient:
     """Asks the running driver."""
 
     def __init__(self, path: str, timeout: float = 60.0, *, silence: float = SILENCE_SECONDS) -> None:
-        """`path` of the admin socket; `timeout` in seconds for each answer, and `silence` for a word of life."""
+        """`path` of the admin socket; `timeout` in seconds for each answer; for `silence` see `SILENCE_SECONDS`."""
         self._path = path
         self._timeout = timeout
         self._silence = silence
@@ -125,7 +125,7 @@ class AdminClient:
             self._need_alive()
 
     def _need_alive(self) -> None:
-        connection = UnixConnection(self._path, self._silence)
+        connection = UnixConnection(self._path, 2 * self._silence)
         try:
             connection.request("GET", "/")  # any answer will do: there is no such page
             connection.getresponse()

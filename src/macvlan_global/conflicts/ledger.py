@@ -34,8 +34,10 @@ class AddressConflict:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Identity of the conflict: seen again, it is the same one."""
-        return self.parent, str(self.holding.address), self.holding.kind, self.holding.name, self.mac, self.claimed
+        """Identity of the conflict: seen again, it is the same one. The name of a container elsewhere comes later."""
+        holding = self.holding
+        who = holding.name if holding.here or not holding.endpoint else holding.endpoint
+        return self.parent, str(holding.address), holding.kind, who, self.mac, self.claimed
 
     @property
     def where(self) -> str:

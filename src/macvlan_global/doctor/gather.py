@@ -61,6 +61,7 @@ def gather(
     status, driver = _driver(socket, root, managed=plugin is not None)
     state, entries = _state(_of_plugin(config, engine, plugin) if plugin else config)
     made, links = _made(entries), kernel.read_links(root)
+    config = _with_flags(config, kernel.read_flags(root, status.pid) if status else {})
     networks = tuple(_networks(entries, made, kernel.read_boot(root), host_access=config.host_access))
     return DoctorFacts(
         process=_process(status, root),
@@ -103,6 +104,15 @@ def _config(file: Path | None, environment: Mapping[str, str]) -> tuple[Config, 
         return load_config(file, environment, {}), ""
     except MacvlanGlobalError as error:
         return Config(), str(error)
+
+
+def _with_flags(config: Config, flags: Mapping[str, str]) -> Config:
+    """The configuration with the settings of host access that the running driver has by its flags."""
+    given = {key: flags[key] for key in ("host_access", "host_access_addresses") if key in flags}
+    with contextlib.suppress(msgspec.ValidationError):  # of another release
+        told = msgspec.convert(given, Config, strict=False)
+        return msgspec.structs.replace(config, **{key: getattr(told, key) for key in given})
+    return config
 
 
 def _where(file: Path | None) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
 from pathlib import Path
 
 from macvlan_global.doctor.facts import FilterChain, KernelFacts, LinkFacts, ModuleState, PlatformFacts
@@ -83,6 +84,17 @@ def find_drivers(root: Path) -> tuple[int, ...]:
     here = _namespace(root / "proc/self")
     processes = [each for each in (root / "proc").iterdir() if each.name.isdigit()]
     return tuple(sorted(int(each.name) for each in processes if _serves(each) and _namespace(each) == here))
+
+
+def read_flags(root: Path, process: int) -> dict[str, str]:
+    """The flags of a process with their values, by the names of their keys (`--host-access true`: `host_access`)."""
+    words = _text(root / "proc" / str(process) / "cmdline").split("\0")
+    found = {}
+    for word, following in pairwise([*words, ""]):
+        if word.startswith("--"):
+            key, given, value = word[2:].partition("=")
+            found[key.replace("-", "_")] = value if given else following
+    return found
 
 
 def _module(root: Path, name: str, option: str) -> ModuleState:

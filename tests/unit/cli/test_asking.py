@@ -1,5 +1,6 @@
 """Commands that ask a running driver: tables, JSON, errors and exit codes."""
 
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -156,6 +157,21 @@ async def test_doctor(daemon: Running, tmp_path: Path) -> None:
     table = (await daemon.cli(*words)).text
     assert "→ start it (systemctl start docker)" in table
     assert re.search(r"^\d+ errors?, .*\d+ ok\.$", table, re.MULTILINE)
+
+
+async def test_doctor_knows_the_flags_of_the_driver(daemon: Running, tmp_path: Path) -> None:
+    """Host access may be on by a flag of `serve` alone."""
+    _host_files(tmp_path)
+    config = tmp_path / "config.toml"
+    config.write_text(f'state_dir = "{daemon.config.state_dir}"\ndocker_host = "unix://{tmp_path}/none.sock"\n')
+    (tmp_path / "sys/class/net/eth1").mkdir(parents=True, exist_ok=True)
+    process = tmp_path / "proc" / str(os.getpid())
+    process.mkdir()
+    for words, told in (("--host-access=true", True), ("--host-access\0true", True), ("--log-level\0debug", False)):
+        (process / "cmdline").write_text(f"python\0macvlan-global\0serve\0{words}\0")
+        done = await daemon.cli("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
+        seen = [each["seen"] for each in done.json["findings"] if each["check"] == "host"]
+        assert any("it has no mgh- link on eth1" in each for each in seen) == told
 
 
 def _stray() -> MacvlanSpec:

@@ -39,6 +39,15 @@ def test_the_last_thousand_conflicts_are_kept() -> None:
     assert ledger.frames == {"container": 2 * (CONFLICTS_MOST + 5), "host": 0, "gateway": 0}
 
 
+def test_a_conflict_of_a_container_elsewhere_gets_its_name_once_that_is_known() -> None:
+    """It is the same conflict."""
+    ledger, there = Ledger(), replace(SEEN.holding, name="0123456789ab", here=False, endpoint="h2/0123456789abcdef")
+    for name in ("0123456789ab", "web"):
+        ledger.add(replace(SEEN, holding=replace(there, name=name)))
+    (found,) = ledger.all()
+    assert (found.holding.name, found.count) == ("web", 2)
+
+
 def test_conflicts_in_words() -> None:
     """Holder, place with its VLAN, device and act; the remedy follows."""
     assert SEEN.text == (
