@@ -1,10 +1,12 @@
 """What two hosts of a cluster know of each other's wire: addresses of hosts, of stopped containers, and MACs."""
 
+import json
 from functools import partial
 
-from lab import DockerError
+from lab import DockerError, Host
 from lab.cluster_site import ClusterSite, settle
 from lab.site import Site
+from macvlan_global.admin.messages import ConflictView
 
 SMALL = ("--subnet=10.62.0.0/29", "--gateway=10.62.0.1", "-o", "parent=eth1")
 """It has five addresses for containers."""
@@ -29,6 +31,32 @@ def _starts(site: Site, *options: str) -> bool:
     return not _words(site, *options)
 
 
+def _watches(site: Site) -> bool:
+    watch = site.driver.admin.status().watch
+    return watch is not None and "eth1" in watch.parents
+
+
+def _conflicts(site: Site, mac: str) -> list[ConflictView]:
+    return [each for each in site.driver.admin.conflicts() if each.mac == mac]
+
+
+def _announce(device: Host) -> None:
+    device.run(["arping", "-c", "1", "-U", "-I", "lan0", FIRST], check=False)
+
+
+def _sees(site: Site, mac: str, device: Host | None = None) -> bool:
+    """Whether a host has seen a device with this MAC, which may announce itself again."""
+    if device:
+        _announce(device)
+    return bool(_conflicts(site, mac))
+
+
+def _names(site: Site, mac: str, device: Host) -> bool:
+    """Whether it knows the name of the container whose address that is."""
+    _announce(device)
+    return [each.container for each in _conflicts(site, mac)] == ["static"]
+
+
 def test_the_address_of_a_host_is_no_container_s_anywhere(cluster: ClusterSite) -> None:
     """It came after the network, on an interface that is no parent; once it is gone, a container may have it."""
     one, two = cluster.sites
@@ -50,7 +78,8 @@ def test_the_address_of_a_host_is_no_container_s_anywhere(cluster: ClusterSite) 
 
 
 def test_a_stopped_container_elsewhere_keeps_its_address(cluster: ClusterSite) -> None:
-    """It was given with --ip: containers of another host get all others before, and it starts again."""
+    """It was given with --ip: containers of another host get all others before, and it starts again. Both hosts see a
+    device that announces it then, although the container is silent."""
     one, two = cluster.sites
     one.create("mac", *SMALL)
     cluster.wait_for("mac")
@@ -62,6 +91,18 @@ def test_a_stopped_container_elsewhere_keeps_its_address(cluster: ClusterSite) -
     assert FIRST not in {one.address(name, "mac") for name in others}
     two.docker("start", "static")
     assert two.address("static", "mac") == FIRST
+    for site in (one, two):
+        settle(site, partial(_watches, site), "watch for conflicts")
+    with Host("device", group="one-wire") as device:
+        cluster.wire.plug(device, "lan0", addresses=[f"{FIRST}/29"])
+        mac = str(json.loads(device.run(["ip", "-json", "link", "show", "dev", "lan0"]).stdout)[0]["address"])
+        settle(two, partial(_sees, two, mac, device), "conflict of its container")
+        settle(one, partial(_sees, one, mac), "conflict of the other one's container")  # the device is silent by now
+        settle(one, partial(_names, one, mac, device), "name of that container")
+    for site, ours in ((one, False), (two, True)):
+        (found,) = _conflicts(site, mac)
+        assert (found.address, found.container, found.host) == (FIRST, "static", two.host.name)
+        assert (f"on host {two.host.name}" in found.holder) == (not ours)
 
 
 def test_a_mac_is_on_one_host_only(cluster: ClusterSite) -> None:
