@@ -23,7 +23,7 @@ unit: .venv ## unit and property tests, in seconds and without root; ROOM=ipam f
 	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m pytest -q -p tests.side_by_side --processes 3 $(UNIT_TESTS)
 
 coverage: .venv ## the same with line and branch coverage; an error below 85 %, or with a file at 0 %
-	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m tests.covered -n 2
+	@$(PY) -m tests.covered -n 2
 
 run: .venv ## a real engine, the driver and the first example, on a wire of its own
 	@$(PY) -m demo run

@@ -26,11 +26,12 @@ GUEST_SILENCE = Silence(400)
 TIMES = ROOT / "build" / "suite-seconds.json"
 """File with the seconds that each suite took when it passed last."""
 TITLE_COVERED = "unit and property tests, with coverage"
+TITLE_IN_FULL = "unit and property tests, in full"
 TITLE_ALL = "all suites"
 NEEDED = ("8021q", "dummy")
 AT_ONCE = 4
 COVERED = ("unit", "property")
-"""Folders of tests that run with the coverage of the package, as one suite."""
+"""Folders of tests that run as two suites: all with the coverage of the package, and those that have a full form."""
 GUESTS = ("oldest or swarm", "not oldest and not swarm")
 """Selections of the tests for each guest, whose tests share an engine. They go first: no suite takes more processor."""
 BY_ENGINE = ("e2e",)
@@ -44,6 +45,7 @@ LONGEST = (
     "demo",
     "simulation",
     "faults",
+    TITLE_IN_FULL,
     TITLE_COVERED,
     "contract",
     "lab",
@@ -119,7 +121,7 @@ def write_times(file: Path, times: Mapping[str, float]) -> None:
 def _suites() -> dict[str, Callable[[], Done]]:
     """The suites but the guests, by title and in the order in which they start."""
     found = {str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")}
-    suites: dict[str, Callable[[], Done]] = {TITLE_COVERED: _covered}
+    suites: dict[str, Callable[[], Done]] = {TITLE_COVERED: _covered, TITLE_IN_FULL: _in_full}
     for folder in (each for each in found if each.partition("/")[0] not in COVERED):
         within = [each for each in found if each.startswith(f"{folder}/")]
         for selected in ("oldest", "not oldest") if folder in BY_ENGINE else ("",):
@@ -133,6 +135,11 @@ def _covered() -> Done:
     """Unit and property tests; the table of coverage is printed with them."""
     command = [sys.executable, "-m", "tests.covered", "-p", "no:cacheprovider", "--durations=20"]
     return _run(TITLE_COVERED, command)
+
+
+def _in_full() -> Done:
+    """Unit and property tests with all their examples and steps: what coverage is measured on draws few."""
+    return _run(TITLE_IN_FULL, [sys.executable, "-m", "tests.in_full", "-p", "no:cacheprovider", "--durations=20"])
 
 
 def _pytest(title: str, folder: str, without: Sequence[str], selected: str) -> Done:

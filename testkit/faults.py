@@ -6,29 +6,13 @@ done changed something, and only the answer was lost.
 
 import asyncio
 import contextlib
-import errno
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar, cast
 
-import msgspec
-
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease, Store
-from testkit.brief import SHARE
 
 T = TypeVar("T")
-
-FOREIGN: tuple[Exception, ...] = (
-    OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
-    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
-    ValueError("not an address"),
-    KeyError("Id"),
-    msgspec.DecodeError("JSON is malformed"),
-    msgspec.ValidationError("Expected `str`, got `int`"),
-    RuntimeError("can't start new thread"),
-)[::SHARE]
-"""Exceptions that a port should not let out. If one does, no side task may end by it, nor the driver with it."""
 
 
 class Faults:

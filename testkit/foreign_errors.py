@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from typing import Any, Self
 
 import aiohttp
+import msgspec
 from aiohttp.client_reqrep import ConnectionKey, RequestInfo
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -42,6 +43,17 @@ GARBAGE = (
     b"1" * 5000,
 )[::SHARE]
 """Bodies that no store and no engine sends: each is taken apart by somebody."""
+
+FOREIGN: tuple[Exception, ...] = (
+    OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    ValueError("not an address"),
+    KeyError("Id"),
+    msgspec.DecodeError("JSON is malformed"),
+    msgspec.ValidationError("Expected `str`, got `int`"),
+    RuntimeError("can't start new thread"),
+)[::SHARE]
+"""Exceptions that a port should not let out. If one does, no side task may end by it, nor the driver with it."""
 
 
 def tree(*roots: type[Exception]) -> list[type[Exception]]:

@@ -1,7 +1,8 @@
 """Shared by all suites: number of examples of hypothesis, leftovers of the lab, and tests for the guest kernel.
 
 Hypothesis is bounded, without a deadline, and draws the same examples every time in CI. `make test` draws the full
-number. `make unit` is run after every change and draws a twentieth: it sets `MACVLAN_GLOBAL_TESTS_BRIEF`.
+number. `make unit` is run after every change and draws a twentieth: it sets `MACVLAN_GLOBAL_TESTS_BRIEF`, and so does
+the run that measures coverage.
 
 Tests marked `virtual_time` run on an event loop where waiting takes no time.
 

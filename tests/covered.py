@@ -1,9 +1,12 @@
 """Unit and property tests with line and branch coverage of the package: `python -m tests.covered [PYTEST OPTION…]`.
 
-It fails if a test fails, if the total is below `fail_under` of pyproject.toml, or if a file is at 0 %.
+The tests run in their brief form (`testkit.brief`): what is drawn or walked besides runs the same lines, and to trace
+them is most of the work. `tests.in_full` has the full form. It fails if a test fails, if the total is below
+`fail_under` of pyproject.toml, or if a file is at 0 %.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +31,8 @@ def uncovered() -> list[str]:
 
 def main(options: list[str]) -> int:
     """Run the suites; 0 if all is well."""
-    code = subprocess.run([*COMMAND, *options, *SUITES], cwd=ROOT, check=False).returncode
+    env = os.environ | {"MACVLAN_GLOBAL_TESTS_BRIEF": "1"}
+    code = subprocess.run([*COMMAND, *options, *SUITES], cwd=ROOT, env=env, check=False).returncode
     missed = uncovered()
     for name in missed:
         print(f"no line of {name} was run by unit and property tests: at least its main case wants a test")

@@ -25,7 +25,8 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import NameRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_engine import FakeEngine
-from testkit.faults import FOREIGN, Faults, FaultyStore
+from testkit.faults import Faults, FaultyStore
+from testkit.foreign_errors import FOREIGN
 from testkit.plugin_calls import NoDriver
 from testkit.virtual_time import VirtualLoop
 from tests.unit.dns.names import ask, knowing, record, texts

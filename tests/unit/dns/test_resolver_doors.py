@@ -23,7 +23,7 @@ from macvlan_global.dns.resolver.port_owner import port_owners
 from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import UdpServer
-from testkit.faults import FOREIGN
+from testkit.foreign_errors import FOREIGN
 from tests.unit.dns.names import ADDRESS, knowing, question, record, until
 
 pytestmark = pytest.mark.together  # they listen on the address of this process

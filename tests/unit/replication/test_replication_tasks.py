@@ -15,7 +15,8 @@ from macvlan_global.store.table import Tables
 from testkit.brief import STRIDE
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_engine import Subnet
-from testkit.faults import FOREIGN, Faults, FaultyStore
+from testkit.faults import Faults, FaultyStore
+from testkit.foreign_errors import FOREIGN
 from testkit.virtual_time import VirtualLoop
 
 SECONDS = 600.0
