@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lab.apt import install, keys, mirror
@@ -34,7 +34,8 @@ _DEBOOTSTRAP = Path("/usr/sbin/debootstrap")
 _SCRIPTS = Path("/usr/share/debootstrap/scripts")
 # Settings without which the machine's own mirror would not do, and which say nothing about the machine.
 _APT_SETTINGS = re.compile(r"^Acquire::(?:Check-|Max-ValidTime|Retries|Allow|https?::Verify).*;$", re.MULTILINE)
-# The system's first process: it makes the system, says so, and then collects orphans, as an init does. Where an
+# The system's first process: it makes the system, says so, and then collects orphans, as an init does, until it becomes
+# /run/boot, for whoever wants to boot it. Where an
 # engine keeps its images is memory: it lays overlays of its own there, which must not be above another one.
 _INIT = """
 set -e
@@ -63,7 +64,8 @@ pivot_root . run/before
 umount -l /run/before
 rmdir /run/before
 touch /run/is-made
-while :; do sleep 3600; done
+while [ ! -x /run/boot ]; do sleep 1; done
+exec /run/boot
 """
 
 
@@ -74,6 +76,7 @@ class System:
         """`init` is its first process, as the machine below counts; `env` is what each command gets."""
         self.host = host
         self._env = dict(env)
+        self.root = Path(f"/proc/{init}/root")
         self._enter = ["nsenter", f"--target={init}", "--mount", "--pid", "--net", "--uts", "--ipc", "--"]
 
     def run(
@@ -88,6 +91,10 @@ class System:
         script = f'cd {REPOSITORY} 2>/dev/null || cd /; exec "$@"'
         words = ["env", "-i", *(f"{name}={value}" for name, value in env.items()), "sh", "-c", script, "sh", *command]
         return run([*self._enter, *words], check=check, stdin=stdin, timeout=timeout)
+
+    def outside(self, path: Path) -> Path:
+        """Where the system sees a file of this machine that it was to be shown."""
+        return Path(f"{_OUTSIDE}{path}")
 
     def copy_repository(self) -> None:
         """Give it the files of this repository that git knows or would add."""
@@ -104,8 +111,10 @@ class System:
 
 
 @contextlib.contextmanager
-def bare_system(suite: str) -> Iterator[System]:
+def bare_system(suite: str, shown: Iterable[Path] = ()) -> Iterator[System]:
     """Within the block, a bare system of this suite runs, with apt and pip set up; nothing is left of it.
+
+    `shown` are files and folders of this machine that it sees, at `System.outside`.
 
     One at a time on a machine: systems share what was fetched.
     """
@@ -113,7 +122,8 @@ def bare_system(suite: str) -> Iterator[System]:
     archives, cache = _FETCHED / suite, _FETCHED / "pip"
     for folder in (archives / "partial", cache):
         folder.mkdir(parents=True, exist_ok=True)
-    env, outside = pip_environment(_pip_settings())
+    env, named = pip_environment(_pip_settings())
+    outside = [*named, *map(str, shown)]
     with locked("release"), Host(suite) as host, scratch_folder(SYSTEMS) as work, registries(host) as proxy:
         # a machine has an address: without any, getaddrinfo(3) finds not even 127.0.0.1 once a link has an IPv6 one
         host.run(["ip", "address", "add", "192.0.2.1/32", "dev", "lo"])

@@ -43,6 +43,7 @@ LONGEST = (
     "e2e/attach",
     "cluster",
     "demo",
+    "packages",
     "simulation",
     "faults",
     TITLE_IN_FULL,

@@ -8,8 +8,8 @@ from lab import Host, engine
 from lab.engines import settings
 from lab.process import Completed, first_process, run, tail, wait_until
 
-# Everything that would look for hardware, or is of the machine below, stays off.
-_MASKED = (
+# What would look for hardware, or is of the machine below, stays off.
+MASKED = (
     *("systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket"),
     *("systemd-udev-trigger.service", "systemd-sysctl.service", "systemd-sysusers.service"),
     *("systemd-tmpfiles-setup.service", "systemd-tmpfiles-setup-dev.service", "systemd-remount-fs.service"),
@@ -53,7 +53,7 @@ class Booted:
     def __enter__(self) -> Self:
         """Boot, and return when systemd says that all is up."""
         self.unit("lab.target", "[Unit]\nDescription=What the lab boots\n")
-        for name in _MASKED:
+        for name in MASKED:
             self.host.run(["ln", "-sf", "/dev/null", f"/etc/systemd/system/{name}"])
         outer = self.host.popen(["sh", "-c", _OUTER, "outer", self.host.namespace, _INNER], log=self.log)
         wait_until(lambda: first_process(outer.pid) != 0, "process 1", explain=lambda: tail(self.log))

@@ -100,7 +100,7 @@ def _drivers(root: Path) -> tuple[int, ...]:
 
 def _refuse_beside_another(installer: Installer) -> None:
     running = _drivers(installer.root)
-    if running and not installer.paths()[SERVICE].exists():
+    if running and not (installer.paths()[SERVICE].exists() or installer.is_packaged):
         raise Conflict(
             f"a driver runs already, and not as a service (pid {running[0]}); stop it (kill {running[0]}), then try "
             "again: containers do not notice"

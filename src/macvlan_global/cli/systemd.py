@@ -20,6 +20,8 @@ FOLDER = "etc/systemd/system"
 RULES, NETWORK = "80-macvlan-global.rules", "00-macvlan-global.network"
 FOLDERS = {SOCKET: FOLDER, SERVICE: FOLDER, RULES: "etc/udev/rules.d", NETWORK: "etc/systemd/network"}
 """Every file that we write, and its folder. The last two keep network managers off the links that we make."""
+PACKAGED = f"usr/lib/systemd/system/{SERVICE}"
+"""The unit of Debian's package. A unit of that name in `FOLDER` wins over it."""
 NETWORKD = "systemd-networkd.service"
 RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
 WRITTEN_BY_US = "# Written by `macvlan-global install`"
@@ -81,6 +83,11 @@ class Installer:
         """Whether systemd is the init of this machine, and what is done here is done to it."""
         return self.root == Path("/") and (self.root / RUNNING_MARK).is_dir()
 
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the package made the driver a service."""
+        return (self.root / PACKAGED).exists()
+
     def paths(self) -> dict[str, Path]:
         """The paths of all files, by name."""
         return {name: self.root / folder / name for name, folder in FOLDERS.items()}
@@ -108,20 +115,27 @@ class Installer:
             yield self._systemctl("restart", SOCKET, SERVICE)
 
     def uninstall(self) -> Iterator[Step]:
-        """Stop the units and remove them, if they are ours; repeatable.
+        """Stop the units and remove them, if they are ours; repeatable. Where the package is, its units go on.
 
         Raises:
-            Conflict: there is a unit of that name that we did not write; nothing was changed.
+            Conflict: there is a unit of that name that we did not write, or only the package's; nothing was changed.
             Unavailable: a file cannot be removed, or systemctl failed; the steps before it stay.
         """
         present = [path for path in self.paths().values() if self._ours(path)]
-        if present:
+        if self.is_packaged and not present:
+            raise Conflict(
+                "the driver is a service of the package macvlan-global; remove that: apt remove macvlan-global, or "
+                "apt purge macvlan-global, which removes the state too"
+            )
+        if present and not self.is_packaged:
             yield self._systemctl(*STOP)
         for path in self.paths().values():
             yield self._remove(path)
         if present:
             yield from self._reload_networkd()
             yield self._systemctl("daemon-reload")
+            if self.is_packaged:
+                yield self._systemctl("restart", SOCKET, SERVICE)
 
     def purge(self, state: Path) -> Iterator[Step]:
         """Remove the state files of a folder, and the folder if nothing else is in it."""

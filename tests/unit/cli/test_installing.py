@@ -76,6 +76,24 @@ def test_a_unit_of_somebody_else_is_left_alone(tmp_path: Path, capsys: pytest.Ca
         assert f"{foreign} was not written by `macvlan-global install`; move it away" in done.error
 
 
+def test_beside_the_package_install_is_for_other_units_and_uninstall_for_those(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The package's go on without those that install wrote; it is apt that removes the package's."""
+    packaged = tmp_path / "usr/lib/systemd/system" / SERVICE
+    packaged.parent.mkdir(parents=True)
+    packaged.touch()
+    refused = command(capsys, "uninstall", "--root", str(tmp_path))
+    assert refused.code == 1
+    assert "the driver is a service of the package macvlan-global; remove that: apt remove" in refused.error
+    assert command(capsys, "install", "--root", str(tmp_path)).code == 0
+    done = command(capsys, "uninstall", "--root", str(tmp_path))
+    assert list((tmp_path / UNITS).iterdir()) == []
+    assert packaged.exists()
+    assert "disable" not in done.text
+    assert done.text.splitlines()[-3:-2] == [f"left to do:    systemctl restart {SOCKET} {SERVICE}"]
+
+
 def test_uninstall_keeps_the_state_and_purge_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Other files in the folder of the state stay in either case."""
     command(capsys, "install", "--root", str(tmp_path))
