@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ROOM_TESTS = $(wildcard tests/unit/$(ROOM) tests/unit/test_$(ROOM).py tests/property/test_$(ROOM)*.py)
 UNIT_TESTS = $(if $(ROOM),$(or $(ROOM_TESTS),tests/unit/$(ROOM)),tests/unit tests/property)
 
-.PHONY: help unit coverage run stop demo test check lint bench plugin deb lab format requirements clean
+.PHONY: help unit coverage run stop demo test check lint bench plugin deb dist lab format requirements clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,9 @@ plugin: .venv ## the managed plugin for Docker's swarm mode, in build/plugin
 
 deb: .venv ## the package for Debian and Ubuntu, in build/packages
 	@$(PY) -m packages deb
+
+dist: .venv ## sdist, wheel and the bill of their materials, in build/packages
+	@$(PY) -m packages dist
 
 lab: .venv
 	@$(PY) -m lab prepare

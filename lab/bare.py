@@ -93,7 +93,7 @@ class System:
         return run([*self._enter, *words], check=check, stdin=stdin, timeout=timeout)
 
     def outside(self, path: Path) -> Path:
-        """Where the system sees a file of this machine that it was to be shown."""
+        """Path at which the system sees a file of this machine that it is shown."""
         return Path(f"{_OUTSIDE}{path}")
 
     def copy_repository(self) -> None:

@@ -1,4 +1,4 @@
-"""`python -m packages deb`: the Debian package in build/packages."""
+"""`python -m packages deb` and `dist`: the Debian package; the sdist, the wheel and their bill; in build/packages."""
 
 import hashlib
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.paths import ROOT
-from packages import deb
+from packages import deb, dist
 
 FOLDER = ROOT / "build" / "packages"
 
@@ -18,11 +18,12 @@ def _tell(path: Path) -> None:
 
 def main() -> int:
     """Make what is asked for, and say how large it is."""
-    if sys.argv[1:] != ["deb"]:
-        print("packages: python -m packages deb", file=sys.stderr)
+    if sys.argv[1:] not in (["deb"], ["dist"]):
+        print("packages: python -m packages deb, or dist", file=sys.stderr)
         return 2
     try:
-        _tell(deb.build(FOLDER))
+        for path in [deb.build(FOLDER)] if sys.argv[1] == "deb" else dist.build(FOLDER, deb.source_date()):
+            _tell(path)
     except LabError as error:
         print(f"packages: {error}", file=sys.stderr)
         return 1
