@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from lab.apt import install, keys, mirror
+from lab.apt import install, keys, mirror, unpack
 from lab.errors import LabError
 from lab.hosts import Host
 from lab.paths import BUILD, ROOT, locked, scratch_folder
@@ -25,6 +25,8 @@ REPOSITORY = "/root/macvlan-global"
 """Folder of a system's copy of this repository."""
 USERS_PATH = "/usr/local/bin:/usr/bin:/bin"
 """The PATH that `su` without a dash leaves to root."""
+UBUNTU = ("noble",)
+"""Suites of Ubuntu; all others are Debian's."""
 SYSTEMS = BUILD / "systems"
 """Folder of the files of releases."""
 _FETCHED = BUILD / "fetched"
@@ -170,14 +172,32 @@ def ensure_release(suite: str) -> Path:
         if not tree.exists():
             if not _DEBOOTSTRAP.exists():
                 install(["debootstrap"])
-            print(f"lab: making a minimal Debian {suite}", flush=True)
-            command = [str(_DEBOOTSTRAP), "--variant=minbase", "--include=make", f"--keyring={keys()}"]
-            # an older debootstrap has no script for a release that came after it: they are all like sid's
-            script = [] if (_SCRIPTS / suite).exists() else [str(_SCRIPTS / "sid")]
-            run([*command, suite, str(scratch / suite), mirror(), *script], env=_with_apts_proxy(), timeout=600)
+            print(f"lab: making a minimal system of {suite}", flush=True)
+            from_ubuntu = suite in UBUNTU
+            archive, ring = (_ubuntu_archive(), _ubuntu_keys()) if from_ubuntu else (mirror(), keys())
+            command = [str(_DEBOOTSTRAP), "--variant=minbase", "--include=make", f"--keyring={ring}"]
+            # an older debootstrap has no script for a release that came after it: they are all like these two
+            like = "gutsy" if from_ubuntu else "sid"
+            script = [] if (_SCRIPTS / suite).exists() else [str(_SCRIPTS / like)]
+            run([*command, suite, str(scratch / suite), archive, *script], env=_with_apts_proxy(), timeout=600)
             _make_bare(scratch / suite)
             (scratch / suite).rename(tree)
     return tree
+
+
+def _ubuntu_archive() -> str:
+    """Ubuntu's archive, as debootstrap knows it."""
+    found = re.search(r"https?://archive\.\S+/ubuntu\b", (_SCRIPTS / "gutsy").read_text())
+    if found is None:
+        raise LabError(f"{_SCRIPTS / 'gutsy'} names no archive of Ubuntu")
+    return found[0]
+
+
+def _ubuntu_keys() -> Path:
+    """The keys of Ubuntu's archive, from Debian's package of them."""
+    tree = BUILD / "ubuntu-keys"
+    unpack("trixie", ["ubuntu-keyring"], tree)
+    return tree / "usr/share/keyrings/ubuntu-archive-keyring.gpg"
 
 
 def _make_bare(tree: Path) -> None:

@@ -53,6 +53,8 @@ class BootedDebian:
         self.run("apt-get", "-qq", "-y", "--no-install-recommends", "install", *needed, timeout=LONG)
         # all that a package of ours needs is there: apt is quicker without lists, and has nobody to ask
         self.run("sh", "-c", "rm -rf /var/lib/apt/lists/*")
+        # as udev leaves them, which a machine has that is no container
+        self.run("mkdir", "-p", "/etc/udev/rules.d")
         self.unit("lab.target", "[Unit]\nDescription=What the lab boots\n")
         for name in MASKED:
             self.run("ln", "-sf", "/dev/null", f"/etc/systemd/system/{name}")
@@ -117,12 +119,14 @@ class BootedDebian:
 
     def files(self) -> set[str]:
         """Every file, folder and link that packages and drivers could leave, with its size, mode and target."""
-        looked = ("/etc", "/usr", "/var/lib", "/opt", "/root", "/run/docker/plugins", "/run/macvlan-global")
+        looked = ("/etc", "/usr", "/var/lib", "/root", "/run/docker/plugins", "/run/macvlan-global")
         left_out = ("/var/lib/dpkg", "/var/lib/apt", "/var/lib/docker", "/var/lib/macvlan-global-demo", "/root/.cache")
         pruned = [word for each in left_out for word in ("-path", each, "-prune", "-o")]
         # the time of a folder says nothing, and that of a file of ours that is gone is gone with it
         printed = ["-type", "d", "-printf", "%p/ %m\n", "-o", "-printf", "%p %s %m %T@ %l\n"]
-        return set(self.run("find", *looked, "-xdev", *pruned, *printed, check=False).stdout.splitlines())
+        return set(
+            self.run("find", *looked, "-mindepth", "1", "-xdev", *pruned, *printed, check=False).stdout.splitlines()
+        )
 
     def _is_up(self) -> bool:
         said = self.run("systemctl", "is-system-running", check=False).stdout.strip()

@@ -1,6 +1,7 @@
 """The package on systems of each release that systemd has booted: install, upgrade, downgrade, remove, purge."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from macvlan_global.cli.systemd import SERVICE, SOCKET
 from packages import deb
 from tests.packages.booted_debian import PARENT, BootedDebian, shown
 
+RELEASES = os.environ.get("MACVLAN_GLOBAL_TESTS_RELEASES", "bookworm trixie").split()
+"""Debian 12 and 13; `noble`, which is Ubuntu 24.04, if it is asked for."""
 CONFIG = "/etc/macvlan-global/config.toml"
 OPERATORS = "/etc/macvlan-global/parents.toml"
 DROP_IN = "/etc/systemd/system/macvlan-global.service.d/mine.conf"
@@ -46,7 +49,7 @@ class Machine:
     before: frozenset[str]
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=RELEASES)
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """One system of each release for all tests, in their order."""
     with bare_system(request.param, shown()) as system:
@@ -138,8 +141,10 @@ def test_the_command_leaves_nothing_beside_its_files(machine: Machine) -> None:
 
 
 def test_removing_it_keeps_state_and_containers(machine: Machine) -> None:
-    """It says that there are networks; units that `macvlan-global install` wrote for it go with it."""
+    """It says that there are networks; units that `install` wrote for it go with it, and the resolver's line."""
     debian = machine.debian
+    debian.write("/etc/resolv.conf", "nameserver 192.0.2.1\n")
+    debian.run("macvlan-global", "dns", "install")
     debian.run("macvlan-global", "install")
     assert debian.show(SERVICE, "FragmentPath") == f"/etc/systemd/system/{SERVICE}"
     runs = process(debian, "one")
@@ -147,6 +152,7 @@ def test_removing_it_keeps_state_and_containers(machine: Machine) -> None:
     assert "there are still networks of this driver" in said
     assert debian.is_active(SERVICE) != "active"
     assert debian.run("test", "-e", f"/etc/systemd/system/{SERVICE}", check=False).returncode != 0
+    assert debian.run("cat", "/etc/resolv.conf").stdout == "nameserver 192.0.2.1\n"
     assert process(debian, "one") == runs
     assert "10.65.0." in debian.docker("exec", "one", "ip", "addr")
     assert 'log_level = "debug"' in debian.run("cat", CONFIG).stdout
