@@ -13,6 +13,8 @@ from tests.cli.booted import MASKED
 LONG = 600
 """Seconds that packages may take which are fetched and installed: what they wait for is a network and a disk."""
 PARENT = "eth1"
+# They bring files up to date at the first boot of a machine, whatever is installed.
+_UPDATES = ("ldconfig.service", "systemd-journal-catalog-update.service", "systemd-update-done.service")
 _BOOT = """\
 #!/bin/sh
 set -e
@@ -56,7 +58,7 @@ class BootedDebian:
         # as udev leaves them, which a machine has that is no container
         self.run("mkdir", "-p", "/etc/udev/rules.d")
         self.unit("lab.target", "[Unit]\nDescription=What the lab boots\n")
-        for name in MASKED:
+        for name in (*MASKED, *_UPDATES):
             self.run("ln", "-sf", "/dev/null", f"/etc/systemd/system/{name}")
         self.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer1")
         for name in ("lo", PARENT, "peer1"):
@@ -120,7 +122,15 @@ class BootedDebian:
     def files(self) -> set[str]:
         """Every file, folder and link that packages and drivers could leave, with its size, mode and target."""
         looked = ("/etc", "/usr", "/var/lib", "/root", "/run/docker/plugins", "/run/macvlan-global")
-        left_out = ("/var/lib/dpkg", "/var/lib/apt", "/var/lib/docker", "/var/lib/macvlan-global-demo", "/root/.cache")
+        # the text of resolv.conf is compared where it is changed
+        left_out = (
+            "/etc/resolv.conf",
+            "/var/lib/dpkg",
+            "/var/lib/apt",
+            "/var/lib/docker",
+            "/var/lib/macvlan-global-demo",
+            "/root/.cache",
+        )
         pruned = [word for each in left_out for word in ("-path", each, "-prune", "-o")]
         # the time of a folder says nothing, and that of a file of ours that is gone is gone with it
         printed = ["-type", "d", "-printf", "%p/ %m\n", "-o", "-printf", "%p %s %m %T@ %l\n"]
