@@ -52,6 +52,7 @@ LONGEST = (
     "lab",
     "cli",
     "bench",
+    "page",
     "docs",
 )
 """The other suites, the longest first, so that none is left alone at the end; a folder that is not here goes last."""

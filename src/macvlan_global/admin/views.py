@@ -113,6 +113,11 @@ class Views:
             *(self._conflicts.watch.problems() if self._conflicts else []),
         ]
 
+    @property
+    def watches_conflicts(self) -> bool:
+        """Whether this host watches for conflicts."""
+        return self._conflicts is not None
+
     def page(self) -> a.PageView:
         """The address of the page.
 

@@ -37,7 +37,7 @@ TOPICS = {
     "pools": ("networks",),
     "definitions": ("networks",),
     "links": ("networks",),
-    "alive": ("hosts", "status"),
+    "alive": ("hosts",),
     "avoided": ("addresses/remembered",),
 }
 """Paths below /api/ that answer otherwise when a key below a prefix changes."""
@@ -135,7 +135,7 @@ class LiveFeed:
     def on_report(self, report: HostReport) -> None:
         """A host reported something new about itself."""
         self._send("report", report)
-        self._change("status", "conflicts")
+        self._change("conflicts")
 
     def on_entry(self, key: str, entry: Entry | None) -> None:
         """A key changed; None if it was deleted."""
@@ -146,7 +146,7 @@ class LiveFeed:
             space, _, address = rest.rpartition("/")
             row = self._driver.tables.addresses.read(entry) if entry else None
             self._touched[space, address] = row.record if row else None
-            self._change("networks")
+            self._due.set()
         elif table == "endpoints" and entry and (endpoint := self._driver.tables.endpoints.read(entry)):
             self._unclear.append(endpoint.record)
             self._due.set()
@@ -212,11 +212,17 @@ class LiveFeed:
             conflicts = await self._views.conflicts()
             if conflicts != self._conflicts:
                 self._conflicts = conflicts
-                self._change("conflicts", "status")
+                self._change("conflicts")
         await asyncio.sleep(LOOK_SECONDS)
 
     def _hello(self) -> Hello:
-        return Hello(host=self._driver.identity.name, version=__version__, live=not self._awaited)
+        return Hello(
+            host=self._driver.identity.name,
+            version=__version__,
+            live=not self._awaited,
+            cluster=bool(self._followers),
+            watching=self._views.watches_conflicts,
+        )
 
     def _send(self, name: str, message: msgspec.Struct) -> None:
         if self._viewers:

@@ -48,11 +48,14 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """First event of a stream, and the first after the store was away: all must be read anew. `live` says whether
-    changes of other hosts are being received."""
+    changes of other hosts are being received, `cluster` whether there are any, and `watching` whether this host watches
+    for conflicts."""
 
     host: str
     version: str
     live: bool
+    cluster: bool
+    watching: bool
 
 
 class AddressKey(msgspec.Struct, frozen=True, kw_only=True):

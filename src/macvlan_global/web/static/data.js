@@ -4,11 +4,13 @@ import { key } from "./ip.js";
 
 const EVENTS_MOST = 500;
 const QUIET_SECONDS = 25; // the server sends something every ten
+const REST = 10; // times as long as reading a path took, until it is read again
 const SETTLE_SECONDS = 3; // so long a hello that is not live is waited on, before all is read as it is
 
 export const state = {
   connection: "connecting",
-  status: null,
+  hello: null, // host, version, cluster, watching
+  engine: "", // version of this host's engine, where there is no list of hosts
   networks: [],
   hosts: [],
   conflicts: [],
@@ -64,8 +66,11 @@ function note(kind, text) {
   tell("events");
 }
 
-function noteAddress(before, after) {
+// A reservation is no news: a container that has it follows at once, or it is given back.
+function noteAddress(was, is) {
   if (!state.loaded) return;
+  const [before, after] = [was, is].map((row) => (row && row.kind !== "reserved" ? row : null));
+  if (!before && !after) return;
   if (!before) note("came", `${after.address} (${after.network}) is held: ${holder(after)}`);
   else if (!after) note("went", `${before.address} (${before.network}) is free: it was ${holder(before)}`);
   else if (before.holder !== after.holder || before.host !== after.host || before.kind !== after.kind) {
@@ -96,9 +101,6 @@ async function ask(path) {
 class NeedsToken extends Error {}
 
 const readers = {
-  async status() {
-    state.status = await ask("status");
-  },
   async networks() {
     const names = JSON.stringify(state.networks.map((each) => [each.id, each.name]));
     state.networks = await ask("networks");
@@ -106,7 +108,10 @@ const readers = {
     if (state.loaded && renamed) await read("addresses");
   },
   async hosts() {
-    if (state.status?.scope !== "global" || !/^(consul|etcd)/.test(state.status.store)) return;
+    if (!state.hello?.cluster) {
+      state.engine = (await ask("status")).engine;
+      return;
+    }
     const before = state.hosts.map((each) => `${each.name} is ${each.state}`);
     state.hosts = await ask("hosts");
     noteList(before, state.hosts.map((each) => `${each.name} is ${each.state}`), "host");
@@ -118,7 +123,7 @@ const readers = {
     for (const id of state.reports.keys()) if (!ids.has(id)) state.reports.delete(id);
   },
   async conflicts() {
-    if (state.status?.watch === null) return;
+    if (!state.hello?.watching) return;
     const before = state.conflicts.map(inWords);
     state.conflicts = await ask("conflicts");
     noteList(before, state.conflicts.map(inWords), "conflict");
@@ -139,7 +144,8 @@ const readers = {
 
 const reading = new Map();
 
-// Read one path anew. What is asked for while it is being read is read once more after that.
+// Read one path anew. What is asked for while it is being read is read once more after that; and what took long is not
+// read again at once, since the driver has other things to do.
 export function read(topic) {
   const running = reading.get(topic);
   if (running) {
@@ -150,19 +156,23 @@ export function read(topic) {
   entry.done = (async () => {
     do {
       entry.again = false;
+      const begun = performance.now();
       await readers[topic]();
       tell(topic);
+      if (entry.again) await new Promise((done) => setTimeout(done, (performance.now() - begun) * REST));
     } while (entry.again);
   })().finally(() => reading.delete(topic));
   reading.set(topic, entry);
   return entry.done;
 }
 
+// Addresses first: they are most of what there is, and what most look for.
 async function readAll() {
-  await read("status");
-  await Promise.all(Object.keys(readers).filter((each) => each !== "status").map(read));
+  await Promise.all(["addresses", "reports", "conflicts"].map(read));
+  await read("networks");
   state.loaded = true;
   tell("loaded");
+  await Promise.all(["hosts", "addresses/remembered"].map(read));
 }
 
 function takeReport(report) {
@@ -176,6 +186,7 @@ function takeReport(report) {
 const takers = {
   async hello(hello) {
     clearTimeout(takers.later);
+    state.hello = hello;
     if (hello.live || state.loaded) state.connection = hello.live ? "live" : "store";
     tell("connection");
     if (hello.live) await readAll();

@@ -11,7 +11,7 @@ export const title = "Hosts × networks";
 // Hosts as the cluster lists them, with their reports; of a host alone its own.
 function hosts() {
   const listed = state.hosts.length ? state.hosts : [...state.reports.values()].slice(0, 1)
-    .map((each) => ({ ...each, state: "up", this: true, engine: state.status?.engine ?? "", seen: Date.now() / 1000 }));
+    .map((each) => ({ ...each, state: "up", this: true, engine: state.engine, seen: Date.now() / 1000 }));
   return listed.map((each) => ({ ...each, report: state.reports.get(each.id) }));
 }
 
@@ -94,5 +94,5 @@ export function open(main, parameters, setParameters) {
     drawDetail();
   }
   draw();
-  return onChange((topics) => { if (["hosts", "reports", "networks", "status", "loaded"].some((each) => topics.has(each))) draw(); });
+  return onChange((topics) => { if (["hosts", "reports", "networks", "loaded"].some((each) => topics.has(each))) draw(); });
 }

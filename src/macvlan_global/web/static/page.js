@@ -71,7 +71,7 @@ onChange((topics) => {
     line.textContent = CONNECTION[state.connection];
     line.classList.toggle("lost", state.connection !== "live");
   }
-  if (state.status) document.getElementById("host").textContent = state.status.host;
+  if (state.hello) document.getElementById("host").textContent = state.hello.host;
   const count = problems.counted();
   document.getElementById("problem-count").textContent = count ? `(${count})` : "";
 });

@@ -94,7 +94,8 @@ export function open(main, parameters, setParameters) {
     h("h2", {}, title),
     h("div", { class: "bar" }, h("label", { for: "subnet" }, "Subnet", choice), form, out, where), nothing,
     h("div", { class: "plan" },
-      h("div", {}, grid, h("ul", { class: "key", "aria-label": "Key" }, KEY.map(([name, text]) => h("li", {}, h("span", { class: name }), text)))),
+      h("div", {}, grid, h("ul", { class: "key", "aria-label": "Key" }, KEY.map(([name, text]) =>
+        h("li", {}, h("span", { class: name, "aria-hidden": "true" }, LETTERS[name.split(" ")[1]] ?? ""), text)))),
       detail),
   );
 

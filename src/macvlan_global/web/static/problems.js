@@ -24,8 +24,6 @@ export function problems() {
       if (!report.problems.some((text) => text.startsWith(each.seen))) found.push({ level: each.level, host: report.name, seen: each.seen, next: each.do });
     }
   }
-  if (state.status?.store_problem) found.push({ level: "error", host: state.status.host, seen: state.status.store_problem, next: "" });
-  if (state.status?.engine_problem) found.push({ level: "error", host: state.status.host, seen: state.status.engine_problem, next: "" });
   return found.sort((a, b) => ORDER.indexOf(a.level) - ORDER.indexOf(b.level) || (a.host < b.host ? -1 : 1));
 }
 

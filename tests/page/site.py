@@ -1,0 +1,123 @@
+"""Two hosts of a cluster with the page on one, all on doubles in this process, and a browser that looks at it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from lab.packages import ensure_chromium
+from macvlan_global.doctor.findings import Finding
+from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import AddressRecord, HostRecord, NameRecord, ReportRecord
+from macvlan_global.web.messages import HostReport, NetworkReport
+from testkit.fake_engine import OUR_IPAM
+from tests.unit.running import SPACE, Running, free_address, running
+
+LAN, GUESTS = "1a" * 32, "2b" * 32
+NAMES = {LAN: "lan", GUESTS: "guests"}
+SUBNET, SUBNET6, GUEST_SUBNET = "10.65.0.0/16", "fd65::/64", "10.66.0.0/24"
+FINDING = Finding("warning", "engine", "live-restore is off", 'set "live-restore": true in daemon.json')
+SINCE = 1_790_000_000.0
+
+
+@dataclass(slots=True)
+class PageSite:
+    """The cluster: its store, and both hosts, of which anna has the page. bert has network guests, anna has lan."""
+
+    store: MemoryStore
+    anna: Running
+    bert: Running
+    _containers: dict[str, list[EngineEndpoint]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        return f"http://{self.anna.config.page}/"
+
+    async def make_networks(self) -> None:
+        """lan with both families, on a list of parents of which the first is missing; guests on bert."""
+        families = {SUBNET: "10.65.0.1", SUBNET6: "fd65::1"}
+        await self.anna.create_network(LAN, "lan", families, parent="bond0, eth1")
+        await self.bert.create_network(GUESTS, "guests", {GUEST_SUBNET: "10.66.0.1"}, parent="eth2")
+
+    async def run(self, name: str, address: str, network: str = LAN) -> str:
+        """`docker run --name --ip` up to the endpoint, which the engine then knows by its container; the endpoint."""
+        host, subnet = (self.anna, SUBNET) if network == LAN else (self.bert, GUEST_SUBNET)
+        endpoint = f"{sum(map(len, self._containers.values())) + 1:064x}"
+        await host.create_endpoint(network, endpoint, subnet, address)
+        containers = self._containers.setdefault(network, [])
+        containers.append(EngineEndpoint(endpoint, name, ""))
+        host.engine.learn(EngineNetwork(network, NAMES[network], OUR_IPAM, endpoints=tuple(containers)))
+        return endpoint
+
+    async def stop(self, endpoint: str, address: str, network: str = LAN) -> None:
+        """`docker rm -f`."""
+        host, subnet = (self.anna, SUBNET) if network == LAN else (self.bert, GUEST_SUBNET)
+        await host.call("NetworkDriver.DeleteEndpoint", NetworkID=network, EndpointID=endpoint)
+        await host.call("IpamDriver.ReleaseAddress", PoolID=f"{SPACE}/{subnet}", Address=address)
+
+    async def hold(self, host: str, name: str, address: str, subnet: str = SUBNET) -> None:
+        """A container of another host of the cluster on lan, as that host's driver writes it; nameless if `name` is
+        ""."""
+        endpoint = f"{host}-{address}"
+        record = AddressRecord(
+            space=SPACE,
+            subnet=subnet,
+            address=address,
+            kind="endpoint",
+            network=LAN,
+            endpoint=endpoint,
+            host=host,
+            incarnation="run",
+            at=SINCE,
+        )
+        published = NameRecord(
+            network=LAN,
+            network_name="lan",
+            endpoint=endpoint,
+            container=endpoint,
+            names=[name],
+            address=address,
+            mac="02:42:0a:41:00:09",
+            host=host,
+            at=SINCE,
+        )
+        if name:
+            await self.store.create(f"names/{host}/{endpoint}", msgspec.json.encode(published))
+        await self.store.create(f"addresses/{SPACE}/{address}", msgspec.json.encode(record))
+
+    async def report(self, host: str, *networks: NetworkReport, **fields: Any) -> None:
+        """A host of the cluster that is down, with its last report."""
+        row = HostRecord(id=host, name=host, version="0.1.0", engine="28.5.2", seen=SINCE)
+        await self.store.create(f"hosts/{host}", msgspec.json.encode(row))
+        report = HostReport(id=host, name=host, version="0.1.0", networks=list(networks), at=SINCE, **fields)
+        record = ReportRecord(id=host, report=msgspec.to_builtins(report), at=SINCE)
+        await self.store.create(f"reports/{host}", msgspec.json.encode(record))
+
+
+@asynccontextmanager
+async def page_site(folder: Path) -> AsyncIterator[PageSite]:
+    """Both hosts, without networks. No commands are run on them."""
+    store, capsys = MemoryStore(), cast("pytest.CaptureFixture[str]", None)
+    async with (
+        running(folder, capsys, name="anna", shared=store.client(), page=free_address(), findings=[FINDING]) as anna,
+        running(folder, capsys, name="bert", shared=store.client()) as bert,
+    ):
+        yield PageSite(store, anna, bert)
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """Debian's Chromium, without a window."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=str(ensure_chromium()))
+        try:
+            yield browser
+        finally:
+            await browser.close()

@@ -1,0 +1,234 @@
+"""The page in a real Chromium: its views on a cluster of two hosts, live changes, keyboard, schemes, and many rows."""
+
+import os
+import re
+import time
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page
+
+from lab.speed import patience
+from macvlan_global.admin.messages import VerdictView
+from macvlan_global.web.messages import NetworkReport
+from tests.page.axe import violations
+from tests.page.site import GUESTS, LAN, PageSite, chromium, page_site
+
+ROOT = Path(__file__).parents[2]
+WRITES = bool(os.environ.get("MACVLAN_GLOBAL_TESTS_SCREENSHOTS"))
+SHOTS = ROOT / ("docs/page" if WRITES else "build/page")
+"""Folder of the screenshots; with this variable those of the documents are made anew."""
+SHOWN = {"plan-cells-light", "hosts-light", "containers-dark", "problems-light"}
+"""Screenshots that docs/page.md and README.md show."""
+BOND = NetworkReport(
+    id=LAN,
+    name="lan",
+    parent="bond0.7",
+    state="up",
+    vlan=7,
+    members_down=["eth3"],
+    chosen="bond0.7",
+    source="parent=bond0.7, eth1",
+    verdicts=[VerdictView(entry="bond0.7", usable=True, reason="VLAN 7 of bond0")],
+)
+CONFLICT = "address 10.65.0.30 of container mail on host carl is in conflict on eth1: 02:aa:00:00:00:01 announces it"
+REMEDY = "give that device another address, or exclude this one"
+VIEWS = ("plan", "plan?space=macvlan-global&at=10.65.0.0%2F24", "hosts?host=carl&network=lan", "containers", "problems")
+MANY_HOSTS, MANY, FIRST = 1000, 100_000, ip_address("10.68.0.1")
+OWN_SECONDS, ACROSS_SECONDS = 0.2, 0.5
+FIRST_SECONDS, FILTER_SECONDS = 10.0, 0.3
+
+
+async def _opened(page: Page, site: PageSite, view: str = "plan") -> list[str]:
+    """Open the page and wait until it is live; what the browser's console says from now on."""
+    told: list[str] = []
+    page.on("console", lambda each: told.append(each.text) if each.type == "error" else None)
+    page.on("pageerror", lambda each: told.append(str(each)))
+    page.set_default_timeout(patience(10) * 1000)
+    await page.goto(f"{site.url}#{view}")
+    await _live(page)
+    return told
+
+
+async def _live(page: Page) -> None:
+    await page.wait_for_function("() => document.getElementById('connection').textContent === 'live'")
+
+
+async def _text(page: Page, text: str) -> None:
+    await page.wait_for_function("text => document.querySelector('main').innerText.includes(text)", arg=text)
+
+
+async def _fill(site: PageSite) -> None:
+    await site.make_networks()
+    for number, name in enumerate(("web", "api", "cache")):
+        await site.run(name, f"10.65.0.{9 + number}")
+    await site.run("visitor", "10.66.0.7", GUESTS)
+    for number in range(40):
+        await site.hold("carl", f"db{number}", f"10.65.{number % 3}.{20 + 2 * number}")
+    await site.hold("carl", "mail", "10.65.0.30")
+    await site.report("carl", BOND, problems=[f"{CONFLICT}; {REMEDY}"], addresses=["10.65.0.250"])
+
+
+async def test_views_by_keyboard(tmp_path: Path) -> None:
+    """Each view shows both hosts, and the keyboard alone is enough; nothing is said on the console."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await _fill(site)
+        page = await browser.new_page()
+        told = await _opened(page, site)
+        await _text(page, "Held")
+        await _by_plan(page)
+        await _by_containers(page)
+        await _by_hosts(page)
+        await page.goto(f"{site.url}#problems")
+        for text in (CONFLICT, REMEDY, "the host is down", "macvlan-global hosts remove carl"):
+            await _text(page, text)
+        assert told == []
+
+
+async def _by_plan(page: Page) -> None:
+    """From the subnet down to one address and out again."""
+    await page.locator("button.cell").first.focus()
+    await page.keyboard.press("Enter")
+    await _text(page, "10.65.0.0/24")
+    for key in ("ArrowDown", "ArrowUp", *["ArrowRight"] * 9):
+        await page.keyboard.press(key)
+    await _text(page, "web")
+    focused = await page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert focused == "10.65.0.9: web, anna"
+    labels = await page.locator("button.cell").evaluate_all("all => all.map(each => each.getAttribute('aria-label'))")
+    assert labels[1].startswith("10.65.0.1: gateway")
+    assert labels[30] == "10.65.0.30: conflict, mail, carl"
+    assert labels[250] == "10.65.0.250: host"
+    assert labels[251] == "10.65.0.251: free"
+    await page.keyboard.press("Escape")
+    await page.wait_for_function("() => document.querySelector('.cells').ariaLabel === 'Map of 10.65.0.0/16'")
+    await page.keyboard.press("/")
+    await page.keyboard.type("fd65::1")
+    await page.keyboard.press("Enter")
+    await page.wait_for_function(
+        "() => document.activeElement.getAttribute('aria-label')?.startsWith('fd65::1: gateway')"
+    )
+
+
+async def _by_containers(page: Page) -> None:
+    """The filter takes words in any order, is part of the address, and a link leads to the cell."""
+    await page.get_by_role("link", name="Containers").press("Enter")
+    await page.keyboard.press("/")
+    await page.keyboard.type("carl mail")
+    await _text(page, "1 of ")
+    assert page.url.endswith("#containers?q=carl+mail")
+    await page.reload()
+    await _text(page, "1 of ")
+    await page.get_by_role("link", name="10.65.0.30").press("Enter")
+    await page.wait_for_function("() => document.querySelector('.cells')?.ariaLabel === 'Map of 10.65.0.0/24'")
+    await _text(page, "02:42:0a:41:00:09")
+
+
+async def _by_hosts(page: Page) -> None:
+    """A parent opens its reasons."""
+    await page.get_by_role("link", name=re.compile("Hosts")).press("Enter")
+    await page.get_by_role("button", name="lan on carl: parent bond0.7, up, with a problem").press("Enter")
+    for text in ("VLAN 7 of bond0", "eth3", "parent=bond0.7, eth1"):
+        await _text(page, text)
+    await page.get_by_role("button", name="lan on anna: parent eth1, up").press("Enter")
+    await _text(page, "passed over")
+    assert page.url.endswith("#hosts?host=anna&network=lan")
+
+
+async def test_changes_are_live(tmp_path: Path) -> None:
+    """A container of either host comes and goes in time, a parent goes down, and a lost connection comes back."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await _fill(site)
+        page = await browser.new_page()
+        await _opened(page, site, "containers")
+        for network, seconds in ((LAN, OWN_SECONDS), (GUESTS, ACROSS_SECONDS)):
+            subnet = "10.65.9" if network == LAN else "10.66.0"
+            await page.goto(f"{site.url}#containers?q={subnet}.2")
+            taken = [await _time_to_show(page, site, f"{subnet}.{200 + number}", network) for number in range(3)]
+            assert min(taken) < patience(seconds), f"{network}: {taken}"
+        await page.goto(f"{site.url}#hosts")
+        await site.anna.kernel.set_down("eth1")
+        site.anna.kernel.shims.changed.set()  # the kernel tells of it
+        await page.get_by_role("button", name=re.compile("lan on anna: parent eth1, down")).wait_for()
+        await page.context.set_offline(True)
+        await _connection(page, "lost")
+        await site.run("later", "10.65.7.7")
+        await page.context.set_offline(False)
+        await _live(page)
+        await page.goto(f"{site.url}#problems")
+        await _text(page, "10.65.7.7 (lan) is held")
+
+
+async def _time_to_show(page: Page, site: PageSite, address: str, network: str) -> float:
+    """Seconds from the engine's answer to the row on the page; the row goes again with its container."""
+    endpoint = await site.run("fresh", address, network)
+    begun = time.monotonic()
+    await _text(page, address)
+    taken = time.monotonic() - begun
+    await site.stop(endpoint, address, network)
+    await page.wait_for_function("text => !document.querySelector('main').innerText.includes(text)", arg=address)
+    return taken
+
+
+async def _connection(page: Page, word: str) -> None:
+    await page.wait_for_function("word => document.getElementById('connection').innerText.includes(word)", arg=word)
+
+
+@pytest.mark.parametrize(("scheme", "width", "height"), [("light", 1200, 820), ("dark", 390, 780)])
+async def test_anybody_can_read_it(tmp_path: Path, scheme: str, width: int, height: int) -> None:
+    """axe-core finds nothing, on a desk in light and on a phone in dark; nothing is wider than the phone."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await _fill(site)
+        context = await browser.new_context(
+            color_scheme="light" if scheme == "light" else "dark", viewport={"width": width, "height": height}
+        )
+        page = await context.new_page()
+        await _opened(page, site)
+        for view in VIEWS:
+            await page.goto(f"{site.url}#{view}")
+            await _text(page, "carl" if view != VIEWS[1] else "10.65.0.0/24")
+            assert await violations(page) == [], view
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+            name = re.sub(r"\W.*", "", view) + ("-cells" if view == VIEWS[1] else "")
+            if not WRITES or f"{name}-{scheme}" in SHOWN:
+                await page.screenshot(path=SHOTS / f"{name}-{scheme}.png")
+        behind = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert behind == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 22, 29)")
+
+
+async def test_a_thousand_hosts_and_a_hundred_thousand_addresses(tmp_path: Path) -> None:
+    """They are shown and filtered in time, and only what is in view is in the document."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await site.make_networks()
+        for number in range(MANY_HOSTS):
+            await site.report(f"host{number}", BOND)
+        for number in range(MANY - 3):
+            name = f"box{number}" if number % 100 == 0 else ""
+            await site.hold(f"host{number % MANY_HOSTS}", name, str(FIRST + number), "10.68.0.0/14")
+        page = await browser.new_page()
+        begun = time.monotonic()
+        await _opened(page, site, "containers")
+        await _text(page, f"{MANY} of {MANY}")
+        first = time.monotonic() - begun
+        assert await page.locator("tbody tr").count() < 100
+        filtering = await page.evaluate(
+            """async word => {
+                const input = document.getElementById("filter"), begun = performance.now();
+                input.value = word;
+                input.dispatchEvent(new Event("input"));
+                await new Promise(requestAnimationFrame);
+                return (performance.now() - begun) / 1000;
+            }""",
+            "host77 10.68.2",
+        )
+        await page.goto(f"{site.url}#plan")
+        await _text(page, "Held")
+        assert await page.locator("main *").count() < 800
+        await page.goto(f"{site.url}#hosts")
+        await _text(page, "bond0.7")
+        assert await page.locator("tbody tr").count() < 100
+        print(f"first rows after {first:.2f} s, filtered in {filtering * 1000:.0f} ms")
+        assert first < patience(FIRST_SECONDS)
+        assert filtering < patience(FILTER_SECONDS)
