@@ -1,5 +1,6 @@
 """Two hosts of a cluster with the page on one, all on doubles in this process, and a browser that looks at it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from lab.packages import ensure_chromium
+from macvlan_global.admin.client import AdminClient
 from macvlan_global.doctor.findings import Finding
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
 from macvlan_global.store.memory import MemoryStore
@@ -45,6 +47,8 @@ class PageSite:
         families = {SUBNET: "10.65.0.1", SUBNET6: "fd65::1"}
         await self.anna.create_network(LAN, "lan", families, parent="bond0, eth1")
         await self.bert.create_network(GUESTS, "guests", {GUEST_SUBNET: "10.66.0.1"}, parent="eth2")
+        for each in (self.anna, self.bert):  # which has it learn the names, as the events of an engine do
+            await asyncio.to_thread(AdminClient(each.config.admin_socket).networks)
 
     async def run(self, name: str, address: str, network: str = LAN) -> str:
         """`docker run --name --ip` up to the endpoint, which the engine then knows by its container; the endpoint."""

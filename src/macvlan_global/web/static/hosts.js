@@ -15,10 +15,16 @@ function hosts() {
   return listed.map((each) => ({ ...each, report: state.reports.get(each.id) }));
 }
 
+// Networks by id, each with the name that most likely is known to an operator: this host's, else any that is no id.
 function networks(all) {
-  const names = new Set(state.networks.map((each) => each.name));
-  for (const host of all) for (const each of host.report?.networks ?? []) names.add(each.name);
-  return [...names].sort();
+  const names = new Map();
+  for (const host of all) {
+    for (const each of host.report?.networks ?? []) {
+      if (!names.has(each.id) || each.id.startsWith(names.get(each.id))) names.set(each.id, each.name);
+    }
+  }
+  for (const each of state.networks) names.set(each.cluster || each.id, each.name);
+  return [...names].map(([id, name]) => ({ id, name })).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 const FACTS = [
@@ -41,11 +47,11 @@ export function open(main, parameters, setParameters) {
     table.element, detail,
   );
 
-  function column(name) {
+  function column({ id, name }) {
     return {
       name,
       cell: (row) => {
-        const found = row.report?.networks.find((each) => each.name === name);
+        const found = row.report?.networks.find((each) => each.id === id);
         if (!found) return h("span", { class: "soft" }, row.report ? "–" : "no report");
         const [sign, colour] = STATES[found.state];
         const bad = found.problem || found.members_down.length;
@@ -64,11 +70,12 @@ export function open(main, parameters, setParameters) {
 
   function drawDetail() {
     const host = hosts().find((each) => each.name === shown.host);
-    const found = host?.report?.networks.find((each) => each.name === shown.network);
+    const id = networks(hosts()).find((each) => each.name === shown.network)?.id;
+    const found = host?.report?.networks.find((each) => each.id === id);
     detail.hidden = !found;
     if (!found) return;
     detail.replaceChildren(
-      h("h2", {}, `${found.name} on ${host.name}`),
+      h("h2", {}, `${shown.network} on ${host.name}`),
       h("dl", {}, ...[
         ["Parent", `${found.parent || "none"}${found.made ? " (made by the driver)" : ""}`],
         ["Link", found.state],
