@@ -1,18 +1,21 @@
 """Two hosts of a cluster with the page on one, all on doubles in this process, and a browser that looks at it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from lab.packages import ensure_chromium
 from macvlan_global.admin.client import AdminClient
+from macvlan_global.admin.messages import VerdictView
 from macvlan_global.doctor.findings import Finding
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
 from macvlan_global.store.memory import MemoryStore
@@ -24,6 +27,18 @@ from tests.unit.running import SPACE, Running, free_address, running
 LAN, GUESTS = "1a" * 32, "2b" * 32
 NAMES = {LAN: "lan", GUESTS: "guests"}
 SUBNET, SUBNET6, GUEST_SUBNET = "10.65.0.0/16", "fd65::/64", "10.66.0.0/24"
+MANY_FROM, MANY_SUBNET = ip_address("10.68.0.1"), "10.68.0.0/14"
+BOND = NetworkReport(
+    id=LAN,
+    name="lan",
+    parent="bond0.7",
+    state="up",
+    vlan=7,
+    members_down=["eth3"],
+    chosen="bond0.7",
+    source="parent=bond0.7, eth1",
+    verdicts=[VerdictView(entry="bond0.7", usable=True, reason="VLAN 7 of bond0")],
+)
 FINDING = Finding("warning", "engine", "live-restore is off", 'set "live-restore": true in daemon.json')
 SINCE = 1_790_000_000.0
 
@@ -96,6 +111,14 @@ class PageSite:
             await self.store.create(f"names/{host}/{endpoint}", msgspec.json.encode(published))
         await self.store.create(f"addresses/{SPACE}/{address}", msgspec.json.encode(record))
 
+    async def hold_many(self, hosts: int, addresses: int) -> None:
+        """Hosts with reports, and containers of theirs, of which one in a hundred has a name."""
+        for number in range(hosts):
+            await self.report(f"host{number}", BOND)
+        for number in range(addresses):
+            name = f"box{number}" if number % 100 == 0 else ""
+            await self.hold(f"host{number % hosts}", name, str(MANY_FROM + number), MANY_SUBNET)
+
     async def report(self, host: str, *networks: NetworkReport, **fields: Any) -> None:
         """A host of the cluster that is down, with its last report."""
         row = HostRecord(id=host, name=host, version="0.1.0", engine="28.5.2", seen=SINCE)
@@ -114,6 +137,30 @@ async def page_site(folder: Path) -> AsyncIterator[PageSite]:
         running(folder, capsys, name="bert", shared=store.client()) as bert,
     ):
         yield PageSite(store, anna, bert)
+
+
+async def first_rows(page: Page, site: PageSite, addresses: int) -> float:
+    """Seconds from opening the table of containers until it has so many, those in view drawn."""
+    begun = time.monotonic()
+    await page.goto(f"{site.url}#containers")
+    text = f"{addresses} of {addresses}"
+    await page.wait_for_function("text => document.querySelector('main').innerText.includes(text)", arg=text)
+    return time.monotonic() - begun
+
+
+async def filter_seconds(page: Page, words: str) -> float:
+    """Seconds from a key in the filter of the table until the rows that match are drawn."""
+    seconds: float = await page.evaluate(
+        """async words => {
+            const input = document.getElementById("filter"), begun = performance.now();
+            input.value = words;
+            input.dispatchEvent(new Event("input"));
+            await new Promise(requestAnimationFrame);
+            return (performance.now() - begun) / 1000;
+        }""",
+        words,
+    )
+    return seconds
 
 
 @asynccontextmanager
