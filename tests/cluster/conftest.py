@@ -14,10 +14,14 @@ CLUSTERS: dict[str, tuple[StoreKind, tuple[str, str]]] = {
 }
 
 
+PAGE = "127.0.0.1:8153"
+"""Address of the page, on each host's own loopback."""
+
+
 @pytest.fixture(scope="session", params=CLUSTERS)
 def _running(request: pytest.FixtureRequest) -> Iterator[ClusterSite]:
     store, versions = CLUSTERS[request.param]
-    with ClusterSite(*versions, store=store) as cluster:
+    with ClusterSite(*versions, store=store, flags=(f"--page={PAGE}",)) as cluster:
         yield cluster
 
 
