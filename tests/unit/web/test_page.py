@@ -287,6 +287,31 @@ async def test_a_change_of_another_host_is_told(tmp_path: Path, capsys: pytest.C
         ]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"null", b"[]", b"[" * 20_000, b'{"v":9}', b'{"v":1,"id":"evil","at":1,"report":{"id":7}}', b"\xff\xfe"],
+    ids=range(7),
+)
+async def test_anybody_may_have_written_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: bytes
+) -> None:
+    """A report that cannot be read is left out, when it is read and when it comes."""
+    store = MemoryStore()
+    async with (
+        running(tmp_path, capsys, shared=store.client(), page=free_address()) as daemon,
+        events(daemon.config.page) as stream,
+    ):
+        while not (await stream.next("hello"))[1]["live"]:
+            pass
+        for prefix in ("reports", "names/evil", "addresses/evil"):
+            await store.create(f"{prefix}/evil", value)
+        assert [each["name"] for each in (await get(daemon.config.page, "/api/reports")).json] == ["anna"]
+        assert (await get(daemon.config.page, "/api/addresses")).json == []
+        await with_networks(daemon)
+        while not _put(await stream.next("addresses"), "10.65.0.9"):
+            pass
+
+
 async def test_a_store_that_is_away_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And that it is back: whoever looks reads all anew then."""
     store = MemoryStore()
