@@ -4,21 +4,20 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from macvlan_global.admin.views import Views
 from macvlan_global.config import Config
-from macvlan_global.doctor.examine import examine
 from macvlan_global.doctor.findings import Finding
-from macvlan_global.doctor.gather import gather
 from macvlan_global.driver.driver import Driver
 from macvlan_global.store.notify import NotifyingStore
 from macvlan_global.store.ports import ClusterStore, Entry
 from macvlan_global.web.access import is_loopback, load_token, split_address
-from macvlan_global.web.api import PageData
-from macvlan_global.web.feed import LiveFeed
 from macvlan_global.web.reporter import HostReporter
-from macvlan_global.web.server import PageServer
+
+if TYPE_CHECKING:  # a host of a cluster without a page needs the report alone
+    from macvlan_global.web.feed import LiveFeed
+    from macvlan_global.web.server import PageServer
 
 Examine = Callable[[Config], list[Finding]]
 
@@ -26,7 +25,9 @@ Examine = Callable[[Config], list[Finding]]
 class Page:
     """The page of this host. Without `page` in the configuration it is no more than the report for other hosts."""
 
-    def __init__(self, reporter: HostReporter, feed: LiveFeed | None = None, server: PageServer | None = None) -> None:
+    def __init__(
+        self, reporter: HostReporter, feed: "LiveFeed | None" = None, server: "PageServer | None" = None
+    ) -> None:
         """Both `feed` and `server`, or none of them."""
         self._reporter = reporter
         self._feed = feed
@@ -54,6 +55,11 @@ class Page:
         local.on_change = reporter.on_entry
         if not config.page:
             return cls(reporter)
+        # imported here: see above
+        from macvlan_global.web.api import PageData  # noqa: PLC0415
+        from macvlan_global.web.feed import LiveFeed  # noqa: PLC0415
+        from macvlan_global.web.server import PageServer  # noqa: PLC0415
+
         feed = LiveFeed(views, driver, shared)
 
         def tell(key: str, entry: Entry | None) -> None:
@@ -93,4 +99,8 @@ class Page:
 
 def examine_host(config: Config) -> list[Finding]:
     """The doctor's findings about this host. Blocks for some tenths of a second: for a thread."""
+    # imported here: in that thread, and not while the driver starts
+    from macvlan_global.doctor.examine import examine  # noqa: PLC0415
+    from macvlan_global.doctor.gather import gather  # noqa: PLC0415
+
     return examine(gather(None, config.admin_socket, os.environ, Path("/"), running=config))
