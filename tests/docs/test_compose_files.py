@@ -109,7 +109,7 @@ def test_a_home(site: Site, device: Host) -> None:
 
     home.type("up", "-d")
     assert "via 192.168.1.1 dev lan" in site.inside("home-hub-1", "ip", "route", "get", "192.0.2.1")
-    assert site.reaches("home-hub-1", "broker")
+    wait_until(lambda: site.reaches("home-hub-1", "broker"), "broker that is found by name")
     assert not site.reaches("home-broker-1", DEVICE)
     assert _hears(site, "home-hub-1", "192.168.1.54", device) == "a lamp"
 
@@ -128,7 +128,7 @@ def test_a_home(site: Site, device: Host) -> None:
 
 def _is_the_filter(site: Site, device: Host) -> None:
     """The DNS filter has the addresses and the MAC of its file, for the LAN and for its host."""
-    assert all(_answers(device, each) for each in ("192.168.1.53", "fd00:1::53"))
+    wait_until(lambda: all(_answers(device, each) for each in ("192.168.1.53", "fd00:1::53")), "answer to the LAN")
     assert _mac_seen(device, "192.168.1.53") == "02:42:c0:a8:01:35"
     wait_until(lambda: _answers(site.host, "192.168.1.53"), "answer to the host itself")
 
@@ -155,7 +155,7 @@ def test_ipv6_only(site: Site, device: Host) -> None:
     six.type("up", "-d")
     assert site.inside("six-web-1", "ip", "-4", "-o", "address", "show", "eth0") == ""
     assert "default via fd00:6::1 dev eth0" in site.inside("six-web-1", "ip", "-6", "route")
-    assert _answers(device, "fd00:6::80")
+    wait_until(lambda: _answers(device, "fd00:6::80"), "answer by IPv6")
 
 
 def test_a_vlan_for_guests(site: Site, device: Host) -> None:

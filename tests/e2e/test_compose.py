@@ -4,6 +4,7 @@ import pytest
 
 from lab import DockerError
 from lab.compose import Project
+from lab.process import wait_until
 from lab.site import Site
 
 FILE = """
@@ -93,8 +94,8 @@ def test_a_project_with_everything(site: Site) -> None:
         "out": "10.9.",
     }
     assert "via 10.7.0.1 " in site.inside("one-app-1", "ip", "route", "get", "192.0.2.1")
-    assert site.reaches("one-app-1", "db")
-    assert site.reaches("one-worker-1", "shop")
+    wait_until(lambda: site.reaches("one-app-1", "db"), "service that is found by name")
+    wait_until(lambda: site.reaches("one-worker-1", "shop"), "service that is found by its alias")
     _workers(site, 2)
 
     one.type("up", "-d", "--scale", "worker=3", "--no-recreate")

@@ -1,5 +1,7 @@
 """A stack whose networks are ours: `docker stack deploy` deploys, scales and updates it, and names are found."""
 
+from functools import partial
+
 import pytest
 
 from lab.compose import Project, give_images
@@ -139,5 +141,6 @@ def test_the_stack_of_the_compose_page_beside_a_project(swarm: SwarmSite) -> Non
         seconds=SOON,
         every=0.2,
     )
-    assert all(node.reaches(task, "192.168.1.80") for node, task in tasks)
+    for node, task in tasks:
+        wait_until(partial(node.reaches, task, "192.168.1.80"), "answer of the project", seconds=SOON)
     web.type("down")
