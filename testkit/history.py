@@ -99,17 +99,19 @@ class Violation:
 
 @dataclass(slots=True)
 class Verdict:
-    """`violations` must be none. `excused` are pairs that only the loss of the store's newest writes made possible."""
+    """`violations` must be none. `excused` are pairs that only the loss of the store's newest writes made possible, and
+    `removed` the ids of networks that an operator removed: a store that is put back may have them again."""
 
     violations: list[Violation] = field(default_factory=list)
     excused: list[Violation] = field(default_factory=list)
+    removed: frozenset[str] = frozenset()
 
 
 def judge(events: Iterable[Event]) -> Verdict:
     """Read a whole history, in whatever order."""
     ordered = sorted(events, key=lambda each: each.begun)
     reader = _read(ordered)
-    verdict = Verdict(reader.violations)
+    verdict = Verdict(reader.violations, removed=frozenset(reader.removed))
     lost = _Losses(ordered)
     by_address: dict[str, list[Hold]] = defaultdict(list)
     for hold in reader.holds:
@@ -203,14 +205,14 @@ class _Reader:
         self._open: dict[tuple[str, str], Hold] = {}  # by holder and address
         self._reserved: dict[tuple[str, str], list[Hold]] = defaultdict(list)  # by host and address
         self._releases: dict[tuple[str, str], list[Event]] = defaultdict(list)  # by host and address
-        self._removed: set[str] = set()
+        self.removed: set[str] = set()
         self._asked: set[tuple[str, str]] = set()  # by holder and address
 
     def begin(self, event: Event, kind: Literal["reserved", "endpoint", "fixed"]) -> None:
         key = event.endpoint, event.address
         if event.asked and kind == "reserved":
             self._asked.add(key)
-        if kind == "fixed" and event.endpoint in self._removed:
+        if kind == "fixed" and event.endpoint in self.removed:
             return  # a copy that was being made while the network was removed: it goes again, and holds nothing
         if kind == "reserved" and self._was_released_meanwhile(event):
             return  # before it was answered; the claim finds out
@@ -253,7 +255,7 @@ class _Reader:
         return any(each.ended >= request.begun for each in releases)
 
     def remove(self, event: Event) -> None:
-        self._removed.add(event.endpoint)
+        self.removed.add(event.endpoint)
         self.end((event.endpoint, event.address), event.begun)
 
     def run(self, event: Event) -> None:

@@ -61,7 +61,8 @@ class End:
 
         So is who has not his address since the store was `restored`, with it the claim of one that was gone for good
         on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it. Nor
-        the other address that this claim held: both are given back together.
+        the other address that this claim held: both are given back together. Nor a gateway or aux address of a network
+        that was removed and is there again, as the restored store has it.
         """
         living = {}
         by_endpoint: dict[str, SimulatedHost] = {}
@@ -81,6 +82,7 @@ class End:
         former = {each for host in self._hosts for each in host.former_ids} if restored else set()
         claims = [each for each in records if each.kind == "endpoint" and each.host in former]
         undead = [each.address for each in claims]
+        back = [each for network in fixed.keys() & verdict.removed for each in fixed[network]] if restored else []
         answered = {address for _, addresses in living.values() for address in addresses}
         kept = {each.endpoint for each in claims if each.address in answered}
         beside = {each.address for each in claims if each.endpoint in kept}
@@ -88,7 +90,7 @@ class End:
             each
             for each in unsettled
             if not (each.kind == "held by nobody" and each.address in beside)
-            and not _is_told(each, verdict, by_endpoint, undead)
+            and not _is_told(each, verdict, by_endpoint, [*undead, *back])
         ]
         found += [
             Violation("pool held by nobody", row.record.subnet, f"network {row.record.network[:16]!r}")
