@@ -13,7 +13,8 @@ from testkit.fake_kernel import FakeKernel
 from testkit.simulation import simulate
 
 ENOUGH = 400
-"""So many seeds at most until a bug is found."""
+"""So many seeds at most until a bug is found. The one that found it when this was written is tried first: to look for
+it anew each time cost more than all known schedules. If the simulation draws otherwise by now, the others follow."""
 
 
 class OverwritingStore(MemoryStore):
@@ -118,20 +119,20 @@ class ClumsyKernel(FakeKernel):
 
 
 @pytest.mark.parametrize(
-    ("store", "found"),
+    ("store", "found", "first"),
     [
-        pytest.param(OverwritingStore, {"two holders"}, id="create overwrites"),
-        pytest.param(RepeatingStore, {"claim lost"}, id="delete does not compare"),
-        pytest.param(ForgetfulStore, {"held by nobody"}, id="addresses are never free again"),
-        pytest.param(SecretiveStore, {"pool held by nobody"}, id="networks are told to nobody"),
-        pytest.param(LosingStore, {"two holders"}, id="claims are lost"),
-        pytest.param(BlindStore, {"claim lost"}, id="a clone does not meet its original"),
-        pytest.param(LonelyStore, {"gateway or aux address lost"}, id="networks share no gateway"),
+        pytest.param(OverwritingStore, {"two holders"}, 0, id="create overwrites"),
+        pytest.param(RepeatingStore, {"claim lost"}, 0, id="delete does not compare"),
+        pytest.param(ForgetfulStore, {"held by nobody"}, 0, id="addresses are never free again"),
+        pytest.param(SecretiveStore, {"pool held by nobody"}, 0, id="networks are told to nobody"),
+        pytest.param(LosingStore, {"two holders"}, 0, id="claims are lost"),
+        pytest.param(BlindStore, {"claim lost"}, 40, id="a clone does not meet its original"),
+        pytest.param(LonelyStore, {"gateway or aux address lost"}, 0, id="networks share no gateway"),
     ],
 )
-def test_a_broken_store_is_found(store: Callable[[], MemoryStore], found: set[str]) -> None:
+def test_a_broken_store_is_found(store: Callable[[], MemoryStore], found: set[str], first: int) -> None:
     """One bug in the store, and the kind of violation that it leads to."""
-    _find(found, store=store)
+    _find(found, first, store=store)
 
 
 def test_a_container_that_is_touched_is_found() -> None:
@@ -141,22 +142,23 @@ def test_a_container_that_is_touched_is_found() -> None:
 
 def test_an_address_taken_from_a_container_that_changed_its_mac_is_found() -> None:
     """One bug in the kernel, which says that whatever it does not find is gone."""
-    _find({"two holders", "claim lost"}, kernel=lambda: MacKernel("eth0"))
+    _find({"two holders", "claim lost"}, 34, kernel=lambda: MacKernel("eth0"))
 
 
 def test_an_address_of_a_host_that_is_handed_out_is_found() -> None:
     """One bug in the kernel: nobody knows of the host's addresses."""
-    _find({"address of a host handed out"}, kernel=lambda: SilentKernel("eth0"))
+    _find({"address of a host handed out"}, 239, kernel=lambda: SilentKernel("eth0"))
 
 
 def _find(
     kinds: set[str],
+    first: int = 0,
     *,
     store: Callable[[], MemoryStore] = MemoryStore,
     kernel: Callable[[], FakeKernel] = lambda: FakeKernel("eth0"),
 ) -> None:
     seen: set[str] = set()
-    for seed in range(ENOUGH):
+    for seed in (first, *range(ENOUGH)):
         seen |= {each.kind for each in simulate(seed, store=store, kernel=kernel).verdict.violations}
         if seen & kinds:
             return
