@@ -218,10 +218,9 @@ def ensure_chromium() -> Path:
     Raises:
         LabError: this release has no such package (Ubuntu has none), or it cannot be installed here.
     """
-    if not _CHROMIUM.exists():
-        with locked("packages"):
-            if not _CHROMIUM.exists():
-                install(["chromium-headless-shell", "fonts-dejavu-core"], why="to look at the page")
+    with locked("packages"):  # its file is there some seconds before it can run
+        if not _CHROMIUM.exists():
+            install(["chromium-headless-shell", "fonts-dejavu-core"], why="to look at the page")
     return _CHROMIUM
 
 
