@@ -100,6 +100,7 @@ async def _by_plan(page: Page) -> None:
 async def _by_containers(page: Page) -> None:
     """The filter takes words in any order, is part of the address, and a link leads to the cell."""
     await page.get_by_role("link", name="Containers").press("Enter")
+    await page.get_by_role("heading", name="Containers").wait_for()
     await page.keyboard.press("/")
     await page.keyboard.type("carl mail")
     await _text(page, "1 of ")
