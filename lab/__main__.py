@@ -5,7 +5,7 @@ import sys
 
 from lab import ensure_engines, ensure_stores, ensure_system_packages, guest_run, image_archive, reap_leftovers
 from lab.compose import ensure_compose
-from lab.packages import ensure_kernel
+from lab.packages import ensure_kernel, ensure_prometheus
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
     ensure_stores()
     ensure_kernel()
     ensure_compose()
+    ensure_prometheus()
     print(f"engines {', '.join(engine.version for engine in ensure_engines())}; image {image_archive().name}")
     return 0
 

@@ -43,8 +43,10 @@ _CHROMIUM = Path("/usr/bin/chromium-headless-shell")
 _ENGINES = BUILD / "engines"
 _STORES = BUILD / "stores"
 _KERNEL = BUILD / "user-mode-kernel"
+_PROMETHEUS = BUILD / "prometheus"
 # Consul is not in bookworm; all of them are linked with nothing but the C library.
 _STORE_SOURCES = {"bookworm": ("etcd-server", "etcd-client"), "bullseye": ("consul",)}
+_PROMETHEUS_SOURCES = {"bookworm": ("prometheus",)}
 # Ubuntu has none, and another release of Debian another one: the guest is the same wherever the lab is. Since 6.16
 # seccomp stops its processes and no longer ptrace, which takes half the time. It wants a newer C library.
 _KERNEL_SOURCES = {"sid": ("user-mode-linux", "libc6")}
@@ -170,6 +172,11 @@ def ensure_stores() -> Path:
     if not _STORES.exists():
         ensure_system_packages()
     return _ensure_tree(_STORES, _STORE_SOURCES) / "usr/bin"
+
+
+def ensure_prometheus() -> Path:
+    """Unpack Prometheus unless it is; the folder of its programs (prometheus, promtool). Its package would start it."""
+    return _ensure_tree(_PROMETHEUS, _PROMETHEUS_SOURCES) / "usr/bin"
 
 
 @dataclass(frozen=True)

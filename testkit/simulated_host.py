@@ -17,7 +17,7 @@ from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
 from macvlan_global.global_scope import join_cluster
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import RouteFacts
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile import plan as r
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower

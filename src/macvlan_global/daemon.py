@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from macvlan_global import __version__
-from macvlan_global.admin.server import AdminServer, MetricsServer
+from macvlan_global.admin.server import AdminServer
 from macvlan_global.admin.views import Views
 from macvlan_global.cluster.identity import begin_run, load_identity, machine_fingerprint
 from macvlan_global.config import Config, load_access
@@ -30,12 +30,13 @@ from macvlan_global.kernel.ports import Kernel
 from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.listening import listen, plugin_socket, tell_systemd
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics, StoreCounts
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.scope_label import ScopeLabel
 from macvlan_global.store.access import StoreAccess, is_cluster
 from macvlan_global.store.known_engine import KnownEngine
+from macvlan_global.store.metered import MeteredClusterStore, MeteredStore
 from macvlan_global.store.notify import NotifyingStore
 from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
@@ -91,6 +92,7 @@ class Daemon:
         self._boot = boot or boot_id
         self._look = look
         self._metrics = Metrics()
+        self._stores: dict[str, StoreCounts] = {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -114,7 +116,7 @@ class Daemon:
         listener = self._listener or self._listen(stack, state_dir)
         stack.push_async_callback(self._kernel.close)
         stack.push_async_callback(self._engine.close)
-        local = self._open_store("sqlite" if is_cluster(self._config.store) else self._config.store, state_dir)
+        local = self._open_local(state_dir)
         stack.push_async_callback(local.close)
         shared: ClusterStore | None = None
         local = NotifyingStore(local)
@@ -129,7 +131,7 @@ class Daemon:
         earlier = await begin_run(alone.identity, identity.incarnation)
         settings = driver_settings(config)
         if config.is_shared():
-            shared = self._open_cluster_store(config.store, load_access(config.store_access, os.environ))
+            shared = self._open_shared(config)
             stack.push_async_callback(shared.close)
             # imported here: a host alone needs no resolver, and its start is not to pay for one
             from macvlan_global.global_scope import join_cluster  # noqa: PLC0415
@@ -154,6 +156,8 @@ class Daemon:
         views = Views(config, driver, follower, reconciler, self._metrics, scope, conflicts)
         await self._serve(stack, listener, driver, views)
         page = await self._page(stack, config, driver, views, local, shared)
+        if config.metrics:
+            stack.push_async_callback(await self._serve_metrics(config, driver, follower, scope, conflicts))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts, page)
         work = [each.run() for each in parts if each]
@@ -184,6 +188,20 @@ class Daemon:
         await page.start()
         return page
 
+    def _open_local(self, state_dir: Path) -> Store:
+        """The store of this host alone; its operations are counted if there are metrics."""
+        kind = "sqlite" if is_cluster(self._config.store) else self._config.store
+        store = self._open_store(kind, state_dir)
+        return MeteredStore(store, self._counts_of("host")) if self._config.metrics else store
+
+    def _open_shared(self, config: Config) -> ClusterStore:
+        """The cluster store, in the same way."""
+        store = self._open_cluster_store(config.store, load_access(config.store_access, os.environ))
+        return MeteredClusterStore(store, self._counts_of("cluster")) if config.metrics else store
+
+    def _counts_of(self, store: str) -> StoreCounts:
+        return self._stores.setdefault(store, StoreCounts())
+
     async def _briefly(self, what: str, work: Awaitable[object]) -> None:
         """Do a step of the start, which others do again if it takes too long: the engine waits for the socket."""
         try:
@@ -203,11 +221,24 @@ class Daemon:
         await admin.start(listen(Path(config.admin_socket), what="the admin socket"))
         stack.push_async_callback(admin.stop)
         stack.callback(Path(config.admin_socket).unlink, missing_ok=True)
-        if config.metrics:
-            metrics = MetricsServer(self._metrics, views)
-            stack.push_async_callback(metrics.stop)
-            await metrics.start(config.metrics)
         log.info("macvlan-global %s serves on %s, state in %s", __version__, config.socket, config.state_dir)
+
+    async def _serve_metrics(
+        self,
+        config: Config,
+        driver: Driver,
+        follower: EngineFollower,
+        scope: "GlobalScope | None",
+        conflicts: ConflictService | None,
+    ) -> Callable[[], Awaitable[None]]:
+        """Begin to serve metrics; that which ends it."""
+        # imported here: the library that writes them costs a start more than all of our own
+        from macvlan_global.admin.metrics_server import MetricsServer  # noqa: PLC0415
+        from macvlan_global.admin.readings import Readings  # noqa: PLC0415
+
+        server = MetricsServer(Readings(config, driver, follower, self._metrics, self._stores, scope, conflicts))
+        await server.start(config.metrics)
+        return server.stop
 
 
 def driver_settings(config: Config) -> Settings:

@@ -5,8 +5,9 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from macvlan_global import __version__
 from macvlan_global.cluster.fence import FencedStore
@@ -24,6 +25,7 @@ from macvlan_global.driver.driver import ClusterHooks, Driver, Settings
 from macvlan_global.engine.ports import ContainerEvent, Engine, EngineEvent
 from macvlan_global.errors import Unavailable
 from macvlan_global.host_access.desired import HostReach
+from macvlan_global.ipam.intervals import IntervalSet
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.replication.problems import NetworkProblems
@@ -54,6 +56,7 @@ class GlobalScope:
     reclaimer: Reclaimer
     store_read: asyncio.Event
     in_use: "NetworksInUse"
+    containers: "ContainersOfNetworks"
 
     async def run(self) -> None:
         """Never returns.
@@ -116,6 +119,45 @@ class OwnName:
         if records != self._known:
             self._cache.update(put=records.items(), deleted=self._known.keys() - records.keys())
             self._known = records
+
+
+class ContainersOfNetworks:
+    """Addresses of the containers of all hosts, by network, as the names in the store tell them: a lower bound of those
+    that are held of a pool. This host does not read the addresses that others take."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._by_key: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._numbers: dict[tuple[str, int], IntervalSet] = {}
+
+    def change(self, put: Mapping[str, NameRecord], deleted: Collection[str]) -> None:
+        """Take changed records and the keys of deleted ones into account."""
+        for key in (*put, *deleted):
+            network, numbers = self._by_key.pop(key, ("", ()))
+            for version, number in zip((4, 6), numbers, strict=False):
+                self._set(network, version).discard(number)
+        for key, record in put.items():
+            numbers = tuple(_number(each) for each in (record.address, record.address6))
+            self._by_key[key] = record.network, numbers
+            for version, number in zip((4, 6), numbers, strict=True):
+                if number >= 0:
+                    self._set(record.network, version).add(number)
+
+    def held_in(self, network: str, version: int, first: int, stop: int) -> int:
+        """Count of the addresses `[first, stop)` that containers of a network (the id in the cluster) have."""
+        numbers = self._numbers.get((network, version))
+        return numbers.held_in(first, stop) if numbers else 0
+
+    def _set(self, network: str, version: int) -> IntervalSet:
+        return self._numbers.setdefault((network, version), IntervalSet())
+
+
+def _number(address: str) -> int:
+    """An address as a number; -1 if there is none, or it is none: anybody may write names."""
+    try:
+        return int(ip_address(address)) if address else -1
+    except ValueError:
+        return -1
 
 
 class NetworksInUse:
@@ -205,11 +247,15 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         store_read.set()
 
     heartbeat.tell(cache.set_living, names_read)
+    containers = ContainersOfNetworks()
     feed = Feed(fenced, tables.names, cache, on_read=names_read)
+    if config.metrics:
+        feed.on_change = containers.change
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
     reclaimer = _reclaimer(config, heartbeat, driver, clocks)
     own = _host_addresses(shared, heartbeat, driver, clocks)
-    return driver, GlobalScope(heartbeat, own, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use)
+    parts = (heartbeat, own, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use, containers)
+    return driver, GlobalScope(*parts)
 
 
 def _reclaimer(config: Config, heartbeat: Heartbeat, driver: Driver, clocks: Clocks) -> Reclaimer:

@@ -1,11 +1,13 @@
 """Every store that needs no other program keeps the promises; test_cluster_stores.py has the others."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from macvlan_global.metrics.counts import StoreCounts
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.metered import MeteredClusterStore, MeteredStore
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
 from testkit import cluster_contract
@@ -13,10 +15,14 @@ from testkit.faults import FaultyStore
 from testkit.store_contract import STORE_CONTRACT, Check
 
 
-@pytest.fixture(params=["memory", "sqlite", "faulty"])
+@pytest.fixture(params=["memory", "sqlite", "faulty", "metered"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """An empty store of each kind."""
-    made: dict[str, Store] = {"memory": MemoryStore(), "faulty": FaultyStore(MemoryStore())}
+    made: dict[str, Store] = {
+        "memory": MemoryStore(),
+        "faulty": FaultyStore(MemoryStore()),
+        "metered": MeteredStore(MemoryStore(), StoreCounts()),
+    }
     chosen = made.get(request.param) or open_sqlite(tmp_path / "state.db")
     yield chosen
     await chosen.close()
@@ -28,12 +34,17 @@ async def test_contract(check: Check, store: Store) -> None:
     await check(store)
 
 
-@pytest.fixture(params=["memory", "faulty"])
+@pytest.fixture(params=["memory", "faulty", "metered"])
 async def clients(request: pytest.FixtureRequest) -> AsyncIterator[tuple[ClusterStore, ClusterStore]]:
     """Two clients of one empty store in memory."""
     store = MemoryStore()
     plain = (store.client(), store.client())
-    one, two = plain if request.param == "memory" else (FaultyStore(plain[0]), FaultyStore(plain[1]))
+    made: dict[str, Callable[[ClusterStore], ClusterStore]] = {
+        "memory": lambda each: each,
+        "faulty": FaultyStore,
+        "metered": lambda each: MeteredClusterStore(each, StoreCounts()),
+    }
+    one, two = (made[request.param](each) for each in plain)
     yield one, two
     for client in (one, two):
         await client.close()

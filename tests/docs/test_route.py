@@ -15,7 +15,7 @@ import macvlan_global
 from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.listening import listen
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from macvlan_global.store.sqlite import open_sqlite
 from testkit.fake_engine import engine_id
 from testkit.rig import Rig

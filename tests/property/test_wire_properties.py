@@ -12,7 +12,7 @@ from macvlan_global.libnetwork import messages as m
 from macvlan_global.libnetwork.codec import decode, encode
 from macvlan_global.libnetwork.handlers import GENERIC, INTERNAL, Handlers
 from macvlan_global.libnetwork.server import PluginServer
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import Rig
 from tests.property.examples import examples

@@ -1,4 +1,4 @@
-"""The admin socket: JSON over HTTP on a unix socket, and the metrics on loopback if asked for."""
+"""The admin socket: JSON over HTTP on a unix socket."""
 
 import logging
 import socket
@@ -11,7 +11,6 @@ from aiohttp import web
 from macvlan_global.admin.messages import Problem
 from macvlan_global.admin.views import Views
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -89,36 +88,3 @@ class _HostArguments(TypedDict):
 
 def _host_arguments(query: Mapping[str, str]) -> _HostArguments:
     return _HostArguments(name=query.get("name", ""), force=query.get("force") == "1")
-
-
-class MetricsServer:
-    """Prometheus metrics at /metrics, on the address of the configuration."""
-
-    def __init__(self, metrics: Metrics, views: Views) -> None:
-        """Answer from these."""
-        self._metrics = metrics
-        self._views = views
-        app = web.Application()
-        app.router.add_get("/metrics", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-
-    async def start(self, address: str) -> None:
-        """Begin to serve on `HOST:PORT`.
-
-        Raises:
-            Unavailable: the address cannot be used.
-        """
-        host, _, port = address.rpartition(":")
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
-        except OSError as error:
-            raise Unavailable(f"metrics cannot be served on {address}: {error}") from error
-
-    async def stop(self) -> None:
-        """Stop."""
-        await self._runner.cleanup()
-
-    async def _answer(self, _http: web.Request) -> web.Response:
-        await self._views.observe()
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -19,7 +19,7 @@ from macvlan_global.driver.name_memory import RememberedAddress
 from macvlan_global.driver.requests import is_no_subnet
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import Invalid, NotFound, Unavailable
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower, learn_names
 from macvlan_global.reconcile.plan import Correction
@@ -129,26 +129,6 @@ class Views:
                 'the page is off on this host; add page = "127.0.0.1:8153" to the configuration and restart the driver'
             )
         return a.PageView(address=self._config.page, host=self._config.effective_host_name(), token=self.page_token)
-
-    async def observe(self) -> None:
-        """Tell the metrics what this host holds.
-
-        A cluster store is not asked: it would be asked for all it has, by each host, each time.
-        """
-        endpoints = await self._driver.endpoints.all()
-        if self._scope:
-            addresses = sum(bool(each.address) + bool(each.address6) for each in endpoints)
-        else:
-            addresses = len(await self._driver.addresses.all()) + len(await self._given_by_others())
-        self._metrics.hold("networks", len(await self._driver.networks.all()))
-        self._metrics.hold("endpoints", len(endpoints))
-        self._metrics.hold("addresses", addresses)
-        remembered = self._driver.memory.all()
-        by_name = sum(bool(each.name) for each in remembered)
-        self._metrics.remember(by_name, len(remembered) - by_name)
-        if self._conflicts:
-            watch = self._conflicts.watch
-            self._metrics.conflicts(len(watch.current()), watch.ledger.frames, watch.unseen)
 
     async def _counts(self) -> dict[str, Any]:
         """Number of networks and endpoints on this host, and of addresses in the store.

@@ -15,6 +15,7 @@ from macvlan_global.driver.networks import Networks
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.kernel.ports import Kernel, Station
+from macvlan_global.metrics.counts import TimeBuckets
 from macvlan_global.store.records import NetworkRecord, PoolRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Address
@@ -67,6 +68,9 @@ class AddressProbe:
         self._wanted: dict[str, bool] = {}
         self._found: dict[tuple[str, str], ProbeFinding] = {}  # by network and address
         self._unprobeable: dict[str, ProbeFinding] = {}  # by network
+        self.results = {"free": 0, "in_use": 0, "impossible": 0}
+        """Number of addresses by the result of their probe."""
+        self.times = TimeBuckets()
 
     async def find_owner(self, pool: PoolRecord, address: Address) -> str:
         """The station on the segment of a pool's network that has an address, in words that follow "in use on the
@@ -80,12 +84,16 @@ class AddressProbe:
         # none while it is being made, when the engine asks for aux addresses
         if network is None or not self._is_wanted(network):
             return ""
+        started = time.perf_counter()
         try:
             parent = (await self._networks.ready_parent(network)).name
             station = await self._kernel.probe(parent, str(address), tries=PROBES, wait=WAIT_SECONDS)
         except MacvlanGlobalError as error:
+            self.results["impossible"] += 1
             self._note_unprobeable(network, str(error))
             return ""
+        self.times.add(time.perf_counter() - started)
+        self.results["in_use" if station else "free"] += 1
         self._unprobeable.pop(network.shared_id, None)
         self._found.pop((network.shared_id, str(address)), None)
         if station is None:

@@ -4,11 +4,30 @@ One scan fills the index, and each write of this process keeps it: nobody else w
 that it names is read from the table all the same, so an entry left behind by a deletion does no harm.
 """
 
+from dataclasses import dataclass
+
 import msgspec
 
 from macvlan_global.errors import NotFound
 from macvlan_global.store.records import EndpointRecord
 from macvlan_global.store.table import Row, Table
+
+
+@dataclass(slots=True)
+class EndpointCounts:
+    """Counts of endpoints on one network of this host: all, those with an address of each family, and those whose
+    container has a link, by attach mode."""
+
+    endpoints: int = 0
+    ipv4: int = 0
+    ipv6: int = 0
+    plain: int = 0
+    direct: int = 0
+
+
+_Shape = tuple[str, int, int, str]
+"""The part of an endpoint that is counted: its network, whether it has an IPv4 and an IPv6 address, and its attach mode
+("" if its container has no link)."""
 
 
 class EndpointTable:
@@ -19,6 +38,8 @@ class EndpointTable:
         self._table = table
         self._networks: dict[str, str] = {}
         self._sandboxes: dict[str, set[str]] = {}  # endpoint ids
+        self._shapes: dict[str, _Shape] = {}  # of those that are counted
+        self._counts: dict[str, EndpointCounts] = {}  # by network
         self._is_indexed = False
 
     async def get(self, network_id: str, endpoint_id: str) -> Row[EndpointRecord] | None:
@@ -54,6 +75,14 @@ class EndpointTable:
         rows = [await self._table.get(*key) for key in sorted((self._networks[each], each) for each in ids)]
         return [row.record for row in rows if row and row.record.is_live and row.record.sandbox == sandbox]
 
+    async def load(self) -> None:
+        """Read all rows once, as the first question does that needs the index."""
+        await self._index()
+
+    def counts(self, network_id: str) -> EndpointCounts:
+        """Counts of a network's endpoints, from memory: right once `load` or a question has filled the index."""
+        return self._counts.get(network_id) or EndpointCounts()
+
     async def put(self, record: EndpointRecord) -> None:
         """Write a new record."""
         self._add(record)
@@ -67,6 +96,8 @@ class EndpointTable:
         """
         self._add(msgspec.structs.replace(endpoint, **fields))
         row = await self._table.change(endpoint.network, endpoint.id, **fields)
+        if row is None or not row.record.is_live:
+            self.forget(endpoint)
         if row is None:
             raise _unknown(endpoint.id)
         return row.record
@@ -79,6 +110,7 @@ class EndpointTable:
     def forget(self, endpoint: EndpointRecord) -> None:
         """Drop an endpoint from the index: the engine deleted it, and its record is dropped by somebody else."""
         self._networks.pop(endpoint.id, None)
+        self._count(endpoint.id, None)
         ids = self._sandboxes.get(endpoint.sandbox, set())
         ids.discard(endpoint.id)
         if not ids:
@@ -89,6 +121,30 @@ class EndpointTable:
         self._networks[record.id] = record.network
         if record.sandbox:
             self._sandboxes.setdefault(record.sandbox, set()).add(record.id)
+        if record.is_live:
+            link = ("direct" if record.is_inside else "plain") if record.sandbox else ""
+            self._count(record.id, (record.network, bool(record.address), bool(record.address6), link))
+
+    def _count(self, endpoint_id: str, shape: _Shape | None) -> None:
+        """Count an endpoint as it is now, and no longer as it was; None if it is gone."""
+        before = self._shapes.get(endpoint_id)
+        if before == shape:
+            return
+        for each, sign in ((before, -1), (shape, 1)):
+            if each:
+                network, ipv4, ipv6, link = each
+                counts = self._counts.setdefault(network, EndpointCounts())
+                counts.endpoints += sign
+                counts.ipv4 += sign * ipv4
+                counts.ipv6 += sign * ipv6
+                counts.plain += sign * (link == "plain")
+                counts.direct += sign * (link == "direct")
+                if not counts.endpoints:
+                    del self._counts[network]
+        if shape:
+            self._shapes[endpoint_id] = shape
+        else:
+            self._shapes.pop(endpoint_id, None)
 
     async def _index(self) -> None:
         if self._is_indexed:

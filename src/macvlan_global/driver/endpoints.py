@@ -20,7 +20,7 @@ import msgspec
 
 from macvlan_global.attach.attach import Attacher
 from macvlan_global.driver.claims import AddressClaims
-from macvlan_global.driver.endpoint_table import EndpointTable
+from macvlan_global.driver.endpoint_table import EndpointCounts, EndpointTable
 from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.name_memory import NameMemory
@@ -252,6 +252,14 @@ class Endpoints:
     async def all(self) -> list[EndpointRecord]:
         """Every endpoint of this host that the engine has."""
         return await self._endpoints.all()
+
+    async def load(self) -> None:
+        """Read what `counts` tells of, once."""
+        await self._endpoints.load()
+
+    def counts(self, network_id: str) -> EndpointCounts:
+        """Counts of a network's endpoints, from memory."""
+        return self._endpoints.counts(network_id)
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""

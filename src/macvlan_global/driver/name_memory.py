@@ -188,6 +188,10 @@ class NameMemory:
         found = [_of_name(each, address) for each in self._names.rows() for address in each.addresses]
         return found + [_static(each) for each in self._avoided.static()]
 
+    def counts(self) -> tuple[int, int]:
+        """Number of addresses that stay with a name, and of static ones."""
+        return self._names.count, self._avoided.known.count_static()
+
     async def forget(self, address: Address) -> list[RememberedAddress]:
         """Forget an address, whoever had it; what was forgotten.
 

@@ -10,7 +10,7 @@ that fail are undone by the undo stack; names come from the engine's events, see
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Interface
 
@@ -230,6 +230,10 @@ class Networks:
     async def all(self) -> list[NetworkRecord]:
         """All networks of this host."""
         return [row.record for row in await self._tables.networks.scan()]
+
+    def known(self) -> Collection[NetworkRecord]:
+        """All networks of this host, from memory: see `KeptTable`."""
+        return self._tables.networks.kept
 
     async def explain(self, network: NetworkRecord) -> Choice:
         """The parent that would be chosen now, with the verdict on each entry of its list."""

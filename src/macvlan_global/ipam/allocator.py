@@ -98,6 +98,14 @@ class Occupancy:
         cooling = sum(1 for number in self._cooling if first <= number < stop)
         return self.taken.held_in(first, stop) - cooling
 
+    def cooling(self) -> list[int]:
+        """The numbers that cool off, in order."""
+        return sorted(self._cooling)
+
+    def count(self) -> int:
+        """Count of all numbers that are held, without those that cool off."""
+        return len(self.taken) - len(self._cooling)
+
     def _next(self, first: int, stop: int) -> int | None:
         cursor = self._cursors.get((first, stop), self._cursor)
         if cursor is not None and first <= cursor < stop:

@@ -152,6 +152,10 @@ class Avoided:
         """The static addresses of a space, by number."""
         return self._static.setdefault((space, version), {})
 
+    def count_static(self) -> int:
+        """Count of the static addresses."""
+        return sum(map(len, self._static.values()))
+
     def all_static(self) -> list[StaticAddressRecord]:
         """Every static address that is remembered."""
         return [record for those in self._static.values() for record in those.values()]

@@ -135,6 +135,17 @@ class OwnAddress:
         return self.reserved_at is not None and abs(now - self.reserved_at) > CREATE_WINDOW_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class PoolFill:
+    """Counts of a pool's dynamic window, as far as is known: addresses that there are, that somebody holds, that this
+    host reserved and did not claim yet, and that are remembered."""
+
+    size: int
+    held: int = 0
+    reserved: int = 0
+    remembered: int = 0
+
+
 class PoolCache:
     """The hints of one process. `recent` are its latest writes of addresses, `avoided` what comes last or never."""
 
@@ -146,6 +157,7 @@ class PoolCache:
         self._occupied: dict[Wire, Occupancy] = {}
         self._joining: dict[str, tuple[str, float]] = {}  # network and time, by pool id
         self._own: dict[Wire, dict[int, OwnAddress]] = {}  # what this host has itself
+        self._reserved: dict[Wire, set[int]] = {}  # those of `_own` that are not claimed yet: few at any time
         self._host = host
         self._shared = shared
 
@@ -155,11 +167,13 @@ class PoolCache:
         self._pools.clear()
         self._occupied.clear()
         self._own.clear()
+        self._reserved.clear()
         for pool in pools:
             self.remember(pool)
         for wire, records in _by_wire(addresses).items():
             mine = sorted((each for each in records if each.host == self._host), key=number)
             self._own[wire] = {number(each): OwnAddress.of(each, each.at) for each in mine}
+            self._reserved[wire] = {number(each) for each in mine if each.kind == "reserved"}
             self._occupied[wire] = self._new_occupancy(wire, (number(each) for each in records))
             for parsed in self._pools.values():
                 first, stop = parsed.window
@@ -185,6 +199,8 @@ class PoolCache:
         self.occupancy(row.record).take(number(row.record))
         own = self._own.setdefault(wire_of(row.record), {})
         own[number(row.record)] = OwnAddress.of(row.record, now)
+        reserved = self._reserved.setdefault(wire_of(row.record), set())
+        (reserved.add if row.record.kind == "reserved" else reserved.discard)(number(row.record))
 
     def not_taken(self, record: PoolRecord, candidate: int, now: float) -> None:
         """Free a candidate that could not be reserved, unless another request of this host has it by now."""
@@ -194,12 +210,14 @@ class PoolCache:
     def dropped(self, record: AddressRecord, now: float) -> None:
         """Take into account that nobody has this address any more."""
         self._own.get(wire_of(record), {}).pop(number(record), None)
+        self._reserved.get(wire_of(record), set()).discard(number(record))
         self.occupancy(record).free(number(record), now)
 
     def disown(self, space: str, address: str) -> None:
         """Take into account that this host has let go of an address, whatever the store says of it now."""
         found = ip_address(address)
         self._own.get((space, found.version), {}).pop(int(found), None)
+        self._reserved.get((space, found.version), set()).discard(int(found))
 
     def get(self, pool: str) -> ParsedPool | None:
         """The pool with this id, if it is known here."""
@@ -255,6 +273,7 @@ class PoolCache:
         own = self._own.get(wire, {})
         for each in [each for each in own if first <= each < stop]:
             del own[each]
+            self._reserved.get(wire, set()).discard(each)
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """Usage of a pool's window: addresses held, and its size; (0, 0) if the pool is not known."""
@@ -263,6 +282,28 @@ class PoolCache:
             return 0, 0
         first, stop = pool.window
         return self.occupancy(record).held_in(first, stop), stop - first
+
+    def fills(self, windows: Iterable[tuple[str, int, int, int]]) -> list[PoolFill]:
+        """Counts of windows, each by its space and IP version and as numbers `[first, stop)`. No address is looked at
+        but those that cool off or are reserved just now: runs of held addresses are added up."""
+        cooling: dict[Wire, list[int]] = {}
+        found = []
+        for space, version, first, stop in windows:
+            wire = space, version
+            occupied = self._occupied.get(wire)
+            if occupied and wire not in cooling:
+                cooling[wire] = occupied.cooling()
+            cool = cooling.get(wire, [])
+            resting = bisect_left(cool, stop) - bisect_left(cool, first)
+            held = occupied.taken.held_in(first, stop) - resting if occupied else 0
+            reserved = sum(first <= each < stop for each in self._reserved.get(wire, ()))
+            remembered = self.avoided.remembered(space, version).held_in(first, stop)
+            found.append(PoolFill(stop - first, held, reserved, remembered))
+        return found
+
+    def count(self) -> int:
+        """Count of all addresses that are held, as far as is known."""
+        return sum(each.count() for each in self._occupied.values())
 
     # ----------------------------------------------------------------- joining
 

@@ -129,6 +129,10 @@ class LastResorts:
         """The smallest number in `[start, stop)` that is not remembered, or None."""
         return self._numbers.next_free(start, stop)
 
+    def held_in(self, start: int, stop: int) -> int:
+        """Count of the remembered addresses in `[start, stop)`."""
+        return self._numbers.held_in(start, stop)
+
     def reasons(self, number: int) -> frozenset[str]:
         """The reasons for which an address is remembered."""
         return frozenset(self._reasons.get(number, ()))

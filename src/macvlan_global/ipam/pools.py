@@ -7,7 +7,7 @@ address has one holder there. Only the very same subnet and range is another net
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
 
 import msgspec
@@ -15,11 +15,11 @@ import msgspec
 from macvlan_global.errors import Conflict, Exhausted, NotFound
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool, candidates
-from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, ParsedPool, PoolCache
+from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, ParsedPool, PoolCache, PoolFill
 from macvlan_global.ipam.conflicts import PoolOverlaps, PoolTaken, several_at_once
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import key_of, pool_id
-from macvlan_global.store.records import PoolRecord
+from macvlan_global.store.records import PoolRecord, SubnetRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Subnet, dynamic_window
 
@@ -89,6 +89,18 @@ class Pools:
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """Usage of a pool's dynamic window: addresses held as far as is known, and its size."""
         return self._cache.usage(record)
+
+    def fills(self, subnets: Iterable[SubnetRecord]) -> list[PoolFill]:
+        """Counts of the dynamic windows of networks' subnets, without a question to the store."""
+        windows = []
+        for each in subnets:
+            first, stop = dynamic_window(each.prefix, each.range_prefix)
+            windows.append((each.space, each.prefix.version, first, stop))
+        return self._cache.fills(windows)
+
+    def count_held(self) -> int:
+        """Count of all addresses that are held, as far as is known here; without a cluster that is all of them."""
+        return self._cache.count()
 
     async def reserve(self, space: str, subnet: Subnet, part: Subnet | None = None) -> PoolRecord:
         """Reserve a pool of this subnet, and of this range of it. A repeated request gets the same answer.

@@ -38,6 +38,8 @@ class RememberedNames:
         self._host = host
         self._rows: dict[str, Row[RememberedRecord]] = {}  # by key, the longest unused first
         self.prefix = tables.remembered.prefix
+        self.count = 0
+        """Number of remembered addresses."""
         self.is_read = False
         """Whether all that the store has was read once."""
 
@@ -63,6 +65,7 @@ class RememberedNames:
     def begin(self) -> None:
         """All that the store has is told anew, in the order of its writes."""
         self._rows.clear()
+        self.count = 0
         self.is_read = True
 
     async def read(self, entries: Iterable[Entry]) -> list[Row[RememberedRecord]]:
@@ -219,6 +222,7 @@ class RememberedNames:
         self._index(row.record, row.entry.key)
 
     def _index(self, record: RememberedRecord, key: str, *, drop: bool = False) -> None:
+        self.count += -len(record.addresses) if drop else len(record.addresses)
         for each in record.addresses:
             found = ip_address(each)
             remembered = self._avoided.remembered(record.space, found.version)

@@ -10,11 +10,12 @@ from macvlan_global.deadline import REQUEST_SECONDS, Deadline
 from macvlan_global.errors import Invalid, MacvlanGlobalError
 from macvlan_global.libnetwork.codec import MAX_BODY, decode, encode, encode_error
 from macvlan_global.libnetwork.handlers import Route
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics, Outcome
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+INTERNAL = "an internal error of macvlan-global; its log says more"
 STOP_SECONDS = 3.0
 """Time at the end for what was answered late and is being undone."""
 
@@ -56,7 +57,8 @@ class PluginServer:
             return _reply(413, encode_error(text, ipam=ipam))
         status, reply, problem = await self._handle(http.path[1:], route, body, ipam=ipam)
         seconds = time.perf_counter() - started
-        self._metrics.observe(http.path[1:], seconds, failed=bool(problem))
+        outcome: Outcome = "answered" if not problem else "failed" if problem is INTERNAL else "refused"
+        self._metrics.observe(http.path[1:], seconds, outcome)
         if problem:
             log.warning("%s refused in %.1f ms: %s", http.path[1:], seconds * 1000, problem)
         else:
@@ -74,8 +76,7 @@ class PluginServer:
             return 200, encode_error(str(error), ipam=ipam), str(error)
         except Exception:  # the edge: a bug must not take the engine down with it, nor leak into Err
             log.exception("a bug in the handling of %s", route.request.__name__)
-            text = "an internal error of macvlan-global; its log says more"
-            return 200, encode_error(text, ipam=ipam), text
+            return 200, encode_error(INTERNAL, ipam=ipam), INTERNAL
 
 
 def _reply(status: int, body: bytes) -> web.Response:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.names import link_name
+from macvlan_global.metrics.counts import TimeBuckets
 from macvlan_global.reconcile.plan import (
     AdoptEndpoint,
     AdoptNetwork,
@@ -69,6 +71,10 @@ class Reconciler:
         self.problems: list[str] = []
         """The corrections that failed last time, for the operator."""
         self._unclaimed: dict[str, list[str]] = {}  # by endpoint id, those of `problems` that are about its addresses
+        self.corrections: Counter[tuple[str, str]] = Counter()
+        """Corrections since the driver began, by kind and outcome: applied or failed."""
+        self.times = TimeBuckets()
+        """Durations of reconciliations."""
         self._marked = False
         self._clock_offset: float | None = None
         self._clock_set_at: float | None = None
@@ -96,7 +102,11 @@ class Reconciler:
     async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
         """Apply the corrections that are due; those that were applied. A failed one is logged and the others go on."""
         async with self._applying:  # two at once would both apply the same ones
-            return await self._reconcile(engine, grace)
+            started = time.perf_counter()
+            try:
+                return await self._reconcile(engine, grace)
+            finally:
+                self.times.add(time.perf_counter() - started)
 
     async def claim_foreign(self, engine: Engine) -> None:
         """Claim pools and addresses of networks of other drivers: the engine has just created one. A failed claim is
@@ -160,11 +170,13 @@ class Reconciler:
                 await self._apply(correction, engine, grace)
             except MacvlanGlobalError as error:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
+                self.corrections[type(correction).__name__, "failed"] += 1
                 problems.append(f"{correction.subject} ({correction.reason}): {error}")
                 if isinstance(correction, ClaimAddress) and correction.holder.endpoint:
                     unclaimed.setdefault(correction.holder.endpoint, []).append(problems[-1])
             else:
                 log.info("repair: %s %s: %s", type(correction).__name__, correction.subject, correction.reason)
+                self.corrections[type(correction).__name__, "applied"] += 1
                 done.append(correction)
         return done, problems, unclaimed
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from macvlan_global.driver.driver import Driver
 from macvlan_global.engine.ports import Engine, EngineEvent, NetworkEvent
 from macvlan_global.errors import Conflict, Unavailable
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, Correction
 from macvlan_global.tasks import forever, when
@@ -85,7 +85,7 @@ class EngineFollower:
         """
         self._driver = driver
         self.engine = engine
-        self._reconciler = reconciler
+        self.reconciler = reconciler
         self._metrics = metrics
         self._listeners = listeners
         self._names_due = asyncio.Event()
@@ -147,7 +147,7 @@ class EngineFollower:
     async def _reconcile_later(self) -> None:
         """Reconcile once nothing is younger than the grace period that was there when the engine came back."""
         async with when(self._came_back, at_most=AGAIN_SECONDS):
-            await asyncio.sleep(self._reconciler.grace + 1)
+            await asyncio.sleep(self.reconciler.grace + 1)
             if self.following:
                 await self._reconcile_again()
 
@@ -166,7 +166,7 @@ class EngineFollower:
             log.info("the stream of the engine's events was opened again; the next repair follows in a minute")
 
     async def _reconcile(self) -> list[Correction]:
-        done = await self._reconciler.reconcile(self.engine)
+        done = await self.reconciler.reconcile(self.engine)
         self._reconciled_at = asyncio.get_running_loop().time()
         self._metrics.corrected(len(done))
         return done
@@ -179,14 +179,14 @@ class EngineFollower:
 
     async def _claim_again(self) -> None:
         await asyncio.sleep(CLAIM_SECONDS)
-        await self._reconciler.claim_again()
+        await self.reconciler.claim_again()
 
     async def _claim_foreign(self) -> None:
         """Find the network of a pool that no CreateNetwork claims: it is of another driver. Until its pool is claimed
         another network could be given the same."""
         async with when(self._driver.pools.reserved, settle=FOREIGN_SECONDS):
             while self._driver.pools.is_any_unclaimed():
-                await self._reconciler.claim_foreign(self.engine)
+                await self.reconciler.claim_foreign(self.engine)
                 await asyncio.sleep(CLAIM_SECONDS)
 
     async def _learn(self) -> None:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -109,6 +110,8 @@ class Replicator:
         self._engine_known = False
         self._resync_due = asyncio.Event()
         self._resyncing = False
+        self.actions: Counter[tuple[str, str]] = Counter()
+        """Changes of networks since the driver began, by kind and outcome: applied, later or failed."""
 
     async def run(self) -> NoReturn:
         """Replicate until cancelled."""
@@ -164,6 +167,11 @@ class Replicator:
     def busy(self) -> bool:
         """Whether a name is queued or being worked on, or a resync is due or under way."""
         return bool(self._active or self._queue or self._resyncing or self._resync_due.is_set())
+
+    @property
+    def waiting(self) -> int:
+        """Number of networks that are queued or being worked on."""
+        return len(self._queue) + len(self._active)
 
     # ------------------------------------------------------------------- queue
 
@@ -231,19 +239,26 @@ class Replicator:
                 action = decide(await self._observer.observe(name))
                 self._report(name, action)
                 outcome = await self._executor.apply(action)
+            self._count(action, "later" if outcome == "later" else "applied")
             if isinstance(action, TakeBackRemoval) or (isinstance(action, Publish) and action.definition.kept_for):
                 self._on_read()  # pools and gateway went with the removal: they are claimed again
             return _Attempt(outcome, type(action))
         except Unavailable as error:
+            self._count(action, "later")
             log.debug("network %s: %s", name, error)
             return _Attempt("later", type(action) if action else None, LAST_RETRY_UNAVAILABLE_SECONDS)
         except MacvlanGlobalError as error:
             self.problems.add(_failed(name, action, error))
         except Exception:
             log.exception("network %s: replication failed, it is tried again", name)
+        self._count(action, "failed")
         # many names that are refused take turns: anybody may write thousands of definitions
         longest = max(LAST_RETRY_REFUSED_SECONDS, len(self._active) * REFUSED_APART_SECONDS)
         return _Attempt("later", type(action) if action else None, longest)
+
+    def _count(self, action: Action | None, outcome: str) -> None:
+        if isinstance(action, Change):
+            self.actions[type(action).__name__, outcome] += 1
 
     # --------------------------------------------------------------- reporting
 

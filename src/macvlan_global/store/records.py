@@ -151,6 +151,11 @@ class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return parse_subnet(self.subnet, "subnet")
 
     @cached_property
+    def range_prefix(self) -> Subnet | None:
+        """`range`, typed; None without one."""
+        return parse_subnet(self.range, "range") if self.range else None
+
+    @cached_property
     def gateway_address(self) -> Address | None:
         """`gateway`, typed."""
         return parse_address(self.gateway, "gateway") if self.gateway else None

@@ -6,7 +6,7 @@ under a key that is not its own: anybody can write below the prefix of a store t
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from typing import Generic, TypeVar
@@ -333,6 +333,70 @@ class LeasedTable(Table[R]):
         return [entry for entry in await self._entries(*parts) if entry.leased]
 
 
+class KeptTable(Table[R]):
+    """A table that only this process writes, with its records in memory too: metrics look at them and ask no store.
+
+    What is kept is what this process wrote, and what the last read of the whole table found. A write whose answer was
+    lost is missing until the next one.
+    """
+
+    def __init__(
+        self, store: Store, prefix: str, kind: type[R], key_of: Callable[[R], tuple[str, ...]] | None = None
+    ) -> None:
+        """As `Table`."""
+        super().__init__(store, prefix, kind, key_of)
+        self._kept: dict[str, R] = {}
+        self._writes = 0
+
+    @property
+    def kept(self) -> Collection[R]:
+        """The records, as far as they are known."""
+        return self._kept.values()
+
+    async def scan(self, *parts: str) -> list[Row[R]]:
+        """See `Table.scan`."""
+        before = self._writes
+        rows = await super().scan(*parts)
+        if not parts and self._writes == before:  # a write that was answered meanwhile may be newer
+            self._kept = {row.entry.key: row.record for row in rows}
+        return rows
+
+    async def create(self, record: R, *parts: str) -> Row[R] | None:
+        """See `Table.create`."""
+        return self._keep(await super().create(record, *parts))
+
+    async def replace(self, row: Row[R], record: R) -> Row[R] | None:
+        """See `Table.replace`."""
+        return self._keep(await super().replace(row, record))
+
+    async def put(self, record: R, *parts: str) -> Row[R]:
+        """See `Table.put`."""
+        row = await super().put(record, *parts)
+        self._keep(row)
+        return row
+
+    async def delete(self, row: Row[R]) -> bool:
+        """See `Table.delete`."""
+        if deleted := await super().delete(row):
+            self._drop(row.entry.key)
+        return deleted
+
+    async def drop(self, *parts: str) -> None:
+        """See `Table.drop`."""
+        await super().drop(*parts)
+        self._drop(self.key(*parts))
+
+    def _keep(self, row: Row[R] | None) -> Row[R] | None:
+        if row:
+            self._writes += 1
+            self._kept[row.entry.key] = row.record
+        return row
+
+    def _drop(self, key: str) -> None:
+        self._writes += 1
+        self._kept.pop(key, None)
+
+
 class Tables:
     """Every table, by the store it is kept in. A test compares the writers named here with the code."""
 
@@ -366,13 +430,13 @@ class Tables:
         operator removes it. Writers: web.reporter, cluster.reclaimer."""
         self.alive = LeasedTable(shared, "alive", AliveRecord, lambda r: id_key(r.id))
         """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
-        self.networks = Table(local, "networks", NetworkRecord, _network_key)
+        self.networks = KeptTable(local, "networks", NetworkRecord, _network_key)
         """Networks of this host. Replication sets `published` and `cluster`, and nothing else.
         Writers: driver.networks, replication.apply."""
         self.endpoints = Table(local, "endpoints", EndpointRecord, _endpoint_key, decode=decode_endpoint)
         """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.
         Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
-        self.links = Table(local, "links", LinkRecord)
+        self.links = KeptTable(local, "links", LinkRecord)
         """Parents that we made. Writers: parents.owned."""
         self.host_access = Table(local, "host_access", HostAccessRecord, _host_access_key)
         """Addresses of pools that this host has itself, by network and subnet. Writers: host_access.access."""
@@ -380,7 +444,7 @@ class Tables:
         """One row, "this". Writers: cluster.identity."""
         self.engine = Table(local, "engine", EngineRecord)
         """One row, "this". Writers: store.known_engine."""
-        self.pending = Table(local, "pending", PendingRecord)
+        self.pending = KeptTable(local, "pending", PendingRecord)
         """Operations that wait for the store, by their time. Writers: driver.outbox."""
         self.observed = Table(local, "observed", ObservedRecord)
         """Observation times of this host, and their readings when each tombstone and each remembered address was first

@@ -51,7 +51,7 @@ def _exchange(queries: list[bytes], replies: int, address: ListenAddress = ADDRE
 @pytest.mark.parametrize("address", [ADDRESS, ListenAddress("::1", ADDRESS.port)], ids=["IPv4", "IPv6"])
 async def test_it_answers_over_udp_and_tcp_on_one_address(address: ListenAddress) -> None:
     """IPv4 and IPv6, made and ready-made alike, each with its own id."""
-    async with _serving(knowing(WEB), address):
+    async with _serving(knowing(WEB), address) as resolver:
         first, second = question("web"), question("web")
         replies = await asyncio.to_thread(_exchange, [first, second], 2, address)
         assert [each[:2] for each in replies] == [first[:2], second[:2]]
@@ -61,6 +61,8 @@ async def test_it_answers_over_udp_and_tcp_on_one_address(address: ListenAddress
         writer.write(struct.pack("!H", len(first)) + first)
         assert await reader.readexactly(2 + len(replies[0])) == struct.pack("!H", len(replies[0])) + replies[0]
         writer.close()
+        answers = resolver.answers()
+        assert (answers["udp", "noerror"], answers["tcp", "noerror"], resolver.cached) == (2, 1, 1)
 
 
 async def test_a_batch_with_what_gets_no_reply_loses_none_of_the_others() -> None:
@@ -73,6 +75,8 @@ async def test_a_batch_with_what_gets_no_reply_loses_none_of_the_others() -> Non
         assert sum(each[3] & 0x0F == 1 for each in replies) == len(good) * BATCH
         assert {each[:2] for each in replies if each[3] & 0x0F != 1} == {each[:2] for each in good}
         assert resolver.state().queries == len(queries)
+        codes = {"noerror": 3 * BATCH, "refused": BATCH, "formerr": 4 * BATCH, "none": 4 * BATCH + 1}
+        assert resolver.answers() == {("udp", code): count for code, count in codes.items()} | {("tcp", "none"): 0}
 
 
 async def test_a_change_is_seen_at_once() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from macvlan_global.driver.endpoint_table import EndpointTable
+from macvlan_global.driver.endpoint_table import EndpointCounts, EndpointTable
 from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.errors import NotFound
 from macvlan_global.store.memory import MemoryStore
@@ -100,3 +100,27 @@ async def test_the_end_of_a_container_scans_nothing() -> None:
     await rig.driver.endpoints.leave(network, endpoint)
     await rig.driver.endpoints.delete(network, endpoint)
     assert store.scans == []
+
+
+async def test_endpoints_are_counted_by_network_as_they_come_and_go() -> None:
+    """By family and attach mode; those that an earlier run left leaving are none, and each is counted once."""
+    leaving = EndpointRecord(network="n1", id="e9", mac="m", link="l", boot="b", at=1.0, state="leaving")
+    table = await _table(MemoryStore(), _record("n1", "e1", "/a"), leaving)
+    endpoints = EndpointTable(table)
+    await endpoints.load()
+    assert endpoints.counts("n1") == EndpointCounts(endpoints=1, plain=1)
+    second = EndpointRecord(
+        network="n1", id="e2", address="10.8.0.2", address6="fd08::2", mac="m", link="l", boot="b", at=1.0
+    )
+    await endpoints.put(second)
+    await endpoints.put(second)
+    assert endpoints.counts("n1") == EndpointCounts(endpoints=2, ipv4=1, ipv6=1, plain=1)
+    second = await endpoints.change(second, sandbox="/b", attach="direct")
+    assert endpoints.counts("n1") == EndpointCounts(endpoints=2, ipv4=1, ipv6=1, plain=1, direct=1)
+    await table.change("n1", "e2", state="leaving")
+    await endpoints.change(second, container="late")
+    await endpoints.drop(_record("n1", "e1", "/a"))
+    assert endpoints.counts("n1") == EndpointCounts()
+    with pytest.raises(NotFound):
+        await endpoints.change(_record("n1", "e3"), container="never there")
+    assert endpoints.counts("n1") == EndpointCounts()

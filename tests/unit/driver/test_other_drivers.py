@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from macvlan_global.errors import Conflict
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
 from testkit.fake_engine import OUR_IPAM, Subnet

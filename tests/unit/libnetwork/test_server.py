@@ -16,7 +16,7 @@ from macvlan_global.libnetwork.codec import MAX_BODY
 from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.server import CONTENT_TYPE, PluginServer
 from macvlan_global.listening import listen
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from testkit.fake_engine import engine_id
 from testkit.rig import Rig
 

@@ -8,7 +8,7 @@ import pytest
 
 from macvlan_global.engine.ports import ContainerEvent, EngineContainer, EngineEvent, EngineInfo, EngineNetwork
 from macvlan_global.errors import Conflict, Unavailable
-from macvlan_global.metrics import Metrics
+from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, EngineFollower, Listener
 from macvlan_global.reconcile.plan import AdoptNetwork, Correction

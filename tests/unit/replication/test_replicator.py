@@ -155,6 +155,8 @@ async def test_a_network_is_made_on_the_other_host(pair: Pair) -> None:
         [row] = await site.tables.networks.scan()
         assert (row.record.published, row.record.cluster) == (True, made)
     assert pair.a.engine.added == []
+    assert (pair.a.replicator.actions["Publish", "applied"], pair.b.replicator.actions["Create", "applied"]) == (1, 1)
+    assert pair.a.replicator.waiting == pair.b.replicator.waiting == 0
 
 
 async def test_a_removal_reaches_the_other_host(pair: Pair) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import NoReturn
 
@@ -40,6 +40,8 @@ class Feed:
         self._cache = cache
         self._retry = retry
         self._on_read = on_read
+        self.on_change: Callable[[Mapping[str, NameRecord], Collection[str]], None] = lambda _put, _gone: None
+        """Called with records that were put, by key, and with the keys of those that are gone."""
         self._follower = PrefixFollower(store, names.prefix, self._take, level=logging.WARNING)
 
     @property
@@ -68,14 +70,15 @@ class Feed:
         while some := list(islice(rest, AT_ONCE)):
             rows = {each.key: self._names.read(each) for each in some}
             # a record that was overwritten, by a newer version or by mistake, is no answer any more
-            self._cache.update(
-                put=[(key, row.record) for key, row in rows.items() if row],
-                deleted=[key for key, row in rows.items() if row is None],
-            )
+            put = {key: row.record for key, row in rows.items() if row}
+            gone = [key for key, row in rows.items() if row is None]
+            self._cache.update(put=put.items(), deleted=gone)
+            self.on_change(put, gone)
             await asyncio.sleep(0)
 
     async def _delete(self, deleted: Iterable[str]) -> None:
         rest = iter(deleted)
         while some := list(islice(rest, AT_ONCE)):
             self._cache.update(deleted=some)
+            self.on_change({}, some)
             await asyncio.sleep(0)

@@ -9,8 +9,11 @@ import contextlib
 import errno
 import logging
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from typing import NoReturn
+
+import dns.rcode
 
 from macvlan_global.blocking_calls import briefly
 from macvlan_global.dns.address import ListenAddress
@@ -73,6 +76,22 @@ class Resolver:
         problem = "" if listening else self._problem
         cache = self._cache
         return ResolverState(str(self._address), listening, cache.synced, len(cache), queries, problem)
+
+    @property
+    def cached(self) -> int:
+        """Number of replies in the response cache."""
+        return len(self._cache.templates)
+
+    def answers(self) -> dict[tuple[str, str], int]:
+        """Queries since it listens, by transport and the name of the answer code; "none" if no reply was sent."""
+        found: Counter[tuple[str, str]] = Counter()
+        for transport, server in (("udp", self._udp), ("tcp", self._tcp)):
+            if server:
+                for flags, count in enumerate(server.answers):
+                    if count:
+                        found[transport, dns.rcode.to_text(dns.rcode.Rcode(flags & 15)).lower()] += count
+                found[transport, "none"] = server.unanswered
+        return found
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, then close."""

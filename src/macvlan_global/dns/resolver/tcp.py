@@ -27,6 +27,8 @@ class TcpServer:
         self._connections: set[asyncio.StreamWriter] = set()
         self.queries = 0
         """Queries received."""
+        self.answers, self.unanswered = [0] * 256, 0
+        """As of `UdpServer`."""
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener`, a listening TCP socket, which `stop` closes."""
@@ -72,7 +74,9 @@ class TcpServer:
         self.queries += 1
         reply = self._cache.respond(query, udp=False)
         if reply is None:
+            self.unanswered += 1
             return False
+        self.answers[reply[3]] += 1
         writer.write(struct.pack("!H", len(reply)) + reply)
         async with asyncio.timeout(self._idle):  # a client that does not read gets no more
             await writer.drain()

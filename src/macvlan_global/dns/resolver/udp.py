@@ -95,6 +95,10 @@ class UdpServer:
         self._stopping = False
         self.queries = 0
         """Queries received."""
+        self.answers = [0] * 256
+        """Replies by the byte that has their answer code in its lower half (RFC 1035 4.1.1)."""
+        self.unanswered = 0
+        """Queries that got no reply."""
         addresses = bytearray(BATCH * _LONGEST_ADDRESS)
         self._in, self._out = _Datagrams(addresses), _Datagrams(addresses)
         self._address_length = 16 if listener.family == socket.AF_INET else _LONGEST_ADDRESS
@@ -140,7 +144,7 @@ class UdpServer:
     def _serve(self, fd: int, count: int) -> None:
         """Answer the datagrams of a batch; those that get no reply are skipped."""
         came, goes, lengths, room = self._in.bytes, self._out.bytes, self._in.lengths, self._out.room
-        templates = self._cache.templates
+        templates, answers = self._cache.templates, self.answers
         self.queries += count
         first = begin = 0
         view = memoryview(came)
@@ -152,14 +156,17 @@ class UdpServer:
                 goes[begin : begin + 2] = came[begin : begin + 2]
                 length = len(reply) + 2
                 goes[begin + 2 : begin + length] = reply
+                answers[reply[1]] += 1
                 room[at] = length
             else:
                 whole = self._respond(bytes(view[begin:end]))
                 if whole is None:
+                    self.unanswered += 1
                     self._reply(fd, first, at)
                     first = at + 1
                 else:
                     goes[begin : begin + len(whole)] = whole
+                    answers[whole[3]] += 1
                     room[at] = len(whole)
             begin += _ROOM
         self._reply(fd, first, count)
