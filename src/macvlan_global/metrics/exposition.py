@@ -47,8 +47,11 @@ def _family(of: MetricDescription, samples: Samples) -> Metric:
                 buckets = list(zip(_BOUND_TEXTS, map(float, accumulate(value.counts)), strict=True))
                 histogram.add_metric(labels, buckets, value.seconds)
         return histogram
-    kind = CounterMetricFamily if of.kind == "counter" else GaugeMetricFamily
-    family = kind(of.full_name, of.text, labels=of.labels)
+    family: CounterMetricFamily | GaugeMetricFamily = (
+        CounterMetricFamily(of.full_name, of.text, labels=of.labels)
+        if of.kind == "counter"
+        else GaugeMetricFamily(of.full_name, of.text, labels=of.labels)
+    )
     for labels, value in samples.of(of.name):
         if not isinstance(value, TimeBuckets):
             family.add_metric(labels, value)

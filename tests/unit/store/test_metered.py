@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -75,14 +75,12 @@ async def _watched(store: MeteredClusterStore) -> AsyncIterator["_Reader"]:
 
 
 class _Reader:
-    def __init__(self, more: object) -> None:
+    def __init__(self, more: Callable[[], Awaitable[Batch]]) -> None:
         self._more = more
 
     async def next(self) -> Batch:
         async with asyncio.timeout(10):
-            batch = await self._more()  # type: ignore[operator]
-        assert isinstance(batch, Batch)
-        return batch
+            return await self._more()
 
 
 async def test_the_lag_of_a_watch_is_that_of_own_writes() -> None:
