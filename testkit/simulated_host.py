@@ -383,7 +383,7 @@ class _Follower(EngineFollower):
 
     async def _claim_again(self) -> None:
         await asyncio.sleep(CLAIM_SECONDS)
-        await self._reconciler.claim_again()
+        await self.reconciler.claim_again()
 
 
 class _NotingReconciler(Reconciler):

@@ -119,7 +119,6 @@ class Daemon:
         local = self._open_local(state_dir)
         stack.push_async_callback(local.close)
         shared: ClusterStore | None = None
-        local = NotifyingStore(local)
         alone = Tables(local, local)
         own = await load_identity(alone.identity, await asyncio.to_thread(machine_fingerprint))
         label = ScopeLabel(KnownEngine(alone), self._engine)
@@ -156,12 +155,10 @@ class Daemon:
         views = Views(config, driver, follower, reconciler, self._metrics, scope, conflicts)
         await self._serve(stack, listener, driver, views)
         page = await self._page(stack, config, driver, views, local, shared)
-        if config.metrics:
-            stack.push_async_callback(await self._serve_metrics(config, driver, follower, scope, conflicts))
+        stack.push_async_callback(await self._serve_metrics(config, driver, follower, scope, conflicts))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts, page)
-        work = [each.run() for each in parts if each]
-        for each in work:
+        for each in [part.run() for part in parts if part]:
             stack.callback(group.create_task(each).cancel)
 
     def _listen(self, stack: contextlib.AsyncExitStack, state_dir: Path) -> socket.socket:
@@ -188,11 +185,11 @@ class Daemon:
         await page.start()
         return page
 
-    def _open_local(self, state_dir: Path) -> Store:
+    def _open_local(self, state_dir: Path) -> NotifyingStore:
         """The store of this host alone; its operations are counted if there are metrics."""
         kind = "sqlite" if is_cluster(self._config.store) else self._config.store
         store = self._open_store(kind, state_dir)
-        return MeteredStore(store, self._counts_of("host")) if self._config.metrics else store
+        return NotifyingStore(MeteredStore(store, self._counts_of("host")) if self._config.metrics else store)
 
     def _open_shared(self, config: Config) -> ClusterStore:
         """The cluster store, in the same way."""
@@ -231,7 +228,9 @@ class Daemon:
         scope: "GlobalScope | None",
         conflicts: ConflictService | None,
     ) -> Callable[[], Awaitable[None]]:
-        """Begin to serve metrics; that which ends it."""
+        """Begin to serve metrics, if they are wanted; that which ends it."""
+        if not config.metrics:
+            return _nothing_to_end
         # imported here: the library that writes them costs a start more than all of our own
         from macvlan_global.admin.metrics_server import MetricsServer  # noqa: PLC0415
         from macvlan_global.admin.readings import Readings  # noqa: PLC0415
@@ -239,6 +238,10 @@ class Daemon:
         server = MetricsServer(Readings(config, driver, follower, self._metrics, self._stores, scope, conflicts))
         await server.start(config.metrics)
         return server.stop
+
+
+async def _nothing_to_end() -> None:
+    """The end of a part that is not there."""
 
 
 def driver_settings(config: Config) -> Settings:

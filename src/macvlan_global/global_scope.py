@@ -247,15 +247,19 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         store_read.set()
 
     heartbeat.tell(cache.set_living, names_read)
-    containers = ContainersOfNetworks()
-    feed = Feed(fenced, tables.names, cache, on_read=names_read)
-    if config.metrics:
-        feed.on_change = containers.change
+    feed, containers = _feed(config, Feed(fenced, tables.names, cache, on_read=names_read))
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
     reclaimer = _reclaimer(config, heartbeat, driver, clocks)
-    own = _host_addresses(shared, heartbeat, driver, clocks)
-    parts = (heartbeat, own, replicator, names, feed, resolver, driver, reclaimer, store_read, in_use, containers)
-    return driver, GlobalScope(*parts)
+    above = (feed, resolver, driver, reclaimer, store_read, in_use, containers)
+    return driver, GlobalScope(heartbeat, _host_addresses(shared, heartbeat, driver, clocks), replicator, names, *above)
+
+
+def _feed(config: Config, feed: Feed) -> tuple[Feed, ContainersOfNetworks]:
+    """The feed, and what it tells of addresses: only metrics want to know."""
+    containers = ContainersOfNetworks()
+    if config.metrics:
+        feed.on_change = containers.change
+    return feed, containers
 
 
 def _reclaimer(config: Config, heartbeat: Heartbeat, driver: Driver, clocks: Clocks) -> Reclaimer:

@@ -11,7 +11,7 @@ COMPARE_AND_SWAP = {
     "ipam.pools": 4,
     "ipam.remembered_names": 1,
     "store.notify": 1,  # it is a store itself
-    "store.table": 3,
+    "store.table": 4,
 }
 """Modules that may call `replace` of a table or a store, and how often."""
 

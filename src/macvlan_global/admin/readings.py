@@ -169,7 +169,7 @@ class Readings:
 
     def _read_repair(self, samples: Samples) -> None:
         reconciler = self.follower.reconciler
-        samples.add("repair_seconds", reconciler.times)
+        samples.add("repair_seconds", reconciler.durations)
         samples.add("corrections_total", self._metrics.corrections)
         for (kind, outcome), count in sorted(reconciler.corrections.items()):
             samples.add("repair_corrections_total", count, kind, outcome)

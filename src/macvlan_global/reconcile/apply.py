@@ -73,7 +73,7 @@ class Reconciler:
         self._unclaimed: dict[str, list[str]] = {}  # by endpoint id, those of `problems` that are about its addresses
         self.corrections: Counter[tuple[str, str]] = Counter()
         """Corrections since the driver began, by kind and outcome: applied or failed."""
-        self.times = TimeBuckets()
+        self.durations = TimeBuckets()
         """Durations of reconciliations."""
         self._marked = False
         self._clock_offset: float | None = None
@@ -106,7 +106,7 @@ class Reconciler:
             try:
                 return await self._reconcile(engine, grace)
             finally:
-                self.times.add(time.perf_counter() - started)
+                self.durations.add(time.perf_counter() - started)
 
     async def claim_foreign(self, engine: Engine) -> None:
         """Claim pools and addresses of networks of other drivers: the engine has just created one. A failed claim is

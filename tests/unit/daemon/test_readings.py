@@ -195,7 +195,7 @@ async def test_repair_is_counted_by_kind_and_outcome() -> None:
     samples = await readings.read()
     assert dict(samples.of("repair_corrections_total"))["DeleteEndpoint", "applied"] == 1
     assert [value for _, value in samples.of("repair_problems")] == [0]
-    assert len(reconciler.times) == 1
+    assert len(reconciler.durations) == 1
 
 
 async def test_probes_are_counted_by_result() -> None:
