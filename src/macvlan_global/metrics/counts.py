@@ -88,11 +88,12 @@ class WatchCounts:
     seconds of a clock that nobody sets.
     """
 
-    __slots__ = ("closed_at", "lag", "lag_at", "lost", "waiting")
+    __slots__ = ("closed_at", "lag", "lag_at", "lost", "open", "waiting")
 
     def __init__(self, now: float) -> None:
         """Not open yet."""
         self.closed_at: float | None = now
+        self.open = 0  # the page has watches of its own
         self.lost = 0
         self.lag = 0.0
         self.lag_at = now

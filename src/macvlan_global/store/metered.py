@@ -9,6 +9,10 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.metrics.counts import OperationCounts, StoreCounts, WatchCounts
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease, Store
 
+FOLLOWED = frozenset({"alive/", "avoided/", "definitions/", "names/", "removed/"})
+"""Prefixes that a driver of a cluster follows for as long as it runs. Other watches come and go with those who look at
+the page, and are late for nobody else."""
+
 T = TypeVar("T")
 
 
@@ -110,18 +114,25 @@ class MeteredClusterStore(MeteredStore):
 
     async def watch(self, prefix: str) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`."""
-        watched = self._counts.watches.setdefault(prefix, WatchCounts(self._steady()))
+        watched = WatchCounts(self._steady())
+        if prefix in FOLLOWED:
+            watched = self._counts.watches.setdefault(prefix, watched)
+        is_open = False
         try:
             async with contextlib.aclosing(self._cluster.watch(prefix)) as batches:
                 async for batch in batches:
                     keys = [each.key for each in batch.entries] if watched.waiting else []
+                    watched.open += not is_open
+                    is_open = True
                     watched.delivered(keys, self._steady(), whole=batch.whole)
                     yield batch
-        except Exception:  # not the end of the driver, which closes the generator
+        except Exception:  # not the end of its reader, who closes the generator
             watched.lost += 1
             raise
         finally:
-            watched.closed(self._steady())
+            watched.open -= is_open
+            if not watched.open:
+                watched.closed(self._steady())
 
     async def _renewed(self, work: Awaitable[bool]) -> bool:
         return await self._timed(self._lease, work)

@@ -110,6 +110,20 @@ async def test_the_lag_of_a_watch_is_that_of_own_writes() -> None:
     assert watch.lost == 0  # its reader ended it
 
 
+async def test_a_second_watch_of_a_prefix_may_end() -> None:
+    """The page closes its watch when nobody looks: the driver's own goes on. One of another prefix is not shown."""
+    counts = StoreCounts()
+    store = MeteredClusterStore(MemoryStore(), counts)
+    async with _watched(store):
+        async with _watched(store):
+            assert counts.watches["names/"].open == 2
+        assert counts.watches["names/"].closed_at is None
+    assert counts.watches["names/"].closed_at is not None
+    async with contextlib.aclosing(store.watch("addresses/")) as batches:
+        await anext(batches)
+        assert list(counts.watches) == ["names/"]
+
+
 async def test_a_watch_that_breaks_is_counted() -> None:
     """Not one that its reader ends."""
     counts, faults = StoreCounts(), Faults()
