@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 from macvlan_global.engine.ports import (
@@ -40,7 +39,6 @@ OUR_DRIVER = OUR_IPAM = "macvlan-global"
 IFNAME = "eth0"
 
 
-@lru_cache(4096)
 def engine_id(name: str) -> str:
     """An id as the engine makes them, the same for the same name: 64 hexadecimal digits."""
     return hashlib.sha256(name.encode()).hexdigest()

@@ -8,7 +8,6 @@ be on it.
 import asyncio
 import heapq
 import selectors
-import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import Context, copy_context
@@ -16,12 +15,6 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-@types.coroutine
-def turn() -> Generator[None, None, None]:
-    """Let others go on: `asyncio.sleep(0)` with less work."""
-    yield
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -41,40 +34,42 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._passed += seconds
 
 
-def _nothing() -> None:
-    """The callback of a handle that was cancelled: what it would have called is not kept."""
-
-
 class _LeanHandle(asyncio.Handle):
-    """A handle that is made and cancelled in less time: no loop of a simulation is in debug mode."""
+    """A handle that is made in less time: no loop of a simulation is in debug mode."""
 
     __slots__ = ()
-    _repr = _source_traceback = None
 
-    def __init__(self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None) -> None:
-        self._callback, self._args = callback, args
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._callback, self._args, self._loop = callback, args, loop
         self._context = copy_context() if context is None else context
         self._cancelled = False
-
-    def cancel(self) -> None:
-        self._cancelled, self._callback, self._args = True, _nothing, ()
+        self._repr = self._source_traceback = None
 
 
 class _LeanTimer(asyncio.TimerHandle):
-    """A timer that is made and cancelled in less time, as `_LeanHandle` is. A cancelled one is passed over."""
+    """A timer that is made in less time, as `_LeanHandle` is."""
 
     __slots__ = ()
-    _repr = _source_traceback = None
 
     def __init__(
-        self, when: float, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
     ) -> None:
-        self._when, self._callback, self._args = when, callback, args
+        self._when, self._scheduled = when, False
+        self._callback, self._args, self._loop = callback, args, loop
         self._context = copy_context() if context is None else context
         self._cancelled = False
-
-    def cancel(self) -> None:
-        self._cancelled, self._callback, self._args = True, _nothing, ()
+        self._repr = self._source_traceback = None
 
 
 class _NumberedTask(asyncio.Task[T]):
@@ -124,7 +119,7 @@ class LeanLoop(VirtualLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """See `asyncio.AbstractEventLoop.call_soon`."""
-        handle = _LeanHandle(callback, args, context)
+        handle = _LeanHandle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
@@ -132,7 +127,7 @@ class LeanLoop(VirtualLoop):
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop.call_at`. Timers of one time end in the order in which they were set."""
-        handle = _LeanTimer(when, callback, args, context)
+        handle = _LeanTimer(when, callback, args, self, context)
         self._number += 1
         heapq.heappush(self._timers, (when, self._number, handle))
         return handle
@@ -142,10 +137,13 @@ class LeanLoop(VirtualLoop):
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop.call_later`."""
         when = self._passed + delay
-        handle = _LeanTimer(when, callback, args, context)
+        handle = _LeanTimer(when, callback, args, self, context)
         self._number += 1
         heapq.heappush(self._timers, (when, self._number, handle))
         return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """For asyncio: it stays where it is, and is passed over."""
 
     def _run_once(self) -> None:
         """For asyncio: turns of the loop, until it is to stop."""

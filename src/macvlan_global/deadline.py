@@ -12,7 +12,7 @@ background: that may take long for the same reason.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -54,26 +54,15 @@ def waiting_for(what: str) -> contextlib.AbstractContextManager[None]:
     return _NOBODY if waits is None else _Waiting(waits, what)
 
 
-def held(lock: asyncio.Lock, what: str) -> contextlib.AbstractAsyncContextManager[None]:
+@contextlib.asynccontextmanager
+async def held(lock: asyncio.Lock, what: str) -> AsyncIterator[None]:
     """Hold a lock within the block. `what` are words for those who have it, as in "other requests about parents"."""
-    return _Held(lock, what)
-
-
-class _Held(contextlib.AbstractAsyncContextManager[None]):
-    """See `held`."""
-
-    __slots__ = ("_lock", "_what")
-
-    def __init__(self, lock: asyncio.Lock, what: str) -> None:
-        self._lock = lock
-        self._what = what
-
-    async def __aenter__(self) -> None:
-        with waiting_for(self._what):
-            await self._lock.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
+    with waiting_for(what):
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Deadline:

@@ -35,7 +35,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from macvlan_global.errors import MacvlanGlobalError
@@ -134,43 +134,23 @@ async def attempt(name: str, work: Awaitable[object], *, level: int = logging.WA
     return False
 
 
-def when(
-    event: asyncio.Event, *, at_most: float | None = None, settle: float = 0.0
-) -> contextlib.AbstractAsyncContextManager[None]:
+@contextlib.asynccontextmanager
+async def when(event: asyncio.Event, *, at_most: float | None = None, settle: float = 0.0) -> AsyncIterator[None]:
     """Wait for an event, clear it, and run the block, which is due again if it fails or is cancelled.
 
     The block also runs if the event is not set for `at_most` seconds. With `settle`, it runs so many seconds after the
     event: events that come in bursts are answered together.
     """
-    return _When(event, at_most, settle)
-
-
-class _When(contextlib.AbstractAsyncContextManager[None]):
-    """See `when`."""
-
-    __slots__ = ("_at_most", "_event", "_settle")
-
-    def __init__(self, event: asyncio.Event, at_most: float | None, settle: float) -> None:
-        self._event = event
-        self._at_most = at_most
-        self._settle = settle
-
-    async def __aenter__(self) -> None:
-        if self._at_most is None:
-            await self._happens()
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._at_most):
-                    await self._happens()
-        self._event.clear()
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind:
-            self._event.set()
-
-    async def _happens(self) -> None:
-        await self._event.wait()
-        await asyncio.sleep(self._settle)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(at_most):
+            await event.wait()
+            await asyncio.sleep(settle)
+    event.clear()
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
 
 
 class _Failures:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class _Contents:
 
     def __init__(self, now: Callable[[], float] | None) -> None:
         self.entries: dict[str, Entry] = {}
-        self._order: list[str] = []  # of the keys
+        self._order: list[str] = []  # of the keys; empty if they changed since
         self.leased: dict[str, MemoryLease] = {}
         self.leases: dict[MemoryLease, None] = {}
         self._soonest = math.inf  # no lease ends before that
@@ -48,18 +48,18 @@ class _Contents:
     def write(self, key: str, value: bytes) -> Entry:
         self.revision += 1
         if key not in self.entries:
-            insort(self._order, key)
+            self._order = []
         self.entries[key] = entry = Entry(key, value, self.revision, key in self.leased)
         self._notify(key, entry)
         return entry
 
     def replace_all(self, entries: dict[str, Entry]) -> None:
         self.entries = entries
-        self._order = sorted(entries)
+        self._order = []
 
     def remove(self, key: str) -> None:
         del self.entries[key]
-        del self._order[bisect_left(self._order, key)]
+        self._order = []
         self.revision += 1
         lease = self.leased.pop(key, None)
         if lease is not None:
@@ -74,8 +74,11 @@ class _Contents:
                 watcher.changed.set()
 
     def below(self, prefix: str) -> list[Entry]:
-        first = bisect_left(self._order, prefix)
-        last = bisect_left(self._order, prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else None
+        if len(self._order) != len(self.entries):
+            self._order = sorted(self.entries)
+        first = last = bisect_left(self._order, prefix)
+        while last < len(self._order) and self._order[last].startswith(prefix):
+            last += 1
         return [self.entries[key] for key in self._order[first:last]]
 
     # --- leases
@@ -91,7 +94,8 @@ class _Contents:
         self.wake_at_end(lease)
 
     def expire(self) -> None:
-        if not self.leases or (now := self.now()) < self._soonest:
+        now = self.now() if self.leases else 0.0
+        if now < self._soonest:
             return
         self._soonest = min((lease.until for lease in self.leases if lease.until > now), default=math.inf)
         for lease in [lease for lease in self.leases if lease.until <= now]:
@@ -144,7 +148,8 @@ class MemoryStore:
 
     def restore(self, saved: Saved) -> None:
         """Put a snapshot back: what was written since is lost, and revisions begin again where they were then."""
-        contents, entries = self._contents, dict(saved.entries)
+        contents = self._contents
+        contents.replace_all(dict(saved.entries))
         contents.revision, contents.leased = saved.revision, {}
         for lease in contents.leases:
             lease.keys.clear()
@@ -153,8 +158,7 @@ class MemoryStore:
                 contents.leased[key] = lease
                 lease.keys.add(key)
             else:
-                del entries[key]  # its lease ended meanwhile; a real store ends it a little later
-        contents.replace_all(entries)
+                del contents.entries[key]  # its lease ended meanwhile; a real store ends it a little later
         for watcher in contents.watchers:
             watcher.whole = True
             watcher.changed.set()
@@ -239,8 +243,7 @@ class MemoryStore:
     def _begin(self) -> None:
         if self._closed:
             raise Unavailable("the store is closed: the driver is stopping")
-        if self._contents.leases:
-            self._contents.expire()
+        self._contents.expire()
 
     def _is_current(self, entry: Entry) -> bool:
         current = self._contents.entries.get(entry.key)

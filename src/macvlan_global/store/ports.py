@@ -6,12 +6,12 @@ answer (None or False), not an error; errors mean that the store could not be as
 """
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
 
-
-class Entry(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One key as it was when it was read. `revision` grows with each write of the key, and never repeats. `leased`
     says that it goes with a lease."""
 
@@ -21,7 +21,8 @@ class Entry(msgspec.Struct, frozen=True):
     leased: bool = False
 
 
-class Batch(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Batch:
     """Changes that a watch saw, for each key in the order in which they happened.
 
     `whole` says that `entries` is all there is below the prefix: whatever else the reader knew of is gone. Otherwise

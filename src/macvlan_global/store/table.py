@@ -8,7 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import msgspec
@@ -94,7 +95,8 @@ class UnreadableLog:
             log.warning("%s. It is left alone", error)
 
 
-class Row(msgspec.Struct, Generic[R], frozen=True):
+@dataclass(frozen=True, slots=True)
+class Row(Generic[R]):
     """A record and the entry it was read from, which is needed to change or delete it."""
 
     record: R
@@ -122,16 +124,20 @@ class Table(Generic[R]):
         choose, which may have a slash in them: in keys it is escaped. Elsewhere it is `_`, which nobody takes back.
         """
         self._store = store
-        self.prefix = prefix + "/"
-        """The prefix of the key of every row, for a watch."""
         self._prefix = prefix
         self._key_of = key_of
         self._unreadable = UnreadableLog(self.prefix)
         self._waits_for = f"the store ({self.prefix})"
-        self._decode: Callable[[bytes], R] = decode or _decoder(kind).decode
+        self._decode = decode or msgspec.json.Decoder(kind).decode
+        self._encoder = msgspec.json.Encoder()
         self._by_name = by_name
         # repair and the loops of a cluster read the same rows again and again, and mostly nothing has changed
         self._parsed = lru_cache(ROWS_KEPT)(self._parse)
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the key of every row, for a watch."""
+        return self._prefix + "/"
 
     def read(self, entry: Entry) -> Row[R] | None:
         """The row of an entry that was seen; None if a newer version wrote it or it cannot be read."""
@@ -160,10 +166,7 @@ class Table(Generic[R]):
 
     async def scan(self, *parts: str) -> list[Row[R]]:
         """Every row below these parts of the key, but those that are left alone (see `unreadable`)."""
-        entries = await self.entries(*parts)
-        if len(entries) < AT_ONCE:
-            return [row for entry in entries if (row := self.read(entry))]
-        return [row for _, row in await self.read_all(entries) if row]
+        return [row for _, row in await self.read_all(await self.entries(*parts)) if row]
 
     async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, they cannot be read, or lack a lease."""
@@ -172,11 +175,11 @@ class Table(Generic[R]):
 
     async def entries(self, *parts: str) -> list[Entry]:
         """Whatever there is below these parts of the key, and may be a row."""
-        return await self._entries(*parts)
+        return [entry for entry in await self._entries(*parts) if self.may_be_row(entry)]
 
     async def _entries(self, *parts: str) -> list[Entry]:
         with self._waiting():
-            return await self._store.scan(self._key(parts) + "/" if parts else self.prefix)
+            return await self._store.scan(self._key(parts) + "/")
 
     def may_be_row(self, entry: Entry) -> bool:
         """Whether an entry has what every row of this table has, whatever its value is."""
@@ -194,7 +197,7 @@ class Table(Generic[R]):
     async def create(self, record: R, *parts: str) -> Row[R] | None:
         """Create the record if the key is absent; None if it is there."""
         with self._waiting():
-            entry = await self._store.create(self._key(parts), _encode(record))
+            entry = await self._store.create(self._key(parts), self._encoder.encode(record))
         return Row(record, entry) if entry else None
 
     async def update(self, change: Callable[[R], R | None], *parts: str) -> Row[R] | None:
@@ -224,7 +227,7 @@ class Table(Generic[R]):
         A record that only changes is changed with `update`.
         """
         with self._waiting():
-            entry = await self._store.replace(row.entry, _encode(record))
+            entry = await self._store.replace(row.entry, self._encoder.encode(record))
         return Row(record, entry) if entry else None
 
     async def delete(self, row: Row[R]) -> bool:
@@ -245,18 +248,15 @@ class Table(Generic[R]):
             if row:
                 return row
             entry = await self._store.get(self._key(parts))
-            if entry and (written := await self._store.replace(entry, _encode(record))):
+            if entry and (written := await self._store.replace(entry, self._encoder.encode(record))):
                 return Row(record, written)
 
     def _waiting(self) -> AbstractContextManager[None]:
         return waiting_for(self._waits_for)
 
     def _key(self, parts: tuple[str, ...]) -> str:
-        if self._by_name:
-            parts = tuple(map(escape_name, parts))
-        elif "/" in "".join(parts):
-            parts = tuple(each.replace("/", "_") for each in parts)
-        return "/".join((self._prefix, *parts))
+        escape = escape_name if self._by_name else _without_slash
+        return "/".join((self._prefix, *map(escape, parts)))
 
     def _row(self, entry: Entry) -> Row[R]:
         record = self._record(entry)
@@ -313,12 +313,8 @@ def _host_access_key(record: HostAccessRecord) -> tuple[str, ...]:
     return (record.network, record.subnet, bare_address(record.address))[:2]
 
 
-@cache
-def _decoder(kind: type[R]) -> msgspec.json.Decoder[R]:
-    return msgspec.json.Decoder(kind)
-
-
-_encode = msgspec.json.Encoder().encode
+def _without_slash(part: str) -> str:
+    return part.replace("/", "_")
 
 
 class LeasedTable(Table[R]):
@@ -327,10 +323,6 @@ class LeasedTable(Table[R]):
     def may_be_row(self, entry: Entry) -> bool:
         """See `Table.may_be_row`."""
         return entry.leased
-
-    async def entries(self, *parts: str) -> list[Entry]:
-        """See `Table.entries`."""
-        return [entry for entry in await self._entries(*parts) if entry.leased]
 
 
 class KeptTable(Table[R]):
