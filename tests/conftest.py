@@ -6,7 +6,8 @@ the run that measures coverage.
 
 Tests marked `virtual_time` run on an event loop where waiting takes no time.
 
-Tests that want kernel modules which this kernel lacks run in the guest kernel instead.
+Tests that want kernel modules which this kernel lacks run in the guest kernel instead. Tests marked `by_turns` run on
+one engine, unless `MACVLAN_GLOBAL_TESTS_EVERY_ENGINE` is 1.
 """
 
 import asyncio
@@ -40,6 +41,9 @@ NO_LAB = ("unit", "property", "simulation")
 IN_GUEST_ONLY = "MACVLAN_GLOBAL_TESTS_GUEST"
 """Set in the guest: only the tests that the kernel outside could not run are wanted there."""
 
+EVERY_ENGINE = "MACVLAN_GLOBAL_TESTS_EVERY_ENGINE"
+"""Set by hand: tests that run on the engines by turns run on each of them."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_start(request: pytest.FixtureRequest) -> None:
@@ -65,6 +69,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         keep = _by_turns([item for item in items if _wants_guest(item)])
     else:
         keep = [item for item in items if not _wants_guest(item) or _kernel_can(item)]
+        if os.environ.get(EVERY_ENGINE) != "1":
+            turning = [item for item in keep if item.get_closest_marker("by_turns")]
+            passed_over = set(turning).difference(_by_turns(turning))
+            keep = [item for item in keep if item not in passed_over]
     if len(keep) < len(items):
         kept = set(keep)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -75,7 +83,8 @@ def _by_turns(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Each test on one of the engines that it has a case for, the next test on the next one.
 
     In the slow guest that halves the time: the links which the kernel outside lacks are made by us, and what an engine
-    does with a container's link is tested outside, on each engine. A kernel that has such links runs all cases.
+    does with a container's link is tested outside, on each engine. A kernel that has such links runs all cases. Outside
+    it is done with long tests whose subject is not the engine: crashes of the driver, names, nodes that die.
     """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:

@@ -9,6 +9,8 @@ from lab import Host
 from lab.process import wait_until
 from lab.site import Site
 
+pytestmark = pytest.mark.by_turns
+
 ADDRESS, TAKEN = "192.168.1.20", "192.168.1.2"
 
 

@@ -7,6 +7,8 @@ import pytest
 from lab import ENGINES
 from tests.e2e.crash_site import CrashSite, crash_at_every_change
 
+pytestmark = pytest.mark.by_turns
+
 
 @pytest.fixture(scope="module", params=ENGINES)
 def crash(request: pytest.FixtureRequest) -> Iterator[CrashSite]:

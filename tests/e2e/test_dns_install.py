@@ -16,6 +16,8 @@ from lab.process import tail, wait_until
 from tests.e2e.resolved import LINK, start_resolved
 from tests.e2e.resolver import FOREIGN_ADDRESS, OTHER, OURS
 
+pytestmark = pytest.mark.by_turns
+
 PLAIN = f"# by hand\nnameserver {OTHER}"
 
 

@@ -9,6 +9,8 @@ import pytest
 from lab.process import wait_until
 from lab.site import Site, links
 
+pytestmark = pytest.mark.by_turns
+
 SHIM, HOST = "mgh-eth1", "192.168.1.2"
 LAN = ("--subnet=192.168.1.0/24", "--gateway=192.168.1.1", "-o", "parent=eth1", "-o", "host_access=true")
 NAME, PORT = "192.0.2.53", "8053"

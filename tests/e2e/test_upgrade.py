@@ -12,6 +12,8 @@ from lab.process import wait_until
 from lab.release import EARLIER, source_of
 from lab.site import Site
 
+pytestmark = pytest.mark.by_turns
+
 NETWORK = ("--subnet=192.168.1.0/24", "--ip-range=192.168.1.64/26", "--gateway=192.168.1.254", "-o", "parent=eth1")
 SECOND = ("--subnet=192.168.2.0/24", "--ipv6", "--subnet=fd02::/64", "-o", "parent=eth1", "-o", "attach=direct")
 

@@ -11,6 +11,8 @@ from plugin.description import NAME
 from tests.swarm.node_commands import command
 from tests.swarm.swarm_site import SOON, Node, SwarmSite
 
+pytestmark = pytest.mark.by_turns
+
 SERVES = "/usr/bin/python3.11 -m macvlan_global serve"
 
 

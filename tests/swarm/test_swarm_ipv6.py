@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from lab.process import wait_until
 from tests.swarm.swarm_site import SOON, Node, SwarmSite
+
+pytestmark = pytest.mark.by_turns
 
 BESIDE = ("-oipv6-subnet=fd00:65::/64", "-oipv6-gateway=fd00:65::1")
 

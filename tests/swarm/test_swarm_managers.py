@@ -8,6 +8,8 @@ from lab import ENGINES, DockerError
 from lab.process import wait_until
 from tests.swarm.swarm_site import AFTER_AN_ENGINE_DIED, Node, SwarmSite
 
+pytestmark = pytest.mark.by_turns
+
 
 @pytest.fixture(params=reversed(ENGINES))
 def managers(request: pytest.FixtureRequest, _built: None) -> Iterator[SwarmSite]:

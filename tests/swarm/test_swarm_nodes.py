@@ -8,6 +8,8 @@ from lab import ENGINES
 from lab.process import wait_until
 from tests.swarm.swarm_site import SOON, SwarmSite
 
+pytestmark = pytest.mark.by_turns
+
 
 @pytest.fixture(scope="module", params=reversed(ENGINES))
 def _three(request: pytest.FixtureRequest, _built: None) -> Iterator[SwarmSite]:

@@ -9,6 +9,8 @@ from lab.process import wait_until
 from plugin.description import NAME
 from tests.swarm.swarm_site import SOON, Node, SwarmSite
 
+pytestmark = pytest.mark.by_turns
+
 CONFIG = "/etc/macvlan-global/config.toml"
 
 

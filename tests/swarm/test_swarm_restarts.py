@@ -1,6 +1,10 @@
 """Engines that end and come back while containers run."""
 
+import pytest
+
 from tests.swarm.swarm_site import SwarmSite
+
+pytestmark = pytest.mark.by_turns
 
 
 def test_a_container_starts_again_after_its_nodes_engine_did(swarm: SwarmSite) -> None:

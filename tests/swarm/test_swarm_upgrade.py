@@ -13,6 +13,8 @@ from plugin.__main__ import BUILD
 from plugin.description import NAME
 from tests.swarm.swarm_site import SOON, Node, SwarmSite
 
+pytestmark = pytest.mark.by_turns
+
 LEVEL = "MACVLAN_GLOBAL_LOG_LEVEL=debug"
 NEXT = "Macvlan networks, the next release"
 
