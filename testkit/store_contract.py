@@ -38,6 +38,7 @@ async def what_was_created_is_read(store: Store) -> None:
         ("a/b", b"\x00\xff"),
         ("empty", b""),
         ("ключ/%~ '\"", b"{}"),
+        ("control/\x00\n\x1f\x85\u2028 \u00a0", b"{}"),
         ("long/" + "k" * 300, b"v" * 70_000),
     ):
         entry = await _create(store, key, value)

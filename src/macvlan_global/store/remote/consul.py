@@ -23,6 +23,7 @@ from macvlan_global.store.access import StoreAccess, StoreUrl, tls_context
 from macvlan_global.store.ports import Batch, Entry, Lease
 from macvlan_global.store.remote.batching import Batcher
 from macvlan_global.store.remote.consul_messages import (
+    BAD_REQUEST,
     CONFLICT,
     NOT_FOUND,
     OK,
@@ -199,6 +200,8 @@ class ConsulStore:
         answer = await self._members.ask(self._read_request(key, "consistent"), until)
         if answer.status == NOT_FOUND:
             return None
+        if answer.status == BAD_REQUEST and not key.isascii():
+            return None  # a character that is newer than Consul: it takes none that its tables do not know as printable
         return next(iter(decode(checked(answer).body, list[ConsulPair])), None)
 
     async def _transact(self, writes: Sequence[_Operations], until: float) -> Sequence[_Done] | None:
@@ -224,7 +227,10 @@ class ConsulStore:
     def _name(self, key: str) -> str:
         """The name of a key in Consul: what a path cannot hold is escaped; prefixes stay prefixes."""
         name = self._root + key
-        return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name) if _is_special(name) else name
+        if not _is_special(name):
+            return name
+        name = _UNSAFE.sub(lambda found: _escaped(found[0]), name)
+        return name if name.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in name)
 
     def _key(self, name: str) -> str:
         """The key of a name in Consul. A name that we would not give stays as it is: anybody may write there."""
@@ -370,8 +376,12 @@ class ConsulLease:
 
 
 def _is_special(name: str) -> bool:
-    """Whether something in a name is or must be escaped."""
-    return "%" in name or "//" in name or "/." in name
+    """Whether something in a name is or must be escaped; Consul refuses characters that cannot be printed."""
+    return "%" in name or "//" in name or "/." in name or not name.isprintable()
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode(errors="surrogatepass"))
 
 
 def _difference(known: dict[str, Entry], new: dict[str, Entry]) -> Batch:
