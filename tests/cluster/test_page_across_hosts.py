@@ -17,7 +17,7 @@ from lab.packages import ensure_chromium
 from lab.speed import patience
 from tests.cluster.conftest import PAGE
 
-ACROSS_SECONDS = 0.5
+ACROSS_SECONDS = 3.0
 
 
 class _Watcher:

@@ -45,17 +45,20 @@ SINCE = 1_790_000_000.0
 
 @dataclass(slots=True)
 class PageSite:
-    """The cluster: its store, and both hosts, of which anna has the page. bert has network guests, anna has lan."""
+    """The cluster: its store, and both hosts, of which anna has the page. bert has network guests, anna has lan.
+
+    A browser gets to the page `through` this HOST:PORT; empty if it asks the driver itself."""
 
     store: MemoryStore
     anna: Running
     bert: Running
+    through: str = ""
     _containers: dict[str, list[EngineEndpoint]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         """Address of the page."""
-        return f"http://{self.anna.config.page}/"
+        return f"http://{self.through or self.anna.config.page}/"
 
     async def make_networks(self) -> None:
         """lan with both families, on a list of parents of which the first is missing; guests on bert."""

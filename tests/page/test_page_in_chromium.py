@@ -3,11 +3,14 @@
 import os
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
 
+from lab.proxy import TcpProxy
 from lab.speed import patience
 from tests.page.axe import violations
 from tests.page.site import BOND, GUESTS, LAN, PageSite, chromium, filter_seconds, first_rows, page_site
@@ -22,8 +25,11 @@ CONFLICT = "address 10.65.0.30 of container mail on host carl is in conflict on 
 REMEDY = "give that device another address, or exclude this one"
 VIEWS = ("plan", "plan?space=macvlan-global&at=10.65.0.0%2F24", "hosts?host=carl&network=lan", "containers", "problems")
 MANY_HOSTS, MANY = 1000, 100_000
-OWN_SECONDS, ACROSS_SECONDS = 0.2, 0.5
-FIRST_SECONDS, FILTER_SECONDS = 10.0, 0.3
+SOON = 3.0
+"""Seconds until a change shows: less than any look at intervals would take, so that an event brought it. Alone on the
+machine it is 0.2 s on the host itself and 0.5 s across hosts."""
+FIRST_SECONDS, FILTER_SECONDS = 60.0, 5.0
+"""Limits for a browser that hangs; `python -m bench page` measures."""
 
 
 async def _opened(page: Page, site: PageSite, view: str = "plan") -> list[str]:
@@ -125,26 +131,34 @@ async def _by_hosts(page: Page) -> None:
 
 async def test_changes_are_live(tmp_path: Path) -> None:
     """A container of either host comes and goes in time, a parent goes down, and a lost connection comes back."""
-    async with page_site(tmp_path) as site, chromium() as browser:
+    async with page_site(tmp_path) as site, chromium() as browser, _wire(site) as wire:
         await _fill(site)
         page = await browser.new_page()
         await _opened(page, site, "containers")
-        for network, seconds in ((LAN, OWN_SECONDS), (GUESTS, ACROSS_SECONDS)):
+        for network in (LAN, GUESTS):
             subnet = "10.65.9" if network == LAN else "10.66.0"
             await page.goto(f"{site.url}#containers?q={subnet}.2")
             taken = [await _time_to_show(page, site, f"{subnet}.{200 + number}", network) for number in range(3)]
-            assert min(taken) < patience(seconds), f"{network}: {taken}"
+            assert min(taken) < patience(SOON), f"{network}: {taken}"
         await page.goto(f"{site.url}#hosts")
         await site.anna.kernel.set_down("eth1")
         site.anna.kernel.shims.changed.set()  # the kernel tells of it
         await page.get_by_role("button", name=re.compile("lan on anna: parent eth1, down")).wait_for()
-        await page.context.set_offline(True)
+        wire.cut()
         await _connection(page, "lost")
         await site.run("later", "10.65.7.7")
-        await page.context.set_offline(False)
+        wire.mend()
         await _live(page)
         await page.goto(f"{site.url}#problems")
         await _text(page, "10.65.7.7 (lan) is held")
+
+
+@asynccontextmanager
+async def _wire(site: PageSite) -> AsyncIterator[TcpProxy]:
+    """A wire between browser and page that can be cut."""
+    with TcpProxy(site.anna.config.page) as wire:
+        site.through = wire.endpoint
+        yield wire
 
 
 async def _time_to_show(page: Page, site: PageSite, address: str, network: str) -> float:
