@@ -325,9 +325,10 @@ def _clash(first: Hold, second: Hold, gateways: Sequence[Hold]) -> str:
     if kinds == {"fixed"}:  # networks on one wire have one router
         return ""
     if "fixed" in kinds:
-        container = second if first.kind == "fixed" else first
+        container, network = (second, first) if first.kind == "fixed" else (first, second)
         is_gateway = any(each.begun < container.ended and container.begun < each.ended for each in gateways)
-        return "" if container.asked and is_gateway else "gateway or aux address handed out"
+        may_be = (container.asked and is_gateway) or _asked_while_made(container, network)
+        return "" if may_be else "gateway or aux address handed out"
     if kinds == {"endpoint"}:
         return "two holders"
     if kinds == {"reserved"}:
@@ -338,3 +339,10 @@ def _clash(first: Hold, second: Hold, gateways: Sequence[Hold]) -> str:
         return "" if first.host == second.host and (first.asked or not second.promised) else "reservation lost"
     # the other container asked before this one's claim was answered
     return "" if first.host == second.host and second.origin < first.begun else "reserved while held"
+
+
+def _asked_while_made(container: Hold, network: Hold) -> bool:
+    """Whether a container's address was asked for by name while its host was making a network that has it: a repeated
+    request looks the same, the first claim wins, and the container is refused."""
+    mere = container.kind == "reserved" and container.asked and container.host == network.host
+    return mere and network.origin < container.begun <= network.begun
