@@ -14,7 +14,7 @@ version, and its containers may run. A correction that takes something away is c
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
@@ -165,11 +165,11 @@ class ForgetNetwork(_Reasoned):
 
 @dataclass(frozen=True, slots=True)
 class RestorePool(_Reasoned):
-    """Write the record of a pool that a network of this host has and the store lost. `network` is the network's id on
-    this host; empty for a network of another driver."""
+    """Write the record of a pool that a network of this host has and the store lost. `network` is its id on this
+    host."""
 
     pool: PoolRecord
-    network: str = ""
+    network: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class ClaimAddress(_Reasoned):
     pool: PoolRecord
     address: str
     holder: Holder
-    network: str = ""
+    network: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ def plan_foreign(networks: Iterable[EngineNetwork], shared: Shared, host: str, n
             known = pools.get((space, subnet.subnet, part))
             if known is None or known.network != network.id:
                 reason = f"network {network.name} (driver {network.driver}) has it, and the store does not say so"
-                yield RestorePool(f"pool {subnet.subnet}", reason, pool)
+                yield RestorePool(f"pool {subnet.subnet}", reason, pool, network.id)
             record = SubnetRecord(space=space, subnet=subnet.subnet, gateway=subnet.gateway, aux=subnet.aux)
             yield from _unclaimed(NetworkRecord(id=network.id, name=network.name, given={}, at=now), pool, record, held)
             for address in (each for one in network.endpoints for each in one.addresses if _is_in(each, record)):
@@ -389,8 +389,7 @@ def _lost_claims(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended
                 reason = f"network {network.shown} has it, and the store does not know"
                 yield RestorePool(f"pool {pool.subnet}", reason, pool, network.id)
             if network.shared_id not in shared.removed or used:
-                for claim in _unclaimed(network, pool, subnet, held):
-                    yield replace(claim, network=network.id)
+                yield from _unclaimed(network, pool, subnet, held)
     # also young ones: an older copy lacks the youngest first, and their addresses could be given to others
     here = {each.id: each for each in facts.networks if each.id not in deleted}
     for endpoint in (each for each in facts.endpoints if each.id not in ended and each.network in here):
@@ -408,7 +407,7 @@ def _unclaimed(
         record = held.get((pool.space, address))
         if record is None or not holder.holds(record):
             reason = f"it is the {holder.kind} address of network {network.shown}, and the store does not say so"
-            yield ClaimAddress(f"address {address}", reason, pool, address, holder)
+            yield ClaimAddress(f"address {address}", reason, pool, address, holder, network.id)
 
 
 def _unclaimed_by(
@@ -428,7 +427,7 @@ def _unclaimed_by(
             continue  # it is just being made
         if record is None or not holder.holds(record) or record.host != facts.host:
             reason = f"{endpoint.shown} uses it, and the store does not say so"
-            yield ClaimAddress(f"address {address}", reason, pool, address, holder)
+            yield ClaimAddress(f"address {address}", reason, pool, address, holder, network.id)
 
 
 def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackAddress]:
