@@ -5,13 +5,14 @@ an installed engine would start a daemon, and would collide with the one that th
 machine may have. containerd and runc are unpacked beside them for that reason.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.apt import download, install
-from lab.errors import LabError
+from lab.errors import CommandError, LabError
 from lab.paths import BUILD, locked, scratch_folder
 from lab.process import run
 
@@ -39,7 +40,10 @@ _LIBRARIES = {
     "libsystemd0": "usr/lib/*/libsystemd.so.0",
 }
 _BUSYBOX = Path(_COMMANDS["busybox-static"])
-_CHROMIUM = Path("/usr/bin/chromium-headless-shell")
+_CHROMIUM_PACKAGE = "chromium-headless-shell"
+_CHROMIUM = Path("/usr/bin", _CHROMIUM_PACKAGE)
+CHROMIUM_VARIABLE = "MACVLAN_GLOBAL_TESTS_CHROMIUM"
+"""Path of a Chromium to look at the page with, in the environment."""
 _ENGINES = BUILD / "engines"
 _STORES = BUILD / "stores"
 _KERNEL = BUILD / "user-mode-kernel"
@@ -219,16 +223,32 @@ def ensure_busybox() -> Path:
     return next(_ensure_tree(BUILD / "busybox", {"bookworm": ("busybox-static",)}).glob("**/bin/busybox"))
 
 
-def ensure_chromium() -> Path:
-    """Debian's Chromium without a window, installed if it is not there, with letters to show.
+def ensure_chromium(
+    package: str = _CHROMIUM_PACKAGE, program: Path = _CHROMIUM, environment: Mapping[str, str] = os.environ
+) -> Path:
+    """A Chromium without a window: the one that the environment names, else Debian's, installed with letters to show if
+    its `program` is not there.
 
     Raises:
-        LabError: this release has no such package (Ubuntu has none), or it cannot be installed here.
+        LabError: there is none, and the `package` cannot be installed (Ubuntu has no such package); in one line, with
+            what to do.
     """
+    if named := environment.get(CHROMIUM_VARIABLE):
+        if os.access(named, os.X_OK) and Path(named).is_file():
+            return Path(named)
+        raise LabError(f"{CHROMIUM_VARIABLE} names {named}, which is no program; name a Chromium, or unset it")
     with locked("packages"):  # its file is there some seconds before it can run
-        if not _CHROMIUM.exists():
-            install(["chromium-headless-shell", "fonts-dejavu-core"], why="to look at the page")
-    return _CHROMIUM
+        if not program.exists():
+            try:
+                install([package, "fonts-dejavu-core"], why="to look at the page")
+            except CommandError as refused:
+                said = (refused.stderr.strip().splitlines() or ["nothing"])[-1]
+                raise LabError(
+                    f"the page is looked at in Chromium, and {package} cannot be installed here (apt-get: {said}). "
+                    f"Where the release has no such package, as Ubuntu: `.venv/bin/python -m playwright install "
+                    f"--with-deps chromium-headless-shell`, then name that program in {CHROMIUM_VARIABLE}"
+                ) from refused
+    return program
 
 
 def is_static(program: Path) -> bool:

@@ -31,6 +31,8 @@ UNITS = {
     NETWORK: "usr/lib/systemd/network",
 }
 """Folders of the units and of the files for network managers, below /."""
+MONITORING = f"usr/share/{PROGRAM}/monitoring"
+"""Folder of the alert rules and the dashboard, below /: a Prometheus may be told to read them there."""
 SCRIPTS = ("postinst", "prerm", "postrm")
 OWN_FILES = ROOT / "packages" / "debian"
 _MAINTAINER = "macvlan-global maintainers <maintainers@macvlan-global.invalid>"
@@ -122,6 +124,7 @@ def texts(made: Made, libraries: Sequence[Library]) -> dict[str, str]:
         CONFIGURATION: configuration.text(reference.source()),
         **units(),
         **completion.scripts(),
+        **monitoring(),
         f"usr/share/doc/{PROGRAM}/copyright": copyright_text(libraries),
         f"usr/share/lintian/overrides/{PROGRAM}": (OWN_FILES / "lintian-overrides").read_text(),
         f"usr/share/python3/runtime.d/{PROGRAM}.rtupdate": (OWN_FILES / "rtupdate").read_text(),
@@ -136,6 +139,12 @@ def units() -> dict[str, str]:
         own_settings = first.partition(" anew.")[2]
         found[f"{UNITS[name]}/{name}"] = f"{_WRITTEN_HERE}{own_settings}\n{rest}"
     return found
+
+
+def monitoring() -> dict[str, str]:
+    """Alert rules and dashboard, by their path below /."""
+    names = (f"{PROGRAM}.rules.yml", f"{PROGRAM}.dashboard.json")
+    return {f"{MONITORING}/{name}": (ROOT / "monitoring" / name).read_text() for name in names}
 
 
 def documents(made: Made) -> dict[str, str]:

@@ -46,7 +46,8 @@ ALERTS = """## Alerts and a dashboard
 
 `monitoring/macvlan-global.rules.yml` has alert rules, and `monitoring/macvlan-global.dashboard.json` is a dashboard for
 Grafana (Dashboards, New, Import; choose the data source at its top). They find the driver by its metrics, whatever the
-job is called.
+job is called. The Debian package has both in `/usr/share/macvlan-global/monitoring`, where `rule_files` of a Prometheus
+on that machine can name the rules.
 
 | Alert | After | Meaning |
 |---|---|---|

@@ -120,12 +120,14 @@ def test_a_downgrade_leaves_containers_alone(machine: Machine, packages: Package
 
 
 def test_the_command_completes_and_is_documented(machine: Machine) -> None:
-    """bash completes commands and options of the installed program; each has its page."""
+    """bash completes commands and options of the installed program; each has its page. Rules are there."""
     typed = "COMP_WORDS=(macvlan-global stat) COMP_CWORD=1; _macvlan_global_completion macvlan-global"
     script = f'. /usr/share/bash-completion/completions/macvlan-global; {typed}; echo "${{COMPREPLY[@]}}"'
     assert machine.debian.run("bash", "-c", script).stdout.split() == ["status"]
     shipped = machine.debian.run("dpkg", "-L", "macvlan-global").stdout.split()
     assert "/usr/share/man/man8/macvlan-global-status.8.gz" in shipped
+    for name in ("rules.yml", "dashboard.json"):
+        assert f"/usr/share/macvlan-global/monitoring/macvlan-global.{name}" in shipped
 
 
 def test_the_command_leaves_nothing_beside_its_files(machine: Machine) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
+from lab.paths import ROOT
 from macvlan_global.cli.systemd import SERVICE, SOCKET, unit_texts
 from macvlan_global.config import Config
 from packages import deb, libraries
@@ -88,6 +89,15 @@ def test_the_units_are_those_of_install() -> None:
         assert text.startswith("# Part of the package macvlan-global.")
     assert "\nExecStart=/usr/bin/macvlan-global serve\n" in found[f"usr/lib/systemd/system/{SERVICE}"]
     assert "systemctl edit macvlan-global.socket" in found[f"usr/lib/systemd/system/{SOCKET}"].split("\n", 1)[0]
+
+
+def test_the_package_has_the_rules_and_the_dashboard() -> None:
+    """Those of the repository, and not the test of the rules."""
+    folder = ROOT / "monitoring"
+    names = ("macvlan-global.rules.yml", "macvlan-global.dashboard.json")
+    assert deb.monitoring() == {
+        f"usr/share/macvlan-global/monitoring/{name}": (folder / name).read_text() for name in names
+    }
 
 
 @pytest.mark.parametrize("name", [*deb.SCRIPTS, "rtupdate"])
