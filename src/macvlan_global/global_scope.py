@@ -223,7 +223,8 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         Invalid: `dns` in the configuration is no address.
     """
     clocks = clocks or Clocks()
-    member = Member(identity.host, identity.name, identity.boot, identity.incarnation, __version__, earlier)
+    run = identity.host, identity.name, identity.boot, identity.incarnation
+    member = Member(*run, __version__, earlier, page=bool(config.page))
     problems, store_read, cache = NetworkProblems(), asyncio.Event(), ResponseCache(config.dns_ttl)
     unfenced = Tables(shared, local)
     heartbeat = Heartbeat(shared, unfenced, member, lambda: host_facts(unfenced, engine), ttl=ttl, clocks=clocks)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from macvlan_global import __version__
@@ -112,6 +112,20 @@ class Views:
             *self._driver.host_access.problems,
             *(self._conflicts.watch.problems() if self._conflicts else []),
         ]
+
+    @property
+    def pages(self) -> asyncio.Event | None:
+        """Event that is set while a living host of the cluster serves the page; None on a host alone."""
+        return self._scope.heartbeat.pages if self._scope else None
+
+    def tell_of_problems(self, told: Callable[[], None]) -> None:
+        """Have `told` called at once when problems or conflicts may have changed. Ends of conflicts, and what only the
+        kernel or the engine know of, are told by nobody."""
+        self._reconciler.on_problems = self._driver.host_access.on_problems = told
+        if self._scope:
+            self._scope.replicator.problems.on_change = told
+        if self._conflicts:
+            self._conflicts.watch.on_conflict = told
 
     @property
     def watches_conflicts(self) -> bool:

@@ -44,7 +44,7 @@ RETRY_SECONDS = 1.0
 @dataclass(frozen=True, slots=True)
 class Member:
     """This host as a member: id, name, the kernel's boot id, the run of its driver, and the version that runs.
-    `earlier` are the runs before it, () if nobody knows."""
+    `earlier` are the runs before it, () if nobody knows; `page` says that it serves the page."""
 
     id: str
     name: str
@@ -52,6 +52,7 @@ class Member:
     incarnation: str
     version: str = ""
     earlier: tuple[str, ...] = ()
+    page: bool = False
 
     def succeeds(self, record: AliveRecord) -> bool:
         """Whether this run follows one of this host that is surely over: it is of this boot, and had the lock of the
@@ -93,6 +94,10 @@ class Heartbeat:
         or up to twice that. `summary` tells about this host, and may raise Unavailable."""
         self.member = member
         self.ttl = ttl
+        self.pages = asyncio.Event()
+        """Set while a host that lives, or this one, serves the page."""
+        if member.page:
+            self.pages.set()
         self._store = store
         self._tables = tables
         self._summary = summary
@@ -334,6 +339,7 @@ class Heartbeat:
             boot=self.member.boot,
             incarnation=self.member.incarnation,
             at=self._clocks.wall(),
+            page=self.member.page,
         )
         return await self._store.create_with(lease, self._tables.alive.key(self.member.id), msgspec.json.encode(record))
 
@@ -381,6 +387,10 @@ class Heartbeat:
             change = self._membership.update(records, gone, self._clocks.steady())
         self._log(change)
         self._on_members(frozenset({*self._membership.live, self.member.id}))
+        if self.member.page or any(each.page for each in self._membership.live.values()):
+            self.pages.set()
+        else:
+            self.pages.clear()
         own = self._membership.live.get(self.member.id)
         if self._entered and (own is None or own.incarnation != self.member.incarnation):
             self._beat_due.set()  # the batch may be old; the loop that keeps the key asks the store

@@ -100,6 +100,8 @@ class ConflictWatch:
         self._avoided = driver.addresses.avoided.known
         self.ledger = Ledger()
         self.segments: dict[str, Segment] = {}
+        self.on_conflict: Callable[[], None] = lambda: None
+        """Called when a conflict is in the ledger that was not, or was seen again."""
         self.unseen = 0
         """Frames that were not looked at."""
         self._listeners: dict[str, asyncio.Task[None]] = {}
@@ -362,6 +364,7 @@ class ConflictWatch:
             )
         )
         self._log(conflict, is_new=is_new)
+        self.on_conflict()
         if holding.kind == "container" and holding.here and not verdict.same_mac and seen.claim.how != "probes for":
             await self._defend(holding)
 

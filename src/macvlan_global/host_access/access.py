@@ -112,6 +112,8 @@ class HostAccess:
         """Called with the addresses at which containers reach the host, once they do. It must be quick."""
         self.problems: list[str] = []
         """Failures of the last time, for the operator."""
+        self.on_problems: Callable[[], None] = lambda: None
+        """Called when `problems` changed."""
 
     def wants(self, network: NetworkRecord) -> bool:
         """Whether the host and containers of a network shall reach each other."""
@@ -154,7 +156,9 @@ class HostAccess:
                 self._known = None
             for each in (each for each in problems if each not in self.problems):
                 log.warning("host access: %s", each)
-            self.problems, self._served = problems, serves
+            before, self.problems, self._served = self.problems, problems, serves
+            if before != problems:
+                self.on_problems()
 
     async def run(self) -> None:
         """Follow the kernel's changes and look again from time to time, until cancelled."""

@@ -70,6 +70,8 @@ class Reconciler:
         self._applying = asyncio.Lock()
         self.problems: list[str] = []
         """The corrections that failed last time, for the operator."""
+        self.on_problems: Callable[[], None] = lambda: None
+        """Called when `problems` changed."""
         self._unclaimed: dict[str, list[str]] = {}  # by endpoint id, those of `problems` that are about its addresses
         self.corrections: Counter[tuple[str, str]] = Counter()
         """Corrections since the driver began, by kind and outcome: applied or failed."""
@@ -134,7 +136,12 @@ class Reconciler:
                     await self._driver.endpoints.claim_again(endpoint)
                     log.info("repair: endpoint %s has its addresses again, or is gone", endpoint[:12])
                     del self._unclaimed[endpoint]
-                    self.problems = [each for each in self.problems if each not in words]
+                    self._set_problems([each for each in self.problems if each not in words])
+
+    def _set_problems(self, problems: list[str]) -> None:
+        before, self.problems = self.problems, problems
+        if before != problems:
+            self.on_problems()
 
     def _was_clock_set(self, grace: float) -> bool:
         """Whether the wall clock was set in this run, and that was seen less than the grace period ago: until then the
@@ -151,9 +158,8 @@ class Reconciler:
         if engine and not self._marked:
             await self._mark_links()
         plan = await self.plan(engine, grace)
-        done, self.problems, self._unclaimed = await self._apply_all(
-            plan, engine, self.grace if grace is None else grace
-        )
+        done, problems, self._unclaimed = await self._apply_all(plan, engine, self.grace if grace is None else grace)
+        self._set_problems(problems)
         await self._driver.host_access.update(observe=True)
         return done
 

@@ -4,6 +4,7 @@ Apart from the replicator, which reports them: the driver asks for them, and exi
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class NetworkProblems:
         """There is none."""
         self._by_name: dict[str, NetworkProblem] = {}
         self._notes: dict[str, NetworkProblem] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when `all` may have changed."""
 
     def __contains__(self, name: str) -> bool:
         """Whether the network of this name has a problem."""
@@ -49,10 +52,12 @@ class NetworkProblems:
     def note(self, problem: NetworkProblem) -> None:
         """Keep a decision about a network in view, until the network goes or the driver ends."""
         self._notes[problem.name] = problem
+        self.on_change()
 
     def forget(self, name: str) -> None:
         """The network of this name is gone, and with it the note about it."""
-        self._notes.pop(name, None)
+        if self._notes.pop(name, None):
+            self.on_change()
 
     @property
     def _both(self) -> tuple[dict[str, NetworkProblem], ...]:
@@ -60,14 +65,16 @@ class NetworkProblems:
 
     def add(self, problem: NetworkProblem) -> None:
         """Report a problem, in place of an earlier one with this network; it is logged if it is new."""
-        if self._by_name.get(problem.name) != problem:
+        before, self._by_name[problem.name] = self._by_name.get(problem.name), problem
+        if before != problem:
             log.warning("%s", problem.text)
-        self._by_name[problem.name] = problem
+            self.on_change()
 
     def clear(self, name: str, reason: str) -> None:
         """The network has no problem, or none any more, which is logged with the reason."""
         if self._by_name.pop(name, None):
             log.info("network %s: the problem is gone, %s", name, reason)
+            self.on_change()
 
     def admission(self, network_id: str) -> tuple[str, int]:
         """Admission check of a network (the engine's id): the reason why no further container may start on it, "" if

@@ -421,13 +421,15 @@ class ReportRecord(Record, frozen=True, kw_only=True):
 
 
 class AliveRecord(Record, frozen=True, kw_only=True):
-    """A host that lives: this record goes with its lease. `boot` and `incarnation` tell which run of its driver."""
+    """A host that lives: this record goes with its lease. `boot` and `incarnation` tell which run of its driver, `page`
+    whether it serves the page, for which all hosts report about themselves."""
 
     id: str
     name: str
     boot: str
     incarnation: str
     at: float
+    page: bool = False
 
 
 class PortRecord(msgspec.Struct, frozen=True, kw_only=True):

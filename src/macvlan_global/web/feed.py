@@ -14,7 +14,7 @@ import msgspec
 from macvlan_global import __version__
 from macvlan_global.admin.views import Views
 from macvlan_global.driver.driver import Driver
-from macvlan_global.errors import Invalid, MacvlanGlobalError
+from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.follow import PrefixFollower
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, ReportRecord
@@ -25,8 +25,6 @@ from macvlan_global.web.messages import AddressKey, AddressNews, Hello, HostRepo
 
 SETTLE_SECONDS = 0.03
 """Changes within this time are told together."""
-LOOK_SECONDS = 2.0
-"""Interval at which conflicts are looked at: no store has them."""
 BACKLOG = 200
 """Events that wait for a client; with more it is too slow, and begins anew."""
 VIEWERS_MOST = 32
@@ -92,7 +90,6 @@ class LiveFeed:
         self._touched: dict[Key, AddressRecord | None] = {}
         self._unclear: list[EndpointRecord | NameRecord] = []
         self._topics: set[str] = set()
-        self._conflicts: object = None
         self._followers = [self._follower(shared, each) for each in FOLLOWED] if shared else []
         self._awaited = set(FOLLOWED if shared else ())
         """Prefixes that no watch has given yet, or not since the store was away."""
@@ -128,14 +125,17 @@ class LiveFeed:
         """Follow and tell until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(forever("telling the page of changes", self._tell, first=0.5, last=10.0))
-            tasks.create_task(forever("looking for conflicts to show", self._look, first=1.0, last=10.0))
             if self._followers:
                 tasks.create_task(forever("following the store for the page", self._follow, first=0.5, last=10.0))
 
     def on_report(self, report: HostReport) -> None:
         """A host reported something new about itself."""
         self._send("report", report)
-        self._change("conflicts")
+
+    def on_problems(self) -> None:
+        """Problems or conflicts of this host may have changed: no store has them."""
+        if self._viewers:
+            self._change("conflicts")
 
     def on_entry(self, key: str, entry: Entry | None) -> None:
         """A key changed; None if it was deleted."""
@@ -204,16 +204,6 @@ class LiveFeed:
                 row = await self._driver.tables.addresses.get(subnet.space, text)
                 if row:
                     touched[subnet.space, text] = row.record
-
-    async def _look(self) -> None:
-        """See whether there are other conflicts, while somebody looks."""
-        await self._watched.wait()
-        with contextlib.suppress(Invalid):  # they are not watched for
-            conflicts = await self._views.conflicts()
-            if conflicts != self._conflicts:
-                self._conflicts = conflicts
-                self._change("conflicts")
-        await asyncio.sleep(LOOK_SECONDS)
 
     def _hello(self) -> Hello:
         return Hello(

@@ -51,8 +51,9 @@ class Page:
             Unavailable: the file of the token cannot be used.
         """
         doctor = look or examine_host
-        reporter = HostReporter(views, driver, lambda: doctor(config), shared=shared is not None)
+        reporter = HostReporter(views, driver, lambda: doctor(config), wanted=views.pages)
         local.on_change = reporter.on_entry
+        views.tell_of_problems(reporter.on_problems)
         if not config.page:
             return cls(reporter)
         # imported here: see above
@@ -66,7 +67,12 @@ class Page:
             reporter.on_entry(key, entry)
             feed.on_entry(key, entry)
 
+        def tell_of_problems() -> None:
+            reporter.on_problems()
+            feed.on_problems()
+
         local.on_change = tell
+        views.tell_of_problems(tell_of_problems)
         reporter.on_change = feed.on_report
         host, _ = split_address(config.page)
         token = "" if is_loopback(host) else load_token(Path(config.state_dir))

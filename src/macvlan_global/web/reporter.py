@@ -1,7 +1,8 @@
 """The report of this host for the page: parents and why they were chosen, problems, and the doctor's findings.
 
 In a cluster each host writes its report into the store when it changes, so that the page of any host shows all of them.
-Nobody follows the reports but a host whose page is open.
+Nobody follows the reports but a host whose page is open, and no host makes one while no living host serves the page.
+Changes are heard of, and not looked for: what nobody tells of is seen within `LOOK_SECONDS`.
 """
 
 import asyncio
@@ -27,11 +28,12 @@ from macvlan_global.web.messages import HostReport, NetworkReport, ParentState
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.05
-LOOK_SECONDS = 5.0
-"""Interval at which problems are compared with those of the last report; links and networks tell of their changes."""
-CHOOSE_SECONDS = 60.0
-"""Interval at which parents are chosen anew though nothing told of a change: files of parents may have changed."""
-DOCTOR_SECONDS = 300.0
+LOOK_SECONDS = 60.0
+"""Interval at which the report is made anew though nothing told of a change: files of parents may have changed, and
+conflicts end in silence."""
+CHOOSE_SECONDS = 55.0
+"""Parents are chosen anew at each such look, and not for each problem that comes or goes."""
+DOCTOR_SECONDS = 900.0
 FIRST_DOCTOR_SECONDS = 15.0
 NETWORKS_MOST, LINES_MOST = 200, 100
 """A report is one value in the store, which may have no more than half a megabyte."""
@@ -48,15 +50,17 @@ class HostReporter:
         driver: Driver,
         examine: Examine,
         *,
-        shared: bool,
+        wanted: asyncio.Event | None = None,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`examine` gives the doctor's findings, in a thread of its own; with `shared` other hosts are told."""
+        """`examine` gives the doctor's findings, in a thread of its own. In a cluster `wanted` is set while some host
+        serves the page, and the others are told; on a host alone it is None."""
         self._views = views
         self._driver = driver
         self._examine = examine
-        self._shared = shared
+        self._shared = wanted is not None
+        self._wanted = wanted or _always()
         self._now = now
         self._steady = steady
         self._due = asyncio.Event()
@@ -80,6 +84,10 @@ class HostReporter:
         self._networks = None
         self._due.set()
 
+    def on_problems(self) -> None:
+        """Have problems looked at soon: they may have changed."""
+        self._due.set()
+
     def on_entry(self, key: str, _entry: Entry | None) -> None:
         """A key of this host's own store changed."""
         if key.startswith((self._driver.tables.networks.prefix, self._driver.tables.links.prefix)):
@@ -98,6 +106,9 @@ class HostReporter:
         return self.report
 
     async def _look(self) -> None:
+        if not self._wanted.is_set():
+            await self._wanted.wait()
+            self.look()
         async with when(self._due, at_most=LOOK_SECONDS, settle=SETTLE_SECONDS):
             report = await self.refresh()
             if self._shared and report is not self._written:
@@ -113,6 +124,7 @@ class HostReporter:
     async def _see_doctor(self) -> None:
         await asyncio.sleep(FIRST_DOCTOR_SECONDS)
         while True:
+            await self._wanted.wait()
             self._findings = [each for each in await self.examine() if each.level != "ok"]
             self._due.set()
             await asyncio.sleep(DOCTOR_SECONDS)
@@ -146,6 +158,12 @@ class HostReporter:
             return await self._views.choice(network.id)
         except MacvlanGlobalError as error:  # its parent file cannot be read, or it went meanwhile
             return str(error)
+
+
+def _always() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 def network_report(network: NetworkView, choice: ChoiceView | str, links: Iterable[LinkFact]) -> NetworkReport:

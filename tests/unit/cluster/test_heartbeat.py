@@ -138,6 +138,23 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
     raise AssertionError(f"not within {seconds} s")
 
 
+async def test_hosts_know_whether_one_of_them_serves_the_page(site: Site) -> None:
+    """For as long as it lives, and itself at once; a store that is away changes nothing."""
+    anna = await site.start(A)
+    assert not anna.pages.is_set()
+    bert = site.make(replace(B, page=True))
+    assert bert.pages.is_set()
+    await bert.announce()
+    site.run(bert)
+    await until(anna.pages.is_set)
+    site.store.restore(site.store.save())
+    await until(lambda: len(anna.live()) == 2)
+    assert anna.pages.is_set()
+    await site.crash(bert)
+    await bert.leave()
+    await until(lambda: not anna.pages.is_set())
+
+
 async def test_hosts_see_each_other_come(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """By name, and the log says how many there are, as it always did."""
     caplog.set_level(logging.INFO)

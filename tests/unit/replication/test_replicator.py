@@ -554,6 +554,20 @@ def test_a_problem_that_does_not_block_keeps_no_container() -> None:
     assert [each.name for each in problems.all()] == ["lan"]
 
 
+def test_each_change_of_the_problems_is_told_once() -> None:
+    """When one comes, becomes another, or goes; the same one again is no change."""
+    problems, told = NetworkProblems(), []
+    problems.on_change = lambda: told.append(len(problems.all()))
+    differs = NetworkProblem("lan", "1", "it differs", "nothing needs to be done")
+    for _ in range(2):
+        problems.add(differs)
+    problems.note(NetworkProblem("dmz", "2", "it is kept", "nothing needs to be done"))
+    for _ in range(2):
+        problems.clear("lan", "it is equal")
+        problems.forget("dmz")
+    assert told == [1, 2, 1, 0]
+
+
 async def test_news_of_a_name_that_is_being_looked_at_has_it_looked_at_once_more() -> None:
     """What was observed may be older than the news; the next look at all would be a minute later."""
     rig, faults = await ClusterRig.build(new_ids=True), Faults()
