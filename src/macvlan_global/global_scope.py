@@ -223,8 +223,7 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         Invalid: `dns` in the configuration is no address.
     """
     clocks = clocks or Clocks()
-    run = identity.host, identity.name, identity.boot, identity.incarnation
-    member = Member(*run, __version__, earlier, page=bool(config.page))
+    member = _member(config, identity, earlier)
     problems, store_read, cache = NetworkProblems(), asyncio.Event(), ResponseCache(config.dns_ttl)
     unfenced = Tables(shared, local)
     heartbeat = Heartbeat(shared, unfenced, member, lambda: host_facts(unfenced, engine), ttl=ttl, clocks=clocks)
@@ -253,6 +252,12 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     reclaimer = _reclaimer(config, heartbeat, driver, clocks)
     above = (feed, resolver, driver, reclaimer, store_read, in_use, containers)
     return driver, GlobalScope(heartbeat, _host_addresses(shared, heartbeat, driver, clocks), replicator, names, *above)
+
+
+def _member(config: Config, identity: Identity, earlier: tuple[str, ...]) -> Member:
+    """This run of this host as a member of the cluster."""
+    run = identity.host, identity.name, identity.boot, identity.incarnation
+    return Member(*run, __version__, earlier, page=bool(config.page))
 
 
 def _feed(config: Config, feed: Feed) -> tuple[Feed, ContainersOfNetworks]:

@@ -170,6 +170,38 @@ def test_a_vlan_for_guests(site: Site, device: Host) -> None:
         site.host.run(["ip", "link", "delete", GUESTS])
 
 
+@pytest.mark.needs("8021q")
+def test_a_vlan_for_guests_on_a_trunk(site: Site, device: Host) -> None:
+    """The same file with nothing prepared: the driver makes eth0.40, whose frames have the tag, and takes it away."""
+    device.run(["ip", "link", "add", "link", "eth0", "name", GUESTS, "type", "vlan", "id", "40"])
+    try:
+        device.run(["ip", "address", "add", "10.40.0.10/24", "dev", GUESTS])
+        device.run(["ip", "link", "set", GUESTS, "up"])
+        guests = _project(site, "guests")
+        guests.type("up", "-d")
+        made = site.link(GUESTS)
+        assert made
+        assert (made["linkinfo"]["info_kind"], made["linkinfo"]["info_data"]["id"], made["link"]) == (
+            "vlan",
+            40,
+            "eth0",
+        )
+        fetch = ["busybox", "wget", "-q", "-O-", f"http://10.40.0.2:{STAND_IN_PORT}/"]
+        name = site.inside("guests-portal-1", "hostname")
+        _route(device, "10.40.0.2", GUESTS)
+        wait_until(lambda: device.run(fetch, check=False).stdout.strip() == name, "page of the portal, by its VLAN")
+        _route(device, "10.40.0.2", "guest0")
+        assert not _answers(device, "10.40.0.2")
+        guests.type("down")
+    finally:
+        device.run(["ip", "link", "delete", GUESTS])
+        device.run(["ip", "route", "del", "10.40.0.2/32"], check=False)
+
+
+def _route(host: Host, address: str, device: str) -> None:
+    host.run(["ip", "route", "replace", f"{address}/32", "dev", device])
+
+
 def _stack(service: str = "", leg: str = "", network: str = "external: true") -> str:
     """A stack's file: one service on one network, and keys of each beside that."""
     return f"services: {{a: {{image: b{service}, networks: {{lan: {{{leg}}}}}}}}}\nnetworks: {{lan: {{{network}}}}}\n"
