@@ -9,6 +9,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from macvlan_global.store.address_keys import padded
+
 SHARED = ("pools", "addresses", "definitions", "removed", "names", "hosts", "alive")
 LOCAL = ("networks", "endpoints", "links", "pending")
 """Prefixes of the tables in a cluster's store, and of those on a host's disk."""
@@ -107,7 +109,7 @@ class Junk:
                 kind = lot.choice(("reserved", "gateway", "aux", "endpoint"))
                 fields = {"subnet": subnet, "address": address, "kind": kind, "network": one, "endpoint": two}
                 fields |= {"space": space, "incarnation": "x", "asked": bool(last % 2), "label": ""}
-                parts = [space, address]
+                parts = [space, padded(address)]
             case "definitions":
                 fields, parts = {"id": one, "name": f"j{two[:8]}", "options": {"parent": "eth1"}}, [f"j{two[:8]}"]
                 fields["subnets"] = [{"space": space, "subnet": subnet}]

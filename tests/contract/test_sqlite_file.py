@@ -1,6 +1,7 @@
 """The state file: what lasts, what is brought up to date, and what is left as it is."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -147,9 +148,37 @@ async def test_an_older_file_is_brought_up_to_date(path: Path) -> None:
         assert await store.get("a") == entry
         await store.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
         assert connection.execute("SELECT note FROM entries").fetchall() == [(None,)]
     connection.close()
+
+
+async def test_keys_of_addresses_of_an_older_file_are_rewritten(path: Path) -> None:
+    """With their values and revisions; what is no address, or no text at all, stays under its key."""
+    path.parent.mkdir()
+    keys = {
+        "addresses/lan/10.8.0.9": "addresses/lan/010.008.000.009",
+        "addresses/a_b/fd00::1": "addresses/a_b/fd00:0000:0000:0000:0000:0000:0000:0001",
+        "avoided/static/lan/10.8.0.10": "avoided/static/lan/010.008.000.010",
+        "avoided/names/lan/10.8.0.9": "avoided/names/lan/10.8.0.9",
+        "avoided/hosts/10.8.0.9": "avoided/hosts/10.8.0.9",
+        "addresses/lan/zz": "addresses/lan/zz",
+        "pools/lan/10.8.0.0_24": "pools/lan/10.8.0.0_24",
+    }
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(MIGRATIONS[0])
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        for number, key in enumerate(keys, 1):
+            connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (key, key.encode(), number))
+        connection.execute("INSERT INTO entries VALUES (CAST(x'6164647265737365732ff0' AS TEXT), 'x', 99)")
+        connection.execute("UPDATE counter SET last = 99")
+    for _ in range(2):
+        store = open_sqlite(path)
+        found = {each.value.decode(): (each.key, each.revision) for each in await store.scan("") if each.revision < 99}
+        assert found == {old: (new, number) for number, (old, new) in enumerate(keys.items(), 1)}
+        assert len(await store.scan("addresses/")) == 4
+        await store.close()
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
@@ -163,7 +192,7 @@ async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     assert await store.get("a") == entry
     await store.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     connection.close()
 
 
@@ -173,7 +202,8 @@ async def test_a_file_of_a_newer_version_is_left_as_it_is(path: Path) -> None:
     store = open_sqlite(path, [*MIGRATIONS, SECOND])
     await store.close()
     before = _looks(path)
-    with pytest.raises(Unavailable, match="version 2, and this macvlan-global knows versions up to 1"):
+    known = len(MIGRATIONS)
+    with pytest.raises(Unavailable, match=f"version {known + 1}, and this macvlan-global knows versions up to {known}"):
         open_sqlite(path)
     assert _looks(path) == before
 

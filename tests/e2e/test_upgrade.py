@@ -11,6 +11,7 @@ from lab.paths import ROOT
 from lab.process import wait_until
 from lab.release import EARLIER, source_of
 from lab.site import Site
+from macvlan_global.store.address_keys import padded
 
 pytestmark = pytest.mark.by_turns
 
@@ -46,8 +47,16 @@ def seen(site: Site) -> dict[str, object]:
     return {
         "addresses": sorted(admin.addresses(), key=lambda each: each.address),
         "networks": sorted(admin.networks(), key=lambda each: each.name),
-        "keys": site.state(),
+        "keys": sorted(map(as_now, site.state())),
     }
+
+
+def as_now(key: str) -> str:
+    """A key as this version has it: in those of addresses each byte has three digits, and each group four."""
+    start, _, last = key.rpartition("/")
+    if not start.startswith("addresses/") or len(last) in {15, 39}:
+        return key
+    return f"{start}/{padded(last)}"
 
 
 def fill(site: Site) -> None:
@@ -94,8 +103,8 @@ def test_an_upgrade_under_running_containers(site: Site) -> None:
     wait_until(lambda: site.state() == [], "end of all records", explain=lambda: str(site.state()))
 
 
-def test_a_downgrade_under_running_containers(site: Site) -> None:
-    """The earlier driver reads what the newer one wrote, and serves the containers that it started."""
+def test_a_downgrade_is_refused_under_running_containers(site: Site) -> None:
+    """The earlier driver leaves the state of the newer one as it is. Containers run meanwhile."""
     site.driver.stop()
     site.driver.start()
     site.driver.wait_for_engine()
@@ -103,7 +112,11 @@ def test_a_downgrade_under_running_containers(site: Site) -> None:
     wait_until(lambda: any("inside" in who for who in held(site).values()), "name of a container")
     before = held(site)
     site.driver.stop()
-    site.driver.start(env=earlier())
+    site.driver.begin(env=earlier())
+    assert site.driver.wait() != 0
+    assert "It was left as it is. Start the newer macvlan-global that wrote it" in site.driver.log_text()
+    assert site.reaches("chosen", "192.168.1.10")
+    site.driver.start()
     site.driver.wait_for_engine()
     assert held(site) == before
     assert site.driver.admin.repair(dry_run=True, grace=0).corrections == []

@@ -18,6 +18,7 @@ from macvlan_global.admin.client import AdminClient
 from macvlan_global.admin.messages import VerdictView
 from macvlan_global.doctor.findings import Finding
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
+from macvlan_global.store.address_keys import padded
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import AddressRecord, HostRecord, NameRecord, ReportRecord
 from macvlan_global.web.messages import HostReport, NetworkReport
@@ -112,7 +113,7 @@ class PageSite:
         )
         if name:
             await self.store.create(f"names/{host}/{endpoint}", msgspec.json.encode(published))
-        await self.store.create(f"addresses/{SPACE}/{address}", msgspec.json.encode(record))
+        await self.store.create(f"addresses/{SPACE}/{padded(address)}", msgspec.json.encode(record))
 
     async def hold_many(self, hosts: int, addresses: int) -> None:
         """Hosts with reports, and containers of theirs, of which one in a hundred has a name."""

@@ -13,6 +13,7 @@ from operator import itemgetter
 
 from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.ipam.remembered_names import RememberedNames
+from macvlan_global.store.address_keys import unpadded
 from macvlan_global.store.ports import Batch, Entry
 from macvlan_global.store.records import AddressRecord, PoolRecord, StaticAddressRecord
 from macvlan_global.store.table import Tables
@@ -94,9 +95,9 @@ class AvoidedTables:
         """Drop the static addresses of a pool that is gone, but those that other pools of its space have too."""
         subnet = ip_network(gone.subnet)
         left = [ip_network(each.subnet) for each in others]
-        for row in await self._static.scan(gone.space):
+        for row in await self._static.scan_within(gone.space, subnet):
             address = ip_address(row.record.address)
-            if address in subnet and not any(address in each for each in left):
+            if not any(address in each for each in left):
                 await self.forget(row.record)
 
     async def forget_host(self, host: str) -> None:
@@ -136,9 +137,9 @@ class AvoidedTables:
             if host != self._host:
                 self._avoided.set_host(host, ())
             return
-        space, _, address = key.removeprefix(self._static.prefix).partition("/")
+        space, _, part = key.removeprefix(self._static.prefix).rpartition("/")
         try:
-            self._avoided.drop_static(space, address)
+            self._avoided.drop_static(space, unpadded(part))
         except ValueError:  # nobody could read that record either
             return
 

@@ -54,7 +54,7 @@ class NetworkClaim(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
 
 
-class AddressRecord(Record, frozen=True, kw_only=True):
+class AddressRecord(Record, frozen=True, kw_only=True, gc=False):
     """One address and its holder.
 
     `kind` tells who: "reserved" (asked for, not used yet), "gateway" or "aux" (the network's), "endpoint", or "host" (a
@@ -65,7 +65,7 @@ class AddressRecord(Record, frozen=True, kw_only=True):
 
     `sharers` are claims of networks besides: networks on one wire share gateways and aux addresses, and a container may
     be the gateway. `static` says that a user chose the address of a container (`--ip`), `mac` is that of an endpoint.
-    Older records have none of these.
+    Older records have none of these. The collector of garbage passes them over: there are many, and none is in a cycle.
     """
 
     space: str

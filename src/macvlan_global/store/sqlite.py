@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from macvlan_global.errors import Unavailable
+from macvlan_global.store.address_keys import padded
 from macvlan_global.store.ports import Entry
 
 T = TypeVar("T")
@@ -30,6 +31,11 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE counter (last INTEGER NOT NULL);
     INSERT INTO counter VALUES (0);
+    """,
+    # 2: keys of addresses sort by their numbers; whatever cannot be read stays under its key
+    """
+    UPDATE OR REPLACE entries SET key = sorting_key(CAST(key AS BLOB))
+    WHERE (key GLOB 'addresses/*' OR key GLOB 'avoided/static/*') AND sorting_key(CAST(key AS BLOB)) IS NOT NULL;
     """,
 )
 """Each brings the file from one version to the next; `PRAGMA user_version` says which were run. Append only."""
@@ -284,8 +290,18 @@ def _check(connection: sqlite3.Connection, path: Path, known: int) -> int:
     return version
 
 
+def _sorting_key(raw: bytes) -> str | None:
+    """The key of an address as version 2 has it; None if it is none of an address, or no text at all."""
+    try:
+        start, _, address = raw.decode().rpartition("/")
+        return f"{start}/{padded(address)}"
+    except ValueError:
+        return None
+
+
 def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     version = _check(connection, path, len(migrations))
+    connection.create_function("sorting_key", 1, _sorting_key, deterministic=True)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     for number in range(version, len(migrations)):

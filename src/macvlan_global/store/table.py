@@ -5,17 +5,18 @@ under a key that is not its own: anybody can write below the prefix of a store t
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 import msgspec
 
 from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Internal
+from macvlan_global.store.address_keys import covering, padded, within
 from macvlan_global.store.ports import Entry, Store
 from macvlan_global.store.records import (
     AddressRecord,
@@ -40,6 +41,7 @@ from macvlan_global.store.records import (
     StaticAddressRecord,
     decode_endpoint,
 )
+from macvlan_global.store.unreadable import UnreadableLog
 from macvlan_global.store.validate import (
     VERSION,
     address_key,
@@ -55,11 +57,7 @@ from macvlan_global.store.validate import (
     unescape_name,
     version_of,
 )
-
-log = logging.getLogger(__name__)
-
-MOST_SAID = 20
-"""Of so many keys the log says why, for each table and run of the driver; status has them all."""
+from macvlan_global.subnets import Subnet
 
 AT_ONCE = 500
 """Records that are decoded before the event loop gets its turn: some milliseconds, of the seconds that all may take."""
@@ -74,25 +72,6 @@ AVOIDED = "avoided/"
 """Addresses that are not given out unasked are below this prefix, so that one watch follows them all."""
 
 R = TypeVar("R", bound=Record)
-
-
-class UnreadableLog:
-    """Rate-limited warnings about records of one table that cannot be read and are skipped."""
-
-    def __init__(self, prefix: str) -> None:
-        """`prefix` is what the keys of the table begin with."""
-        self._prefix = prefix
-        self._said: set[str] = set()
-
-    def warn(self, key: str, error: Exception) -> None:
-        """`error` says why the record at `key` cannot be read."""
-        if key in self._said or len(self._said) > MOST_SAID:
-            return
-        self._said.add(key)
-        if len(self._said) > MOST_SAID:
-            log.warning("more below %s cannot be read; `macvlan-global status` names it all", self._prefix)
-        else:
-            log.warning("%s. It is left alone", error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +120,14 @@ class Table(Generic[R]):
 
     def read(self, entry: Entry) -> Row[R] | None:
         """The row of an entry that was seen; None if a newer version wrote it or it cannot be read."""
-        try:
-            record = self._record(entry)
-        except Internal as error:
-            self._unreadable.warn(entry.key, error)
-            return None
-        return None if record is None else Row(record, entry)
+        return self._read(entry, self._record)
 
     async def read_all(self, entries: Iterable[Entry]) -> list[tuple[Entry, Row[R] | None]]:
         """Entries that were seen, each with its row as `read` gives it. Of many, others have their turn in between:
         while they are decoded no request of the engine would be answered, and no answer of the store be in time."""
         found: list[tuple[Entry, Row[R] | None]] = []
-        for number, entry in enumerate(entries, 1):
-            found.append((entry, self.read(entry)))
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)
+        async for some, record in self._by_turns(list(entries)):
+            found += [(entry, self._read(entry, record)) for entry in some]
         return found
 
     async def get(self, *parts: str) -> Row[R] | None:
@@ -166,7 +138,7 @@ class Table(Generic[R]):
 
     async def scan(self, *parts: str) -> list[Row[R]]:
         """Every row below these parts of the key, but those that are left alone (see `unreadable`)."""
-        return [row for _, row in await self.read_all(await self.entries(*parts)) if row]
+        return await self._rows(await self.entries(*parts))
 
     async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, they cannot be read, or lack a lease."""
@@ -258,11 +230,41 @@ class Table(Generic[R]):
         escape = escape_name if self._by_name else _without_slash
         return "/".join((self._prefix, *map(escape, parts)))
 
+    def _right_key(self, parts: tuple[str, ...]) -> str:
+        """The key of a record that has these parts; ValueError if one of them is not as records have it."""
+        return self._key(parts)
+
     def _row(self, entry: Entry) -> Row[R]:
         record = self._record(entry)
         if record is None:
             raise Internal(f"{shown(entry.key)} was written by a newer macvlan-global; this one leaves it alone")
         return Row(record, entry)
+
+    async def _rows(self, entries: list[Entry]) -> list[Row[R]]:
+        found: list[Row[R]] = []
+        async for some, record in self._by_turns(entries):
+            found += [row for entry in some if (row := self._read(entry, record))]
+        return found
+
+    async def _by_turns(self, entries: list[Entry]) -> AsyncIterator[tuple[list[Entry], Callable[[Entry], R | None]]]:
+        """Some entries at a time, and what decodes them; others have their turn in between."""
+        # of so many none is still kept when it is read again
+        record = self._record if len(entries) <= ROWS_KEPT else self._record_anew
+        for start in range(0, len(entries), AT_ONCE):
+            yield entries[start : start + AT_ONCE], record
+            if start + AT_ONCE <= len(entries):
+                await asyncio.sleep(0)
+
+    def _read(self, entry: Entry, record_of: Callable[[Entry], R | None]) -> Row[R] | None:
+        try:
+            record = record_of(entry)
+        except Internal as error:
+            self._unreadable.warn(entry.key, error)
+            return None
+        return None if record is None else Row(record, entry)
+
+    def _record_anew(self, entry: Entry) -> R | None:
+        return self._parse(entry.key, entry.value)
 
     def _record(self, entry: Entry) -> R | None:
         parse = self._parsed if len(entry.value) <= LONGEST_KEPT else self._parse
@@ -274,15 +276,21 @@ class Table(Generic[R]):
         Raises:
             Internal: it cannot be read.
         """
-        if version_of(value) > VERSION:
-            return None
         try:
             record = self._decode(value)
-            if self._key_of and self._key(self._key_of(record)) != key:
+            if record.v > VERSION:
+                return None
+            if self._key_of and self._right_key(self._key_of(record)) != key:
                 raise ValueError("it belongs under another key")
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            if version_of(value) > VERSION:
+                return None
             raise Internal(f"{shown(key)} in the store cannot be read: {shown(str(error))}") from error
         return record
+
+
+def _address_key(record: AddressRecord) -> tuple[str, ...]:
+    return address_key(record.space, record.subnet, record.address)
 
 
 def _host_key(record: HostAddressesRecord) -> tuple[str, ...]:
@@ -290,7 +298,7 @@ def _host_key(record: HostAddressesRecord) -> tuple[str, ...]:
 
 
 def _static_key(record: StaticAddressRecord) -> tuple[str, ...]:
-    return record.space, bare_address(record.address)
+    return record.space, record.address
 
 
 def _remembered_key(record: RememberedRecord) -> tuple[str, ...]:
@@ -315,6 +323,35 @@ def _host_access_key(record: HostAccessRecord) -> tuple[str, ...]:
 
 def _without_slash(part: str) -> str:
     return part.replace("/", "_")
+
+
+class AddressTable(Table[R]):
+    """A table whose rows go by an address space and a bare address, with keys that sort by the numbers of these."""
+
+    async def scan_within(self, space: str, subnet: Subnet) -> list[Row[R]]:
+        """Every row of a subnet of a space, but those that are left alone: no row of another subnet is read."""
+        return await self._rows(await self.entries_within(space, subnet))
+
+    async def entries_within(self, space: str, subnet: Subnet) -> list[Entry]:
+        """Whatever there is of a subnet of a space."""
+        start = self._key((space, ""))
+        with self._waiting():
+            parts = await asyncio.gather(*(self._store.scan(start + each) for each in covering(subnet)))
+        first, last = (start + each for each in within(subnet))
+        found = [entry for part in parts for entry in part]
+        return [each for each in found if len(each.key) == len(first) and first <= each.key <= last]
+
+    def _key(self, parts: tuple[str, ...]) -> str:
+        if len(parts) < 2 or not parts[1]:
+            return super()._key(parts)
+        try:
+            return self._right_key(parts)
+        except ValueError:  # others may have written it in another spelling
+            return self._right_key((parts[0], str(ip_address(parts[1]))))
+
+    def _right_key(self, parts: tuple[str, ...]) -> str:
+        space, address = parts
+        return f"{self._prefix}/{_without_slash(space)}/{padded(address)}"
 
 
 class LeasedTable(Table[R]):
@@ -396,12 +433,12 @@ class Tables:
         """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
         self.pools = Table(shared, "pools", PoolRecord, lambda r: pool_key(r.space, r.subnet, r.range))
         """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
-        self.addresses = Table(shared, "addresses", AddressRecord, lambda r: address_key(r.space, r.subnet, r.address))
+        self.addresses = AddressTable(shared, "addresses", AddressRecord, _address_key)
         """Addresses and their holders: created if absent, by whoever asks first. Writers: ipam.addresses."""
         self.host_addresses = Table(shared, AVOIDED + "hosts", HostAddressesRecord, _host_key)
         """Addresses that hosts have themselves: each writes its own row; a removed one's is dropped by the host where
         an operator removes it. Writers: cluster.host_addresses, cluster.reclaimer."""
-        self.static_addresses = Table(shared, AVOIDED + "static", StaticAddressRecord, _static_key)
+        self.static_addresses = AddressTable(shared, AVOIDED + "static", StaticAddressRecord, _static_key)
         """Addresses that users chose for containers: kept when these go. Writers: ipam.avoided_tables."""
         self.remembered = Table(shared, AVOIDED + "names", RememberedRecord, _remembered_key, by_name=True)
         """Addresses that containers had, by network and name: kept when these go. Writers: ipam.remembered_names."""

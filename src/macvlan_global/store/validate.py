@@ -56,13 +56,13 @@ def pool_key(space: str, subnet: str, part: str) -> tuple[str, ...]:
 
 
 def address_key(space: str, subnet: str, address: str) -> tuple[str, ...]:
-    """The parts of the key of an address, which is bare.
+    """The parts of the key of an address. The table of addresses checks that it is one, and is in its usual spelling.
 
     Raises:
-        ValueError: it is no address, or its subnet is none.
+        ValueError: its subnet is none.
     """
     _subnet(subnet)
-    return space, bare_address(address)
+    return space, address
 
 
 def bare_address(address: str) -> str:

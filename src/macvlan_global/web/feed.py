@@ -15,6 +15,7 @@ from macvlan_global import __version__
 from macvlan_global.admin.views import Views
 from macvlan_global.driver.driver import Driver
 from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.store.address_keys import unpadded
 from macvlan_global.store.follow import PrefixFollower
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, ReportRecord
@@ -143,7 +144,11 @@ class LiveFeed:
         if not self._viewers:
             return
         if table == "addresses":
-            space, _, address = rest.rpartition("/")
+            space, _, part = rest.rpartition("/")
+            try:
+                address = unpadded(part)
+            except ValueError:  # nobody could read that record either
+                return
             row = self._driver.tables.addresses.read(entry) if entry else None
             self._touched[space, address] = row.record if row else None
             self._due.set()

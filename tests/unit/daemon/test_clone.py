@@ -85,7 +85,7 @@ async def test_the_clone_of_a_living_host_serves_nothing_and_frees_nothing(
     async with running(tmp_path, capsys, shared=shared.client()) as anna:
         await with_networks(anna)
         before = await _contents(shared)
-        assert f"addresses/{POOL.partition('/')[0]}/10.65.0.9" in before
+        assert f"addresses/{POOL.partition('/')[0]}/010.065.000.009" in before
         async with _clone(tmp_path, shared.client()) as (config, clone):
             await _until(lambda: WAITS in caplog.text)
             assert not clone.done()

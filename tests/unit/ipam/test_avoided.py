@@ -113,7 +113,7 @@ async def test_a_static_address_that_another_host_remembers_is_remembered_by_the
     )
     tables = AvoidedTables(Tables(store, store), Avoided(), "a")
     other = StaticAddressRecord(space="s", address="10.8.0.2", host="b", at=time.time())
-    entry = await store.create("avoided/static/s/10.8.0.2", msgspec.json.encode(other))
+    entry = await store.create("avoided/static/s/010.008.000.002", msgspec.json.encode(other))
     assert entry
     await tables.take(Batch(True, (entry,)))
     await tables.remember(released)

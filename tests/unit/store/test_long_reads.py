@@ -11,6 +11,7 @@ from macvlan_global.cluster.host_list import read_host_list
 from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.replication.mirror import MirroredTable
+from macvlan_global.store.address_keys import padded
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Batch, Entry
 from macvlan_global.store.records import (
@@ -34,7 +35,7 @@ async def tables() -> Tables:
         record = AddressRecord(
             space="s", subnet="10.8.0.0/16", address=address, kind="reserved", host="h", incarnation="r", at=0
         )
-        await store.create(f"addresses/s/{address}", msgspec.json.encode(record))
+        await store.create(f"addresses/s/{padded(address)}", msgspec.json.encode(record))
         await store.create(f"removed/{number}", b"{}")
         alive = AliveRecord(id=f"{number}", name="a", boot="b", incarnation="r", at=0)
         lease = await store.lease(60)
@@ -101,7 +102,7 @@ async def test_nobody_sees_a_part_of_what_is_remembered() -> None:
     for number in range(MANY):
         record = StaticAddressRecord(space="s", address=f"10.8.{number // 250}.{number % 250 + 1}", host="h", at=0)
         value = msgspec.json.encode(record)
-        entries.append(Entry(f"avoided/static/s/{record.address}", value, number, leased=False))
+        entries.append(Entry(f"avoided/static/s/{padded(record.address)}", value, number, leased=False))
     async with others(lambda: len(avoided.all_static())) as seen:
         await tables.take(Batch(True, tuple(entries)))
     assert set(seen) <= {0, MANY}
