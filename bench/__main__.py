@@ -1,4 +1,7 @@
-"""`python -m bench [--quick] [--write] [NAME …]`: run the measurements, all or some, and print the table."""
+"""`python -m bench [--quick] [--write] [NAME …]`: run the measurements, all or some, and print the table.
+
+`python -m bench attach --profile` shows where the time of an attach goes instead.
+"""
 
 import argparse
 import os
@@ -10,6 +13,7 @@ from bench import (
     across_hosts,
     allocations,
     attach,
+    attach_profile,
     cluster_allocations,
     conflict_watch,
     dns,
@@ -54,11 +58,15 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="NAME", help=", ".join(MEASUREMENTS))
     parser.add_argument("--quick", action="store_true", help="a few rounds: shows that it works, and measures nothing")
     parser.add_argument("--write", action="store_true", help=f"put the rows into {DOCUMENT.relative_to(ROOT)}")
+    parser.add_argument("--profile", action="store_true", help="with attach: where the time goes, part by part")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("bench: network namespaces are root's; use `sudo make bench`", file=sys.stderr)
         return 1
     reap_leftovers()
+    if arguments.profile:
+        attach_profile.show(quick=arguments.quick)
+        return 0
     load, rows = os.getloadavg()[0], []
     for name in arguments.names or MEASUREMENTS:
         begun = time.monotonic()

@@ -1,6 +1,7 @@
 """Taking turns: A, B, then B, A, and so on, so that a drift of the machine meets all sides alike."""
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,8 +17,12 @@ Unit = Literal["ms", "us", "s", "MB", "/s", "Gbit/s"]
 Side = Callable[[], Figures]
 
 
-def take_turns(sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1) -> Samples:
-    """Let every side have one turn in each round. Figures of the first `warm_up` rounds are thrown away."""
+def take_turns(sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1, pause: float = 0.0) -> Samples:
+    """Let every side have one turn in each round. Figures of the first `warm_up` rounds are thrown away.
+
+    After each turn there is a pause of so many seconds: for what the kernel finishes while nobody waits for it, and
+    what would else be in the way of the next side.
+    """
     samples: Samples = {name: {} for name in sides}
     order = list(sides)
     for number in range(warm_up + rounds):
@@ -25,6 +30,7 @@ def take_turns(sides: Mapping[str, Side], rounds: int, *, warm_up: int = 1) -> S
             for figure, value in sides[name]().items():
                 if number >= warm_up:
                     samples[name].setdefault(figure, []).append(value)
+            time.sleep(pause)
         order.reverse()
     return samples
 

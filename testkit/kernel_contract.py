@@ -132,6 +132,15 @@ async def a_link_is_deleted_once(rig: KernelRig) -> None:
     assert await rig.kernel.link("m0") is None
 
 
+async def what_a_deleted_link_had_is_free_at_once(rig: KernelRig) -> None:
+    """Its name, its MAC, and a parent that it had for itself, though the kernel goes on freeing it for a while."""
+    for mode in ("bridge", "passthru", "vepa", "passthru") * 3:
+        await rig.kernel.add_macvlan(spec(rig, mode=mode))
+        await rig.kernel.set_up("m0")  # only then would the kernel refuse a MAC that is in use
+        assert await rig.kernel.delete("m0")
+        assert await rig.kernel.link("m0") is None
+
+
 async def a_name_is_taken_once(rig: KernelRig) -> None:
     """A conflict; the first link stays as it is. A name too long for a link is invalid."""
     await rig.kernel.add_macvlan(spec(rig))
@@ -383,6 +392,7 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     an_mtu_is_taken_up_to_the_parents,
     a_link_is_set_up_and_down,
     a_link_is_deleted_once,
+    what_a_deleted_link_had_is_free_at_once,
     a_name_is_taken_once,
     a_missing_link_is_not_found,
     the_loopback_is_no_parent,

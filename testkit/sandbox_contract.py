@@ -78,6 +78,18 @@ async def a_link_is_made_inside_a_container(rig: KernelRig) -> None:
     assert not await rig.kernel.find_in_sandbox(ContainerLink(rig.sandbox, MAC, "m0"))
 
 
+async def what_a_link_had_in_a_container_is_free_at_once(rig: KernelRig) -> None:
+    """Its name there, and its MAC on the parent, though the kernel goes on freeing it for a while."""
+    link = ContainerLink(rig.sandbox, MAC, "m0")
+    for _ in range(5):
+        await rig.kernel.add_in_sandbox(spec(rig), link, InterfaceConfig("lan"))
+        assert await rig.kernel.delete_in_sandbox(link)
+        assert not await rig.kernel.find_in_sandbox(link)
+        await rig.kernel.add_macvlan(spec(rig))
+        await rig.kernel.set_up("m0")
+        assert await rig.kernel.delete("m0")
+
+
 async def names_inside_a_container_are_counted(rig: KernelRig) -> None:
     """From 0, without gaps; who asks again gets what is there, and a name that is taken is a conflict."""
     for name, mac in (("mg-a", MAC), ("mg-b", OTHER_MAC), ("mg-b", OTHER_MAC)):
@@ -158,6 +170,7 @@ SANDBOX_CONTRACT: tuple[Check, ...] = (
     a_namespace_that_is_not_there_holds_nothing,
     a_mac_in_a_container_counts_on_the_parent,
     a_link_is_made_inside_a_container,
+    what_a_link_had_in_a_container_is_free_at_once,
     names_inside_a_container_are_counted,
     a_link_inside_loses_its_addresses_and_stays,
     two_links_inside_with_one_mac_are_told_apart,

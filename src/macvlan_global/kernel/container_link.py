@@ -15,6 +15,7 @@ from pathlib import Path
 
 from macvlan_global.errors import Conflict, Invalid
 from macvlan_global.kernel.arp_ndp import advertisement
+from macvlan_global.kernel.deletion import Deletion
 from macvlan_global.kernel.names import OUR_ALIAS
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside
 from macvlan_global.kernel.rtnl import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RawLink, RouteSocket
@@ -65,13 +66,13 @@ def add(
     return MadeInside(found.fact.name)
 
 
-def delete(links: RouteSocket, link: ContainerLink) -> bool:
+def delete(links: RouteSocket, link: ContainerLink, deletion: Deletion) -> bool:
     """See `Kernel.delete_in_sandbox`."""
     found = find(links, link)
     if len(found) != 1:  # of several, on parents of their own, the engine knows which is meant, and moves it back
         return False
     try:
-        links.delete(index=found[0].fact.index)
+        deletion.delete(links, index=found[0].fact.index)
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise

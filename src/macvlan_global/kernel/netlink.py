@@ -2,9 +2,9 @@
 
 No request is made on the event loop: the kernel carries it out under a lock of its own (rtnl), and whoever ends a
 container with thousands of links holds that for seconds. Requests that take well under a millisecond otherwise have one
-thread: looking at a link, making one, setting it up. The others have threads of their own: deleting and setting down
-(about twenty milliseconds each, in which the kernel waits for its other CPUs), dumps (the longer, the more links there
-are), and all work inside containers.
+thread: looking at a link, making one, setting it up. The others have threads of their own: setting down (about twenty
+milliseconds, in which the kernel waits for its other CPUs) and dumps (the longer, the more links there are), deleting
+(as long, but answered much earlier: see `deletion`), and all work inside containers.
 
 Every method raises one of the six classes of `errors.py` and nothing else: `kernel_errors` is around each request.
 """
@@ -27,6 +27,7 @@ from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel import arp_probe, container_link, uppers
 from macvlan_global.kernel.address_changes import AddressChanges, ChangeSocket, open_change_socket
+from macvlan_global.kernel.deletion import Deletion, LinkEvents, open_link_events
 from macvlan_global.kernel.neighbour_watch import PacketNeighbourSocket, open_watch_socket
 from macvlan_global.kernel.netns import NamespacePool, entered
 from macvlan_global.kernel.ports import (
@@ -111,8 +112,9 @@ def kernel_errors(doing: str) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Sockets:
     """Doors to the kernel: an rtnetlink socket in the thread's namespace, a packet socket on the link of a name,
-    entering the namespace at a path, paths to all other namespaces, a socket that tells of changes of addresses, and a
-    packet socket that receives address resolution on the link of a name. Tests play them."""
+    entering the namespace at a path, paths to all other namespaces, a socket that tells of changes of addresses, a
+    packet socket that receives address resolution on the link of a name, and a socket that tells of changes of links in
+    the thread's namespace. Tests play them."""
 
     route: Callable[[], RouteSocket] = RouteSocket
     packet: Callable[[str], socket.socket] = arp_probe.open_packet_socket
@@ -120,6 +122,7 @@ class Sockets:
     namespaces: Callable[[], list[str]] = uppers.namespaces
     changes: Callable[[], ChangeSocket] = open_change_socket
     watch: Callable[[str, bool], socket.socket] = open_watch_socket
+    events: Callable[[], LinkEvents] = open_link_events
 
 
 class _HostThread:
@@ -162,14 +165,17 @@ class _HostThread:
 
 
 class NetlinkKernel:
-    """See `macvlan_global.kernel.ports.Kernel`. Two rtnetlink sockets for the host, each with its thread, one for quick
-    requests and one for slow ones, and threads for the namespaces of containers."""
+    """See `macvlan_global.kernel.ports.Kernel`. Three rtnetlink sockets for the host, each with its thread, for quick
+    requests, for slow ones and for deletions, and threads for the namespaces of containers."""
 
     def __init__(self, sockets: Sockets | None = None) -> None:
         """Nothing is opened before the first request."""
         self._sockets = sockets or Sockets()
         self._quick = _HostThread(self._sockets.route, "rtnetlink quick")
         self._slow = _HostThread(self._sockets.route, "rtnetlink slow")
+        # a deletion that was answered keeps its thread for twenty milliseconds more, and nobody is to wait for that
+        self._deleting = _HostThread(self._sockets.route, "rtnetlink deleting")
+        self._deleting_inside = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
         self._namespaces = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
         # closing a packet socket waits for all CPUs, and what an engine waits for is not to stand behind that
         self._advertising = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
@@ -263,9 +269,10 @@ class NetlinkKernel:
 
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`."""
+        deletion = Deletion(self._sockets.events)
         try:
             with kernel_errors(f"deleting {name}"):
-                await self._slow.run(lambda links: links.delete(name))
+                await deletion.told(self._deleting.run(lambda links: deletion.delete(links, name)), None)
         except NotFound:
             return False
         return True
@@ -306,8 +313,12 @@ class NetlinkKernel:
 
     async def delete_in_sandbox(self, link: ContainerLink) -> bool:
         """See `Kernel.delete_in_sandbox`."""
+        deletion = Deletion(self._sockets.events)
         with kernel_errors("deleting a link in a container"):
-            return await self._namespaces.run(link.sandbox, lambda inside: container_link.delete(inside, link)) or False
+            request = self._deleting_inside.run(
+                link.sandbox, lambda inside: container_link.delete(inside, link, deletion)
+            )
+            return await deletion.told(request, gone=True) or False
 
     async def find_in_sandbox(self, link: ContainerLink) -> bool | None:
         """See `Kernel.find_in_sandbox`."""
@@ -366,6 +377,8 @@ class NetlinkKernel:
         """See `Kernel.close`."""
         self._quick.close()
         self._slow.close()
+        self._deleting.close()
+        self._deleting_inside.close()
         self._namespaces.close()
         self._advertising.close()
         self._changes.close()

@@ -301,7 +301,8 @@ class Kernel(Protocol):
         ...
 
     async def delete(self, name: str) -> bool:
-        """Delete a link; False if it is not there. Takes about twenty milliseconds."""
+        """Delete a link; False if it is not there. Answered once nobody finds it, and its name and MAC are free; the
+        kernel goes on freeing it for about twenty milliseconds."""
         ...
 
     async def upper_of(self, name: str) -> str:
@@ -324,6 +325,7 @@ class Kernel(Protocol):
 
     async def delete_in_sandbox(self, link: ContainerLink) -> bool:
         """Delete a container's link: the one with this alias, or else the one with this MAC and no alias of ours.
+        Answered as `delete` is.
 
         False if neither is there, or if several have this MAC: it is not known then which is meant.
         """
