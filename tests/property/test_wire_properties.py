@@ -87,12 +87,14 @@ async def _rig() -> tuple[Rig, PluginServer, dict[str, Any]]:
 
 
 async def _answers(requests: list[tuple[str, bytes]]) -> list[tuple[str, int, bytes]]:
-    _, server, routes = await _rig()
-    answers = []
-    for path, body in requests:
-        status, reply, _ = await server._handle("Message", routes[path], body, ipam=path.startswith("/Ipam"))
-        answers.append((path, status, reply))
-    return answers
+    _, server, _ = await _rig()
+    return [(path, *await _answer(server, path, body)) for path, body in requests]
+
+
+async def _answer(server: PluginServer, path: str, body: bytes) -> tuple[int, bytes]:
+    answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+    server.serve(path, body, lambda status, reply: answered.set_result((status, reply)))
+    return await answered
 
 
 PATHS = asyncio.run(_rig())[2]
@@ -119,8 +121,8 @@ def test_what_is_refused_holds_no_address_twice_and_repair_settles_the_rest(requ
     """After any requests at once, state and kernel can be brought to what the engine has, in one repair."""
 
     async def run() -> None:
-        rig, server, routes = await _rig()
-        await asyncio.gather(*(server._handle("Message", routes[path], body, ipam=False) for path, body in requests))
+        rig, server, _ = await _rig()
+        await asyncio.gather(*(_answer(server, path, body) for path, body in requests))
         await rig.mend()
         assert await rig.mend() == []
         held = [(each.space, each.address) for each in await rig.driver.addresses.all()]

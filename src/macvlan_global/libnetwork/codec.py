@@ -7,8 +7,6 @@ import msgspec
 from macvlan_global.errors import Invalid
 from macvlan_global.libnetwork.messages import Empty, Message
 
-MAX_BODY = 1024 * 1024
-
 M = TypeVar("M", bound=Message)
 
 _encode = msgspec.json.Encoder().encode

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from macvlan_global.deadline import Deadline
 from macvlan_global.driver.addresses import ADDRESS_SPACE
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest, is_no_subnet
@@ -42,14 +41,6 @@ class Route:
 
     request: type[m.Message]
     handle: Handler
-
-    async def answer(self, request: m.Message, name: str, deadline: Deadline) -> m.Message:
-        """The reply to a request called `name`, within its deadline.
-
-        Raises:
-            MacvlanGlobalError: the request is refused, or was not done in time.
-        """
-        return await deadline.run(name, self.handle(request))
 
 
 class Handlers:

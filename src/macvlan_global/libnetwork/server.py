@@ -1,21 +1,26 @@
 """The plugin's socket: HTTP over a unix socket that only root may use."""
 
+import asyncio
 import logging
 import socket
 import time
-
-from aiohttp import web
+from http import HTTPStatus
 
 from macvlan_global.deadline import REQUEST_SECONDS, Deadline
 from macvlan_global.errors import Invalid, MacvlanGlobalError
-from macvlan_global.libnetwork.codec import MAX_BODY, decode, encode, encode_error
+from macvlan_global.libnetwork.codec import decode, encode, encode_error
 from macvlan_global.libnetwork.handlers import Route
+from macvlan_global.libnetwork.http import MAX_BODY, Connections, Reply
+from macvlan_global.libnetwork.messages import Message
 from macvlan_global.metrics.counts import Metrics, Outcome
 
 log = logging.getLogger(__name__)
 
-CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 INTERNAL = "an internal error of macvlan-global; its log says more"
+WAITING = 1024
+"""Connections that wait to be accepted."""
+FINISH_SECONDS = 10.0
+"""Time at the end for requests under way."""
 STOP_SECONDS = 3.0
 """Time at the end for what was answered late and is being undone."""
 
@@ -28,56 +33,61 @@ class PluginServer:
         self._routes = routes
         self._deadline = Deadline(seconds)
         self._metrics = metrics
-        self._runner: web.ServerRunner | None = None
+        self._connections = Connections(self.serve, lambda text: encode_error(text, ipam=False))
+        self._server: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
         """Begin to serve on a listening unix socket."""
-        # no aiohttp.web.Application: its router and signals cost more than a whole request here
-        server = web.Server(self._answer, access_log=None)
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=10)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connections.accept, sock=listener, backlog=WAITING)
 
     async def stop(self) -> None:
         """Finish the requests under way, then stop."""
-        if self._runner:
-            await self._runner.cleanup()
+        if self._server:
+            self._server.close()
+            self._connections.close_idle()
+            await self._deadline.settle(FINISH_SECONDS)
+            self._deadline.cancel()
             await self._deadline.settle(STOP_SECONDS)
+            self._connections.abort()
 
-    async def _answer(self, http: web.BaseRequest) -> web.Response:
-        route = self._routes.get(http.path)
+    def serve(self, path: str, body: bytes | None, reply: Reply) -> None:
+        """Have a request answered: `reply` gets status and body. Without a `body` it was too long."""
+        ipam = path.startswith("/IpamDriver.")
+        route = self._routes.get(path)
         if route is None:
-            return _reply(404, encode_error(f"{http.path} is not known to macvlan-global", ipam=False))
-        ipam = http.path.startswith("/IpamDriver.")
-        started = time.perf_counter()
-        try:
-            body = await http.read()
-        except web.HTTPRequestEntityTooLarge:
+            reply(HTTPStatus.NOT_FOUND, encode_error(f"{path} is not known to macvlan-global", ipam=False))
+            return
+        if body is None:
             text = f"the request is larger than {MAX_BODY // 1024} KiB"
-            return _reply(413, encode_error(text, ipam=ipam))
-        status, reply, problem = await self._handle(http.path[1:], route, body, ipam=ipam)
-        seconds = time.perf_counter() - started
-        outcome: Outcome = "answered" if not problem else "failed" if problem is INTERNAL else "refused"
-        self._metrics.observe(http.path[1:], seconds, outcome)
-        if problem:
-            log.warning("%s refused in %.1f ms: %s", http.path[1:], seconds * 1000, problem)
-        else:
-            log.debug("%s %s -> %s in %.1f ms", http.path[1:], body, reply, seconds * 1000)
-        return _reply(status, reply)
-
-    async def _handle(self, name: str, route: Route, body: bytes, *, ipam: bool) -> tuple[int, bytes, str]:
+            reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, encode_error(text, ipam=ipam))
+            return
+        name, started = path[1:], time.perf_counter()
         try:
             request = decode(body, route.request)
         except Invalid as error:
-            return 400, encode_error(str(error), ipam=ipam), str(error)
-        try:
-            return 200, encode(await route.answer(request, name, self._deadline)), ""
-        except MacvlanGlobalError as error:
-            return 200, encode_error(str(error), ipam=ipam), str(error)
-        except Exception:  # the edge: a bug must not take the engine down with it, nor leak into Err
-            log.exception("a bug in the handling of %s", route.request.__name__)
-            return 200, encode_error(INTERNAL, ipam=ipam), INTERNAL
+            self._done(name, started, str(error))
+            reply(HTTPStatus.BAD_REQUEST, encode_error(str(error), ipam=ipam))
+            return
 
+        def answer(message: Message | None, error: Exception | None) -> None:
+            problem = ""
+            if isinstance(error, MacvlanGlobalError):
+                problem = str(error)
+            elif error or message is None:  # the edge: a bug must not take the engine down with it, nor leak into Err
+                log.error("a bug in the handling of %s", name, exc_info=error)
+                problem = INTERNAL
+            content = encode(message) if message is not None and not problem else encode_error(problem, ipam=ipam)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s %s -> %s", name, body, content)
+            self._done(name, started, problem)
+            reply(HTTPStatus.OK, content)
 
-def _reply(status: int, body: bytes) -> web.Response:
-    return web.Response(status=status, body=body, content_type=CONTENT_TYPE)
+        self._deadline.begin(name, route.handle(request), answer)
+
+    def _done(self, name: str, started: float, problem: str) -> None:
+        seconds = time.perf_counter() - started
+        outcome: Outcome = "answered" if not problem else "failed" if problem is INTERNAL else "refused"
+        self._metrics.observe(name, seconds, outcome)
+        if problem:
+            log.warning("%s refused in %.1f ms: %s", name, seconds * 1000, problem)

@@ -12,9 +12,9 @@ import pytest
 
 from lab.speed import patience
 from lab.unixhttp import UnixConnection
-from macvlan_global.libnetwork.codec import MAX_BODY
 from macvlan_global.libnetwork.handlers import Handlers
-from macvlan_global.libnetwork.server import CONTENT_TYPE, PluginServer
+from macvlan_global.libnetwork.http import CONTENT_TYPE, MAX_BODY
+from macvlan_global.libnetwork.server import PluginServer
 from macvlan_global.listening import listen
 from macvlan_global.metrics.counts import Metrics
 from testkit.fake_engine import engine_id
