@@ -31,8 +31,8 @@ run: .venv ## a real engine, the driver and the first example, on a wire of its 
 stop: .venv ## take away all that `make run` made
 	@$(PY) -m demo stop
 
-demo: .venv ## two hosts that share a network, on Consul or, with STORE=etcd, on etcd; nothing is left of it
-	@$(PY) -m demo.two_hosts --store $(STORE)
+demo: .venv ## two hosts that share a network, and their page, on Consul (STORE=etcd: etcd); STAY=yes waits at the end
+	@$(PY) -m demo.two_hosts --store $(STORE) $(if $(STAY),--stay)
 
 test: .venv lab plugin ## everything, for real: engines, kernels, containers
 	@$(PY) -m lab.suite

@@ -10,16 +10,16 @@ import os
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from demo.background import accepts
 from demo.errors import DemoError
+from demo.page_act import PAGE, PageAct
 from demo.places import FAILED, shown
 from demo.screen import Screen
+from demo.stage import CONTAINERS, SOON, VERSION, Place, until
 from demo.terminal import Terminal
 from lab.cluster_site import ClusterSite, StoreKind, at_once, has, lacks
 from lab.driver import ADMIN_SOCKET
@@ -27,51 +27,38 @@ from lab.errors import LabError
 from lab.guest import kernel_has
 from lab.hosts import Host
 from lab.leftovers import reap_leftovers
-from lab.packages import ENGINES, engine, ensure_stores
+from lab.packages import engine, ensure_stores
 from lab.process import wait_until
 from lab.site import Site
 from macvlan_global.errors import MacvlanGlobalError
 
 NETWORK = "mcv20"
 INTERFACES = ("foo", "bar")
-CONTAINERS = ("one", "two")
 LOG = Path("/run/macvlan-global.log")
-VERSION = ENGINES[-1]
 STORES: dict[StoreKind, str] = {"consul": "Consul", "etcd": "etcd"}
-SOON = 30.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """A host of the story: what is typed on it, and what the lab knows of it."""
+class Wish:
+    """Wishes of whoever started the demo: the store, VLANs or none, and whether the page stays until Enter."""
 
-    terminal: Terminal
-    site: Site
+    store: StoreKind
+    vlans: bool
+    stay: bool
 
-    def type(self, line: str) -> str:
-        """See `Terminal.type`."""
-        return self.terminal.type(line)
 
-    def pings(self, source: str, target: str, *options: str) -> None:
-        """Have a container ping another one.
-
-        Raises:
-            DemoError: there was no answer.
-        """
-        self.type(" ".join(["docker exec", source, "ping", *options, "-c 1 -W 2", target]))
-
-    def knows(self, name: str) -> bool:
-        """Whether this host's container finds a name of both kinds of addresses; nothing of it is shown."""
-        own = next(each for each in CONTAINERS if each != name)
-        said = self.terminal.host.run(["docker", "exec", own, "nslookup", name], check=False)
-        return said.returncode == 0 and said.stdout.count("Address") >= 3
+def _wish() -> Wish:
+    parser = argparse.ArgumentParser(prog="python -m demo.two_hosts", description="One network on two hosts.")
+    parser.add_argument("--store", choices=STORES, default="consul")
+    parser.add_argument("--vlans", action=argparse.BooleanOptionalAction, default=kernel_has("8021q"))
+    parser.add_argument("--stay", action="store_true", help="before all is removed, wait until Enter is pressed")
+    given = parser.parse_args()
+    return Wish(given.store, given.vlans, given.stay)
 
 
 def main() -> int:
     """Tell the story; 0 if all of it came true, 1 with one line on stderr if not."""
-    parser = argparse.ArgumentParser(prog="python -m demo.two_hosts", description="One network on two hosts.")
-    parser.add_argument("--store", choices=STORES, default="consul")
-    store: StoreKind = parser.parse_args().store
+    wish = _wish()
     if os.geteuid() != 0:
         print("demo: namespaces and engines are root's; use `sudo make demo`", file=sys.stderr)
         return 1
@@ -79,8 +66,8 @@ def main() -> int:
         signal.signal(number, _interrupt)
     screen = Screen()
     try:
-        _prepare(screen, store)
-        _tell(screen, store)
+        _prepare(screen, wish)
+        _tell(screen, wish)
     except (DemoError, LabError, OSError) as error:
         print(f"demo: {str(error).splitlines()[0]}; nothing of it is left", file=sys.stderr)
         return 1
@@ -101,21 +88,21 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _prepare(screen: Screen, store: StoreKind) -> None:
+def _prepare(screen: Screen, wish: Wish) -> None:
     """Have what is fetched once, and nothing of a run that was killed."""
     reap_leftovers()
     ensure_stores()
     screen.plain(
-        f"Two hosts with Docker Engine {engine(VERSION).version} each, and one {STORES[store]}, all in namespaces of "
-        "this machine.\nWhat follows a prompt was typed on that host; the rest is what came of it."
+        f"Two hosts with Docker Engine {engine(VERSION).version} each, and one {STORES[wish.store]}, all in namespaces "
+        "of this machine.\nWhat follows a prompt was typed on that host; the rest is what came of it."
     )
 
 
-def _tell(screen: Screen, store: StoreKind) -> None:
-    with ClusterSite(store=store) as cluster:
+def _tell(screen: Screen, wish: Wish) -> None:
+    with ClusterSite(store=wish.store) as cluster:
         terminals = [_terminal(screen, cluster, interface) for interface in INTERFACES]
         try:
-            _story(screen, cluster, terminals, STORES[store])
+            _story(screen, cluster, terminals, wish)
         except (DemoError, LabError, MacvlanGlobalError) as error:
             _keep_logs(cluster, terminals)
             raise DemoError(f"{str(error).splitlines()[0]} (logs: {shown(FAILED)}/*.log)") from error
@@ -129,7 +116,8 @@ def _terminal(screen: Screen, cluster: ClusterSite, interface: str) -> Terminal:
     return Terminal(screen, host, VERSION)
 
 
-def _story(screen: Screen, cluster: ClusterSite, terminals: list[Terminal], store: str) -> None:
+def _story(screen: Screen, cluster: ClusterSite, terminals: list[Terminal], wish: Wish) -> None:
+    store = STORES[wish.store]
     with screen.step(f"Two hosts on one wire, which is called foo on host1 and bar on host2; and {store}"):
         for terminal, interface in zip(terminals, INTERFACES, strict=True):
             terminal.type(f"ip -brief link show {interface}")
@@ -145,7 +133,7 @@ def _story(screen: Screen, cluster: ClusterSite, terminals: list[Terminal], stor
         for each in (one, two):
             each.type("macvlan-global dns install")
     with screen.step("A network, created on host1"):
-        _create(screen, one, two)
+        _create(screen, one, two, vlans=wish.vlans)
     with screen.step("A container on each host, with addresses of our choosing"):
         for number, each in enumerate((one, two), 1):
             each.type(
@@ -166,11 +154,17 @@ def _story(screen: Screen, cluster: ClusterSite, terminals: list[Terminal], stor
         if "in use by container one on host host1" not in said:
             raise DemoError(f"the refusal does not say who has the address: {said.strip()}")
         two.type(f"macvlan-global addresses {NETWORK}")
+    with PageAct(screen, cluster.wire, one, two) as page:
+        page.play()
+        if wish.stay:
+            screen.plain("\nPress Enter, and all of it goes.")
+            sys.stdin.readline()
+        page.clear(NETWORK)
     with screen.step("Removed on one host, it goes everywhere"):
         one.type("docker rm -f one")
         two.type("docker rm -f two")
         two.type(f"docker network rm {NETWORK}")
-        _until(screen, "host1 has removed it", lambda: lacks(one.site, NETWORK))
+        until(screen, "host1 has removed it", lambda: lacks(one.site, NETWORK))
         one.type(f"docker network ls --filter name={NETWORK}")
 
 
@@ -178,7 +172,8 @@ def _bring_up(screen: Screen, cluster: ClusterSite, terminals: list[Terminal]) -
     drivers = [cluster.driver(terminal.host) for terminal in terminals]
     for terminal, driver in zip(terminals, drivers, strict=True):
         driver.log = _log(terminal.host)
-        terminal.type(f"macvlan-global serve --store {cluster.store.url} >{LOG} 2>&1 &")
+        page = f" --page {PAGE}" if terminal is terminals[-1] else ""
+        terminal.type(f"macvlan-global serve --store {cluster.store.url}{page} >{LOG} 2>&1 &")
     for terminal in terminals:  # an engine that starts first would wait for its networks' driver
         socket = terminal.host.run_folder / ADMIN_SOCKET
         wait_until(partial(accepts, socket), f"driver on {terminal.host.name}", seconds=SOON)
@@ -190,16 +185,16 @@ def _bring_up(screen: Screen, cluster: ClusterSite, terminals: list[Terminal]) -
     ]
 
 
-def _create(screen: Screen, one: Place, two: Place) -> None:
-    tag = ".10" if kernel_has("8021q") else ""
+def _create(screen: Screen, one: Place, two: Place, *, vlans: bool) -> None:
+    tag = ".10" if vlans else ""
     if not tag:
-        screen.say("this kernel makes no VLAN links (8021q), so the parents are foo and bar, and not foo.10 and bar.10")
+        screen.say("without VLAN links (8021q) the parents are foo and bar, and not foo.10 and bar.10")
     one.type(
         "docker network create -d macvlan-global --ipam-driver macvlan-global --ipv6 "
         "--subnet=192.168.20.0/24 --gateway=192.168.20.1 --subnet=fd20::/64 --gateway=fd20::1 "
         f'-o parent="toothbrush, foo{tag}, bar{tag}" -o macvlan_mode=bridge {NETWORK}'
     )
-    _until(screen, "host2 has made it too", lambda: has(two.site, NETWORK))
+    until(screen, "host2 has made it too", lambda: has(two.site, NETWORK))
     two.type(f"docker network ls --filter name={NETWORK}")
     for place, interface in zip((one, two), INTERFACES, strict=True):
         place.type(f"macvlan-global parents {NETWORK}")
@@ -210,12 +205,6 @@ def _create(screen: Screen, one: Place, two: Place) -> None:
 def _all_told(place: Place) -> bool:
     told = place.site.driver.admin.hosts()
     return len(told) == len(INTERFACES) and all(each.engine for each in told)
-
-
-def _until(screen: Screen, what: str, holds: Callable[[], bool]) -> None:
-    begun = time.monotonic()
-    wait_until(holds, what, seconds=SOON)
-    screen.say(f"{what}, {max(1, round((time.monotonic() - begun) * 1000))} ms after that command ended")
 
 
 def _keep_logs(cluster: ClusterSite, terminals: list[Terminal]) -> None:

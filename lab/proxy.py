@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
@@ -18,7 +19,15 @@ class TcpProxy:
     returns, for connections that are there and for new ones.
     """
 
-    def __init__(self, target: str, *, listen: str = "127.0.0.1", port: int = 0, on: Site | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        listen: str = "127.0.0.1",
+        port: int = 0,
+        on: Site | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         """Listen, and pass all on to `target` (ADDRESS:PORT).
 
         Args:
@@ -26,10 +35,12 @@ class TcpProxy:
             listen: the address to listen on.
             port: 0 takes a free one; see `endpoint`.
             on: a host of the lab: both sides of the proxy are in its network.
+            listener: a socket that is bound already, maybe elsewhere, to listen on instead; without it nothing can be
+                mended after `cut`.
         """
         host, _, number = target.rpartition(":")
         self._target = (host, int(number))
-        self._listen, self._port, self._site = listen, port, on
+        self._listen, self._port, self._site, self._listener = listen, port, on, listener
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +111,8 @@ class TcpProxy:
 
     async def _open(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._accept, self._listen, self._port)
+            where = {"sock": self._listener} if self._listener else {"host": self._listen, "port": self._port}
+            self._server = await asyncio.start_server(self._accept, **where)
             self._port = self._server.sockets[0].getsockname()[1]
 
     async def _cut(self) -> None:

@@ -1,62 +1,147 @@
-"""`make demo`: its hosts are namespaces, so it runs as it is, and must leave nothing of them."""
+"""`make demo`: its hosts are namespaces, so it runs as it is, and must leave nothing of them.
+
+One run is the recording of the documents, with a browser beside it; `MACVLAN_GLOBAL_TESTS_SCREENSHOTS=1` writes the
+pictures of docs/demo anew, and `python -m tests.demo.recording` the recording.
+"""
 
 import os
 import re
 import signal
 import subprocess
-import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from lab.guest import kernel_has
 from lab.leftovers import processes
+from lab.packages import ensure_chromium
 from lab.paths import PREFIX, ROOT, RUN
 from lab.speed import patience
+from tests.demo.recording import RECORDING, STAYS, Piece, pieces, plain, read, start, story, written
 
 SECONDS = 120
-"""What it may take; on an idle machine it takes ten."""
+"""What it may take; on an idle machine it takes fifteen."""
+SHOTS = ROOT / ("docs/demo" if os.environ.get("MACVLAN_GLOBAL_TESTS_SCREENSHOTS") else "build/demo")
+PLAN = "#plan?space=macvlan-global&at=192.168.30.0%2F24"
 
 
-def start(store: str) -> "subprocess.Popen[str]":
-    """What `make demo STORE=...` runs."""
-    command = [sys.executable, "-m", "demo.two_hosts", f"--store={store}"]
-    return subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+@contextmanager
+def _demo(*options: str, colours: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
+    """The demo, which is killed if it hangs."""
+    demo = start(*options, colours=colours)
+    limit = threading.Timer(patience(SECONDS), demo.kill)
+    limit.start()
+    try:
+        yield demo
+    finally:
+        limit.cancel()
+        demo.kill()
+        demo.communicate()
+
+
+def _said(demo: "subprocess.Popen[bytes]") -> str:
+    return demo.stderr.read().decode() if demo.stderr else ""
 
 
 def left_by(pid: int) -> list[str]:
     """What a run made and did not take away: namespaces, folders, processes."""
     identity = f"{PREFIX}{pid}-"
     found = [str(path) for place in (Path("/run/netns"), RUN) for path in place.glob(f"{identity}*")]
-    return found + [str(pid) for name in ("host1", "host2", "store101") for pid in processes(identity + name)]
+    names = ("c1-host1", "c1-host2", "c1-store101", "printer")
+    return found + [str(pid) for name in names for pid in processes(identity + name)]
 
 
-@pytest.mark.parametrize("store", ["consul", "etcd"])
-def test_the_whole_story(store: str) -> None:
-    """The network of host1 is on host2's own interface, its containers meet by address and name, and all of it goes."""
-    demo = start(store)
-    shown, said = demo.communicate(timeout=patience(SECONDS))
-    assert demo.returncode == 0, shown + said
-    tag = ".10" if kernel_has("8021q") else ""
+def _came_true(shown: str, tag: str) -> None:
+    """Both acts ended as they should."""
     assert f'-o parent="toothbrush, foo{tag}, bar{tag}" -o macvlan_mode=bridge mcv20' in shown
     assert re.search(rf"host2\$ macvlan-global parents mcv20\n.*\n.*\n +Parent: +bar{re.escape(tag)}\n", shown)
     assert "watch triggered with 2 hosts" in shown
     assert shown.count("1 packets received") == 5
     assert re.search(r"PING one \(192\.168\.20\.10\)[^P]*PING one \(fd20::10\)", shown.replace("packets", ""))
     assert "address 192.168.20.10 is in use by container one on host host1" in shown
+    for told in ("web on host1", "web on host2", "a conflict", "no web any more"):
+        assert f"the page shows {told}" in shown
     assert "host1 has removed it" in shown
-    assert left_by(demo.pid) == []
+
+
+def test_the_whole_story() -> None:
+    """The network of host1 is on host2's own interface, its containers meet by address and name, and all of it goes."""
+    with _demo("--store=etcd") as demo:
+        shown = plain(list(pieces(demo)))
+        assert demo.wait(patience(SECONDS)) == 0, shown + _said(demo)
+        _came_true(shown, ".10" if kernel_has("8021q") else "")
+        assert left_by(demo.pid) == []
+
+
+def test_the_recording_is_what_it_prints_today() -> None:
+    """docs/demo has each line of it, and the page shows the conflict while it waits."""
+    heard: list[Piece] = []
+    with _demo("--no-vlans", "--stay", colours=True) as demo:
+        assert demo.stdin is not None
+        for each in pieces(demo):
+            heard.append(each)
+            if STAYS in each.text:
+                _look(plain(heard))
+                demo.stdin.write(b"\n")
+                demo.stdin.flush()
+        shown = plain(heard)
+        assert demo.wait(patience(SECONDS)) == 0, shown + _said(demo)
+        assert left_by(demo.pid) == []
+    _came_true(shown, "")
+    recorded = read(RECORDING.read_text())
+    assert story(recorded) == story(heard), "record it anew: python -m tests.demo.recording"
+    assert recorded[-1].at > 5
+    assert read(written(heard)) == heard
+
+
+def _look(shown: str) -> None:
+    """Look at the page of host2 as a browser of this machine does, and take its pictures."""
+    found = re.search(r"(http://127\.0\.0\.1:\d+/) on this machine", shown)
+    assert found, shown
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=str(ensure_chromium()))
+        page = browser.new_page(viewport={"width": 1200, "height": 620})
+        page.set_default_timeout(patience(20) * 1000)
+        page.goto(found[1] + PLAN)
+        page.get_by_role("button", name="192.168.30.9: conflict, web, host2").click()
+        _picture(page, "plan")
+        page.goto(f"{found[1]}#problems")
+        page.get_by_text("is in conflict on bar").first.wait_for()
+        _picture(page, "problems")
+        browser.close()
+
+
+def _picture(page: Page, name: str) -> None:
+    page.screenshot(path=SHOTS / f"{name}.png")
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ('{"version": 1, "width": 120, "height": 40}', "no recording of the second form"),
+        ('{"version": 2, "width": 120, "height": 40}\n[2.0, "o", "a"]\n[1.0, "o", "b"]', "before the one above it"),
+        ('{"version": 2, "width": 120, "height": 40}\n[2.0, "x", "a"]', "is no output"),
+    ],
+)
+def test_a_recording_that_no_player_would_play(line: str, wrong: str) -> None:
+    """Another version, times that go back, and events that do not exist are refused."""
+    with pytest.raises(ValueError, match=wrong):
+        read(line)
 
 
 def test_interrupted() -> None:
     """Ctrl-C in the middle takes all away, and says so."""
-    demo = start("consul")
-    assert demo.stdout is not None
-    while "host2$ dockerd" not in (line := demo.stdout.readline()):
-        assert line, "it ended too soon"
-    os.kill(demo.pid, signal.SIGINT)
-    _, said = demo.communicate(timeout=patience(SECONDS))
-    assert (demo.returncode, said) == (130, "demo: interrupted; nothing of it is left\n")
-    assert left_by(demo.pid) == []
+    with _demo() as demo:
+        for each in pieces(demo):
+            if "host2$ dockerd" in each.text:
+                break
+        os.kill(demo.pid, signal.SIGINT)
+        for _ in pieces(demo):
+            pass
+        assert (demo.wait(patience(SECONDS)), _said(demo)) == (130, "demo: interrupted; nothing of it is left\n")
+        assert left_by(demo.pid) == []

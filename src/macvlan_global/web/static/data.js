@@ -114,7 +114,7 @@ const readers = {
     }
     const before = state.hosts.map((each) => `${each.name} is ${each.state}`);
     state.hosts = await ask("hosts");
-    noteList(before, state.hosts.map((each) => `${each.name} is ${each.state}`), "host");
+    if (before.length) noteList(before, state.hosts.map((each) => `${each.name} is ${each.state}`), "host");
   },
   async reports() {
     const found = await ask("reports");
