@@ -117,3 +117,51 @@ def test_a_project_with_everything(site: Site) -> None:
     one.type("up", "-d", "db")
     _is_the_database(site)
     one.type("down")
+
+
+ANEW = f"""
+services:
+  fixed:
+    image: alpine
+    command: sleep 600
+    init: true
+    mac_address: "{MAC}"
+    networks: {{lan: {{ipv4_address: 10.17.0.20}}}}
+  any: {{image: alpine, command: sleep 600, init: true, networks: [lan]}}
+networks:
+  lan:
+    driver: macvlan-global
+    driver_opts: {{parent: eth0}}
+    ipam:
+      driver: macvlan-global
+      config: [{{subnet: 10.17.0.0/24, gateway: 10.17.0.1, ip_range: 10.17.0.16/29}}]
+"""
+"""A service with a static address that is within the range of the others, and one without."""
+
+
+def test_what_stays_when_services_are_made_anew(site: Site) -> None:
+    """These engines tell no names (docs/sticky.md): an address and a MAC of the file stay, the others are free ones.
+
+    While the service with the static address is away, others get its address last; `down` forgets it with the network.
+    """
+    anew = Project(site.host, ANEW, "anew")
+    seen = []
+    for words in (("up", "-d"), ("up", "-d", "--force-recreate"), ("down",), ("up", "-d")):
+        anew.type(*words)
+        if words == ("down",):
+            continue
+        leg = site.endpoint("anew-fixed-1", "anew_lan")
+        assert (leg["IPAddress"], leg["MacAddress"]) == ("10.17.0.20", MAC)
+        seen.append(site.endpoint("anew-any-1", "anew_lan"))
+    assert len({each["MacAddress"] for each in seen}) == len(seen)
+    assert all(each["IPAddress"].startswith("10.17.0.") and each["IPAddress"] != "10.17.0.20" for each in seen)
+
+    anew.type("rm", "--stop", "--force", "fixed")
+    assert [(each.address, each.name) for each in site.driver.admin.remembered()] == [("10.17.0.20", "")]
+    anew.type("up", "-d", "--scale", "any=7", "--no-recreate", "any")
+    others = {site.address(f"anew-any-{number}", "anew_lan") for number in range(1, 8)}
+    assert others == {f"10.17.0.{last}" for last in range(16, 24)} - {"10.17.0.20"}
+    anew.type("up", "-d", "fixed")
+    assert site.address("anew-fixed-1", "anew_lan") == "10.17.0.20"
+    anew.type("down")
+    assert site.driver.admin.remembered() == []
