@@ -38,9 +38,9 @@ def _demo(*options: str, colours: bool = False) -> Iterator["subprocess.Popen[by
     try:
         yield demo
     finally:
-        limit.cancel()
-        demo.kill()
+        demo.terminate()  # of a test that failed: it takes all away, unless it hangs
         demo.communicate()
+        limit.cancel()
 
 
 def _said(demo: "subprocess.Popen[bytes]") -> str:
@@ -80,12 +80,13 @@ def test_the_whole_story() -> None:
 def test_the_recording_is_what_it_prints_today() -> None:
     """docs/demo has each line of it, and the page shows the conflict while it waits."""
     heard: list[Piece] = []
+    browser = str(ensure_chromium())
     with _demo("--no-vlans", "--stay", colours=True) as demo:
         assert demo.stdin is not None
         for each in pieces(demo):
             heard.append(each)
             if STAYS in each.text:
-                _look(plain(heard))
+                _look(plain(heard), browser)
                 demo.stdin.write(b"\n")
                 demo.stdin.flush()
         shown = plain(heard)
@@ -98,13 +99,13 @@ def test_the_recording_is_what_it_prints_today() -> None:
     assert read(written(heard)) == heard
 
 
-def _look(shown: str) -> None:
+def _look(shown: str, browser_program: str) -> None:
     """Look at the page of host2 as a browser of this machine does, and take its pictures."""
     found = re.search(r"(http://127\.0\.0\.1:\d+/) on this machine", shown)
     assert found, shown
     SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=str(ensure_chromium()))
+        browser = running.chromium.launch(executable_path=browser_program)
         page = browser.new_page(viewport={"width": 1200, "height": 620})
         page.set_default_timeout(patience(20) * 1000)
         page.goto(found[1] + PLAN)
