@@ -6,10 +6,15 @@ Held to the contracts of stores like the real one (tests/contract). Sessions end
 import asyncio
 import base64
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from testkit.fake_http import HttpCall, HttpReply
+
+MOST_STEPS = 64
+"""Steps of a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,13 @@ class _Refused(Exception):
 
 
 class FakeConsul:
-    """Give `answer` to an `HttpServer`. `failing` is a status with which the next requests are answered, 0 for none."""
+    """Give `answer` to an `HttpServer`. `failing` is a status with which the next requests are answered, 0 for none.
+    `before_transaction` happens before each transaction of who comes over HTTP and writes."""
 
     def __init__(self) -> None:
         """Nothing is stored."""
         self.failing = 0
+        self.before_transaction: Callable[[], Awaitable[None]] | None = None
         self._pairs: dict[str, _Pair] = {}
         self._touched: dict[str, int] = {}
         self._sessions: dict[str, tuple[float, float]] = {}
@@ -46,25 +53,45 @@ class FakeConsul:
         if call.path.startswith("/v1/kv/"):
             return await self._read(call.path.removeprefix("/v1/kv/"), call)
         if call.path == "/v1/txn":
+            if self.before_transaction and b"cas" in call.body and call.headers:
+                await self.before_transaction()
             return self._transact([each["KV"] for each in json.loads(call.body)])
         if call.path == "/v1/session/create":
             return self._create_session(float(json.loads(call.body)["TTL"].removesuffix("s")))
         action, _, session = call.path.removeprefix("/v1/session/").partition("/")
         return self._renew(session) if action == "renew" else self._destroy(session)
 
+    def keys(self) -> list[str]:
+        """Names of all keys, in order."""
+        return sorted(self._pairs)
+
+    def value_of(self, name: str) -> bytes:
+        """The value of a key."""
+        return self._pairs[name].value
+
+    def index_of(self, name: str) -> int:
+        """The index at which a key was written last, 0 if it is not there."""
+        return self._pairs[name].index if name in self._pairs else 0
+
     async def _read(self, name: str, call: HttpCall) -> HttpReply:
-        below = "recurse" in call.query
+        below = "recurse" in call.query or "keys" in call.query
         if "index" in call.query:
-            await self._wait(name, int(call.query["index"]), float(call.query["wait"].removesuffix("s")))
+            index_of = partial(self._index_below if below else self._index_of, name)
+            await self._wait(index_of, int(call.query["index"]), float(call.query["wait"].removesuffix("s")))
         pairs = {key: pair for key, pair in self._pairs.items() if key == name or (below and key.startswith(name))}
         found = [_shown(key, pair) for key, pair in sorted(pairs.items())]
-        headers = {"X-Consul-Index": str(self._index_below(name))}
+        headers = {"X-Consul-Index": str(self._index_below(name) if below else self._index_of(name))}
+        if "keys" in call.query:
+            separator = call.query.get("separator", "")
+            ends = {key: key.find(separator, len(name)) + 1 if separator else 0 for key in pairs}
+            names = sorted({key[:end] if end else key for key, end in ends.items()})
+            return replace(_reply(names), headers=headers) if names else HttpReply(404, b"", headers)
         return replace(_reply(found), headers=headers) if found else HttpReply(404, b"", headers)
 
-    async def _wait(self, name: str, index: int, seconds: float) -> None:
+    async def _wait(self, index_of: Callable[[], int], index: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while self._index_below(name) <= index and (left := until - loop.time()) > 0:
+        while index_of() <= index and (left := until - loop.time()) > 0:
             self._changed.clear()
             sessions = [end - loop.time() for _, end in self._sessions.values()]
             try:
@@ -77,16 +104,31 @@ class FakeConsul:
         """The index of the last change below a prefix; of the whole store if nothing was ever there."""
         return max((index for key, index in self._touched.items() if key.startswith(name)), default=self._index)
 
+    def _index_of(self, name: str) -> int:
+        """The index of the last change of a key; of the whole store if it is not there."""
+        return self._pairs[name].index if name in self._pairs else self._index
+
     def _transact(self, operations: list[dict[str, Any]]) -> HttpReply:
         pairs, index = dict(self._pairs), self._index + 1
-        results = []
+        results, errors = [], []
         for number, each in enumerate(operations):
+            if each["Verb"] == "get-tree":
+                below = sorted(key for key in pairs if key.startswith(each["Key"]))
+                results += [{"KV": _shown(key, pairs[key])} for key in below]
+                continue
             try:
                 pair = self._operate(pairs, each, index)
             except _Refused as error:
-                return _reply({"Results": None, "Errors": [{"OpIndex": number, "What": str(error)}]}, 409)
+                errors.append({"OpIndex": number, "What": str(error)})
+                continue
             if pair:
                 results.append({"KV": _shown(each["Key"], pair)})
+        if errors:
+            return _reply({"Results": None, "Errors": errors}, 409)
+        if len(operations) > MOST_STEPS:
+            return HttpReply(413, b"Transaction contains too many operations")
+        if all(each["Verb"] == "get-tree" for each in operations):
+            return _reply({"Results": results, "Errors": None})
         for key in pairs.keys() | self._pairs.keys():
             if pairs.get(key) != self._pairs.get(key):
                 self._touched[key] = index

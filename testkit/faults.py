@@ -95,9 +95,9 @@ class FaultyStore:
         inner = lease.inner if isinstance(lease, FaultyLease) else lease
         return await self._step(f"create_with {key}", lambda: self._cluster.create_with(inner, key, value))
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
-        async with contextlib.aclosing(self._cluster.watch(prefix)) as batches:
+        async with contextlib.aclosing(self._cluster.watch(prefix, after)) as batches:
             async for batch in batches:
                 # not a step under way: a watch waits for long, and closing does not wait for it
                 self._faults.end(self._faults.begin(f"watch {prefix}"))

@@ -160,13 +160,13 @@ class SharedStore(LocalStore):
         inner = lease.inner if isinstance(lease, SimulatedLease) else lease
         return await self._ask(lambda: self._shared.create_with(inner, key, value))
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`. News takes its time too, and is in order; nothing of it is lost."""
         await self._ask(lambda: self._shared.get(prefix))
         line = self._shared.client()
         self._weather.lines.append((self._host, line))
         try:
-            async with contextlib.aclosing(line.watch(prefix)) as batches:
+            async with contextlib.aclosing(line.watch(prefix, after)) as batches:
                 async for batch in batches:
                     await asyncio.sleep(self._weather.delay())
                     yield batch

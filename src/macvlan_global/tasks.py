@@ -153,6 +153,21 @@ async def when(event: asyncio.Event, *, at_most: float | None = None, settle: fl
         raise
 
 
+class Crowd:
+    """The hosts of the cluster, as far as they do the same at the same time: what each does spreads over a while that
+    grows with their number, so that a store that was away is not asked by all of them together."""
+
+    def __init__(self) -> None:
+        """Alone, as far as anybody knows."""
+        self.hosts = 1
+
+    def spread(self, at_most: float, each: float = 0.02) -> float:
+        """Seconds to wait, drawn by lot: up to `each` for every host, and up to `at_most` in all. A host alone does not
+        wait."""
+        longest = min(at_most, each * self.hosts) if self.hosts > 1 else 0.0
+        return random.uniform(0, longest)  # noqa: S311 - it spreads hosts, and guards nothing
+
+
 class _Failures:
     """The last failure of a loop that was logged, and its back-off."""
 

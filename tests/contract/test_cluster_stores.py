@@ -13,7 +13,7 @@ from lab import ConsulCluster, EtcdCluster
 from lab.cluster import Cluster
 from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.ports import ClusterStore
-from testkit import cluster_contract, store_contract
+from testkit import cluster_contract, store_contract, watch_contract
 
 KINDS = {"etcd": EtcdCluster, "consul": ConsulCluster}
 
@@ -41,7 +41,9 @@ async def test_contract(check: store_contract.Check, clients: tuple[ClusterStore
     await check(clients[0])
 
 
-@pytest.mark.parametrize("check", cluster_contract.CLUSTER_CONTRACT, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check", [*cluster_contract.CLUSTER_CONTRACT, *watch_contract.WATCH_CONTRACT], ids=lambda check: check.__name__
+)
 async def test_cluster_contract(check: cluster_contract.Check, clients: tuple[ClusterStore, ClusterStore]) -> None:
     """One promise of a cluster store."""
     await check(*clients)

@@ -10,7 +10,7 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.metered import MeteredClusterStore, MeteredStore
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
-from testkit import cluster_contract
+from testkit import cluster_contract, watch_contract
 from testkit.faults import FaultyStore
 from testkit.store_contract import STORE_CONTRACT, Check
 
@@ -50,7 +50,9 @@ async def clients(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Cluster
         await client.close()
 
 
-@pytest.mark.parametrize("check", cluster_contract.CLUSTER_CONTRACT, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check", [*cluster_contract.CLUSTER_CONTRACT, *watch_contract.WATCH_CONTRACT], ids=lambda check: check.__name__
+)
 async def test_cluster_contract(check: cluster_contract.Check, clients: tuple[ClusterStore, ClusterStore]) -> None:
     """One promise of a cluster store, kept by the one in memory."""
     await check(*clients)

@@ -13,11 +13,13 @@ from lab import ConsulCluster, EtcdCluster, TcpProxy
 from lab.cluster import Cluster
 from lab.speed import Allowance, patience, within
 from macvlan_global.errors import Unavailable
+from macvlan_global.store.follow import PrefixFollower
 from macvlan_global.store.open import NO_ACCESS, StoreAccess, open_cluster_store
-from macvlan_global.store.ports import ClusterStore
+from macvlan_global.store.ports import Batch, ClusterStore
 from macvlan_global.store.remote.members import DEADLINE, LOST, REFUSAL
 from testkit.cluster_contract import LEASE, Mirror
 
+GROUP = "names/n/"
 KINDS = {"etcd": EtcdCluster, "consul": ConsulCluster}
 SLACK = 1.0
 """Seconds by which a machine may be late that has little else to do."""
@@ -209,17 +211,113 @@ async def test_a_slow_member_is_waited_for(cluster: Cluster, proxy: TcpProxy) ->
 async def test_a_restored_store_is_read_anew(cluster: Cluster, tmp_path: Path) -> None:
     """A watch gives all that is there now as one whole batch: without what was written since the snapshot."""
     async with opened(cluster, cluster.endpoints) as store:
-        await store.create("k/old", b"1")
+        for prefix in ("k/", GROUP):
+            await store.create(f"{prefix}old", b"1")
         await asyncio.to_thread(cluster.save, tmp_path / "snapshot")
-        await store.create("k/new", b"2")
-        async with Mirror(store, "k/") as mirror:
-            assert set(mirror.known) == {"k/old", "k/new"}
+        for prefix in ("k/", GROUP):
+            await store.create(f"{prefix}new", b"2")
+        async with Mirror(store, "k/") as plain, Mirror(store, GROUP) as group:
+            both = {"k/": plain, GROUP: group}
+            assert all(set(mirror.known) == {f"{prefix}old", f"{prefix}new"} for prefix, mirror in both.items())
             await asyncio.to_thread(cluster.restore, tmp_path / "snapshot")
-            await mirror.until(lambda: set(mirror.known) == {"k/old"})
-            assert mirror.batches[-1].whole
+            for prefix, mirror in both.items():
+                await mirror.until(lambda mirror=mirror, old=f"{prefix}old": set(mirror.known) == {old})  # type: ignore[misc]
+                assert mirror.batches[-1].whole
             await _works(store, 5)
-            await store.create("k/later", b"3")
-            await mirror.until(lambda: set(mirror.known) == {"k/old", "k/later"})
+            for prefix, mirror in both.items():
+                await store.create(f"{prefix}later", b"3")
+                await mirror.until(lambda mirror=mirror, later=f"{prefix}later": later in mirror.known)  # type: ignore[misc]
+                assert set(mirror.known) == {f"{prefix}old", f"{prefix}later"}
+
+
+async def test_a_write_whose_answer_was_lost_is_told(cluster: Cluster, proxy: TcpProxy) -> None:
+    """To those who follow its group: what was done was told, whoever heard of it."""
+    async with (
+        opened(cluster, [proxy.endpoint, cluster.endpoints[1]], prefix="lost") as store,
+        opened(cluster, cluster.endpoints[1:], prefix="lost") as other,
+        Mirror(other, GROUP) as mirror,
+    ):
+        entry = await store.create(f"{GROUP}h/e", b"1")
+        assert entry
+        proxy.lose_answers()
+        assert await store.replace(entry, b"2")
+        await mirror.until(lambda: mirror.known == {f"{GROUP}h/e": b"2"})
+        proxy.mend()
+
+
+class _Follower:
+    """The consumer of a follower, and what it knows."""
+
+    def __init__(self, store: ClusterStore) -> None:
+        self.known: dict[str, bytes] = {}
+        self.wholes = 0
+        self._changed = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._follower = PrefixFollower(store, GROUP, self._take, on_lost=self._lost.set)
+
+    async def _take(self, batch: Batch) -> None:
+        self.wholes += batch.whole
+        if batch.whole:
+            self.known.clear()
+        self.known |= {entry.key: entry.value for entry in batch.entries}
+        for key in batch.gone:
+            self.known.pop(key, None)
+        self._changed.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["_Follower"]:
+        task = asyncio.ensure_future(self._follower.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def lost(self) -> None:
+        """Return when its watch has ended."""
+        self._lost.clear()
+        async with within(LOST + 5):
+            await self._lost.wait()
+
+    async def until(self, keys: set[str]) -> None:
+        """Return when it knows these keys, without their prefix."""
+        async with within(20):
+            while {key.removeprefix(GROUP) for key in self.known} != keys:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+async def test_after_an_outage_a_follower_goes_on_where_it_was(cluster: Cluster, tmp_path: Path) -> None:
+    """It hears what happened meanwhile, and reads everything only if the store was restored from an older copy."""
+    with TcpProxy(cluster.endpoints[0]) as proxy:
+        async with (
+            opened(cluster, [proxy.endpoint], prefix="outage") as ours,
+            opened(cluster, cluster.endpoints[1:], prefix="outage") as other,
+            _Follower(ours).running() as follower,
+        ):
+            doomed = await other.create(f"{GROUP}h/doomed", b"1")
+            assert doomed
+            assert await other.create(f"{GROUP}h/kept", b"1")
+            await follower.until({"h/doomed", "h/kept"})
+            proxy.cut()
+            await follower.lost()
+            assert await other.delete(doomed)
+            assert await other.create(f"{GROUP}h/new", b"1")
+            proxy.mend()
+            await follower.until({"h/kept", "h/new"})
+            assert follower.wholes == 1
+            await asyncio.to_thread(cluster.save, tmp_path / "snapshot")
+            assert await other.create(f"{GROUP}h/later", b"1")
+            await follower.until({"h/kept", "h/new", "h/later"})
+            proxy.cut()
+            await follower.lost()
+            await asyncio.to_thread(cluster.restore, tmp_path / "snapshot")
+            await _works(other, 15)
+            for number in range(3):  # as much as was lost, so that counting does not tell it
+                assert await other.create(f"{GROUP}h/other{number}", b"1")
+            proxy.mend()
+            await follower.until({"h/kept", "h/new", "h/other0", "h/other1", "h/other2"})
+            assert follower.wholes == 2
 
 
 async def test_a_watch_that_missed_compacted_history_is_read_anew() -> None:

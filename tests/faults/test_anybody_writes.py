@@ -49,10 +49,10 @@ class Watched(FaultyStore):
         self.opened: Counter[str] = Counter()
         self.given: set[str] = set()
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
         self.opened[prefix] += 1
-        async with contextlib.aclosing(super().watch(prefix)) as batches:
+        async with contextlib.aclosing(super().watch(prefix, after)) as batches:
             async for batch in batches:
                 yield batch
                 self.given.update(each.key for each in batch.entries if not batch.whole)

@@ -57,9 +57,9 @@ class FencedStore:
         await self._pass(key)
         return await self._store.create_with(lease, key, value)
 
-    def watch(self, prefix: str) -> AsyncGenerator[Batch]:
+    def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`."""
-        return self._store.watch(prefix)
+        return self._store.watch(prefix, after)
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -107,7 +107,12 @@ class Heartbeat:
         self._retry = min(RETRY_SECONDS, ttl / 3)
         self._membership = Membership(member.id)
         self._follower = PrefixFollower(
-            store, tables.alive.prefix, self._on_batch, on_lost=self._membership.on_lost, level=logging.DEBUG
+            store,
+            tables.alive.prefix,
+            self._on_batch,
+            on_lost=self._membership.on_lost,
+            resumes=False,
+            level=logging.DEBUG,
         )
         self._lease: Lease | None = None
         self._entered = False

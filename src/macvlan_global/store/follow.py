@@ -1,8 +1,9 @@
 """Following a prefix of the cluster store: one watch after the other, for as long as the driver runs.
 
 A watch begins with all there is below the prefix, as one whole batch, and goes on with changes. It ends when the store
-cannot be reached; the next one begins with a whole batch again, so that whatever happened in the gap is seen. What a
-consumer knew stays with it meanwhile: nothing is forgotten because the store is away.
+cannot be reached. The next one goes on where that one was, if the store still knows what happened in the gap, and
+begins with a whole batch otherwise. What a consumer knew stays with it meanwhile: nothing is forgotten because the
+store is away.
 """
 
 import contextlib
@@ -27,9 +28,11 @@ class PrefixFollower:
         take: Callable[[Batch], Awaitable[None]],
         *,
         on_lost: Callable[[], None] = lambda: None,
+        resumes: bool = True,
         level: int = logging.DEBUG,
     ) -> None:
-        """`take` gets each batch, one at a time; `on_lost` is called whenever a watch ends.
+        """`take` gets each batch, one at a time; `on_lost` is called whenever a watch ends. The first batch of a watch
+        that goes on where an earlier one was is not whole, and may be empty; without `resumes` there are none.
 
         `level` is that of the log line which says that the store cannot be reached.
         """
@@ -39,6 +42,8 @@ class PrefixFollower:
         self._prefix = prefix
         self._take = take
         self._on_lost = on_lost
+        self._resumes = resumes
+        self._position: object = None  # of what was taken; a consumer that failed has lost its place
         self._level = level
 
     async def run(self, *, first: float = FIRST_RETRY_SECONDS, last: float = LAST_RETRY_SECONDS) -> NoReturn:
@@ -50,9 +55,11 @@ class PrefixFollower:
 
     async def _watch(self) -> AsyncGenerator[None]:
         try:
-            async with contextlib.aclosing(self._store.watch(self._prefix)) as batches:
+            async with contextlib.aclosing(self._store.watch(self._prefix, self._position)) as batches:
                 async for batch in batches:
+                    self._position = None
                     await self._take(batch)
+                    self._position = batch.position if self._resumes else None
                     self.live = True
                     yield
         finally:

@@ -209,8 +209,8 @@ class MemoryStore:
         lease.keys.add(key)
         return self._contents.write(key, value)
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
-        """See `ClusterStore.watch`."""
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
+        """See `ClusterStore.watch`. It has no positions: each watch begins with everything."""
         self._begin()
         watcher = _Watcher(prefix, whole=True)
         watcher.changed.set()

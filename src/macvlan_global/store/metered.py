@@ -112,14 +112,14 @@ class MeteredClusterStore(MeteredStore):
         inside = lease.inside if isinstance(lease, _MeteredLease) else lease
         return await self._written(self._create_with, key, self._cluster.create_with(inside, key, value))
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`."""
         watched = WatchCounts(self._steady())
         if prefix in FOLLOWED:
             watched = self._counts.watches.setdefault(prefix, watched)
         is_open = False
         try:
-            async with contextlib.aclosing(self._cluster.watch(prefix)) as batches:
+            async with contextlib.aclosing(self._cluster.watch(prefix, after)) as batches:
                 async for batch in batches:
                     keys = [each.key for each in batch.entries] if watched.waiting else []
                     watched.open += not is_open

@@ -7,6 +7,7 @@ from macvlan_global.store.access import NO_ACCESS, StoreAccess, check_access, is
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
+from macvlan_global.tasks import Crowd
 
 __all__ = ["NO_ACCESS", "StoreAccess", "is_cluster", "open_cluster_store", "open_store"]
 
@@ -29,8 +30,9 @@ def open_store(url: str, state_dir: Path) -> Store:
     raise Invalid(f"--store {url.partition('://')[0]!r} is not a kind of store; use {KINDS}")
 
 
-def open_cluster_store(url: str, access: StoreAccess = NO_ACCESS) -> ClusterStore:
-    """Know the cluster store that `url` names. Nothing is asked yet: it may be away and come later.
+def open_cluster_store(url: str, access: StoreAccess = NO_ACCESS, crowd: Crowd | None = None) -> ClusterStore:
+    """Know the cluster store that `url` names. Nothing is asked yet: it may be away and come later. `crowd` are the
+    hosts that use it, as far as they are known.
 
     `consul://HOST:PORT,HOST:PORT/PREFIX`, `etcd://…`, or with `+https`; `memory:` is one that nobody shares.
 
@@ -45,7 +47,7 @@ def open_cluster_store(url: str, access: StoreAccess = NO_ACCESS) -> ClusterStor
     if parsed.kind == "consul":
         from macvlan_global.store.remote.consul import ConsulStore  # noqa: PLC0415
 
-        return ConsulStore(parsed, access)
+        return ConsulStore(parsed, access, crowd=crowd)
     from macvlan_global.store.remote.etcd import EtcdStore  # noqa: PLC0415
 
-    return EtcdStore(parsed, access)
+    return EtcdStore(parsed, access, crowd=crowd)

@@ -6,7 +6,7 @@ answer (None or False), not an error; errors mean that the store could not be as
 """
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -27,11 +27,15 @@ class Batch:
 
     `whole` says that `entries` is all there is below the prefix: whatever else the reader knew of is gone. Otherwise
     `entries` were created or changed, and the keys of `gone` were deleted.
+
+    `position` is where the watch is after this batch, for `ClusterStore.watch` and nobody else. None has none: a later
+    watch reads everything.
     """
 
     whole: bool
     entries: tuple[Entry, ...] = ()
     gone: tuple[str, ...] = ()
+    position: object = field(default=None, compare=False, repr=False)
 
 
 class Store(Protocol):
@@ -103,11 +107,15 @@ class ClusterStore(Store, Protocol):
         """Create the key if it is absent, to go with the lease; None if it is there. `replace` keeps it so."""
         ...
 
-    def watch(self, prefix: str) -> AsyncGenerator[Batch]:
+    def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """Changes below a prefix: all that is there first, as one whole batch, then changes as they come.
 
         A watch that lost its place (history compacted, store restored from an older copy) gives a whole batch again.
         It never ends by itself, and raises when the store cannot be reached for a few seconds. Whoever reads it closes
         it (`contextlib.aclosing`). `store.follow` begins a new one whenever that is needed.
+
+        `after` is the position of the last batch that was taken of an earlier watch of this prefix, which has ended: if
+        nothing was lost since, the first batch has what changed after it, which may be nothing, and is not whole. A
+        position is good for one watch.
         """
         ...

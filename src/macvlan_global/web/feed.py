@@ -233,10 +233,11 @@ class LiveFeed:
 
     def _follower(self, store: ClusterStore, prefix: str) -> PrefixFollower:
         async def take(batch: Batch) -> None:
-            if batch.whole:
+            if batch.whole or prefix in self._awaited:  # a watch may also go on where it was
                 self._awaited.discard(prefix)
                 if not self._awaited:
                     self._send("hello", self._hello())
+            if batch.whole:
                 return
             for each in batch.entries:
                 self._take(each)

@@ -42,9 +42,9 @@ class Outage(Faults):
 class SilentStore(FaultyStore):
     """A store whose watches tell nothing after their first batch."""
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
-        async with contextlib.aclosing(super().watch(prefix)) as batches:
+        async with contextlib.aclosing(super().watch(prefix, after)) as batches:
             yield await anext(batches)
             await asyncio.Event().wait()
 

@@ -28,10 +28,10 @@ class Counted(FaultyStore):
         super().__init__(inner)
         self.opened: Counter[str] = Counter()
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
         self.opened[prefix] += 1
-        async for batch in super().watch(prefix):
+        async for batch in super().watch(prefix, after):
             yield batch
 
 

@@ -13,6 +13,7 @@ from macvlan_global.store.remote.consul import ConsulStore
 from macvlan_global.store.remote.etcd import EtcdStore
 from macvlan_global.store.table import Tables
 from macvlan_global.store.validate import escape_name, unescape_name
+from testkit.fake_http import HttpCall, HttpReply, HttpServer
 from testkit.foreign_errors import BrokenHttp
 
 pytestmark = pytest.mark.virtual_time
@@ -27,21 +28,27 @@ async def test_any_name_in_consul_is_a_key() -> None:
     value = base64.b64encode(json.dumps(ALIVE).encode()).decode()
     rest = {"Value": value, "ModifyIndex": 7, "Session": "s"}
     pairs = [{"Key": f"macvlan-global/alive/{name}", **rest} for name in names]
-    http = BrokenHttp(body=json.dumps(pairs).encode())
-    store = ConsulStore(
-        parse_store_url("consul://store"), NO_ACCESS, open_session=lambda _: cast("aiohttp.ClientSession", http)
-    )
-    assert len({entry.key for entry in await store.scan("alive/")}) == len(names)
-    alive = Tables(store, MemoryStore()).alive
-    assert [row.record.name for row in await alive.scan()] == ["anna"]
-    assert len(await alive.unreadable()) == len(STRANGE)
+
+    async def answer(call: HttpCall) -> HttpReply:
+        found = (
+            [each["Key"] for each in pairs] if "keys" in call.query else {"Results": [{"KV": each} for each in pairs]}
+        )
+        return HttpReply(200, json.dumps(found).encode())
+
+    async with HttpServer(answer) as server:
+        store = ConsulStore(parse_store_url(f"consul://{server.address}"), NO_ACCESS)
+        assert len({entry.key for entry in await store.scan("alive/")}) == len(names)
+        alive = Tables(store, MemoryStore()).alive
+        assert [row.record.name for row in await alive.scan()] == ["anna"]
+        assert len(await alive.unreadable()) == len(STRANGE)
+        await store.close()
 
 
 @pytest.mark.parametrize("key", ["a", "a b", "100%", "a//b", "a/./b", "a/../b", "%41", "\u00e9%", "/", "..", "%2F"])
 def test_a_key_of_ours_comes_back_from_its_name_in_consul(key: str) -> None:
     """Whatever is escaped in it."""
     store = ConsulStore(parse_store_url("consul://store"), NO_ACCESS)
-    assert store._key(store._name(f"k/{key}")) == f"k/{key}"
+    assert store._keys.key(store._keys.name(f"k/{key}")) == f"k/{key}"
 
 
 async def test_a_name_in_etcd_that_is_no_text_is_a_key() -> None:

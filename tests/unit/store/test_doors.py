@@ -38,6 +38,15 @@ async def _watch(store: ClusterStore) -> None:
         pass
 
 
+async def _follow(store: ClusterStore) -> None:
+    async for _ in store.watch("names/n/"):
+        pass
+
+
+async def _ring(store: ClusterStore) -> None:
+    await store.create("names/n/k", b"v")
+
+
 async def _lease(store: ClusterStore) -> None:
     lease = await store.lease(10)
     await store.create_with(lease, "k", b"v")
@@ -52,7 +61,7 @@ LOCAL: dict[str, Callable[[Store], Awaitable[object]]] = {
     "replace": lambda store: store.replace(ENTRY, b"w"),
     "delete": lambda store: store.delete(ENTRY),
 }
-OPERATIONS: dict[str, Operation] = {**LOCAL, "watch": _watch, "lease": _lease}
+OPERATIONS: dict[str, Operation] = {**LOCAL, "watch": _watch, "follow": _follow, "ring": _ring, "lease": _lease}
 
 
 def _open(kind: str, http: BrokenHttp, access: StoreAccess = NO_ACCESS) -> ClusterStore:

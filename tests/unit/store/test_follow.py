@@ -20,12 +20,12 @@ class BreakingStore(MemoryStore):
         self.begun = 0
         self.broken: Exception | None = None
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
         """Raise what the store is broken with, at the next batch."""
         self.open += 1
         self.begun += 1
         try:
-            async for batch in super().watch(prefix):
+            async for batch in super().watch(prefix, after):
                 if self.broken:
                     raise self.broken
                 yield batch

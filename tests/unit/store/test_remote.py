@@ -10,7 +10,7 @@ from macvlan_global.store.access import StoreAccess
 from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.remote.members import REFUSAL
-from testkit import cluster_contract, store_contract
+from testkit import cluster_contract, store_contract, watch_contract
 from testkit.fake_consul import FakeConsul
 from testkit.fake_etcd import FakeEtcd
 from testkit.fake_http import HttpCall, HttpReply, HttpServer
@@ -41,7 +41,7 @@ async def test_contract(check: store_contract.Check, clients: Clients) -> None:
 
 @pytest.mark.parametrize(
     "check",
-    [*cluster_contract.CLUSTER_CONTRACT, *cluster_contract.LAPSE_CONTRACT],
+    [*cluster_contract.CLUSTER_CONTRACT, *cluster_contract.LAPSE_CONTRACT, *watch_contract.WATCH_CONTRACT],
     ids=lambda check: check.__name__,
 )
 async def test_cluster_contract(check: cluster_contract.Check, clients: Clients) -> None:

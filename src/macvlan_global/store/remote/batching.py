@@ -4,6 +4,8 @@ A request costs the store and this process far more than the operations in it. T
 those that arrive meanwhile go in the next request, when the one under way ends, or after `GATHER` seconds. Callers that
 were answered together tend to come again together: the first of them waits `AGAIN` seconds for the others. A lone
 operation never waits.
+
+A request has room for so much: `MOST` operations, and no more of them than their shares of it allow.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ AGAIN = 0.001
 """Seconds that the first caller who comes again waits for the others who were answered just now. Without that, the
 first of sixteen goes alone, the others wait for its end, and every second request has one operation."""
 MOST = 32
-"""Operations of one request. Consul takes 64 steps in a transaction, of which an operation has up to two."""
+"""Operations of one request, if each has its usual share of it."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -40,17 +42,35 @@ class _Waiting(Generic[Q, A]):
 class Batcher(Generic[Q, A]):
     """Batches operations. Two with one key never share a request."""
 
-    def __init__(self, send: "Send[Q, A]", gather: float = GATHER, again: float = AGAIN) -> None:
-        """`send` asks; what it raises is raised for every operation of that request. Times are in seconds."""
+    def __init__(
+        self,
+        send: "Send[Q, A]",
+        gather: float | None = GATHER,
+        again: float = AGAIN,
+        *,
+        share: Callable[[Q], float] = lambda _what: 1 / MOST,
+    ) -> None:
+        """`send` asks; what it raises is raised for every operation of that request. Times are in seconds.
+
+        Without `gather` an operation waits for the request before its own to end, however long that takes. `share` is
+        the share of a request that an operation takes: together they have 1.
+        """
         self._send = send
         self._gather = gather
         self._again = again
+        self._share = share
+        self._left = 1.0
         self._next: dict[object, _Waiting[Q, A]] = {}
         self._under_way = 0
         self._tasks = set[asyncio.Task[None]]()
         self._timer: asyncio.TimerHandle | None = None
         self._expected = 0
         self._ended = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way, and nothing waits."""
+        return not self._under_way and not self._next
 
     async def ask(self, key: object, what: Q, until: float) -> A:
         """Ask for one operation, which must be over at `until` on the loop's clock; what came of it.
@@ -61,13 +81,15 @@ class Batcher(Generic[Q, A]):
             Exception: what `send` raised for it and those it went with.
         """
         loop = asyncio.get_running_loop()
-        if key in self._next or len(self._next) >= MOST:
+        share = self._share(what)
+        if self._next and (key in self._next or share > self._left or len(self._next) >= MOST):
             self._go()
         waiting = _Waiting[Q, A](what, until, loop.create_future())
         self._next[key] = waiting
+        self._left -= share
         if not self._under_way:
             self._go_if_all_are_here()
-        elif self._timer is None:
+        elif self._timer is None and self._gather is not None:
             self._timer = loop.call_later(self._gather, self._go)
         return await waiting.told
 
@@ -82,7 +104,7 @@ class Batcher(Generic[Q, A]):
     def _go(self) -> None:
         self._stop_timer()
         many = [each for each in self._next.values() if not each.told.done()]
-        self._next = {}
+        self._next, self._left = {}, 1.0
         if many:
             self._under_way += len(many)
             task = asyncio.get_running_loop().create_task(self._ask(many))

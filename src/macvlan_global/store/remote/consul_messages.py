@@ -33,6 +33,19 @@ class ConsulTxn(msgspec.Struct, rename="pascal"):
     results: list[Result] | None = None
 
 
+class StepError(msgspec.Struct, rename="pascal"):
+    """The reason why a step of a transaction was not done, and so none of them."""
+
+    op_index: int = 0
+    what: str = ""
+
+
+class ConsulRefusal(msgspec.Struct, rename="pascal"):
+    """The reasons why a transaction was not done."""
+
+    errors: list[StepError] | None = None
+
+
 class Session(msgspec.Struct):
     """A new session."""
 
@@ -75,6 +88,14 @@ def checked(answer: Answer) -> Answer:
     if answer.status != OK:
         raise refused(answer)
     return answer
+
+
+def reasons(answer: Answer) -> list[StepError]:
+    """The steps of a refused transaction that could not be done; none if the answer does not tell."""
+    try:
+        return msgspec.json.decode(answer.body, type=ConsulRefusal).errors or []
+    except UNREADABLE:
+        return []
 
 
 def refused(answer: Answer) -> Unavailable:

@@ -41,10 +41,14 @@ from macvlan_global.store.remote.members import (
     Refused,
     deleted_by_somebody,
 )
+from macvlan_global.tasks import Crowd
 
-PAGE = 2_000
-"""Keys of one answer of a scan: a busy member has them together in time. All pages are read at the revision of the
-first."""
+PAGE = 1_000
+"""Keys of one answer of a scan: a busy member has them together in time, and they are taken apart in some milliseconds.
+All pages are read at the revision of the first."""
+
+READ_AGAIN = 15.0
+"""Seconds over which many hosts spread that they read a prefix again, at most."""
 
 MOST_FAILED_PAGES = 6
 """Failures of one page in a row, by whichever member, before a scan begins anew."""
@@ -55,13 +59,22 @@ _Transaction = dict[str, Any]
 class EtcdStore:
     """See `macvlan_global.store.ports.ClusterStore`. Made by `open_cluster_store`."""
 
-    def __init__(self, url: StoreUrl, access: StoreAccess, *, open_session: OpenSession | None = None) -> None:
-        """Know where the members are; nothing is asked yet. Another HTTP client is for tests.
+    def __init__(
+        self,
+        url: StoreUrl,
+        access: StoreAccess,
+        *,
+        open_session: OpenSession | None = None,
+        crowd: Crowd | None = None,
+    ) -> None:
+        """Know where the members are; nothing is asked yet. Another HTTP client is for tests. `crowd` are the hosts
+        that use this store.
 
         Raises:
             Invalid: a file of certificates cannot be used.
         """
         self._root = f"{url.prefix}/".encode()
+        self._crowd = crowd or Crowd()
         self._gateway = Gateway(url, access, open_session)
         self._members = self._gateway.members
         self._writes = Batcher[_Transaction, EtcdTxn](self._transact)
@@ -223,24 +236,30 @@ class EtcdStore:
 
     # --- watches
 
-    async def watch(self, prefix: str) -> AsyncGenerator[Batch, None]:
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""
-        seen: Header | None = None
+        seen = after if isinstance(after, Header) else None
+        resumes, is_first = seen is not None, seen is None
         lost_since = 0.0
         refused = 0
         loop = asyncio.get_running_loop()
         while True:
             try:
                 if seen is None or await self._is_another_past(seen):
+                    if not is_first:
+                        await asyncio.sleep(self._crowd.spread(READ_AGAIN))
                     entries, seen = await self._whole(prefix)
-                    yield Batch(True, tuple(entries))
+                    resumes = is_first = False
+                    yield Batch(True, tuple(entries), position=seen)
                 async with contextlib.aclosing(self._watched(prefix, seen)) as told:
                     async for watched in told:
                         lost_since, refused = 0.0, 0
                         if watched.events:
                             last = watched.events[-1].kv.mod_revision
                             seen = msgspec.structs.replace(watched.header, revision=last)
-                            yield self._batch(watched.events)
+                        if watched.events or resumes:  # what went on where it was says so
+                            resumes = False
+                            yield self._batch(watched.events, seen)
                 seen = None  # what we have not seen is forgotten there
             except Refused as error:
                 if (refused := refused + 1) > 1:
@@ -285,14 +304,14 @@ class EtcdStore:
                     watched.events = [event for event in watched.events if event.kv.mod_revision > seen.revision]
                     yield watched
 
-    def _batch(self, events: list[EtcdEvent]) -> Batch:
+    def _batch(self, events: list[EtcdEvent], position: Header) -> Batch:
         last: dict[str, Entry | None] = {}
         for event in events:
             key = self._key(event.kv)
             last.pop(key, None)
             last[key] = None if event.type == "DELETE" else self._entry(event.kv)
         changed = tuple(entry for entry in last.values() if entry)
-        return Batch(False, changed, tuple(key for key, entry in last.items() if not entry))
+        return Batch(False, changed, tuple(key for key, entry in last.items() if not entry), position=position)
 
     # --- the end
 

@@ -1,0 +1,297 @@
+"""Writes that ring a bell: what changes a key of a followed group rings the group's bell in the same transaction.
+
+So there is no change without its ring, and no ring is lost: not if an answer is, nor if a driver dies. Many hosts ring
+one bell, each at the index at which it saw it last; whoever was too late reads it and tries again. Writes of this host
+that arrive meanwhile go together, and ring once.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.followed import ends_with_network
+from macvlan_global.store.remote.batching import Batcher
+from macvlan_global.store.remote.bell import Bell, new_bell, read_bell, rung
+from macvlan_global.store.remote.consul_keys import BELLS, ConsulKeys
+from macvlan_global.store.remote.consul_messages import (
+    CONFLICT,
+    NOT_FOUND,
+    OK,
+    ConsulPair,
+    ConsulTxn,
+    Result,
+    StepError,
+    checked,
+    decode,
+    index_of,
+    reasons,
+)
+from macvlan_global.store.remote.members import Answer, AnswerLost, NotAsked, Request
+
+STEPS = 64
+"""Steps of a transaction that Consul takes."""
+
+BYTES = 300_000
+"""Bytes of values in a transaction; Consul takes 512 KiB of them in base64."""
+
+FIRST_PAUSE, LAST_PAUSE = 0.004, 0.25
+"""Seconds that a writer waits at most after a bell was rung by another one: a little, then longer each time."""
+
+KEPT = 256
+"""Bells that are kept in mind as they were last seen."""
+
+SWEEP = 60.0
+"""Seconds after the last key of a network was deleted until its bell is, if none has come since."""
+
+# lower case on purpose: aiohttp sends a "PUT" a second time by itself if the connection breaks, and we must know of it
+PUT = "put"
+DELETE = "delete-cas"
+
+Operations = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The outcome of one write: a result for each operation but deletions, or the refusal of all of them."""
+
+    results: Sequence[Result] = ()
+    refusal: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The operations of one write, all on one key."""
+
+    key: str
+    operations: Operations
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBell:
+    """A bell, and the index of Consul's history at which it was written."""
+
+    bell: Bell
+    index: int
+
+
+def share_of(write: Write, bells: int = 0) -> float:
+    """The share of a transaction that a write takes, with so many bells."""
+    steps = len(write.operations) + bells
+    size = sum(len(each.get("Value") or b"") for each in write.operations)
+    return max(steps / STEPS, size / BYTES)
+
+
+def done_each(writes: Sequence[Write], results: Iterable[Result]) -> list[Done]:
+    """The outcomes of writes that were done together."""
+    rest = iter(results)
+    # a deletion has no result
+    counts = (sum(each["Verb"] != DELETE for each in write.operations) for write in writes)
+    return [Done([result for _, result in zip(range(count), rest)]) for count in counts]  # noqa: B905 # it takes as many
+
+
+class Bells:
+    """The bells of groups, as this client saw them last."""
+
+    def __init__(self, keys: ConsulKeys) -> None:
+        """None is known yet."""
+        self._keys = keys
+        self._members = keys.members
+        self._seen: dict[str, SeenBell] = {}
+        self._writes: dict[str, Batcher[Write, Done]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._sweeps: dict[str, asyncio.TimerHandle] = {}
+        self._sweeping = set[asyncio.Task[None]]()
+
+    # --- reading
+
+    def name_of(self, group: str) -> str:
+        """The key of a group's bell."""
+        return f"{BELLS}{group.removesuffix('/')}"
+
+    def take(self, group: str, pair: ConsulPair | None) -> SeenBell | None:
+        """Take a bell as it was read; None if there is none, or nothing that can be read as one."""
+        bell = read_bell(pair.value or b"") if pair else None
+        seen = SeenBell(bell, pair.modify_index) if pair and bell else None
+        before = self._seen.get(group)
+        # answers may overtake each other; a history that went back shows when the bell is rung next
+        if seen and (before is None or before.index < seen.index):
+            self._remember(group, seen)
+        return seen
+
+    async def find(self, group: str) -> SeenBell:
+        """The bell of a group as it is now. One that is not there is made.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+
+        async def look(until: float) -> SeenBell:
+            while True:
+                pair = await self._keys.pair(self.name_of(group), until)
+                if seen := self.take(group, pair):
+                    return seen
+                made = new_bell()
+                operation = self._ring(group, made, pair.modify_index if pair else 0)
+                answer = await self._transact([operation], until)
+                if answer.status != CONFLICT:
+                    return self._rung(group, made, decode(checked(answer).body, ConsulTxn).results or ())
+
+        async with self._members.operation() as until:
+            return await self._members.read(look, until)
+
+    def _remember(self, group: str, seen: SeenBell) -> None:
+        self._seen.pop(group, None)
+        self._seen[group] = seen
+        if len(self._seen) > KEPT:
+            del self._seen[next(iter(self._seen))]
+
+    # --- writing
+
+    async def write(self, group: str, write: Write, until: float) -> Done:
+        """Do a write of a key in a group, and ring its bell; what came of it.
+
+        Raises:
+            NotAsked, AnswerLost: see there.
+            Unavailable: Consul refuses, or too many others ring.
+        """
+        if group not in self._writes:
+
+            async def send(writes: Sequence[Write], until: float) -> Sequence[Done] | None:
+                async with self._locks.setdefault(group, asyncio.Lock()):
+                    return await self._send(group, writes, until)
+
+            self._writes[group] = Batcher[Write, Done](send, gather=None, share=partial(share_of, bells=1))
+        batcher = self._writes[group]
+        try:
+            done = await batcher.ask(write.key, write, until)
+            if done.refusal is None and write.operations[-1]["Verb"] == DELETE:
+                self.sweep_later(group)
+            return done
+        finally:
+            if batcher.is_idle and self._writes.get(group) is batcher:
+                del self._writes[group]
+                self._locks.pop(group, None)
+
+    async def _send(self, group: str, writes: Sequence[Write], until: float) -> Sequence[Done] | None:
+        outcomes: dict[int, Done] = {}
+        lost = 0
+        while waiting := [number for number in range(len(writes)) if number not in outcomes]:
+            some = [writes[number] for number in waiting]
+            seen, index = await self._last_seen(group, until)
+            bell = rung(seen, (write.key[len(group) :] for write in some))
+            steps = [each for write in some for each in write.operations]
+            answer = await self._transact([*steps, self._ring(group, bell, index)], until)
+            if answer.status == OK:
+                results = decode(answer.body, ConsulTxn).results or ()
+                self._rung(group, bell, results)
+                outcomes |= dict(zip(waiting, done_each(some, results), strict=True))
+                continue
+            errors = reasons(answer) if answer.status == CONFLICT else []
+            if not errors:
+                if len(writes) > 1:
+                    return None
+                return [Done(refusal=answer if answer.status == CONFLICT else checked(answer))]
+            outcomes |= dict(_refusals(answer, waiting, some, errors))
+            if any(each.op_index >= len(steps) for each in errors):
+                self._seen.pop(group, None)  # somebody else has rung
+                lost += 1
+                await self._wait_for_others(group, lost, until)
+        return [outcomes[number] for number in range(len(writes))]
+
+    async def _last_seen(self, group: str, until: float) -> tuple[Bell, int]:
+        """The bell to be rung next, and the index at which it must still be there, 0 if it must not."""
+        if seen := self._seen.get(group):
+            return seen.bell, seen.index
+        pair = await self._keys.pair(self.name_of(group), until)
+        seen = self.take(group, pair)
+        return seen.bell if seen else new_bell(), pair.modify_index if pair else 0
+
+    async def _wait_for_others(self, group: str, lost: int, until: float) -> None:
+        if lost < 2:
+            return  # what we had seen was old, it may be
+        pause = random.uniform(0, min(LAST_PAUSE, FIRST_PAUSE * 2**lost))  # noqa: S311 - it spreads hosts
+        if asyncio.get_running_loop().time() + pause >= until:
+            raise Unavailable(f"Consul: too many hosts write below {group} at the same time; try again")
+        await asyncio.sleep(pause)
+
+    def _ring(self, group: str, bell: Bell, index: int) -> dict[str, Any]:
+        name = self._keys.name(self.name_of(group))
+        return {"Verb": "cas", "Key": name, "Value": msgspec.json.encode(bell), "Index": index}
+
+    def _rung(self, group: str, bell: Bell, results: Sequence[Result]) -> SeenBell:
+        if not results or (pair := results[-1].kv) is None:
+            raise Unavailable("Consul's answer cannot be parsed: it has no result; is it Consul 1.8 or later?")
+        seen = SeenBell(bell, pair.modify_index)
+        self._remember(group, seen)
+        return seen
+
+    async def _transact(self, operations: Sequence[Mapping[str, Any]], until: float) -> Answer:
+        body = msgspec.json.encode([{"KV": operation} for operation in operations])
+        return await self._members.ask(Request(PUT, "/v1/txn", body, self._keys.headers), until)
+
+    # --- the end of a bell
+
+    def sweep_later(self, group: str) -> None:
+        """Delete the bell of a network in a while, if no key is in the group then: networks come and go."""
+        if ends_with_network(group) and group not in self._sweeps:
+            loop = asyncio.get_running_loop()
+            pause = SWEEP * random.uniform(1, 2)  # noqa: S311 - it spreads hosts
+            self._sweeps[group] = loop.call_later(pause, self._begin_sweep, group)
+
+    def _begin_sweep(self, group: str) -> None:
+        self._sweeps.pop(group, None)
+        task = asyncio.get_running_loop().create_task(self._sweep(group))
+        self._sweeping.add(task)
+        task.add_done_callback(self._sweeping.discard)
+
+    async def _sweep(self, group: str) -> None:
+        try:
+            async with self._members.operation() as until:
+                pair = await self._keys.pair(self.name_of(group), until)
+                if pair and (await self.ask_index(group, until)) is None:
+                    name = self._keys.name(self.name_of(group))
+                    # whoever has made a key since has rung, and then nothing is deleted
+                    await self._transact([{"Verb": DELETE, "Key": name, "Index": pair.modify_index}], until)
+        except (NotAsked, AnswerLost, Unavailable):
+            self.sweep_later(group)
+
+    async def ask_index(self, group: str, until: float) -> int | None:
+        """The index of Consul's history at which a key of a group was last written or deleted; None if there is none.
+
+        The answer has neither keys nor values: all keys are one folder to Consul.
+
+        Raises:
+            NotAsked, AnswerLost: see there.
+            Unavailable: Consul refuses.
+        """
+        answer = await self._members.ask(self._keys.read_request(group[:-1], "keys&separator=/&consistent"), until)
+        if answer.status == NOT_FOUND or self._keys.name(group) not in decode(checked(answer).body, list[str]):
+            return None
+        return index_of(answer)
+
+    async def close(self) -> None:
+        """Stop what waits."""
+        for each in self._sweeps.values():
+            each.cancel()
+        self._sweeps.clear()
+        for task in self._sweeping:
+            task.cancel()
+        await asyncio.gather(*self._sweeping, return_exceptions=True)
+
+
+def _refusals(
+    answer: Answer, waiting: Sequence[int], some: Sequence[Write], errors: Sequence[StepError]
+) -> Iterable[tuple[int, Done]]:
+    """The refusals of the writes that could not be done, each with its own reasons."""
+    first = 0
+    for number, write in zip(waiting, some, strict=True):
+        steps = range(first, first + len(write.operations))
+        first = steps.stop
+        if whats := [each.what for each in errors if each.op_index in steps]:
+            yield number, Done(refusal=replace(answer, body="; ".join(whats).encode()))

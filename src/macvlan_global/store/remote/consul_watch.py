@@ -1,0 +1,260 @@
+"""Watches on Consul: of a followed group by its bell, of any other prefix by reading all of it again.
+
+Consul keeps who asks waiting until a key, or something below a prefix, has changed, and then tells it whole.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import msgspec
+
+from macvlan_global.errors import Unavailable
+from macvlan_global.store.ports import Batch
+from macvlan_global.store.remote.bell import is_other_history, missed
+from macvlan_global.store.remote.consul_keys import ConsulKeys
+from macvlan_global.store.remote.consul_messages import NOT_FOUND, ConsulPair, checked, decode, found, index_of
+from macvlan_global.store.remote.consul_ringing import PUT, Bells, SeenBell
+from macvlan_global.store.remote.known import Known
+from macvlan_global.store.remote.members import BULK, DEADLINE, Answer, AnswerLost, NotAsked, Request
+from macvlan_global.tasks import Crowd
+
+WAIT = 300
+"""Seconds that Consul may keep a watch waiting for news. It then sends everything again, so: long."""
+
+PACE, ALL_PACE = 10e6, 200e6
+"""Bytes that one watch of a prefix reads in a second at most, and those of all hosts together: with much below its
+prefix, what changes soon after waits for that."""
+
+GATHER = 0.02
+"""Seconds between two looks at a bell that is rung often: what was rung meanwhile is read together."""
+
+JITTER, JITTER_EACH = 0.03, 0.00003
+"""Seconds by which many hosts spread what they read when a bell is rung, and those for each host."""
+
+CHECK = 60.0
+"""Seconds between two questions whether somebody wrote without ringing; longer where the question is dear."""
+
+CHECKED_IN_A_SECOND = 1_000
+"""Keys of a group that Consul goes through for such questions of one host, per second."""
+
+READ_AGAIN = 15.0
+"""Seconds over which many hosts spread that they read a group again, at most."""
+
+
+@dataclass(slots=True)
+class GroupPosition:
+    """The place of a watch of a group: what it has told, and the bell at that time. `accounted` is an index of the
+    history, up to which everything was read."""
+
+    group: str
+    known: Known
+    seen: SeenBell
+    accounted: int
+
+
+class GroupWatch:
+    """A watch of one followed group."""
+
+    def __init__(self, keys: ConsulKeys, bells: Bells, group: str, crowd: Crowd) -> None:
+        """Nothing is asked yet."""
+        self._keys = keys
+        self._members = keys.members
+        self._bells = bells
+        self._group = group
+        self._crowd = crowd
+        self._check_at = 0.0
+
+    async def run(self, after: object = None) -> AsyncGenerator[Batch]:
+        """See `ClusterStore.watch`."""
+        try:
+            if isinstance(after, GroupPosition) and after.group == self._group:
+                at = after
+                now: SeenBell | None = await self._bells.find(self._group)
+            else:
+                seen = await self._bells.find(self._group)
+                entries, index = await self._keys.whole(self._group)
+                now, at = seen, GroupPosition(self._group, Known(entries), seen, max(index, seen.index))
+                yield Batch(True, tuple(entries), position=at)
+            self._plan_check(at)
+            is_first = at is after
+            while True:
+                batch = await self._changes(at, now)
+                if is_first or batch.whole or batch.entries or batch.gone:
+                    is_first = False
+                    yield batch
+                await asyncio.sleep(random.uniform(GATHER / 2, GATHER))  # noqa: S311 - it spreads hosts
+                now = await self._next(at)
+        finally:
+            self._bells.sweep_later(self._group)
+
+    async def _changes(self, at: GroupPosition, now: SeenBell | None) -> Batch:
+        """The changes between a position and a bell that was read after it, None for one that is not to be trusted.
+
+        The position is that after the batch when this returns, and what it was if this fails.
+        """
+        prefixes = missed(at.seen.bell, now.bell) if now else None
+        if now is None or prefixes is None:
+            return await self._read_again(at, now)
+        below = [f"{self._group}{each}" for each in prefixes]
+        entries = []
+        if below:
+            await asyncio.sleep(self._crowd.spread(JITTER, JITTER_EACH))
+            entries = await self._keys.below(below)
+        changed, gone = at.known.take(below, entries)
+        at.seen, at.accounted = now, max(at.accounted, now.index)
+        return Batch(False, changed, gone, position=at)
+
+    async def _read_again(self, at: GroupPosition, now: SeenBell | None) -> Batch:
+        went_back = now is not None and self._is_other_history(at, now)
+        await asyncio.sleep(self._crowd.spread(READ_AGAIN))
+        now = await self._bells.find(self._group)
+        went_back |= self._is_other_history(at, now)
+        entries, index = await self._keys.whole(self._group)
+        at.seen, at.accounted = now, max(index, now.index)
+        if went_back:
+            at.known = Known(entries)
+            return Batch(True, tuple(entries), position=at)
+        return Batch(False, *at.known.take([self._group], entries), position=at)
+
+    @staticmethod
+    def _is_other_history(at: GroupPosition, now: SeenBell) -> bool:
+        """Whether the store was restored from an older copy. The bell of an empty group may have been deleted."""
+        is_other_bell = at.seen.bell.epoch != now.bell.epoch and bool(at.known)
+        return now.index < at.seen.index or is_other_bell or is_other_history(at.seen.bell, now.bell)
+
+    # --- news
+
+    async def _next(self, at: GroupPosition) -> SeenBell | None:
+        """The bell after it was rung, or after a long time; None if it is gone, or if somebody wrote without ringing.
+
+        An index that went back says that the store was restored from an older copy. Consul says so only to who asks
+        without waiting: it ends what waits during a restore with the state of before, and lets those who come later
+        wait for the old index. So that is done after every end of a wait that has brought no news.
+        """
+        key = self._bells.name_of(self._group)
+        waiting = self._keys.read_request(key, f"consistent&index={at.seen.index}&wait={WAIT}s")
+        at_once = self._keys.read_request(key, "consistent")
+        loop = asyncio.get_running_loop()
+        lost_since = 0.0
+        asks_at_once = False
+        while True:
+            begun = loop.time()
+            try:
+                if loop.time() >= self._check_at:
+                    index = await self._bells.ask_index(self._group, loop.time() + DEADLINE)
+                    seen = self._bells.take(self._group, await self._keys.pair(key, loop.time() + DEADLINE))
+                    self._plan_check(at)
+                    if seen != at.seen:
+                        return seen
+                    if self._is_unheard(at, index):
+                        return None
+                if not lost_since and not asks_at_once:
+                    answer = await self._wait(waiting)
+                    if answer is None:
+                        continue  # a check is due
+                    asks_at_once = index_of(answer) == at.seen.index and loop.time() - begun < WAIT
+                    if asks_at_once:
+                        continue
+                else:
+                    answer = found(await self._members.long(at_once, BULK))
+                return self._bells.take(self._group, self._keys.pair_in(answer))
+            except (NotAsked, AnswerLost):
+                lost_since = lost_since or loop.time()
+                await self._members.reconnect_delay(lost_since)
+
+    async def _wait(self, request: Request) -> Answer | None:
+        """The answer of a request that waits for news; None if a check is due before."""
+        loop = asyncio.get_running_loop()
+        # Consul adds up to a sixteenth to the time
+        task = asyncio.ensure_future(self._members.long(request, WAIT * 1.2))
+        try:
+            await asyncio.wait({task}, timeout=max(0.0, self._check_at - loop.time()))
+            return found(task.result()) if task.done() else None
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    # --- foreign writers
+
+    def _plan_check(self, at: GroupPosition) -> None:
+        seconds = max(CHECK, len(at.known) / CHECKED_IN_A_SECOND) * random.uniform(1, 2)  # noqa: S311 - it spreads hosts
+        self._check_at = asyncio.get_running_loop().time() + seconds
+
+    @staticmethod
+    def _is_unheard(at: GroupPosition, index: int | None) -> bool:
+        """Whether somebody wrote or deleted a key of the group without ringing its bell.
+
+        All that a transaction does has one index of the history. So an index of the group that is larger than that of
+        its bell is somebody else's, who knows no bell: `consul kv put`.
+        """
+        return bool(at.known) if index is None else index > at.accounted
+
+
+class PrefixWatch:
+    """A watch of any prefix."""
+
+    def __init__(self, keys: ConsulKeys, prefix: str, crowd: Crowd) -> None:
+        """Nothing is asked yet."""
+        self._keys = keys
+        self._members = keys.members
+        self._prefix = prefix
+        self._crowd = crowd
+
+    async def run(self) -> AsyncGenerator[Batch]:
+        """See `ClusterStore.watch`. It has no position."""
+        entries, index = await self._keys.whole(self._prefix)
+        known = Known(entries)
+        is_empty = not entries
+        yield Batch(True, tuple(entries))
+        while True:
+            if is_empty:
+                await self._make_folder()
+            answer = await self._next(index)
+            is_empty = answer.status == NOT_FOUND
+            pairs = [] if is_empty else decode(checked(answer).body, list[ConsulPair])
+            entries = await self._keys.entries(pairs)
+            if index_of(answer) < index:
+                known = Known(entries)
+                batch = Batch(True, tuple(entries))
+            else:
+                batch = Batch(False, *known.take([self._prefix], entries))
+            index = index_of(answer)
+            if batch.whole or batch.entries or batch.gone:
+                yield batch
+            await asyncio.sleep(len(answer.body) / min(PACE, ALL_PACE / self._crowd.hosts))
+
+    async def _make_folder(self) -> None:
+        """Put something below an empty prefix, which `scan` and `watch` pass over.
+
+        Whoever waits for a prefix with nothing below it is woken by every write to any other key of the store.
+        """
+        name = self._keys.name(self._prefix)
+        if name.endswith("/"):
+            operation = {"Verb": "cas", "Key": name, "Value": b"", "Index": 0}
+            request = Request(PUT, "/v1/txn", msgspec.json.encode([{"KV": operation}]), self._keys.headers)
+            with contextlib.suppress(Unavailable, NotAsked, AnswerLost):  # it spares work, and no more
+                async with self._members.operation() as until:
+                    await self._members.ask(request, until)
+
+    async def _next(self, index: int) -> Answer:
+        """The prefix as it is after something changed in it, or after a long time. See `GroupWatch` for an index that
+        went back."""
+        request = self._keys.read_request(self._prefix, f"recurse&consistent&index={index}&wait={WAIT}s")
+        at_once = self._keys.read_request(self._prefix, "recurse&consistent")
+        loop = asyncio.get_running_loop()
+        lost_since = 0.0
+        while True:
+            begun = loop.time()
+            try:
+                if not lost_since:
+                    # Consul adds up to a sixteenth to the time
+                    answer = found(await self._members.long(request, WAIT * 1.2))
+                    if index_of(answer) != index or loop.time() - begun >= WAIT:
+                        return answer
+                return found(await self._members.long(at_once, BULK))
+            except (NotAsked, AnswerLost):
+                lost_since = lost_since or loop.time()
+                await self._members.reconnect_delay(lost_since)
