@@ -43,7 +43,7 @@ def unpadded(part: str) -> str:
 
 
 def covering(subnet: Subnet) -> tuple[str, ...]:
-    """The prefixes of the keys of all addresses of a subnet: a dozen at most, in the order of the keys.
+    """The prefixes of the keys of all addresses of a subnet: 19 at most, in the order of the keys.
 
     A subnet of less than a byte (or of no nibble) of IPv4 may share a prefix with addresses of IPv6. `within` tells.
     """
