@@ -118,6 +118,11 @@ class Views:
         """Event that is set while a living host of the cluster serves the page; None on a host alone."""
         return self._scope.heartbeat.pages if self._scope else None
 
+    @property
+    def living(self) -> int:
+        """Number of hosts that live, this one among them."""
+        return max(1, len(self._scope.heartbeat.live())) if self._scope else 1
+
     def tell_of_problems(self, told: Callable[[], None]) -> None:
         """Have `told` called at once when problems or conflicts may have changed. Ends of conflicts, and what only the
         kernel or the engine know of, are told by nobody."""

@@ -22,7 +22,7 @@ from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import ReportRecord
-from macvlan_global.tasks import forever, when
+from macvlan_global.tasks import Crowd, forever, when
 from macvlan_global.web.messages import HostReport, NetworkReport, ParentState
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ CHOOSE_SECONDS = 55.0
 """Parents are chosen anew at each such look, and not for each problem that comes or goes."""
 DOCTOR_SECONDS = 900.0
 FIRST_DOCTOR_SECONDS = 15.0
+FIRST_REPORTS_SECONDS = 10.0
+"""Time over which the hosts of a large cluster spread their reports when the first page comes."""
 NETWORKS_MOST, LINES_MOST = 200, 100
 """A report is one value in the store, which may have no more than half a megabyte."""
 
@@ -63,6 +65,7 @@ class HostReporter:
         self._wanted = wanted or _always()
         self._now = now
         self._steady = steady
+        self._crowd = Crowd()
         self._due = asyncio.Event()
         self._networks: list[NetworkReport] | None = None
         self._chosen_at = 0.0
@@ -108,6 +111,8 @@ class HostReporter:
     async def _look(self) -> None:
         if not self._wanted.is_set():
             await self._wanted.wait()
+            self._crowd.hosts = self._views.living
+            await asyncio.sleep(self._crowd.spread(FIRST_REPORTS_SECONDS))
             self.look()
         async with when(self._due, at_most=LOOK_SECONDS, settle=SETTLE_SECONDS):
             report = await self.refresh()
