@@ -34,7 +34,7 @@ TITLES = (
 )
 CNI = BUILD / "cni"
 _PROGRAMS = CNI / "usr/lib/cni"
-SETTLED_SECONDS = 0.05
+SETTLED_SECONDS = 0.03
 """Time for the kernel to free a link whose deletion was answered."""
 _YARDSTICK = "CNI macvlan + host-local"
 

@@ -15,7 +15,7 @@ from macvlan_global.attach.advertise import Advertiser, advertisement_of
 from macvlan_global.attach.container_interface import container_link, interface_config
 from macvlan_global.attach.deferred_delete import DeferredDeletion
 from macvlan_global.attach.engine_quirks import EngineQuirks
-from macvlan_global.errors import Invalid
+from macvlan_global.errors import Conflict, Invalid
 from macvlan_global.kernel.ports import Kernel, LinkFact, MacvlanSpec
 from macvlan_global.options.network import AttachWay, NetworkOptions
 from macvlan_global.parents.rules import Parent
@@ -157,12 +157,16 @@ class Attacher:
             log.warning("the engine had set link %s of a container down; it is up again", endpoint.link)
 
     async def _make_plain(self, spec: MacvlanSpec, endpoint: EndpointRecord, parent: Parent) -> None:
-        found = await self._kernel.link(spec.name)
-        if found and not await self._is_leftover(found, parent, endpoint):
-            return
-        if found:
+        try:
+            await self._kernel.add_macvlan(spec)
+        except Conflict:
+            found = await self._kernel.link(spec.name)
+            if found is None:
+                raise
+            if not await self._is_leftover(found, parent, endpoint):
+                return  # the request came again
             await self._kernel.delete(spec.name)
-        await self._kernel.add_macvlan(spec)
+            await self._kernel.add_macvlan(spec)
         if endpoint.mac_asked:
             # the kernel tells whether a MAC is in use on the parent (by a link of another driver, say) only when the
             # link is set up; the engine would do that too late for a clear error

@@ -196,11 +196,11 @@ class PoolCache:
     def wrote(self, row: Row[AddressRecord], now: float) -> None:
         """Take a row into account that this process wrote."""
         self.recent.add(row, now)
-        self.occupancy(row.record).take(number(row.record))
-        own = self._own.setdefault(wire_of(row.record), {})
-        own[number(row.record)] = OwnAddress.of(row.record, now)
-        reserved = self._reserved.setdefault(wire_of(row.record), set())
-        (reserved.add if row.record.kind == "reserved" else reserved.discard)(number(row.record))
+        taken, wire = number(row.record), wire_of(row.record)
+        self.occupancy(row.record).take(taken)
+        self._own.setdefault(wire, {})[taken] = OwnAddress.of(row.record, now)
+        reserved = self._reserved.setdefault(wire, set())
+        (reserved.add if row.record.kind == "reserved" else reserved.discard)(taken)
 
     def not_taken(self, record: PoolRecord, candidate: int, now: float) -> None:
         """Free a candidate that could not be reserved, unless another request of this host has it by now."""
@@ -209,9 +209,10 @@ class PoolCache:
 
     def dropped(self, record: AddressRecord, now: float) -> None:
         """Take into account that nobody has this address any more."""
-        self._own.get(wire_of(record), {}).pop(number(record), None)
-        self._reserved.get(wire_of(record), set()).discard(number(record))
-        self.occupancy(record).free(number(record), now)
+        freed, wire = number(record), wire_of(record)
+        self._own.get(wire, {}).pop(freed, None)
+        self._reserved.get(wire, set()).discard(freed)
+        self.occupancy(record).free(freed, now)
 
     def disown(self, space: str, address: str) -> None:
         """Take into account that this host has let go of an address, whatever the store says of it now."""

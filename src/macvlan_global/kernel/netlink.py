@@ -17,7 +17,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +41,7 @@ from macvlan_global.kernel.ports import (
 )
 from macvlan_global.kernel.rtnl import ANSWER_SECONDS, RawLink, RouteSocket
 from macvlan_global.kernel.shims import NetlinkShims
+from macvlan_global.kernel.workers import Workers
 from macvlan_global.subnets import Address, parse_address
 
 T = TypeVar("T")
@@ -131,28 +131,18 @@ class _HostThread:
 
     def __init__(self, route: Callable[[], RouteSocket], name: str) -> None:
         self._route = route
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = Workers(name, at_end=self._close)
         self._opened: RouteSocket | None = None
 
     async def run(self, work: Callable[[RouteSocket], T]) -> T:
         """Make requests. If the caller is cancelled while they are under way, this waits for their end all the same:
         only then is it known what there is to undo."""
-        begun = self._thread.submit(lambda: work(self._socket()))
-        done = asyncio.wrap_future(begun)
-        try:
-            with waiting_for("the kernel"):
-                return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            if not begun.cancel():
-                with contextlib.suppress(Exception):
-                    await asyncio.shield(done)
-            raise
+        with waiting_for("the kernel"):
+            return await self._thread.run(lambda: work(self._socket()), to_the_end=True)
 
     def close(self) -> None:
         """Close the socket and let the thread end. Idempotent."""
-        with contextlib.suppress(RuntimeError):  # closed already
-            self._thread.submit(self._close)
-        self._thread.shutdown(wait=False)
+        self._thread.close()
 
     def _socket(self) -> RouteSocket:
         if self._opened is None or self._opened.closed:
@@ -222,10 +212,9 @@ class NetlinkKernel:
 
     async def add_vlan(self, name: str, master: str, vlan_id: int) -> None:
         """See `Kernel.add_vlan`."""
-        index = await self._index(master)
 
         def make(links: RouteSocket) -> str:
-            links.add_vlan(name, index, vlan_id)
+            links.add_vlan(name, _index(links, master), vlan_id)
             return container_link.make_hostless(links, name)
 
         with kernel_errors(f"making the sub-interface {name} (VLAN {vlan_id}) on {master}"):
@@ -243,10 +232,9 @@ class NetlinkKernel:
 
     async def add_macvlan(self, spec: MacvlanSpec) -> None:
         """See `Kernel.add_macvlan`."""
-        index = await self._index(spec.parent)
 
         def make(links: RouteSocket) -> None:
-            links.add_macvlan(spec, index)
+            links.add_macvlan(spec, _index(links, spec.parent))
             try:
                 links.set_alias(spec.name, name=spec.name)
             except Exception:
@@ -301,13 +289,13 @@ class NetlinkKernel:
 
     async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:
         """See `Kernel.add_in_sandbox`."""
-        parent = await self._index(spec.parent)
+
+        def make(inside: RouteSocket, outside: RouteSocket, parent: int) -> MadeInside:
+            return container_link.add(inside, outside, spec, parent, link, config)
+
         with kernel_errors(f"making a macvlan link in mode {spec.mode} on {spec.parent} in a container"):
-            outside = self._sockets.route()  # of its own: the loop's is for its thread alone
-            made = await self._namespaces.run(
-                link.sandbox,
-                lambda inside: container_link.add(inside, outside, spec, parent, link, config),
-                closing=outside,
+            made = await self._namespaces.run_with_both(
+                link.sandbox, lambda outside: _index(outside, spec.parent), make
             )
         return made or MadeInside(why_not="the engine makes the container's network namespace only afterwards")
 
@@ -395,11 +383,7 @@ class NetlinkKernel:
         return next((each.name for each in found if arp_probe.answers_on(on, each, address)), "")
 
     async def _get(self, name: str) -> RawLink | None:
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError:  # a lone surrogate, which JSON can hold and no interface name
-            return None
-        if not 0 < len(encoded) <= ALTIFNAMSIZ or "\0" in name:
+        if not _may_be_name(name):
             return None
         try:
             with kernel_errors(f"looking for {name}"):
@@ -407,14 +391,35 @@ class NetlinkKernel:
         except NotFound:
             return None
 
-    async def _index(self, name: str) -> int:
-        return (await self._need(name)).fact.index
-
     async def _need(self, name: str) -> RawLink:
         found = await self._get(name)
         if found is None:
-            raise NotFound(f"there is no interface {name} on this host")
+            raise _no_link(name)
         return found
+
+
+def _may_be_name(name: str) -> bool:
+    """Whether the kernel can have a link of this name, or of this alternative name."""
+    try:
+        return 0 < len(name.encode()) <= ALTIFNAMSIZ and "\0" not in name
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold and no interface name
+        return False
+
+
+def _index(links: RouteSocket, name: str) -> int:
+    """The index of the link of this name or alternative name; NotFound if there is none."""
+    if not _may_be_name(name):
+        raise _no_link(name)
+    try:
+        return links.get(name).fact.index
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise _no_link(name) from error
+        raise
+
+
+def _no_link(name: str) -> NotFound:
+    return NotFound(f"there is no interface {name} on this host")
 
 
 def _warn_of_ipv6(name: str, why_not: str) -> None:

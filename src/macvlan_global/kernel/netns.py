@@ -2,20 +2,20 @@
 for that alone.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.rtnl import RouteSocket
+from macvlan_global.kernel.workers import Workers
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -64,34 +64,37 @@ class NamespacePool:
         enter: Callable[[str], AbstractContextManager[None]] = entered,
     ) -> None:
         """Keep up to `threads` threads; the kernel does most of this work one at a time anyway."""
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="netns")
+        self._threads = Workers("netns", threads)
         self._route = route
         self._enter = enter
 
-    async def run(self, path: str, work: Callable[[RouteSocket], T], *, closing: RouteSocket | None = None) -> T | None:
+    async def run(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
         """Do something inside the namespace at `path`, with a socket there; None if there is no such namespace.
-
-        `closing` is a socket that the work uses besides. It is closed when the work ends, which may be after the caller
-        was cancelled.
 
         Raises:
             Unavailable: there is one, and it cannot be entered.
             RuntimeError: no thread can be started.
         """
-        try:
-            future = self._threads.submit(self._inside, path, work)
-        except RuntimeError:
-            if closing:
-                closing.close()
-            raise
-        if closing:
-            future.add_done_callback(lambda _: closing.close())
         with waiting_for("the kernel"):
-            return await asyncio.wrap_future(future)
+            return await self._threads.run(lambda: self._inside(path, work))
+
+    async def run_with_both(
+        self, path: str, first: Callable[[RouteSocket], P], work: Callable[[RouteSocket, RouteSocket, P], T]
+    ) -> T | None:
+        """As `run`, after `first`, which is done in the host's namespace. `work` gets the sockets inside and outside,
+        and what came of `first`."""
+
+        def both() -> T | None:
+            with contextlib.closing(self._route()) as outside:
+                found = first(outside)
+                return self._inside(path, lambda inside: work(inside, outside, found))
+
+        with waiting_for("the kernel"):
+            return await self._threads.run(both)
 
     def close(self) -> None:
         """Let the threads go once they are idle."""
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     def _inside(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
         with contextlib.ExitStack() as stack:
