@@ -69,6 +69,14 @@ async def a_device_is_seen_as_it_is(rig: KernelRig) -> None:
     await rig.kernel.routes()
 
 
+async def a_change_by_somebody_else_is_seen_at_once(rig: KernelRig) -> None:
+    """However often the link was looked at before, by whichever name."""
+    for mtu in (1400, 1300, 1500):
+        await rig.set_mtu(rig.device, mtu)
+        for name in (rig.device, rig.altname, rig.device):
+            assert (await need(rig, name)).mtu == mtu
+
+
 async def what_is_not_there_is_none(rig: KernelRig) -> None:
     """Names that cannot be included: a list of parents may hold anything."""
     for name in (
@@ -386,6 +394,7 @@ async def a_link_that_goes_down_is_watched_no_more(rig: KernelRig) -> None:
 
 KERNEL_CONTRACT: tuple[Check, ...] = (
     a_device_is_seen_as_it_is,
+    a_change_by_somebody_else_is_seen_at_once,
     what_is_not_there_is_none,
     an_alternative_name_finds_the_link,
     a_macvlan_link_is_made_down_on_its_parent,
