@@ -62,7 +62,8 @@ class End:
         So is who has not his address since the store was `restored`, with it the claim of one that was gone for good
         on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it. Nor
         the other address that this claim held: both are given back together. Nor a gateway or aux address of a network
-        that was removed and is there again, as the restored store has it.
+        that was removed and is there again, as the restored store has it. Nor one that a container was given before
+        its network's host could claim it again, which it tells of: the network is then not made anywhere else.
         """
         living = {}
         by_endpoint: dict[str, SimulatedHost] = {}
@@ -98,8 +99,11 @@ class End:
             if row.record.network not in fixed
         ]
         found += await self._names(kept)
+        lost = self._told_as_lost(found) if restored else []
+        found = [each for each in found if each not in lost]
+        barred = {network for each in lost for network in each.holders}
         for definition in defined:
-            found += self._networks(definition)
+            found += [] if definition.id in barred else self._networks(definition)
             for subnet in definition.subnets:
                 found += await self._fill(definition, subnet, records)
         return found
@@ -140,6 +144,16 @@ class End:
             Violation("name left over", each.address or each.address6, f"{each.names} on {each.host[:12]}")
             for each in rows.values()
             if each.endpoint not in undead
+        ]
+
+    def _told_as_lost(self, found: Sequence[Violation]) -> list[Violation]:
+        """Gateways and aux addresses that a host with their network says it cannot claim."""
+        told = [problem for host in self._hosts if host.run for problem in host.run.reconciler.problems]
+        return [
+            each
+            for each in found
+            if each.kind == "gateway or aux address lost"
+            and any(problem.startswith(f"address {each.address} ") and " is in use by " in problem for problem in told)
         ]
 
     def _networks(self, definition: DefinitionRecord) -> list[Violation]:

@@ -150,18 +150,19 @@ class Views:
         return a.PageView(address=self._config.page, host=self._config.effective_host_name(), token=self.page_token)
 
     async def _counts(self) -> dict[str, Any]:
-        """Number of networks and endpoints on this host, and of addresses in the store.
-
-        Addresses are shared: they are None while the store does not answer, and `store_problem` says so.
+        """Number of networks, endpoints and addresses on this host: of addresses without a cluster all that are held,
+        else those that its containers have. In a cluster one key is read, to see that the store answers.
         """
-        found: dict[str, Any] = {
-            "networks": len(await self._driver.networks.all()),
-            "endpoints": len(await self._driver.endpoints.all()),
-            "addresses": None,
-        }
+        driver = self._driver
+        endpoints = await driver.endpoints.all()
+        found: dict[str, Any] = {"networks": len(await driver.networks.all()), "endpoints": len(endpoints)}
+        found["addresses"] = sum(len(each.addresses) for each in endpoints) if self._scope else None
         try:
-            found["addresses"] = len(await self._driver.addresses.all()) + len(await self._given_by_others())
-            found["foreign_records"] = await self._driver.tables.unreadable()
+            if self._scope:
+                await driver.tables.alive.entry(driver.identity.host)
+            else:
+                found["addresses"] = len(await driver.addresses.all()) + len(await self._given_by_others())
+            found["foreign_records"] = await driver.tables.left_alone()
         except Unavailable as error:
             found["store_problem"] = str(error)
         return found
@@ -215,7 +216,8 @@ class Views:
         try:
             pools = await self._driver.pools.all()
             if self._scope:
-                await self._driver.pools.read_anew()
+                here = {each.shared_id for each in await self._driver.networks.all()}
+                await self._driver.pools.read_anew(each for each in pools if each.network in here)
         except Unavailable:  # how full they are is then not known
             pools = []
         return await self.networks_here(pools)

@@ -7,7 +7,7 @@ probed, the store is asked once more whether the host is dead, and exactly the r
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -17,6 +17,7 @@ from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools, str
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.pools import Pools
+from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.ports import Kernel
 from macvlan_global.store.records import AddressRecord, HostRecord
 from macvlan_global.store.table import Tables
@@ -106,7 +107,12 @@ class Reclaimer:
         dead = {host for host in dead if self._is_due(host)}
         if not dead:
             return ReclaimResult()
-        outcome = await self._give_back(dead, ask=True)
+        use = self._addresses.held.use
+        used = {host: await use.of(host) for host in sorted(dead)}
+        subnets = {each for those in used.values() for each in those}
+        held = await self._addresses.held.within_each(subnets)
+        outcome = await self._give_back(dead, held, subnets, ask=True)
+        await self._end_use(used, held, outcome)
         left = {each.record.host for each in outcome.kept}
         again = self._steady() + self._grace
         self._next |= {host: again if host in left else None for host in dead}
@@ -131,9 +137,12 @@ class Reclaimer:
             Unavailable: the store cannot be reached.
         """
         host = find_dead(await self.host_list(), name)
-        outcome = await self._give_back({host.id}, ask=not force)
+        held = await self._addresses.all()
+        subnets = {(each.space, each.subnet) for each in held if each.host == host.id}
+        outcome = await self._give_back({host.id}, held, subnets, ask=not force)
         forgotten = not outcome.kept and await self._still_dead(host.id)
         if forgotten:
+            await self._addresses.held.use.end_of(host.id, await self._addresses.held.use.of(host.id))
             await self._tables.host_addresses.drop(host.id)
             await self._addresses.avoided.forget_host(host.id)
             await self._tables.reports.drop(host.id)
@@ -145,9 +154,11 @@ class Reclaimer:
         when = self._next.get(host, 0.0)  # None: nothing of it is left
         return when is not None and self._steady() >= when
 
-    async def _give_back(self, dead: Collection[str], *, ask: bool) -> ReclaimResult:
-        # what is held is read before what is here: an endpoint that comes meanwhile is then seen
-        addresses = [row.record for row in await self._tables.addresses.scan()]
+    async def _give_back(
+        self, dead: Collection[str], addresses: Sequence[AddressRecord], subnets: Collection[SpaceSubnet], *, ask: bool
+    ) -> ReclaimResult:
+        """Give back what dead hosts have of these addresses, which are all of these subnets, their pools and names."""
+        # what is held was read before what is here: an endpoint that comes meanwhile is then seen
         pools = [row.record for row in await self._tables.pools.scan()]
         networks = [row.record for row in await self._tables.networks.scan()]
         outcome = ReclaimResult()
@@ -164,18 +175,38 @@ class Reclaimer:
             if await self._still_dead(pool.host) and await self._pools.give_back(pool):
                 log.info("subnet %s, reserved on dead host %s, is reclaimed", pool.subnet, self._name(pool.host))
                 outcome.pools += 1
-        await self._drop_stranded(dead, outcome)
+        await self._drop_stranded(dead, subnets, outcome)
         await self._drop_names(dead, outcome)
         return outcome
 
-    async def _drop_stranded(self, dead: Collection[str], outcome: ReclaimResult) -> None:
-        """Give back claims of dead hosts for networks that they never published, which would block their subnets."""
+    async def _end_use(
+        self, used: Mapping[str, list[SpaceSubnet]], held: Sequence[AddressRecord], outcome: ReclaimResult
+    ) -> None:
+        """Forget the subnets in which dead hosts have nothing left: whoever looks later reads nothing of them."""
+        known = {row.record.id for row in await self._tables.definitions.scan()}
+        known |= {row.record.shared_id for row in await self._tables.networks.scan()}
+        given = {(each.space, each.address) for each in outcome.given}
+        rest = [each for each in held if (each.space, each.address) not in given]
+        for host, subnets in used.items():
+            left = {(each.space, each.subnet) for each in rest if is_kept_by(each, host, known)}
+            if await self._still_dead(host):
+                await self._addresses.held.use.end_of(host, [each for each in subnets if each not in left])
+
+    async def _drop_stranded(
+        self, dead: Collection[str], subnets: Collection[SpaceSubnet], outcome: ReclaimResult
+    ) -> None:
+        """Give back claims of dead hosts for networks that they never published, which would block their subnets, and
+        what is left of removed networks: perhaps a dead host was the last that had containers on them."""
         tables = self._tables
-        addresses = [row.record for row in await tables.addresses.scan()]
         pools = [row.record for row in await tables.pools.scan()]
-        known = {row.record.id for row in await tables.definitions.scan()}
-        known |= {row.record.id for row in await tables.removed.scan()}
+        removed = {row.record.id for row in await tables.removed.scan()}
+        known = {row.record.id for row in await tables.definitions.scan()} | removed
         known |= {row.record.shared_id for row in await tables.networks.scan()}
+        for network in sorted({each.network for each in pools if (each.space, each.subnet) in subnets} & removed):
+            await self._pools.drop_network(network, if_empty=True, subnets=subnets)
+        theirs = {each.network for each in pools if each.host in dead} - known - {""}
+        beside = {(each.space, each.subnet) for each in pools if each.network in theirs}
+        addresses = await self._addresses.held.within_each({*subnets, *beside})
         networks = stranded(dead, addresses, pools, known)
         if not networks or await tables.definitions.unreadable():  # one that we cannot read may be of these
             return
@@ -184,7 +215,7 @@ class Reclaimer:
             makers |= {each.host for each in addresses if each.network == network}
             if not all([await self._still_dead(host) for host in makers]):
                 continue
-            if await self._pools.drop_network(network, if_empty=True):
+            if await self._pools.drop_network(network, if_empty=True, subnets=subnets):
                 log.info("network %s, which a dead host was creating, is dropped", network[:12])
                 outcome.pools += sum(1 for pool in pools if pool.network == network)
 
@@ -236,7 +267,8 @@ class Reclaimer:
             log.info("address %s of dead host %s is reclaimed", record.address, self._name(record.host))
             outcome.given.append(record)
             if await self._tables.removed.get(record.network):  # perhaps this was all that kept its pool
-                await self._pools.drop_network(record.network, if_empty=True)
+                subnet = record.space, record.subnet
+                await self._pools.drop_network(record.network, if_empty=True, subnets=[subnet])
             return ""
         row = await self._tables.addresses.get(record.space, record.address)
         return "its record changed meanwhile" if row and row.record.host == record.host else ""

@@ -141,7 +141,7 @@ class IpamDriver:
             # the engine does not say for whom; before its network is made, none of its containers can ask
             for_network = gateway or self._pools.is_being_made(found.record)
             if not for_network and self._hosts.have(wanted):
-                self._hosts.refuse(wanted, is_gateway=await self._addresses.is_gateway(found.record, wanted))
+                self._hosts.refuse(wanted, is_gateway=await self._addresses.held.is_gateway(found.record, wanted))
             reserved = await self._reserve(found, wanted, for_network=for_network)
             self._memory.note(found.record, reserved.address, name)
             return reserved.cidr

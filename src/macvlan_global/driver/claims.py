@@ -4,7 +4,7 @@ CreateNetwork and CreateEndpoint turn a reservation into a claim; their ends tur
 replace one whose holder is known to be dead. If the cluster's store is away, the end of a claim is kept in the outbox.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.outbox import Outbox
@@ -13,6 +13,7 @@ from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pools import Pools
+from macvlan_global.ipam.subnet_use import SpaceSubnet
 from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
 from macvlan_global.store.table import Row
 from macvlan_global.subnets import Address, Subnet
@@ -45,9 +46,9 @@ class AddressClaims:
         """The network is made here: from now on its gateway and aux addresses are as taken as any."""
         self._pools.end_joining(network)
 
-    async def drop_network(self, network: str, *, if_empty: bool = False) -> bool:
+    async def drop_network(self, network: str, *, if_empty: bool = False, subnets: Iterable[SpaceSubnet] = ()) -> bool:
         """Let go of every pool and address that a network and its endpoints claim. See `Pools.drop_network`."""
-        return await self._pools.drop_network(network, if_empty=if_empty)
+        return await self._pools.drop_network(network, if_empty=if_empty, subnets=subnets)
 
     async def restore_pool(self, record: PoolRecord) -> None:
         """Write a pool of a network anew that the store lost. Idempotent.
@@ -92,12 +93,12 @@ class AddressClaims:
         Raises:
             Conflict: one has; the text names the container and its host.
         """
-        for row in await self._addresses.with_mac(network, mac, endpoint):
+        for row in await self._addresses.held.with_mac(network, mac, endpoint):
             await self._holders.refuse_mac_unless_dead(row.record)
 
     async def is_static(self, space: str, address: Address) -> bool:
         """Whether the user of a container chose an address that is reserved or in use."""
-        return await self._addresses.is_static(space, address)
+        return await self._addresses.held.is_static(space, address)
 
     async def unclaim(
         self, space: str, address: Address, holder: Holder, *, release_follows: bool = True, ran: bool = True

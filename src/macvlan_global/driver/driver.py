@@ -114,7 +114,8 @@ class Driver:
     ) -> Self:
         """Wire the parts. `steady` is a clock that nobody sets. Call `pools.load()` before the first request."""
         cache = PoolCache(host=identity.host, shared=settings.shared)
-        addresses = Addresses(tables, cache, identity, shared=settings.shared, now=now)
+        clock = steady or time.monotonic
+        addresses = Addresses(tables, cache, identity, shared=settings.shared, now=now, steady=clock)
         pools = Pools(tables, cache, addresses, identity, auto_pools=settings.auto_pools, now=now)
         outbox = Outbox(tables, pools, addresses, identity.host, now=now) if settings.shared else None
         attacher, table = Attacher(kernel, tables, default=settings.attach), EndpointTable(tables.endpoints)

@@ -33,6 +33,7 @@ from macvlan_global.driver.undo import Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.ipam.subnet_use import SpaceSubnet
 from macvlan_global.kernel.ports import Kernel, LinkFact
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.options.engine_keys import check_families
@@ -129,7 +130,7 @@ class Networks:
                 # the record comes first: whatever a crash leaves behind is then found by its network
                 record = await self._write(requested)
             if before is None and not joined:  # a joined pool belongs to the cluster
-                undo.push("its addresses", lambda: self._drop_own(request.id))
+                undo.push("its addresses", lambda: self._drop_own(request.id, request.places))
             # not within the decision: these are many requests of the store, which others need not wait for
             claimed = [await self._claim_subnet(record.shared_id, each) for each in request.subnets]
             async with self._decision():
@@ -158,12 +159,13 @@ class Networks:
                 await self._kernel.delete(endpoint.link)
                 await self._tables.endpoints.drop(network_id, endpoint.id)
             record = await self._as_published(row.record)
+            subnets = [(each.space, each.subnet) for each in record.subnets if each.space]
             tells = record.published and everywhere
             if not record.published:
                 if record.shared_id == network_id:  # else it is a copy, and its claims are the cluster's
-                    await self._drop_own(network_id)
+                    await self._drop_own(network_id, subnets)
             elif self._outbox and tells:
-                await self._outbox.remove_network(record.shared_id, record.name)
+                await self._outbox.remove_network(record.shared_id, record.name, subnets)
             async with self._decision():
                 # the record goes last: after a crash here, the next delete or reconciliation finishes
                 await self._leave_parent(row.record.parent, network_id)
@@ -421,12 +423,12 @@ class Networks:
                     return msgspec.structs.replace(record, published=True, name=row.record.name)
         return record
 
-    async def _drop_own(self, network_id: str) -> None:
-        """Release the claims of a network of this host, unless the cluster defines it."""
+    async def _drop_own(self, network_id: str, subnets: Sequence[SpaceSubnet]) -> None:
+        """Release the claims of a network of this host in its subnets, unless the cluster defines it."""
         # keys of definitions are names, which a new network does not know yet
         if self._outbox and any(row.record.id == network_id for row in await self._tables.definitions.scan()):
             return
-        await self._claims.drop_network(network_id, if_empty=self._outbox is not None)
+        await self._claims.drop_network(network_id, if_empty=self._outbox is not None, subnets=subnets)
 
     async def _others_on(self, parent: str, network_id: str) -> list[NetworkRecord]:
         return [each for each in await self.all() if each.parent == parent and each.id != network_id]

@@ -9,12 +9,13 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.pools import Pools
+from macvlan_global.ipam.subnet_use import SpaceSubnet
 from macvlan_global.store.records import PendingRecord, RemovedRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address
@@ -60,9 +61,10 @@ class Outbox:
             )
         )
 
-    async def remove_network(self, network: str, name: str) -> None:
+    async def remove_network(self, network: str, name: str, subnets: Iterable[SpaceSubnet] = ()) -> None:
         """Keep the removal of a network by its operator, to tell the cluster. `publish` does it at once."""
-        await self._add(PendingRecord(kind="removal", network=network, name=name, at=self._now()))
+        at = self._now()
+        await self._add(PendingRecord(kind="removal", network=network, name=name, subnets=list(subnets), at=at))
 
     async def publish(self, network: str) -> None:
         """Deliver now whatever waits of one network, if the store answers soon; otherwise `run` delivers it.
@@ -129,4 +131,4 @@ class Outbox:
         definition = await self._tables.definitions.get(record.name)
         if definition and definition.record.id == record.network:
             await self._tables.definitions.delete(definition)
-        await self._pools.drop_network(record.network, if_empty=True)
+        await self._pools.drop_network(record.network, if_empty=True, subnets=record.subnets)

@@ -58,6 +58,11 @@ class NetworkRequest:
     internal: bool = False
     subnets: tuple[SubnetRequest, ...] = ()
 
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """The address space of each subnet, and the subnet in CIDR."""
+        return [(each.space, str(each.subnet)) for each in self.subnets]
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointRequest:

@@ -10,7 +10,7 @@ before that, since a verdict about life and death does not keep.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -20,6 +20,7 @@ from macvlan_global.errors import Exhausted, Unavailable
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken
+from macvlan_global.ipam.held_addresses import HeldAddresses, is_gateway_claim
 from macvlan_global.ipam.late_releases import LateReleases
 from macvlan_global.ipam.owners import (
     Holder,
@@ -27,13 +28,13 @@ from macvlan_global.ipam.owners import (
     beside,
     is_gateway_of,
     is_of,
-    is_on_wire_of,
     network_claims,
     with_claim,
     without_container,
     without_network,
 )
-from macvlan_global.store.records import AddressRecord, NetworkRecord, PendingRecord, PoolRecord
+from macvlan_global.ipam.subnet_use import SpaceSubnet, SubnetUse
+from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address, from_number, usable, with_prefix
 
@@ -75,29 +76,19 @@ class Addresses:
         *,
         shared: bool = False,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`shared` says that other hosts write the store too: then what is cached may be out of date."""
+        """`shared` says that other hosts write the store too: then what is cached may be out of date. `steady` is a
+        clock that is never set."""
         self._table = tables.addresses
         self._cache = cache
         self._identity = identity
         self._shared = shared
         self._now = now
+        self.held = HeldAddresses(tables, SubnetUse(tables, identity.host, shared=shared, steady=steady))
+        self.all = self.held.all
         self.late = LateReleases(identity.incarnation)
         self.avoided = AvoidedTables(tables, cache.avoided, identity.host, now=now)
-
-    async def all(self) -> list[AddressRecord]:
-        """Every address that is held, read from the store."""
-        return [row.record for row in await self._table.scan()]
-
-    async def is_gateway(self, pool: PoolRecord, address: Address) -> bool:
-        """Whether the network of a pool claims an address as its gateway."""
-        row = await self._table.get(pool.space, str(address))
-        return row is not None and bool(pool.network) and _is_gateway(row.record, pool.network)
-
-    async def is_static(self, space: str, address: Address) -> bool:
-        """Whether the user of a container chose an address that is reserved or in use."""
-        row = await self._table.get(space, str(address))
-        return row is not None and row.record.static
 
     async def reserve(
         self,
@@ -119,9 +110,12 @@ class Addresses:
         with self.late.taking(record):
             if dead and (replaced := await self._replace(dead, beside(record, dead.record))):
                 return Reservation(pool, address, replaced)
+            # of a network that is joined its claim is there, as a rule: then nothing is written
+            looks_first = for_network and bool(pool.record.network)
             while True:
-                if created := await self._create(record):
+                if not looks_first and (created := await self._create(record)):
                     return Reservation(pool, address, created)
+                looks_first = False
                 row = await self._table.get(record.space, record.address)
                 if row is None:
                     continue
@@ -156,10 +150,9 @@ class Addresses:
             Exhausted: there is none.
         """
         if network := self._cache.joined_by(pool.record, self._now()):
-            for row in await self._table.scan(pool.record.space):
-                held = row.record
-                if ip_address(held.address) in pool.subnet and _is_gateway(held, network):
-                    return Reservation(pool, ip_address(held.address), row)
+            for row in await self.held.within(pool.record.space, pool.record.subnet):
+                if is_gateway_claim(row.record, network):
+                    return Reservation(pool, ip_address(row.record.address), row)
         for candidate in self._gateway_candidates(pool, preferred):
             try:
                 return await self.reserve(pool, candidate, for_network=True)
@@ -190,8 +183,7 @@ class Addresses:
                 occupancy.free(chosen, self._now())
                 chosen = None
             if not is_fresh and (chosen is None or lost == RACES):
-                space = pool.record.space
-                self._cache.learn_space(space, [row.record for row in await self._table.scan(space)], self._now())
+                await self.learn(pool.record)
                 is_fresh = True
             elif chosen is None:
                 raise pool.exhausted(self._cache.avoided.seen(pool.record.space, pool.subnet.version))
@@ -200,6 +192,11 @@ class Addresses:
             else:
                 lost += 1
                 occupancy.jump(*pool.window)
+
+    async def learn(self, pool: PoolRecord) -> None:
+        """Learn anew from the store which addresses of the subnet of a pool are taken."""
+        records = [row.record for row in await self.held.within(pool.space, pool.subnet)]
+        self._cache.learn(pool, records, self._now())
 
     async def cancel(self, reservation: Reservation) -> bool:
         """Give a reservation back; False if its row changed since."""
@@ -249,12 +246,6 @@ class Addresses:
                         return
                 elif await self._claim_row(row, record, holder, in_use=in_use):
                     return
-
-    async def with_mac(self, network: NetworkRecord, mac: str, endpoint: str) -> list[Row[AddressRecord]]:
-        """The addresses of other endpoints on the wire of a network, on all hosts, with a MAC. Reads all addresses."""
-        rows = await self._table.scan() if self._shared else []
-        found = [row for row in rows if (row.record.kind, row.record.mac) == ("endpoint", mac)]
-        return [row for row in found if row.record.endpoint != endpoint and is_on_wire_of(row.record, network)]
 
     async def hold(self, pool: PoolRecord, address: Address) -> None:
         """Have an address reserved in the name of a network of another driver, a container of which has it. Idempotent.
@@ -309,12 +300,13 @@ class Addresses:
         row = await self._read_own(record.space, record.address)
         return row is not None and row.record == record and await self.drop(row)
 
-    async def drop_network(self, network: str, *, if_empty: bool = False) -> bool:
-        """Delete every address that a network and its endpoints claim; whether it was done.
+    async def drop_network(self, network: str, subnets: Iterable[SpaceSubnet], *, if_empty: bool = False) -> bool:
+        """Delete every address of these subnets that a network and its endpoints claim; whether it was done.
 
         With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
         """
-        held = [row for row in await self._table.scan() if is_of(row.record, network)]
+        rows = {row.entry.key: row for each in sorted(set(subnets)) for row in await self.held.within(*each)}
+        held = [row for row in rows.values() if is_of(row.record, network)]
         if if_empty and any(row.record.kind == "endpoint" and row.record.network == network for row in held):
             return False
         for row in held:
@@ -328,7 +320,7 @@ class Addresses:
 
     async def drop_reserved(self, pool: PoolRecord) -> None:
         """Delete every reservation in the subnet of a pool."""
-        for row in await self._table.scan(pool.space):
+        for row in await self.held.within(pool.space, pool.subnet):
             if row.record.subnet == pool.subnet and row.record.kind == "reserved":
                 await self._delete(row)
 
@@ -394,12 +386,15 @@ class Addresses:
         return row
 
     async def _create(self, record: AddressRecord) -> Row[AddressRecord] | None:
+        await self.held.use.begin(record.space, record.subnet)
         row = await self._table.create(record, record.space, record.address)
         if row:
             self._cache.wrote(row, self._now())
         return row
 
     async def _replace(self, row: Row[AddressRecord], record: AddressRecord) -> Row[AddressRecord] | None:
+        if record.host == self._identity.host or any(each.host == self._identity.host for each in record.sharers):
+            await self.held.use.begin(record.space, record.subnet)
         written = await self._table.replace(row, record)
         if written:
             self._cache.wrote(written, self._now())
@@ -491,7 +486,3 @@ class Addresses:
             at=self._now(),
             static=static,
         )
-
-
-def _is_gateway(record: AddressRecord, network: str) -> bool:
-    return any((each.kind, each.network) == ("gateway", network) for each in network_claims(record))

@@ -48,9 +48,10 @@ class Occupancy:
         self._remembered = remembered if remembered is not None else LastResorts()
         self._seen = seen if seen is not None else IntervalSet()
 
-    def learn(self, taken: Iterable[int]) -> None:
-        """Replace the taken addresses by those in the store. Addresses cooling off here are passed over as before."""
-        self.taken = IntervalSet([*taken, *self._cooling])
+    def learn(self, first: int, stop: int, taken: Iterable[int]) -> None:
+        """Replace the taken numbers of `[first, stop)` by those in the store. Those that cool off here are passed over
+        as before."""
+        self.taken.refill(first, stop, [*taken, *self._cooling])
 
     def jump(self, first: int, stop: int) -> None:
         """Go on at another offset of a window: another host allocates here too."""

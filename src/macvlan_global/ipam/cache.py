@@ -181,17 +181,14 @@ class PoolCache:
                 if there and wire_of(parsed.record) == wire:
                     self._occupied[wire].go_on(first, stop, number(max(there, key=lambda each: each.at)))
 
-    def learn(self, addresses: Iterable[AddressRecord], now: float) -> None:
-        """Replace the taken addresses of every wire: these are all that the store has."""
-        held = _by_wire(addresses)
-        for wire in {*held, *self._occupied}:
-            self._learn(wire, held.get(wire, ()), now)
-
-    def learn_space(self, space: str, addresses: Iterable[AddressRecord], now: float) -> None:
-        """Replace the taken addresses of one space. This host's own stay taken, also if the store has lost them."""
-        held = _by_wire(addresses)
-        for version in (4, 6):
-            self._learn((space, version), held.get((space, version), ()), now)
+    def learn(self, record: PoolRecord, addresses: Iterable[AddressRecord], now: float) -> None:
+        """Replace the taken addresses of the subnet of a pool by these, which are all that the store has of it. This
+        host's own stay taken, also if the store has lost them."""
+        subnet = ip_network(record.subnet)
+        own = self._own.get(wire_of(record), {})
+        kept = [address for address, each in own.items() if not each.is_forgotten(now)]
+        first, stop = int(subnet.network_address), int(subnet.broadcast_address) + 1
+        self.occupancy(record).learn(first, stop, [*(number(each) for each in addresses), *kept])
 
     def wrote(self, row: Row[AddressRecord], now: float) -> None:
         """Take a row into account that this process wrote."""
@@ -340,13 +337,6 @@ class PoolCache:
         if len(found) + reserved > 1:
             raise several_at_once(", ".join(sorted(wanted)))
         return found[0] if found else ""
-
-    def _learn(self, wire: Wire, addresses: Iterable[AddressRecord], now: float) -> None:
-        own = self._own.get(wire, {})
-        kept = [address for address, each in own.items() if not each.is_forgotten(now)]
-        if wire not in self._occupied:
-            self._occupied[wire] = self._new_occupancy(wire, ())
-        self._occupied[wire].learn([*(number(each) for each in addresses), *kept])
 
     def _new_occupancy(self, wire: Wire, taken: Iterable[int]) -> Occupancy:
         space, version = wire

@@ -92,6 +92,18 @@ class IntervalSet:
         self._starts[first:last] = [begin for begin, _ in runs]
         self._ends[first:last] = [end for _, end in runs]
 
+    def refill(self, start: int, stop: int, numbers: Iterable[int]) -> None:
+        """Hold these numbers of `[start, stop)`, and no others of it."""
+        self.cut(start, stop)
+        inside = IntervalSet(each for each in numbers if start <= each < stop)
+        at = bisect_left(self._starts, start)
+        self._starts[at:at] = inside._starts
+        self._ends[at:at] = inside._ends
+        self._size += len(inside)
+        for edge in (at + len(inside._starts), at):  # the runs on either side may go on here
+            if 0 < edge < len(self._starts) and self._ends[edge - 1] == self._starts[edge]:
+                del self._ends[edge - 1], self._starts[edge]
+
     def next_free(self, start: int, stop: int) -> int | None:
         """The smallest number in `[start, stop)` that is not held, or None."""
         at = bisect_right(self._starts, start) - 1

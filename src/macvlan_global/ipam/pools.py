@@ -19,6 +19,7 @@ from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, ParsedPool, PoolCac
 from macvlan_global.ipam.conflicts import PoolOverlaps, PoolTaken, several_at_once
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import key_of, pool_id
+from macvlan_global.ipam.subnet_use import SpaceSubnet
 from macvlan_global.store.records import PoolRecord, SubnetRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Subnet, dynamic_window
@@ -51,21 +52,22 @@ class Pools:
         """Set when a pool is reserved: somebody is creating a network."""
 
     async def load(self) -> None:
-        """Read the whole store into the cache. Call once, before anything else.
+        """Read into the cache what the store has of this host's subnets. Call once, before anything else.
 
         Raises:
             Unavailable: the store does not answer; then each thing is read when it is needed.
         """
         await self._addresses.avoided.load()
-        self._cache.load(await self.all(), await self._addresses.all())
+        self._cache.load(await self.all(), (await self._addresses.held.own()).records)
 
-    async def read_anew(self) -> None:
-        """Learn the addresses that other hosts took or gave back since.
+    async def read_anew(self, pools: Iterable[PoolRecord]) -> None:
+        """Learn the addresses of some pools that other hosts took or gave back since.
 
         Raises:
             Unavailable: the store does not answer.
         """
-        self._cache.learn(await self._addresses.all(), self._now())
+        for each in pools:
+            await self._addresses.learn(each)
 
     async def all(self) -> list[PoolRecord]:
         """Every pool, read from the store."""
@@ -232,17 +234,19 @@ class Pools:
         """The network is made here: from now on its gateway and aux addresses are as taken as any."""
         self._cache.end_joining(network=network)
 
-    async def drop_network(self, network: str, *, if_empty: bool = False) -> bool:
+    async def drop_network(self, network: str, *, if_empty: bool = False, subnets: Iterable[SpaceSubnet] = ()) -> bool:
         """Let go of every pool and address that a network and its endpoints claim; whether it was done. Idempotent.
 
-        With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
+        Its addresses are looked for in the subnets of its pools, and in `subnets`: its pools may be lost, or another
+        network's by now. With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
         """
-        if not await self._addresses.drop_network(network, if_empty=if_empty):
+        rows = [row for row in await self._table.scan() if row.record.network == network]
+        there = [*subnets, *((row.record.space, row.record.subnet) for row in rows)]
+        if not await self._addresses.drop_network(network, there, if_empty=if_empty):
             self._cache.disown_network(network)
             return False
-        for row in await self._table.scan():
-            if row.record.network == network:
-                await self._drop(row)
+        for row in rows:
+            await self._drop(row)
         self._cache.forget_network(network)  # another host may have been faster
         await self._addresses.avoided.names.forget_network(network)
         return True

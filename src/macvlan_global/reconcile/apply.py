@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
@@ -19,7 +19,8 @@ from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION
+from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.names import link_name
 from macvlan_global.metrics.counts import TimeBuckets
 from macvlan_global.reconcile.plan import (
@@ -42,7 +43,7 @@ from macvlan_global.reconcile.plan import (
     plan,
     plan_foreign,
 )
-from macvlan_global.store.records import EndpointRecord
+from macvlan_global.store.records import EndpointRecord, NetworkRecord
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Reconciler:
         self.durations = TimeBuckets()
         """Durations of reconciliations."""
         self._marked = False
+        self._unused: tuple[frozenset[SpaceSubnet], float] = frozenset(), 0.0  # subnets, and when they were looked at
         self._clock_offset: float | None = None
         self._clock_set_at: float | None = None
 
@@ -116,7 +118,7 @@ class Reconciler:
         async with self._applying:
             try:
                 networks = await engine.ipam_networks()
-                shared = await self._shared() if networks else None
+                shared = await self._shared(foreign=networks) if networks else None
             except Unavailable as error:
                 log.info("networks of other drivers are left to repair: %s", error)
                 return
@@ -161,6 +163,8 @@ class Reconciler:
         done, problems, self._unclaimed = await self._apply_all(plan, engine, self.grace if grace is None else grace)
         self._set_problems(problems)
         await self._driver.host_access.update(observe=True)
+        with contextlib.suppress(Unavailable):  # the next repair looks again
+            await self._driver.addresses.held.use.end_unused(*self._unused)
         return done
 
     async def _apply_all(
@@ -231,18 +235,33 @@ class Reconciler:
             clock_set=clock_set,
         )
 
-    async def _shared(self) -> Shared | None:
-        tables = self._driver.tables
+    async def _shared(self, foreign: Iterable[EngineNetwork] = ()) -> Shared | None:
+        """The records of the store that concern this host: addresses of the subnets in which it may have some, and of
+        those of networks of other drivers; of its other networks their gateways and aux addresses."""
+        tables, held = self._driver.tables, self._driver.addresses.held
+        begun = held.use.moment
+        networks = await self._driver.networks.all()
+        used = {each.network for each in await self._driver.endpoints.all()}
+        here = {each for network in networks if network.id in used for each in _subnets_of(network)}
+        here |= {(_space_of(network), each.subnet) for network in foreign for each in network.subnets}
         try:
-            return Shared(
-                addresses=tuple(await self._driver.addresses.all()),
+            own = await held.own(here, partial(_fixed, networks))
+            shared = Shared(
+                addresses=tuple(own.records),
                 pools=tuple(await self._driver.pools.all()),
                 removed=frozenset(row.record.id for row in await tables.removed.scan()),
                 defined=frozenset(row.record.id for row in await tables.definitions.scan()),
+                seen=own.subnets,
             )
         except Unavailable as error:
             log.info("repair leaves the store out: %s", error)
             return None
+        known = {network.shared_id for network in networks}
+        left = {
+            (each.space, each.subnet) for each in own.records if is_kept_by(each, self._driver.identity.host, known)
+        }
+        self._unused = (own.subnets or frozenset()) - here - left, begun
+        return shared
 
     async def _delete_direct_link(self, endpoint: EndpointRecord, engine: Engine | None) -> None:
         """Delete the direct link of an endpoint that the engine does not know, in a container that it runs: nobody else
@@ -285,7 +304,7 @@ class Reconciler:
             case GiveBackPool():
                 await driver.pools.give_back(correction.pool)
             case ForgetNetwork():
-                await driver.pools.drop_network(correction.network, if_empty=True)
+                await driver.pools.drop_network(correction.network, if_empty=True, subnets=correction.subnets)
             case RestorePool() | HoldAddress() | ClaimAddress() if correction.pool.driver:
                 await self._claim_foreign(correction, engine)
             case RestorePool():
@@ -365,3 +384,18 @@ class Reconciler:
         if found.container_id and not sandbox:
             raise NotFound(f"container {found.container} has gone meanwhile")
         await self._driver.endpoints.adopt(request, sandbox=sandbox, container=found.container)
+
+
+def _space_of(network: EngineNetwork) -> str:
+    return network.ipam_options.get(SPACE_OPTION, DEFAULT_SPACE)
+
+
+def _subnets_of(network: NetworkRecord) -> Iterator[SpaceSubnet]:
+    return ((each.space, each.subnet) for each in network.subnets if each.space)
+
+
+def _fixed(networks: Iterable[NetworkRecord], seen: Collection[SpaceSubnet]) -> Iterator[tuple[str, str]]:
+    """The gateways and aux addresses of networks, but in the subnets of which all addresses were seen."""
+    for subnet in (each for network in networks for each in network.subnets):
+        if subnet.space and (subnet.space, subnet.subnet) not in seen:
+            yield from ((subnet.space, each) for each in dict.fromkeys((subnet.gateway, *subnet.aux.values())) if each)

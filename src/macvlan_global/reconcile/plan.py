@@ -37,12 +37,20 @@ _OUR_LINK = re.compile(r"mg-[0-9a-f]{12}")
 @dataclass(frozen=True, slots=True)
 class Shared:
     """Records that the hosts of a cluster share; a host alone has pools and addresses of its own. `defined` and
-    `removed` are the cluster's ids of the networks that have a definition, and of those that have a tombstone."""
+    `removed` are the cluster's ids of the networks that have a definition, and of those that have a tombstone.
+
+    `addresses` are all of the subnets in `seen` (spaces and CIDR), and some others; without it they are all there are.
+    """
 
     pools: tuple[PoolRecord, ...] = ()
     addresses: tuple[AddressRecord, ...] = ()
     defined: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    seen: frozenset[tuple[str, str]] | None = None
+
+    def sees(self, pool: PoolRecord) -> bool:
+        """Whether `addresses` has all that there are in the subnet of a pool."""
+        return self.seen is None or (pool.space, pool.subnet) in self.seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +166,10 @@ class GiveBackPool(_Reasoned):
 
 @dataclass(frozen=True, slots=True)
 class ForgetNetwork(_Reasoned):
-    """Release the pools and addresses of a network that was removed from the cluster."""
+    """Release the pools of a network that was removed from the cluster, and its addresses, in these subnets too."""
 
     network: str
+    subnets: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,11 +465,15 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
 def _forgotten(shared: Shared) -> Iterator[ForgetNetwork]:
     """Networks that were removed from the cluster and have no endpoint on any host."""
     in_use = {each.network for each in shared.addresses if each.kind == "endpoint"}
+    # pools of which this host has not seen the addresses are those of other hosts to forget
+    holding: dict[str, set[tuple[str, str]]] = {each.network: set() for each in shared.pools if shared.sees(each)}
     # by its addresses too: a host on which its last containers ran may have claimed them anew after the pools went
-    holding = {each.network for each in shared.pools} | {each.network for each in shared.addresses}
-    holding |= {claim.network for each in shared.addresses for claim in each.sharers}
-    for network in sorted(holding & shared.removed - in_use):
-        yield ForgetNetwork(f"network {network[:12]}", "it was removed, and its last endpoint is gone", network)
+    for each in shared.addresses:
+        for network in (each.network, *(claim.network for claim in each.sharers)):
+            holding.setdefault(network, set()).add((each.space, each.subnet))
+    for network in sorted(holding.keys() & shared.removed - in_use):
+        reason = "it was removed, and its last endpoint is gone"
+        yield ForgetNetwork(f"network {network[:12]}", reason, network, frozenset(holding[network]))
 
 
 def _pools(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackPool]:

@@ -14,6 +14,7 @@ event told of.
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 from collections import Counter
@@ -51,6 +52,11 @@ log = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 60.0
 KEEP_TOMBSTONES_SECONDS = 90 * 86400.0
+MOST_TOMBSTONES = 1000
+"""Of more than these the oldest go sooner: every host keeps them all in memory."""
+KEEP_SURPLUS_SECONDS = 86400.0
+TURNS_SECONDS = 86400.0
+"""Time over which hosts spread their deletions of one tombstone: the first does it, and the others hear of that."""
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_UNAVAILABLE_SECONDS = 2.0
 """Longest back-off while the store or the engine does not answer."""
@@ -94,6 +100,7 @@ class Replicator:
         """
         self.problems = NetworkProblems() if problems is None else problems
         self._on_read = on_read
+        self._host = host
         self._tables = tables
         self._engine = engine
         self._networks = networks
@@ -309,13 +316,18 @@ class Replicator:
         await self._delete_old_tombstones()
 
     async def _delete_old_tombstones(self) -> None:
-        """Delete tombstones that no host can need any more, so that they do not pile up.
+        """Delete tombstones that no host can need any more, and the oldest of those that are too many, so that they do
+        not pile up: every host follows them.
 
-        Their age is that which this host observed: see `store.observed_age`. A host that was away for longer than
-        `KEEP_TOMBSTONES_SECONDS` would bring a network back.
+        Their age is that which this host observed: see `store.observed_age`. A host that was away for longer would
+        bring a network back. Each host has a time of its own within a day for each of them: the first deletes it.
         """
-        await self._ages.update(self._tombstones.rows.keys())
-        old = self._ages.older_than(KEEP_TOMBSTONES_SECONDS)
+        rows = self._tombstones.rows
+        await self._ages.update(rows.keys())
+        oldest_first = sorted(rows, key=lambda key: rows[key].entry.revision)
+        surplus = oldest_first[: max(0, len(rows) - MOST_TOMBSTONES)]
+        old = [key for key in surplus if self._is_older(key, KEEP_SURPLUS_SECONDS)]
+        old += [key for key in oldest_first[len(surplus) :] if self._is_older(key, KEEP_TOMBSTONES_SECONDS)]
         used = {each.shared_id for each in (await self._observer.local()).networks.values()} if old else set()
         for key in old:
             row = self._tombstones.rows.get(key)
@@ -323,6 +335,12 @@ class Replicator:
                 with self._tombstones.asking(key) as question:
                     await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
                     self._tombstones.put(question, None)
+
+    def _is_older(self, key: str, seconds: float) -> bool:
+        """Whether this host has observed a tombstone for longer, and for the time besides that it leaves to others."""
+        beyond = self._ages.age(key) - seconds
+        digest = hashlib.sha256(f"{self._host} {key}".encode()).digest()
+        return beyond > 0 and beyond > int.from_bytes(digest[:4]) / 2**32 * TURNS_SECONDS
 
 
 def _log_change(name: str, action: Change) -> None:

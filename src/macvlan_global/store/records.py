@@ -84,6 +84,14 @@ class AddressRecord(Record, frozen=True, kw_only=True, gc=False):
     sharers: list[NetworkClaim] = []
 
 
+class SubnetUseRecord(Record, frozen=True, kw_only=True):
+    """A subnet (CIDR) of an address space in which the host `host` (its id) may have addresses."""
+
+    host: str
+    space: str
+    subnet: str
+
+
 class HostAddress(msgspec.Struct, frozen=True, kw_only=True):
     """An address (bare) that a host has itself on the interface `link`, or, as its `gateway`, reaches through it."""
 
@@ -350,7 +358,8 @@ class PendingRecord(Record, frozen=True, kw_only=True):
 
     `kind` "release": let go of `address` in `space` if `endpoint` of `network` has it still. `incarnation` is the run
     of the driver that kept it; older records have none.
-    `kind` "removal": the network `network`, called `name`, was removed here by its operator.
+    `kind` "removal": the network `network`, called `name`, was removed here by its operator. `subnets` are its spaces
+    and subnets; older records have none.
     """
 
     kind: Literal["release", "removal"]
@@ -360,6 +369,7 @@ class PendingRecord(Record, frozen=True, kw_only=True):
     address: str = ""
     endpoint: str = ""
     incarnation: str = ""
+    subnets: list[tuple[str, str]] = []
     at: float
 
 

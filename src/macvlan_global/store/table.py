@@ -16,6 +16,7 @@ import msgspec
 
 from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Internal
+from macvlan_global.store import record_keys
 from macvlan_global.store.address_keys import covering, padded, within
 from macvlan_global.store.ports import Entry, Store
 from macvlan_global.store.records import (
@@ -39,24 +40,11 @@ from macvlan_global.store.records import (
     RemovedRecord,
     ReportRecord,
     StaticAddressRecord,
+    SubnetUseRecord,
     decode_endpoint,
 )
 from macvlan_global.store.unreadable import UnreadableLog
-from macvlan_global.store.validate import (
-    VERSION,
-    address_key,
-    bare_address,
-    endpoint_key,
-    escape_name,
-    host_key,
-    id_key,
-    network_key,
-    pool_key,
-    remembered_key,
-    shown,
-    unescape_name,
-    version_of,
-)
+from macvlan_global.store.validate import VERSION, escape_name, shown, unescape_name, version_of
 from macvlan_global.subnets import Subnet
 
 AT_ONCE = 500
@@ -132,8 +120,7 @@ class Table(Generic[R]):
 
     async def get(self, *parts: str) -> Row[R] | None:
         """The row at this key, or None."""
-        with self._waiting():
-            entry = await self._store.get(self._key(parts))
+        entry = await self.entry(*parts)
         return self._row(entry) if entry and self.may_be_row(entry) else None
 
     async def scan(self, *parts: str) -> list[Row[R]]:
@@ -145,16 +132,38 @@ class Table(Generic[R]):
         rows = await self.read_all(await self._entries())
         return [entry.key for entry, row in rows if row is None or not self.may_be_row(entry)]
 
+    async def left_alone(self) -> list[str]:
+        """The same as far as they were seen when something was read: for this nothing is read but these, once more."""
+        for key in self._unreadable.noticed:
+            if "\\" in key:  # what is shown of a key that cannot be printed: nobody finds it by that
+                continue
+            entry = await self._store.get(key)
+            if entry is None or (self.read(entry) and self.may_be_row(entry)):
+                self._unreadable.forget(key)
+        return self._unreadable.noticed
+
+    def is_beside(self, other: "Table[IdentityRecord]") -> bool:
+        """Whether both tables are in one store."""
+        return self._store is other._store  # noqa: SLF001 - of one class
+
+    async def entry(self, *parts: str) -> Entry | None:
+        """Whatever is at this key."""
+        with self._waiting():
+            return await self._store.get(self._key(parts))
+
     async def entries(self, *parts: str) -> list[Entry]:
         """Whatever there is below these parts of the key, and may be a row."""
         return [entry for entry in await self._entries(*parts) if self.may_be_row(entry)]
 
     async def _entries(self, *parts: str) -> list[Entry]:
         with self._waiting():
-            return await self._store.scan(self._key(parts) + "/")
+            found = await self._store.scan(self._key(parts) + "/")
+        if not parts:
+            self._unreadable.begin()
+        return found
 
     def may_be_row(self, entry: Entry) -> bool:
-        """Whether an entry has what every row of this table has, whatever its value is."""
+        """Whether an entry has what every row of this table has, whatever its value is. If not, it is left alone."""
         return True
 
     def key(self, *parts: str) -> str:
@@ -260,8 +269,12 @@ class Table(Generic[R]):
             record = record_of(entry)
         except Internal as error:
             self._unreadable.warn(entry.key, error)
+            record = None
+        if record is None:
+            self._unreadable.notice(entry.key)
             return None
-        return None if record is None else Row(record, entry)
+        self._unreadable.forget(entry.key)
+        return Row(record, entry)
 
     def _record_anew(self, entry: Entry) -> R | None:
         return self._parse(entry.key, entry.value)
@@ -287,38 +300,6 @@ class Table(Generic[R]):
                 return None
             raise Internal(f"{shown(key)} in the store cannot be read: {shown(str(error))}") from error
         return record
-
-
-def _address_key(record: AddressRecord) -> tuple[str, ...]:
-    return address_key(record.space, record.subnet, record.address)
-
-
-def _host_key(record: HostAddressesRecord) -> tuple[str, ...]:
-    return host_key(record.id, (each.address for each in record.addresses))
-
-
-def _static_key(record: StaticAddressRecord) -> tuple[str, ...]:
-    return record.space, record.address
-
-
-def _remembered_key(record: RememberedRecord) -> tuple[str, ...]:
-    return remembered_key(record.network, record.name, record.address, record.address6)
-
-
-def _definition_key(record: DefinitionRecord) -> tuple[str, ...]:
-    return id_key(record.id) and id_key(record.name)
-
-
-def _network_key(record: NetworkRecord) -> tuple[str, ...]:
-    return network_key(record.id, (each.subnet for each in record.subnets))
-
-
-def _endpoint_key(record: EndpointRecord) -> tuple[str, ...]:
-    return endpoint_key(record.network, record.id, record.address, record.address6)
-
-
-def _host_access_key(record: HostAccessRecord) -> tuple[str, ...]:
-    return (record.network, record.subnet, bare_address(record.address))[:2]
 
 
 def _without_slash(part: str) -> str:
@@ -359,6 +340,8 @@ class LeasedTable(Table[R]):
 
     def may_be_row(self, entry: Entry) -> bool:
         """See `Table.may_be_row`."""
+        if not entry.leased:
+            self._unreadable.notice(entry.key)
         return entry.leased
 
 
@@ -431,43 +414,44 @@ class Tables:
 
     def __init__(self, shared: Store, local: Store) -> None:
         """`shared` holds what hosts agree on, `local` what is true of this host; they may be one store."""
-        self.pools = Table(shared, "pools", PoolRecord, lambda r: pool_key(r.space, r.subnet, r.range))
+        self.pools = Table(shared, "pools", PoolRecord, record_keys.of_pool)
         """Subnets in use: created if absent, by whoever asks first. Writers: ipam.pools."""
-        self.addresses = AddressTable(shared, "addresses", AddressRecord, _address_key)
+        self.addresses = AddressTable(shared, "addresses", AddressRecord, record_keys.of_address)
         """Addresses and their holders: created if absent, by whoever asks first. Writers: ipam.addresses."""
-        self.host_addresses = Table(shared, AVOIDED + "hosts", HostAddressesRecord, _host_key)
+        self.used = Table(shared, "used", SubnetUseRecord, record_keys.of_use)
+        """Subnets in which hosts may have addresses, by host. Writers: ipam.subnet_use."""
+        self.host_addresses = Table(shared, AVOIDED + "hosts", HostAddressesRecord, record_keys.of_host_addresses)
         """Addresses that hosts have themselves: each writes its own row; a removed one's is dropped by the host where
         an operator removes it. Writers: cluster.host_addresses, cluster.reclaimer."""
-        self.static_addresses = AddressTable(shared, AVOIDED + "static", StaticAddressRecord, _static_key)
+        self.static_addresses = AddressTable(shared, AVOIDED + "static", StaticAddressRecord, record_keys.of_static)
         """Addresses that users chose for containers: kept when these go. Writers: ipam.avoided_tables."""
-        self.remembered = Table(shared, AVOIDED + "names", RememberedRecord, _remembered_key, by_name=True)
+        self.remembered = Table(shared, AVOIDED + "names", RememberedRecord, record_keys.of_remembered, by_name=True)
         """Addresses that containers had, by network and name: kept when these go. Writers: ipam.remembered_names."""
-        self.definitions = Table(shared, "definitions", DefinitionRecord, _definition_key, by_name=True)
+        self.definitions = Table(shared, "definitions", DefinitionRecord, record_keys.of_definition, by_name=True)
         """Networks of the cluster, by name: created by the host that has the network first. The outbox deletes one
         whose removal waited for the store. Writers: replication.apply, driver.outbox."""
-        self.removed = Table(shared, "removed", RemovedRecord, lambda r: id_key(r.id))
+        self.removed = Table(shared, "removed", RemovedRecord, record_keys.by_id)
         """Tombstones of networks: created before a definition goes, deleted months later, or taken back.
         Writers: driver.outbox, replication.replicator, replication.apply."""
         self.names = Table(shared, "names", NameRecord)
         """Names of containers, by host and endpoint: each host writes below its own id. Names of dead hosts go with
         their addresses. Writers: dns.publish.publisher, cluster.reclaimer."""
-        self.hosts = Table(shared, "hosts", HostRecord, lambda r: id_key(r.id))
-        """Hosts that are or were: each writes its own row; a removed one's is dropped by the host where an operator
-        removes it. Writers: cluster.heartbeat, cluster.reclaimer."""
-        self.reports = Table(shared, "reports", ReportRecord, lambda r: id_key(r.id))
+        self.hosts = Table(shared, "hosts", HostRecord, record_keys.by_id)
+        """Hosts that are or were: each writes its own row. Writers: cluster.heartbeat, cluster.reclaimer."""
+        self.reports = Table(shared, "reports", ReportRecord, record_keys.by_id)
         """Reports of hosts for the page: each writes its own row; a removed one's is dropped by the host where an
         operator removes it. Writers: web.reporter, cluster.reclaimer."""
-        self.alive = LeasedTable(shared, "alive", AliveRecord, lambda r: id_key(r.id))
+        self.alive = LeasedTable(shared, "alive", AliveRecord, record_keys.by_id)
         """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
-        self.networks = KeptTable(local, "networks", NetworkRecord, _network_key)
+        self.networks = KeptTable(local, "networks", NetworkRecord, record_keys.of_network)
         """Networks of this host. Replication sets `published` and `cluster`, and nothing else.
         Writers: driver.networks, replication.apply."""
-        self.endpoints = Table(local, "endpoints", EndpointRecord, _endpoint_key, decode=decode_endpoint)
+        self.endpoints = Table(local, "endpoints", EndpointRecord, record_keys.of_endpoint, decode=decode_endpoint)
         """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.
         Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
         self.links = KeptTable(local, "links", LinkRecord)
         """Parents that we made. Writers: parents.owned."""
-        self.host_access = Table(local, "host_access", HostAccessRecord, _host_access_key)
+        self.host_access = Table(local, "host_access", HostAccessRecord, record_keys.of_host_access)
         """Addresses of pools that this host has itself, by network and subnet. Writers: host_access.access."""
         self.identity = Table(local, "identity", IdentityRecord)
         """One row, "this". Writers: cluster.identity."""
@@ -482,3 +466,10 @@ class Tables:
     async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""
         return [key for table in vars(self).values() for key in await table.unreadable()]
+
+    async def left_alone(self) -> list[str]:
+        """The same of all records of this host; of those that hosts share as far as they were seen."""
+        found: list[str] = []
+        for table in vars(self).values():
+            found += await (table.unreadable() if table.is_beside(self.identity) else table.left_alone())
+        return found

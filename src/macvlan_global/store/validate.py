@@ -65,6 +65,16 @@ def address_key(space: str, subnet: str, address: str) -> tuple[str, ...]:
     return space, address
 
 
+def use_key(host: str, space: str, subnet: str) -> tuple[str, ...]:
+    """The parts of the key of a subnet in which a host may have addresses.
+
+    Raises:
+        ValueError: there is no host, or no subnet.
+    """
+    _subnet(subnet)
+    return (*id_key(host), space, subnet)
+
+
 def bare_address(address: str) -> str:
     """The text of an address without a prefix length.
 

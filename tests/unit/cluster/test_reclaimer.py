@@ -27,6 +27,7 @@ from macvlan_global.store.records import (
     RemovedRecord,
     StaticAddressRecord,
     SubnetRecord,
+    SubnetUseRecord,
 )
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
@@ -88,7 +89,10 @@ class Site:
     async def hold(self, address: str, endpoint: str = "e1", **other: object) -> AddressRecord:
         """An address of the dead host's."""
         facts = {"kind": "endpoint", "network": "lan", "endpoint": endpoint, "host": DEAD, "at": 0, **other}
-        record = AddressRecord(space=SPACE, subnet=SUBNET, address=address, incarnation="i", **facts)  # type: ignore[arg-type]  # fields by name
+        facts["subnet"] = "fd18::/64" if ":" in address else SUBNET
+        record = AddressRecord(space=SPACE, address=address, incarnation="i", **facts)  # type: ignore[arg-type]  # fields by name
+        used = SubnetUseRecord(host=record.host, space=SPACE, subnet=record.subnet)
+        await self.tables.used.put(used, used.host, SPACE, used.subnet)
         await self.tables.addresses.put(record, SPACE, address)
         return record
 

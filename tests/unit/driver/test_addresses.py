@@ -443,10 +443,10 @@ async def test_an_aux_address_may_be_the_gateway_too(book: Book, driver: Driver)
         ("gateway", "n1"),
         ("aux", "n2"),
     ]
-    await driver.addresses.drop_network("n1")
+    await driver.addresses.drop_network("n1", [(record.space, record.subnet)])
     (held,) = await driver.addresses.all()
     assert (held.kind, held.network, held.label, held.sharers) == ("aux", "n2", "router", [])
-    await driver.addresses.drop_network("n2")
+    await driver.addresses.drop_network("n2", [(record.space, record.subnet)])
     assert await driver.addresses.all() == []
 
 

@@ -120,7 +120,7 @@ async def test_a_store_that_forgot_does_not_give_an_own_address_twice(book: Book
         await book.addresses.claim(pool.record, held.address, Holder("endpoint", "n1", "e1"))
     for entry in await book.store.scan("addresses/"):
         assert await book.store.delete(entry)
-    book.cache.learn([], book.clock())
+    book.cache.learn(pool.record, [], book.clock())
     given = {(await book.addresses.reserve_next(pool)).address for _ in range(5)}
     assert held.address not in given
     with pytest.raises(Exhausted):
@@ -134,7 +134,7 @@ async def test_a_reservation_that_came_to_nothing_is_free_after_a_while(book: Bo
     for entry in await book.store.scan("addresses/"):
         assert await book.store.delete(entry)
     book.clock.advance(61)
-    book.cache.learn([], book.clock())
+    book.cache.learn(pool.record, [], book.clock())
     given = {(await book.addresses.reserve_next(pool)).address for _ in range(6)}
     assert held.address in given
 

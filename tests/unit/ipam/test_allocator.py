@@ -124,7 +124,7 @@ def test_what_cools_off_here_is_passed_over_though_the_store_has_it_no_more() ->
     """The taken addresses are read anew: neighbours remember the old holder's MAC all the same."""
     occupancy = Occupancy([1, 2])
     occupancy.free(2, now=0)
-    occupancy.learn([1])
+    occupancy.learn(0, 10, [1])
     assert _choose(occupancy, 4, now=1) == [3, 4, 5, 2]
 
 

@@ -211,5 +211,5 @@ def test_a_container_keeps_the_address_of_a_network_that_lets_go_of_it() -> None
     )
     cache.wrote(Row(held, Entry("addresses/x", b"", 1)), 0)
     cache.disown_network("n1")
-    cache.learn_space(SPACE, [], 0)
+    cache.learn(RECORD, [], 0)
     assert cache.usage(RECORD)[0] == 1

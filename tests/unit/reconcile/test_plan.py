@@ -332,7 +332,8 @@ def test_a_removed_network_is_forgotten_with_its_last_endpoint() -> None:
     facts = but(WHOLE, networks=(), endpoints=(), owned=(), engine=(), links={"eth0": ETH0}, removed=frozenset({"n1"}))
     assert r.plan(replace(facts, host="b")) == []
     (correction,) = r.plan(but(replace(facts, host="b"), addresses=HELD.addresses[:1], removed=frozenset({"n1"})))
-    assert correction == r.ForgetNetwork("network n1", "it was removed, and its last endpoint is gone", "n1")
+    where = frozenset({("s", "192.168.1.0/24")})
+    assert correction == r.ForgetNetwork("network n1", "it was removed, and its last endpoint is gone", "n1", where)
 
 
 def test_a_pool_that_the_engine_has_is_left_alone() -> None:

@@ -21,7 +21,13 @@ from macvlan_global.replication.definition import cluster_id, definition_of
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.replication.observe import Observer
 from macvlan_global.replication.problems import NetworkProblem, NetworkProblems
-from macvlan_global.replication.replicator import KEEP_TOMBSTONES_SECONDS, Replicator
+from macvlan_global.replication.replicator import (
+    KEEP_SURPLUS_SECONDS,
+    KEEP_TOMBSTONES_SECONDS,
+    MOST_TOMBSTONES,
+    TURNS_SECONDS,
+    Replicator,
+)
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Entry
 from macvlan_global.store.records import (
@@ -828,12 +834,37 @@ async def test_a_removal_is_forgotten_once_this_host_has_seen_it_for_ninety_days
     await pair.a.replicator.on_engine_up()
     await until(lambda: not pair.a.replicator.busy, "a look")
     assert [row.record.id for row in await tables.removed.scan()] == ["11", "22"]
-    pair.rig.clock.advance(61)
+    pair.rig.clock.advance(61 + TURNS_SECONDS)
     await pair.a.replicator.on_engine_up()
     limit = Allowance(5)
     while [row.record.id for row in await tables.removed.scan()] != ["22"]:
         assert not limit.over
         await asyncio.sleep(0.001)
+
+
+async def test_of_too_many_removals_the_oldest_are_forgotten_after_a_day(pair: Pair) -> None:
+    """By the order in which the store has them. No younger one goes, however many there are."""
+    tables = pair.a.tables
+    for number in range(MOST_TOMBSTONES + 3):
+        key = f"{MOST_TOMBSTONES + 9 - number:04}"  # the oldest is the last one by its key
+        await tables.removed.create(RemovedRecord(id=key, name=f"n{key}", host="z", at=number), key)
+    await settled(pair.a, pair.b)
+    for seconds in (0, KEEP_SURPLUS_SECONDS - 1):
+        pair.rig.clock.advance(seconds)
+        await pair.a.replicator.on_engine_up()
+        await until(lambda: not pair.a.replicator.busy, "a look")
+        assert len(await tables.removed.scan()) == MOST_TOMBSTONES + 3
+    pair.rig.clock.advance(2 + TURNS_SECONDS)
+    await pair.a.replicator.on_engine_up()
+    limit = Allowance(20)
+    while len(rows := await tables.removed.scan()) > MOST_TOMBSTONES:
+        assert not limit.over
+        await asyncio.sleep(0.001)
+    kept = {row.record.id for row in rows}
+    assert not kept & {f"{MOST_TOMBSTONES + 9 - number:04}" for number in range(3)}
+    await pair.a.replicator.on_engine_up()
+    await until(lambda: not pair.a.replicator.busy, "another look")
+    assert len(await tables.removed.scan()) == MOST_TOMBSTONES
 
 
 @pytest.mark.parametrize("at", [0.0, -1e9, 4e9], ids=["1970", "before", "2096"])
