@@ -44,7 +44,9 @@ class HostAddressExchange:
         self._own = own
         self._every = every
         self._now = now
-        self._written: tuple[HostAddress, ...] | None = None
+        self._written: tuple[HostAddress, ...] | None = None  # what the store surely has
+        self._writing: tuple[HostAddress, ...] | None = None  # what was written last, answered or not
+        self._losses = 0
         self._avoided = avoided
         self._follower = PrefixFollower(store, AVOIDED, self._take)
 
@@ -65,16 +67,19 @@ class HostAddressExchange:
         if own == self._written or not self._heartbeat.has_entered:
             return
         record = HostAddressesRecord(id=self._member.id, name=self._member.name, addresses=list(own), at=self._now())
+        losses, self._writing = self._losses, own
         await self._tables.host_addresses.put(record, record.id)
-        self._written = own
+        if losses == self._losses:  # else the store was restored, and may have forgotten this meanwhile
+            self._written = own
 
     async def _take(self, batch: Batch) -> None:
         """Take a batch into account, and publish anew if the store lost this host's own row, or somebody changed it."""
         key = self._tables.host_addresses.key(self._member.id)
         rows = [self._tables.host_addresses.read(entry) for entry in batch.entries if entry.key == key]
-        changed = any(row is None or tuple(row.record.addresses) != self._written for row in rows)
+        changed = any(row is None or tuple(row.record.addresses) != self._writing for row in rows)
         if changed or key in batch.gone or (batch.whole and not rows):
             self._written = None
+            self._losses += 1
         await self._avoided.take(batch)
 
     async def _look(self) -> None:

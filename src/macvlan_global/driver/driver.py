@@ -113,8 +113,8 @@ class Driver:
         steady: Callable[[], float] | None = None,
     ) -> Self:
         """Wire the parts. `steady` is a clock that nobody sets. Call `pools.load()` before the first request."""
-        cache = PoolCache(host=identity.host, shared=settings.shared)
-        clock = steady or time.monotonic
+        clock = steady or now
+        cache = PoolCache(host=identity.host, shared=settings.shared, steady=clock)
         addresses = Addresses(tables, cache, identity, shared=settings.shared, now=now, steady=clock)
         pools = Pools(tables, cache, addresses, identity, auto_pools=settings.auto_pools, now=now)
         outbox = Outbox(tables, pools, addresses, identity.host, now=now) if settings.shared else None

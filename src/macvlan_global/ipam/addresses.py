@@ -149,7 +149,7 @@ class Addresses:
         Raises:
             Exhausted: there is none.
         """
-        if network := self._cache.joined_by(pool.record, self._now()):
+        if network := self._cache.joined_by(pool.record):
             for row in await self.held.within(pool.record.space, pool.record.subnet):
                 if is_gateway_claim(row.record, network):
                     return Reservation(pool, ip_address(row.record.address), row)

@@ -12,9 +12,10 @@ the addresses that this host reserved or claimed and did not release. A store th
 forgotten the latest of them, while their containers run or are being started.
 """
 
+import time
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Self
@@ -149,13 +150,15 @@ class PoolFill:
 class PoolCache:
     """The hints of one process. `recent` are its latest writes of addresses, `avoided` what comes last or never."""
 
-    def __init__(self, *, host: str, shared: bool) -> None:
-        """Empty. If the store is `shared`, each host begins at an offset of its own in a subnet."""
+    def __init__(self, *, host: str, shared: bool, steady: Callable[[], float] = time.monotonic) -> None:
+        """Empty. If the store is `shared`, each host begins at an offset of its own in a subnet. `steady` is a clock
+        that is never set."""
+        self._steady = steady
         self.recent = RecentWrites()
         self.avoided = Avoided()
         self._pools: dict[str, ParsedPool] = {}
         self._occupied: dict[Wire, Occupancy] = {}
-        self._joining: dict[str, tuple[str, float]] = {}  # network and time, by pool id
+        self._joining: dict[str, tuple[str, float]] = {}  # network and steady time, by pool id
         self._own: dict[Wire, dict[int, OwnAddress]] = {}  # what this host has itself
         self._reserved: dict[Wire, set[int]] = {}  # those of `_own` that are not claimed yet: few at any time
         self._host = host
@@ -261,6 +264,13 @@ class PoolCache:
                     if not (left.networks or left.is_containers):
                         del own[address]
 
+    def disown_others(self, networks: Collection[str]) -> None:
+        """Take into account that this host has no networks but these (ids in the cluster): what an earlier run claimed
+        for others went with them, and another host may have given it back."""
+        mine = {network for own in self._own.values() for each in own.values() for network in each.networks}
+        for network in sorted(mine.difference(networks)):
+            self.disown_network(network)
+
     def forget_subnet(self, record: PoolRecord) -> None:
         """Keep no addresses of the subnet of a pool that is gone, unless another pool overlaps it."""
         subnet, wire = ip_network(record.subnet), wire_of(record)
@@ -305,18 +315,18 @@ class PoolCache:
 
     # ----------------------------------------------------------------- joining
 
-    def begin_joining(self, record: PoolRecord, now: float) -> None:
+    def begin_joining(self, record: PoolRecord) -> None:
         """The network of this pool is being made here too."""
-        self._joining[pool_id(record)] = record.network, now
+        self._joining[pool_id(record)] = record.network, self._steady()
 
     def end_joining(self, *, network: str = "", pool: str = "") -> None:
         """The network with this id, or that of the pool with this id, is made here, or is not made after all."""
         self._joining = {key: each for key, each in self._joining.items() if key != pool and each[0] != network}
 
-    def joined_by(self, record: PoolRecord, now: float) -> str:
+    def joined_by(self, record: PoolRecord) -> str:
         """The network that is joining this pool on this host just now; "" if none."""
         network, since = self._joining.get(pool_id(record), ("", 0.0))
-        return network if abs(now - since) <= CREATE_WINDOW_SECONDS else ""
+        return network if self._steady() - since <= CREATE_WINDOW_SECONDS else ""
 
     def joined(self, subnets: Iterable[str], now: float) -> str:
         """The network that is joining pools with exactly these subnets just now; "" if there is none.
@@ -329,7 +339,7 @@ class PoolCache:
         joining: dict[str, set[str]] = {}
         reserved = False
         for record in (each.record for each in self._pools.values()):
-            if network := self.joined_by(record, now):
+            if network := self.joined_by(record):
                 joining.setdefault(network, set()).add(record.subnet)
             elif not record.network and record.subnet in wanted:
                 reserved |= abs(now - record.at) <= CREATE_WINDOW_SECONDS

@@ -7,7 +7,7 @@ address has one holder there. Only the very same subnet and range is another net
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import ip_network
 
 import msgspec
@@ -156,7 +156,7 @@ class Pools:
             if existing:
                 raise PoolOverlaps(record, existing.record)
         self._cache.remember(record)
-        self._cache.begin_joining(record, self._now())
+        self._cache.begin_joining(record)
         return record
 
     async def reserve_free(self, space: str, routes: Sequence[Subnet], *, ipv6: bool) -> PoolRecord:
@@ -224,7 +224,7 @@ class Pools:
 
     def is_being_made(self, record: PoolRecord) -> bool:
         """Whether the network of a pool is being made on this host just now."""
-        return not record.network or bool(self._cache.joined_by(record, self._now()))
+        return not record.network or bool(self._cache.joined_by(record))
 
     def joined(self, subnets: Sequence[str]) -> str:
         """The network of the cluster whose pools with these subnets this host is joining just now; "" if none."""
@@ -233,6 +233,10 @@ class Pools:
     def end_joining(self, network: str) -> None:
         """The network is made here: from now on its gateway and aux addresses are as taken as any."""
         self._cache.end_joining(network=network)
+
+    def disown_others(self, networks: Collection[str]) -> None:
+        """This host has no networks but these (ids in the cluster). See `PoolCache.disown_others`."""
+        self._cache.disown_others(networks)
 
     async def drop_network(self, network: str, *, if_empty: bool = False, subnets: Iterable[SpaceSubnet] = ()) -> bool:
         """Let go of every pool and address that a network and its endpoints claim; whether it was done. Idempotent.

@@ -256,6 +256,7 @@ class Reconciler:
         except Unavailable as error:
             log.info("repair leaves the store out: %s", error)
             return None
+        self._driver.pools.disown_others({network.shared_id for network in self._driver.networks.known()})
         known = {network.shared_id for network in networks}
         left = {
             (each.space, each.subnet) for each in own.records if is_kept_by(each, self._driver.identity.host, known)

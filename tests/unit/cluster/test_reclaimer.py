@@ -56,6 +56,14 @@ class SlowStore(MemoryStore):
     """Something happens right after a deletion of an address."""
 
     afterwards: Callable[[], Awaitable[None]] | None = None
+    given = 0
+    """Addresses that scans gave."""
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        found = await super().scan(prefix)
+        self.given += sum(each.key.startswith("addresses/") for each in found)
+        return found
 
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
@@ -406,3 +414,46 @@ async def test_the_list_knows_hosts_by_what_they_left(site: Site) -> None:
     asked = PoolRecord(space=SPACE, subnet="10.9.0.0/24", host=THIRD, at=0)
     await site.tables.pools.put(asked, SPACE, asked.subnet)
     assert (await site.reclaimer.remove(THIRD)).outcome.pools == 1
+
+
+async def test_only_the_subnets_that_a_dead_host_used_are_read(site: Site) -> None:
+    """However many others there are; when nothing is left, whose turn comes later reads none of them."""
+    await site.hold("10.8.0.2")
+    for number in range(100):
+        other = AddressRecord(
+            space=SPACE,
+            subnet="10.9.0.0/24",
+            address=f"10.9.0.{number}",
+            kind="reserved",
+            host=THIRD,
+            incarnation="i",
+            at=0,
+        )
+        await site.tables.addresses.put(other, SPACE, other.address)
+    site.clock.advance(GRACE)
+    before = site.shared.given
+    assert [each.address for each in (await site.reclaimer.look()).given] == ["10.8.0.2"]
+    assert site.shared.given - before <= 3
+    assert await site.tables.used.scan(DEAD) == []
+
+
+async def test_a_subnet_in_which_something_stays_is_looked_at_again(site: Site) -> None:
+    """A device answers for one address; those of its network are nobody's to give back."""
+    await site.hold("10.8.0.1", kind="gateway", endpoint="")
+    await site.hold("10.8.0.2")
+    site.kernel.neighbours["eth1"] = {"10.8.0.2"}
+    site.clock.advance(GRACE)
+    assert len((await site.reclaimer.look()).kept) == 1
+    assert len(await site.tables.used.scan(DEAD)) == 1
+    site.kernel.neighbours["eth1"] = set()
+    site.clock.advance(GRACE + 1)
+    assert len((await site.reclaimer.look()).given) == 1
+    assert await site.tables.used.scan(DEAD) == []
+    assert await site.held() == ["10.8.0.1"]
+
+
+async def test_an_operators_removal_finds_what_is_in_no_subnet_that_was_told(site: Site) -> None:
+    """Somebody deleted these rows: it reads all addresses, on purpose."""
+    await site.hold("10.8.0.2")
+    await site.tables.used.drop(DEAD, SPACE, SUBNET)
+    assert [each.address for each in (await site.reclaimer.remove("bert")).outcome.given] == ["10.8.0.2"]

@@ -213,3 +213,18 @@ def test_a_container_keeps_the_address_of_a_network_that_lets_go_of_it() -> None
     cache.disown_network("n1")
     cache.learn(RECORD, [], 0)
     assert cache.usage(RECORD)[0] == 1
+
+
+@pytest.mark.parametrize(("networks", "held"), [({"n1"}, 1), ({"n2"}, 0)])
+def test_what_an_earlier_run_claimed_for_a_network_that_is_gone_is_not_this_hosts(
+    networks: set[str], held: int
+) -> None:
+    """Another host gave it back, and told nobody."""
+    cache = PoolCache(host="a", shared=True)
+    aux = AddressRecord(
+        space=SPACE, subnet=SUBNET, address="10.8.0.1", kind="aux", network="n1", host="a", incarnation="r", at=0
+    )
+    cache.load([RECORD], [aux])
+    cache.disown_others(networks)
+    cache.learn(RECORD, [], 0)
+    assert cache.usage(RECORD)[0] == held

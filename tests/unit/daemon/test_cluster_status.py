@@ -1,0 +1,82 @@
+"""`status` in a cluster, as monitoring asks for it every few seconds: it does not read what hosts share."""
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Entry
+from macvlan_global.store.records import AddressRecord
+from macvlan_global.store.table import Tables
+from testkit.faults import Faults, FaultyStore
+from tests.unit.running import running, with_networks
+
+OTHERS = 300
+
+
+class Counted(FaultyStore):
+    """A store in front of another one that counts what is read."""
+
+    def __init__(self, inner: MemoryStore, faults: Faults) -> None:
+        """Nothing was read yet."""
+        super().__init__(inner, faults)
+        self.read: Counter[str] = Counter()
+
+    async def get(self, key: str) -> Entry | None:
+        """As always."""
+        self.read["get"] += 1
+        return await super().get(key)
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """As always."""
+        self.read[prefix] += 1
+        return await super().scan(prefix)
+
+
+async def _populated() -> MemoryStore:
+    store = MemoryStore()
+    tables = Tables(store, store)
+    for number in range(OTHERS):
+        address = f"10.99.{number // 200}.{number % 200 + 1}"
+        record = AddressRecord(
+            space="s", subnet="10.99.0.0/16", address=address, kind="reserved", host="z", incarnation="r", at=0
+        )
+        await store.create(tables.addresses.key("s", address), msgspec.json.encode(record))
+    return store
+
+
+async def test_status_reads_one_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its addresses are those of this host's containers; that the store is away is a problem of its own."""
+    faults = Faults()
+    store = Counted(await _populated(), faults)
+    async with running(tmp_path, capsys, shared=store) as daemon:
+        await with_networks(daemon)
+        before = store.read.copy()
+        found = (await daemon.cli("status", "--json")).json
+        done = store.read - before
+        assert (found["endpoints"], found["addresses"], found["store_problem"]) == (1, 1, "")
+        assert [each for each in done if each.startswith(("addresses", "names", "pools", "definitions"))] == []
+        assert done["get"] <= 3
+        faults.away = True
+        found = (await daemon.cli("status", "--json")).json
+        assert found["addresses"] == 1
+        assert found["store_problem"]
+        faults.away = False
+
+
+async def test_records_that_cannot_be_read_are_named_once_they_were_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until they can be read, or are gone."""
+    store = MemoryStore()
+    for key in ("pools/s/bad", "removed/bad", "hosts/bad"):
+        await store.create(key, b"{}")
+    async with running(tmp_path, capsys, shared=store.client()) as daemon:
+        assert set((await daemon.cli("status", "--json")).json["foreign_records"]) >= {"pools/s/bad", "removed/bad"}
+        for key in ("pools/s/bad", "removed/bad"):
+            entry = await store.get(key)
+            assert entry
+            await store.delete(entry)
+        assert not {"pools/s/bad", "removed/bad"} & set((await daemon.cli("status", "--json")).json["foreign_records"])
