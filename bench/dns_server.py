@@ -10,6 +10,7 @@ from macvlan_global.store.records import NameRecord
 
 NAMES = 200
 NETWORK = "bench"
+ID = "n" * 64
 
 
 def name(number: int) -> str:
@@ -25,8 +26,8 @@ def address(number: int) -> str:
 def main(where: str, echo: str) -> None:
     """Serve on the address `where` until killed; whoever writes a byte to the unix socket `echo` gets it back."""
     cache = ResponseCache(5)
-    cache.update(put=[(f"names/h/{number}", _record(number)) for number in range(NAMES)])
-    cache.mark_synced()
+    cache.update(put=[(f"names/{ID}/h/{number}", _record(number)) for number in range(NAMES)])
+    cache.set_awaited(frozenset())
     asyncio.run(_serve(cache, where, echo))
 
 
@@ -45,7 +46,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def _record(number: int) -> NameRecord:
     return NameRecord(
-        network="n" * 64,
+        network=ID,
         network_name=NETWORK,
         endpoint=f"{number:064x}",
         container=f"{number:064x}",

@@ -189,13 +189,13 @@ def _records(tables: Tables, hosts: int, each: int, now: float) -> Iterator[Awai
                 incarnation=_id(host),
                 at=now,
             )
-            yield tables.names.create(name, _id(host), name.endpoint)
+            yield tables.names.create(name, name.network, name.host, name.endpoint)
             yield tables.addresses.create(address, SPACE, name.address)
 
 
 async def _add(tables: Tables, number: int) -> float:
     record = msgspec.structs.replace(_name_record(0, EACH + number, time.time()), names=[f"new{number}"])
-    await tables.names.create(record, _id(0), record.endpoint)
+    await tables.names.create(record, record.network, record.host, record.endpoint)
     return time.monotonic()
 
 

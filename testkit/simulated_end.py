@@ -127,13 +127,14 @@ class End:
 
         `undead` are endpoints of hosts that are gone for good, whose claims nobody can give back.
         """
-        rows = {(row.record.host, row.record.endpoint): row.record for row in await self._tables.names.scan()}
+        read = [row.record for row in await self._tables.names.scan()]
+        rows = {(each.network, each.host, each.endpoint): each for each in read}
         found = []
         for host in self._hosts:
             for each in host.engine.containers.values():
-                record = rows.pop((host.id, each.endpoint), None)
                 network = host.engine.has(each.network)
                 assert network
+                record = rows.pop((cluster_id(network), host.id, each.endpoint), None)
                 wanted = cluster_id(network), each.network, each.name, each.addresses
                 if record is None:
                     found.append(Violation("name missing", ", ".join(each.addresses), f"{each.name} on {host.name}"))

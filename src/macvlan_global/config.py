@@ -74,6 +74,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     page: Annotated[str, _flag("serve the page on HOST:PORT, as in 127.0.0.1:8153")] = ""
     repair_grace: Annotated[float, _flag("seconds before an unused reservation counts as abandoned")] = 60.0
     dns: Annotated[str, _flag("address of the resolver, HOST:PORT [127.0.0.153:53]")] = "127.0.0.153:53"
+    dns_networks: Annotated[
+        Literal["used", "all"], _flag("all: the resolver knows names on networks without containers here too [used]")
+    ] = "used"
     dns_ttl: Annotated[int, _flag("TTL of its answers, in seconds")] = 5
     host_grace: Annotated[float, _flag("seconds before addresses of a dead host may be reclaimed")] = 600.0
     probe: Annotated[bool, _flag("true: probe for an address (ARP, NDP) before a container gets it")] = False

@@ -5,9 +5,8 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from macvlan_global import __version__
 from macvlan_global.cluster.fence import FencedStore
@@ -122,42 +121,27 @@ class OwnName:
 
 
 class ContainersOfNetworks:
-    """Addresses of the containers of all hosts, by network, as the names in the store tell them: a lower bound of those
+    """Addresses of the containers of all hosts, on the networks whose names this host follows: a lower bound of those
     that are held of a pool. This host does not read the addresses that others take."""
 
     def __init__(self) -> None:
         """None yet."""
-        self._by_key: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._numbers: dict[tuple[str, int], IntervalSet] = {}
 
-    def change(self, put: Mapping[str, NameRecord], deleted: Collection[str]) -> None:
-        """Take changed records and the keys of deleted ones into account."""
-        for key in (*put, *deleted):
-            network, numbers = self._by_key.pop(key, ("", ()))
-            for version, number in zip((4, 6), numbers, strict=False):
-                self._set(network, version).discard(number)
-        for key, record in put.items():
-            numbers = tuple(_number(each) for each in (record.address, record.address6))
-            self._by_key[key] = record.network, numbers
-            for version, number in zip((4, 6), numbers, strict=True):
-                if number >= 0:
-                    self._set(record.network, version).add(number)
+    def change(self, network: str, version: int, number: int, here: bool) -> None:
+        """An endpoint on a network (the id in the cluster) has got an address, or has given it up. See `OnAddress`."""
+        numbers = self._numbers.setdefault((network, version), IntervalSet())
+        if here:
+            numbers.add(number)
+            return
+        numbers.discard(number)
+        if not numbers:
+            del self._numbers[network, version]
 
     def held_in(self, network: str, version: int, first: int, stop: int) -> int:
         """Count of the addresses `[first, stop)` that containers of a network (the id in the cluster) have."""
         numbers = self._numbers.get((network, version))
         return numbers.held_in(first, stop) if numbers else 0
-
-    def _set(self, network: str, version: int) -> IntervalSet:
-        return self._numbers.setdefault((network, version), IntervalSet())
-
-
-def _number(address: str) -> int:
-    """An address as a number; -1 if there is none, or it is none: anybody may write names."""
-    try:
-        return int(ip_address(address)) if address else -1
-    except ValueError:
-        return -1
 
 
 class NetworksInUse:
@@ -171,10 +155,13 @@ class NetworksInUse:
         on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
     ) -> None:
         """Unknown until `load`: then the resolver answers from all networks. `on_deleted` is called after `drop`."""
+        self.on_used: Callable[[frozenset[str]], None] = lambda _networks: None
+        """Called with the networks when they are known and whenever they change, before the resolver answers so."""
         self._tables = tables
         self._cache = cache
         self._on_deleted = on_deleted
         self._networks: dict[str, str] = {}  # ids in the cluster, by endpoint
+        self._used = frozenset[str]()
         self._loaded = False
 
     async def load(self) -> None:
@@ -184,22 +171,54 @@ class NetworksInUse:
             if each.is_live and each.network in shared:
                 self._networks.setdefault(each.id, shared[each.network])
         self._loaded = True
-        self._tell()
+        self._tell(frozenset(self._networks.values()))
 
     def add(self, endpoint: EndpointRecord, network: str) -> None:
         """An endpoint is made on the network with this id in the cluster."""
         self._networks[endpoint.id] = network
-        self._tell()
+        if self._loaded and network not in self._used:
+            self._tell(self._used | {network})
 
     def drop(self, endpoint: EndpointRecord) -> None:
         """An endpoint is gone."""
-        self._networks.pop(endpoint.id, None)
-        self._tell()
+        network = self._networks.pop(endpoint.id, None)
+        if self._loaded and network in self._used and network not in self._networks.values():
+            self._tell(self._used - {network})
         self._on_deleted(endpoint)
 
-    def _tell(self) -> None:
-        if self._loaded:
-            self._cache.set_networks_here(frozenset(self._networks.values()))
+    def _tell(self, used: frozenset[str]) -> None:
+        self._used = used
+        self.on_used(used)
+        self._cache.set_networks_here(used)
+
+
+class FollowedNetworks:
+    """Networks whose names this host follows: those that its containers are on, with their namesakes; or all."""
+
+    def __init__(self, feed: Feed, replicator: Replicator, *, follow_all: bool = False) -> None:
+        """Nothing is followed before `use`. With `follow_all` those of all networks that are defined are followed."""
+        self._feed = feed
+        self._replicator = replicator
+        self._follow_all = follow_all
+        self._used: frozenset[str] | None = None
+        self._due = False
+        replicator.on_networks = self._follow_soon
+
+    def use(self, networks: frozenset[str]) -> None:
+        """Containers of this host are on these networks (ids in the cluster)."""
+        self._used = networks
+        self._follow()
+
+    def _follow(self) -> None:
+        self._due = False
+        used = self._used or frozenset()
+        self._feed.want(used | (self._replicator.defined() if self._follow_all else self._replicator.namesakes(used)))
+
+    def _follow_soon(self) -> None:
+        """Networks of the cluster came or went; of many at once, what that means is worked out once."""
+        if not self._due and (self._used or (self._follow_all and self._used is not None)):
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._follow)
 
 
 def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
@@ -224,14 +243,13 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
     """
     clocks = clocks or Clocks()
     member = _member(config, identity, earlier)
-    problems, store_read, cache = NetworkProblems(), asyncio.Event(), ResponseCache(config.dns_ttl)
+    problems, store_read, cache = NetworkProblems(), asyncio.Event(), ResponseCache(config.dns_ttl, identity.host)
     unfenced = Tables(shared, local)
     heartbeat = Heartbeat(shared, unfenced, member, lambda: host_facts(unfenced, engine), ttl=ttl, clocks=clocks)
     # all but the heartbeat: nothing is written before this run is surely this host in the cluster
     fenced = FencedStore(shared, heartbeat)
     tables = Tables(fenced, local)
-    publisher = Publisher(tables.names, identity.host)
-    names = NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host, now=clocks.wall)
+    names = _name_watcher(tables, engine, identity, cache, clocks)
     in_use = NetworksInUse(tables, cache, names.on_endpoint_deleted)
     hooks = ClusterHooks(heartbeat.name_of, problems.admission, in_use.drop, in_use.add)
     driver = Driver.build(tables, kernel, identity, settings, hooks=hooks, now=clocks.wall, steady=clocks.steady)
@@ -247,7 +265,8 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         store_read.set()
 
     heartbeat.tell(cache.set_living, names_read)
-    feed, containers = _feed(config, Feed(fenced, tables.names, cache, on_read=names_read))
+    feed, containers = Feed(fenced, tables.names, cache, on_read=names_read), _containers(config, cache)
+    in_use.on_used = FollowedNetworks(feed, replicator, follow_all=config.dns_networks == "all").use
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
     reclaimer = _reclaimer(config, heartbeat, driver, clocks)
     above = (feed, resolver, driver, reclaimer, store_read, in_use, containers)
@@ -260,12 +279,20 @@ def _member(config: Config, identity: Identity, earlier: tuple[str, ...]) -> Mem
     return Member(*run, __version__, earlier, page=bool(config.page))
 
 
-def _feed(config: Config, feed: Feed) -> tuple[Feed, ContainersOfNetworks]:
-    """The feed, and what it tells of addresses: only metrics want to know."""
+def _name_watcher(
+    tables: Tables, engine: Engine, identity: Identity, cache: ResponseCache, clocks: Clocks
+) -> NameWatcher:
+    """The watcher of this host's names, which its own resolver knows as soon as they are written."""
+    publisher = Publisher(tables, identity.host, steady=clocks.steady)
+    publisher.on_own = cache.update_own
+    return NameWatcher(engine, lambda: shared_ids(tables), publisher, identity.host, now=clocks.wall)
+
+
+def _containers(config: Config, cache: ResponseCache) -> ContainersOfNetworks:
     containers = ContainersOfNetworks()
-    if config.metrics:
-        feed.on_change = containers.change
-    return feed, containers
+    if config.metrics:  # nobody else wants to know
+        cache.tell_addresses(containers.change)
+    return containers
 
 
 def _reclaimer(config: Config, heartbeat: Heartbeat, driver: Driver, clocks: Clocks) -> Reclaimer:

@@ -18,6 +18,10 @@ class KeyedLock:
         """Number of keys that are held or waited for."""
         return len(self._locks)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a key is held."""
+        return key in self._locks
+
     @asynccontextmanager
     async def of(self, key: str) -> AsyncIterator[None]:
         """Hold the lock of a key within the block; first come, first served."""

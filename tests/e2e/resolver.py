@@ -62,10 +62,12 @@ async def _serve(address: str) -> None:
     store = MemoryStore()
     tables = Tables(store, store)
     for record in RECORDS:
-        await tables.names.put(record, record.host, record.endpoint)
+        await tables.names.put(record, record.network, record.host, record.endpoint)
     cache = ResponseCache(5)
+    feed = Feed(store, tables.names, cache)
+    feed.want({each.network for each in RECORDS})
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(Feed(store, tables.names, cache).run())
+        tasks.create_task(feed.run())
         tasks.create_task(Resolver(cache, read_address(address)).run())
 
 

@@ -112,7 +112,7 @@ class PageSite:
             at=SINCE,
         )
         if name:
-            await self.store.create(f"names/{host}/{endpoint}", msgspec.json.encode(published))
+            await self.store.create(f"names/{LAN}/{host}/{endpoint}", msgspec.json.encode(published))
         await self.store.create(f"addresses/{SPACE}/{padded(address)}", msgspec.json.encode(record))
 
     async def hold_many(self, hosts: int, addresses: int) -> None:

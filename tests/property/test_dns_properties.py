@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from macvlan_global.dns.resolvconf.text import add_block, remove_block
 from macvlan_global.dns.resolver.answer import PAYLOAD
-from macvlan_global.dns.resolver.names import NameTable, canonical, to_wire
+from macvlan_global.dns.resolver.names import NameTable, canonical, group_of, row_key, to_wire
 from macvlan_global.store.records import NameRecord
 from tests.property.examples import examples
 from tests.unit.dns.names import knowing, question, record
@@ -84,6 +84,11 @@ RECORDS = st.builds(
 CHANGES = st.lists(st.tuples(st.integers(0, 3), st.none() | RECORDS), max_size=12)
 
 
+def _key(slot: int, each: NameRecord | None) -> str:
+    """A key with the network of its record, as all have; an end is one on the first network."""
+    return f"names/{each.network if each else 'lan' * 8}/h/{slot}"
+
+
 def _model(records: dict[str, NameRecord], asked: str) -> set[str]:
     """The keys of those whom a name leads to, the slow way."""
     wanted = canonical(asked.encode())
@@ -100,20 +105,20 @@ def test_the_table_is_what_a_plain_model_says(changes: list[tuple[int, NameRecor
     """After any changes, and each change tells every name whose answer it changed."""
     table, records = NameTable(), dict[str, NameRecord]()
     for slot, each in changes:
-        key = f"names/h/{slot}"
+        key = _key(slot, each)
         before = {name: table.lookup(name.encode()) for name in ASKED}
         if each is None:
             records.pop(key, None)
-            touched = table.remove(key)
+            touched = table.remove(group_of(key), row_key(key))
         else:
             records[key] = each
             touched = table.put(key, each)
         for name in ASKED:
             found = table.lookup(name.encode())
-            assert {row.key for row in found.rows} == _model(records, name.removeprefix("_80._tcp."))
+            assert {row.key for row in found.rows} == set(map(row_key, _model(records, name.removeprefix("_80._tcp."))))
             assert found == before[name] or found.name in touched
     for key in list(records):
-        table.remove(key)
+        table.remove(group_of(key), row_key(key))
     assert table == NameTable()
 
 
@@ -126,7 +131,7 @@ def test_kept_answers_are_those_that_would_be_made(
     cache = knowing()
     records: dict[str, NameRecord] = {}
     for slot, each in changes:
-        key = f"names/h/{slot}"
+        key = _key(slot, each)
         if each is None:
             records.pop(key, None)
             cache.update(deleted=[key])

@@ -264,15 +264,17 @@ class Views:
     async def _names_of(
         self, records: Sequence[AddressRecord], known: Mapping[str, EndpointRecord]
     ) -> dict[str, NameRecord]:
-        """The published names of the containers of other hosts, by endpoint: of few one by one, else all."""
+        """Published names of containers of other hosts, by endpoint: of few one by one, else of their networks."""
         tables = self._driver.tables
         if self._scope is None:
             return {}
-        asked = {(each.host, each.endpoint) for each in records if each.endpoint and each.endpoint not in known}
+        others = [each for each in records if each.kind == "endpoint" and each.network and each.endpoint not in known]
+        asked = {(each.network, each.host, each.endpoint) for each in others}
         if len(asked) > FEW:
-            return {row.record.endpoint: row.record for row in await tables.names.scan()}
-        rows = [await tables.names.get(*each) for each in sorted(asked)]
-        return {row.record.endpoint: row.record for row in rows if row}
+            read = [row for each in {each.network for each in others} for row in await tables.names.scan(each)]
+        else:
+            read = [row for each in sorted(asked) if (row := await tables.names.get(*each))]
+        return {row.record.endpoint: row.record for row in read}
 
     async def remembered(self, network: str = "") -> list[a.RememberedView]:
         """Every address that is remembered, or those of one network, the longest unused first.

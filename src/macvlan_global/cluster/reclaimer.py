@@ -5,6 +5,7 @@ probed, the store is asked once more whether the host is dead, and exactly the r
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,13 +20,15 @@ from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.store.records import AddressRecord, HostRecord
+from macvlan_global.store.records import AddressRecord, HostRecord, PoolRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.tasks import forever
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 600.0
+MOST_REMOVED = 1000
+"""Of so many removed networks, the latest, names of dead hosts are looked for: containers may have run there on."""
 AT_ONCE = 16
 """Claims probed at a time: each takes some seconds, and three frames on the wire."""
 
@@ -176,7 +179,7 @@ class Reclaimer:
                 log.info("subnet %s, reserved on dead host %s, is reclaimed", pool.subnet, self._name(pool.host))
                 outcome.pools += 1
         await self._drop_stranded(dead, subnets, outcome)
-        await self._drop_names(dead, outcome)
+        await self._drop_names(dead, outcome, pools)
         return outcome
 
     async def _end_use(
@@ -273,16 +276,28 @@ class Reclaimer:
         row = await self._tables.addresses.get(record.space, record.address)
         return "its record changed meanwhile" if row and row.record.host == record.host else ""
 
-    async def _drop_names(self, dead: Collection[str], outcome: ReclaimResult) -> None:
+    async def _drop_names(self, dead: Collection[str], outcome: ReclaimResult, pools: Collection[PoolRecord]) -> None:
         """Names go once their endpoint holds no address any more."""
         holding = {(each.record.host, each.record.network, each.record.endpoint) for each in outcome.kept}
-        for host in sorted(dead):
-            for row in await self._tables.names.scan(host):
+        networks = await self._networks_with_names(outcome, pools)
+        for host, network in itertools.product(sorted(dead), sorted(networks)):
+            for row in await self._tables.names.scan(network, host):
                 record = row.record
-                if (host, record.network, record.endpoint) in holding or not await self._still_dead(host):
+                if (host, network, record.endpoint) in holding or not await self._still_dead(host):
                     continue
                 if await self._tables.names.delete(row):
                     outcome.names += 1
+
+    async def _networks_with_names(self, outcome: ReclaimResult, pools: Collection[PoolRecord]) -> set[str]:
+        """The networks (ids in the cluster) below which a host may have names. Those of all networks are not read."""
+        tables = self._tables
+        reclaimed = [*outcome.given, *(each.record for each in outcome.kept)]
+        found = {each.network for each in reclaimed} | {each.network for each in pools}
+        found |= {row.record.id for row in await tables.definitions.scan()}
+        found |= {row.record.shared_id for row in await tables.networks.scan()}
+        removed = sorted((row.record for row in await tables.removed.scan()), key=lambda each: each.at)
+        found |= {each.id for each in removed[-MOST_REMOVED:]}
+        return found - {""}
 
     async def _still_dead(self, host: str) -> bool:
         """Ask the store: the membership may be old if this process was held up."""

@@ -105,9 +105,8 @@ class RemoteContainers:
 
     async def named(self, holding: Holding) -> Holding:
         """The holding with the name of its container, if that is in the store."""
-        host, _, endpoint = holding.endpoint.partition("/")
         with contextlib.suppress(Unavailable):
-            row = await self._tables.names.get(host, endpoint)
+            row = await self._tables.names.get(*holding.endpoint.split("/"))
             if row and row.record.names:
                 return replace(holding, name=row.record.names[0])
         return holding
@@ -126,6 +125,6 @@ class RemoteContainers:
             network,
             self._host_name(record.host),
             record.mac,
-            endpoint=f"{record.host}/{record.endpoint}",
+            endpoint=f"{record.network}/{record.host}/{record.endpoint}",
         )
         return RemoteAddress(holding, is_ours=True)

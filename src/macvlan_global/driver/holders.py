@@ -114,7 +114,7 @@ class Holders:
     async def _endpoint_name(self, address: AddressRecord) -> str:
         """The container of an endpoint, else the beginning of the endpoint's id."""
         if address.host != self._identity.host:
-            row = await self._tables.names.get(address.host, address.endpoint)
+            row = await self._tables.names.get(address.network, address.host, address.endpoint)
             names = row.record.names if row else []
             return f"container {names[0]}" if names else f"endpoint {address.endpoint[:12]}"
         found = await self._endpoints.find(address.endpoint)

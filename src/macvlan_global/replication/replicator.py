@@ -18,7 +18,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -64,6 +64,8 @@ LAST_RETRY_REFUSED_SECONDS = 30.0
 """Longest back-off for what the engine refuses."""
 REFUSED_APART_SECONDS = 0.5
 """Time between two tries of names that are refused, when there are many."""
+MOST_NAMESAKES = 8
+"""Removed networks of one name on which containers are expected to run still."""
 WORKERS = 4
 """Names that are worked on at a time: the engine and the driver have containers to start besides."""
 
@@ -104,8 +106,12 @@ class Replicator:
         self._tables = tables
         self._engine = engine
         self._networks = networks
-        self._definitions = MirroredTable(store, tables.definitions, self._enqueue, self._definitions_resynced)
-        self._tombstones = MirroredTable(store, tables.removed, self._tombstones_changed, self._request_resync)
+        self.on_networks: Callable[[], None] = lambda: None
+        """Called when the networks of the cluster were read or changed."""
+        self._definitions = MirroredTable(
+            store, tables.definitions, self._definitions_changed, self._definitions_resynced
+        )
+        self._tombstones = MirroredTable(store, tables.removed, self._tombstones_changed, self._tombstones_resynced)
         mirrors = (self._definitions, self._tombstones)
         self._observer = Observer(tables, engine, *mirrors, host=host, now=now)
         self._ages = ObservedAges(tables, "tombstones", steady=steady)
@@ -180,18 +186,48 @@ class Replicator:
         """Number of networks that are queued or being worked on."""
         return len(self._queue) + len(self._active)
 
+    def defined(self) -> set[str]:
+        """Ids in the cluster of all networks that are defined, as far as they were read."""
+        return {row.record.id for row in self._definitions.rows.values()}
+
+    def namesakes(self, networks: Collection[str]) -> set[str]:
+        """Ids in the cluster of networks that are called as one of `networks`: the one that is defined, and the latest
+        of those that were removed, on which containers may still run."""
+        defined = {row.record.id: row.record.name for row in self._definitions.rows.values()}
+        removed = {row.record.id: row.record for row in self._tombstones.rows.values()}
+        names = {
+            defined[each] if each in defined else removed[each].name
+            for each in networks
+            if each in defined or each in removed
+        }
+        found = {each for each, name in defined.items() if name in names}
+        for name in names:
+            former = sorted((each for each in removed.values() if each.name == name), key=lambda each: each.at)
+            found.update(each.id for each in former[-MOST_NAMESAKES:])
+        return found
+
     # ------------------------------------------------------------------- queue
 
     def _enqueue(self, names: Iterable[str]) -> None:
         self._queue.update(names)
         self._queued.set()
 
+    def _definitions_changed(self, names: Iterable[str]) -> None:
+        self._enqueue(names)
+        self.on_networks()
+
     def _tombstones_changed(self, ids: Iterable[str]) -> None:
         self._enqueue(self._tombstones.rows[each].record.name for each in ids if each in self._tombstones.rows)
+        self.on_networks()
 
     def _definitions_resynced(self) -> None:
         self._request_resync()
+        self.on_networks()
         self._on_read()
+
+    def _tombstones_resynced(self) -> None:
+        self._request_resync()
+        self.on_networks()
 
     def _request_resync(self) -> None:
         self._resync_due.set()

@@ -10,8 +10,8 @@ from macvlan_global.metrics.counts import OperationCounts, StoreCounts, WatchCou
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease, Store
 
 FOLLOWED = frozenset({"alive/", "avoided/", "definitions/", "names/", "removed/"})
-"""Prefixes that a driver of a cluster follows for as long as it runs. Other watches come and go with those who look at
-the page, and are late for nobody else."""
+"""Prefixes of the tables that a driver of a cluster follows, wholly or some groups of their keys. Other watches come
+and go with those who look at the page, and are late for nobody else."""
 
 T = TypeVar("T")
 
@@ -114,25 +114,23 @@ class MeteredClusterStore(MeteredStore):
 
     async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`."""
-        watched = WatchCounts(self._steady())
-        if prefix in FOLLOWED:
-            watched = self._counts.watches.setdefault(prefix, watched)
-        is_open = False
+        watched, table = WatchCounts(self._steady()), prefix[: prefix.find("/") + 1]
+        if table in FOLLOWED:
+            watched = self._counts.watches.setdefault(table, watched)
+        watched.begins(prefix, self._steady())
+        is_open = lost = False
         try:
             async with contextlib.aclosing(self._cluster.watch(prefix, after)) as batches:
                 async for batch in batches:
                     keys = [each.key for each in batch.entries] if watched.waiting else []
-                    watched.open += not is_open
+                    watched.delivered(prefix, keys, self._steady(), whole=batch.whole, first=not is_open)
                     is_open = True
-                    watched.delivered(keys, self._steady(), whole=batch.whole)
                     yield batch
         except Exception:  # not the end of its reader, who closes the generator
-            watched.lost += 1
+            lost = True
             raise
         finally:
-            watched.open -= is_open
-            if not watched.open:
-                watched.closed(self._steady())
+            watched.ended(prefix, self._steady(), was_open=is_open, lost=lost)
 
     async def _renewed(self, work: Awaitable[bool]) -> bool:
         return await self._timed(self._lease, work)

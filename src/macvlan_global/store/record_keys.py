@@ -8,8 +8,10 @@ from macvlan_global.store.records import (
     EndpointRecord,
     HostAccessRecord,
     HostAddressesRecord,
+    NameRecord,
     NetworkRecord,
     PoolRecord,
+    PublishedRecord,
     RememberedRecord,
     StaticAddressRecord,
     SubnetUseRecord,
@@ -74,6 +76,16 @@ def of_remembered(record: RememberedRecord) -> tuple[str, ...]:
 def of_definition(record: DefinitionRecord) -> tuple[str, ...]:
     """A definition, by its name."""
     return id_key(record.id) and id_key(record.name)
+
+
+def of_name(record: NameRecord) -> tuple[str, ...]:
+    """Names of an endpoint, below its network and its host."""
+    return id_key(record.network) + id_key(record.host) + id_key(record.endpoint)
+
+
+def of_published(record: PublishedRecord) -> tuple[str, ...]:
+    """A network below which this host has names."""
+    return id_key(record.network)
 
 
 def of_network(record: NetworkRecord) -> tuple[str, ...]:

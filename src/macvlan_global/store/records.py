@@ -379,6 +379,12 @@ class ObservedRecord(Record, frozen=True, kw_only=True):
     seconds: float
 
 
+class PublishedRecord(Record, frozen=True, kw_only=True):
+    """A network (its id in the cluster) below which this host has written names of its containers."""
+
+    network: str
+
+
 class DefinitionRecord(Record, frozen=True, kw_only=True):
     """A network as every host of the cluster makes it. `id` is its id in the cluster; `host` who published it.
 

@@ -35,6 +35,7 @@ from macvlan_global.store.records import (
     ObservedRecord,
     PendingRecord,
     PoolRecord,
+    PublishedRecord,
     Record,
     RememberedRecord,
     RemovedRecord,
@@ -433,9 +434,8 @@ class Tables:
         self.removed = Table(shared, "removed", RemovedRecord, record_keys.by_id)
         """Tombstones of networks: created before a definition goes, deleted months later, or taken back.
         Writers: driver.outbox, replication.replicator, replication.apply."""
-        self.names = Table(shared, "names", NameRecord)
-        """Names of containers, by host and endpoint: each host writes below its own id. Names of dead hosts go with
-        their addresses. Writers: dns.publish.publisher, cluster.reclaimer."""
+        self.names = Table(shared, "names", NameRecord, record_keys.of_name)
+        """Names of containers: each host writes its own. Writers: dns.publish.publisher, cluster.reclaimer."""
         self.hosts = Table(shared, "hosts", HostRecord, record_keys.by_id)
         """Hosts that are or were: each writes its own row. Writers: cluster.heartbeat, cluster.reclaimer."""
         self.reports = Table(shared, "reports", ReportRecord, record_keys.by_id)
@@ -457,11 +457,12 @@ class Tables:
         """One row, "this". Writers: cluster.identity."""
         self.engine = Table(local, "engine", EngineRecord)
         """One row, "this". Writers: store.known_engine."""
+        self.published = Table(local, "published", PublishedRecord, record_keys.of_published)
+        """Networks below which this host has written names. Writers: dns.publish.published."""
         self.pending = KeptTable(local, "pending", PendingRecord)
         """Operations that wait for the store, by their time. Writers: driver.outbox."""
         self.observed = Table(local, "observed", ObservedRecord)
-        """Observation times of this host, and their readings when each tombstone and each remembered address was first
-        seen. Writers: store.observed_age."""
+        """Observation times of this host, as read when something was first seen. Writers: store.observed_age."""
 
     async def unreadable(self) -> list[str]:
         """Keys of records that are left alone: a newer version wrote them, or they cannot be read."""

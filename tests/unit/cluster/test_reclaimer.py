@@ -109,7 +109,7 @@ class Site:
         record = NameRecord(
             network="lan", network_name="lan", endpoint=endpoint, container="c", names=["web"], host=DEAD, at=0
         )
-        await self.tables.names.put(record, DEAD, endpoint)
+        await self.tables.names.put(record, "lan", DEAD, endpoint)
 
     async def beat(self, record: AliveRecord) -> None:
         """A host comes in."""

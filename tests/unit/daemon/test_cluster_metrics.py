@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from lab.speed import within
+from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.global_scope import ContainersOfNetworks
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
-from tests.unit.dns.names import record
+from tests.unit.dns.names import key, record
 from tests.unit.running import LAN, Running, free_address, running, with_networks
 
 
@@ -26,12 +27,14 @@ def test_containers_are_counted_by_network_and_subnet() -> None:
     containers, (first, stop) = ContainersOfNetworks(), _window("10.65.0.0/24")
     web, db, other = record(1, "web", ipv6=True), record(2, "db"), record(3, "x", network="dmz")
     far, junk = record(300, "far"), msgspec.structs.replace(record(4, "junk"), address="here")
-    containers.change({"w": web, "d": db, "o": other, "f": far, "j": junk}, ())
+    cache = ResponseCache(5)
+    cache.tell_addresses(containers.change)
+    cache.update(put=[(key(each), each) for each in (web, db, other, far, junk)])
     assert containers.held_in("lan" * 8, 4, first, stop) == 2
     assert containers.held_in("lan" * 8, 6, *_window("fd65::/64")) == 1
     assert containers.held_in("dmz" * 8, 4, first, stop) == 1
-    containers.change({"w": record(9, "web")}, ())
-    containers.change({}, ("d", "never there"))
+    moved = msgspec.structs.replace(web, address="10.65.0.9", address6="")
+    cache.update(put=[(key(web), moved)], deleted=[key(db), f"names/{db.network}/h1/never-there"])
     assert containers.held_in("lan" * 8, 4, first, stop) == 1
     assert containers.held_in("lan" * 8, 6, *_window("fd65::/64")) == 0
     assert containers.held_in("none", 4, first, stop) == 0
@@ -68,7 +71,7 @@ async def test_a_host_of_a_cluster_tells_of_it(tmp_path: Path, capsys: pytest.Ca
         assert network == LAN
         for number in range(20, 30):
             told = msgspec.structs.replace(record(number, "web"), network=network)
-            await tables.names.put(told, told.host, told.endpoint)
+            await tables.names.put(told, told.network, told.host, told.endpoint)
         held = 'pool_held_addresses{network="lan",subnet="10.65.0.0/24"}'
         text = await _until(anna, held, 10)
         assert _value(text, held.replace("held", "free")) == 244

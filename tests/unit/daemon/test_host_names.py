@@ -17,7 +17,7 @@ APART = NetworkRecord(id="n2", name="apart", given={}, at=0)
 
 def _cache() -> ResponseCache:
     cache = ResponseCache(5)
-    cache.mark_synced()
+    cache.set_awaited(frozenset())
     cache.set_networks_here(frozenset({"n1", "n2"}))
     return cache
 
@@ -40,5 +40,6 @@ async def test_the_hosts_name_outlasts_a_store_that_is_read_anew() -> None:
     cache, store = _cache(), MemoryStore()
     OwnName(cache, Identity("id-of-a", "run", "boot", "alpha")).set([HostReach(LAN, "10.8.0.2")])
     feed = Feed(store, Tables(store, store).names, cache)
-    await feed._take(Batch(whole=True))
+    await feed._take("n1", Batch(whole=True))
+    await feed._forget("n1")
     assert texts(ask(cache, "alpha")) == ["NOERROR", "10.8.0.2"]

@@ -18,7 +18,7 @@ async def test_the_resolver_knows_which_networks_are_used_here() -> None:
     cache = ResponseCache(5)
     for each in (record(1, "db", network="shop"), record(2, "mail", network="blog")):
         cache.update(put=[(key(each), each)])
-    cache.mark_synced()
+    cache.set_awaited(frozenset())
     await tables.networks.put(NetworkRecord(id="here", cluster="shop" * 8, given={}, at=0), "here")
     await tables.endpoints.put(_endpoint(1, "here"), "here", "e1")
     deleted: list[EndpointRecord] = []
@@ -29,3 +29,19 @@ async def test_the_resolver_knows_which_networks_are_used_here() -> None:
     in_use.drop(_endpoint(1, "here"))
     assert [texts(ask(cache, name))[0] for name in ("db", "db.shop", "mail")] == ["REFUSED", "NOERROR", "NOERROR"]
     assert [each.id for each in deleted] == ["e1"]
+
+
+async def test_who_follows_networks_is_told_when_they_change() -> None:
+    """Not of each container: of the first one on a network, and of the last. Nothing before earlier runs are known."""
+    tables = Tables(MemoryStore(), MemoryStore())
+    told: list[set[str]] = []
+    in_use = NetworksInUse(tables, ResponseCache(5))
+    in_use.on_used = lambda networks: told.append(set(networks))
+    in_use.add(_endpoint(1, "lan"), "lan")
+    assert told == []
+    await in_use.load()
+    for number, network in ((2, "lan"), (3, "wan"), (4, "wan")):
+        in_use.add(_endpoint(number, network), network)
+    for number, network in ((3, "wan"), (1, "lan"), (2, "lan"), (4, "wan"), (4, "wan")):
+        in_use.drop(_endpoint(number, network))
+    assert told == [{"lan"}, {"lan", "wan"}, {"wan"}, set()]

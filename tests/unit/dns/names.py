@@ -11,6 +11,7 @@ from lab.speed import within
 from macvlan_global.dns.address import ListenAddress
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.store.records import NameRecord, PortRecord
+from macvlan_global.store.table import Table
 
 PID = os.getpid()
 ADDRESS = ListenAddress(f"127.{1 + (PID >> 16) % 250}.{(PID >> 8) % 256}.{1 + PID % 250}", 10000 + PID % 20000)
@@ -37,14 +38,19 @@ def record(
 
 def key(each: NameRecord) -> str:
     """The key of a record in the store."""
-    return f"names/{each.host}/{each.endpoint}"
+    return f"names/{each.network}/{each.host}/{each.endpoint}"
+
+
+async def put(names: Table[NameRecord], each: NameRecord) -> None:
+    """Write a record into the store, under its key."""
+    await names.put(each, each.network, each.host, each.endpoint)
 
 
 def knowing(*records: NameRecord) -> ResponseCache:
     """ResponseCache of a resolver that read these from the store."""
     cache = ResponseCache(5)
     cache.update(put=[(key(each), each) for each in records])
-    cache.mark_synced()
+    cache.set_awaited(frozenset())
     return cache
 
 

@@ -1,9 +1,12 @@
 """Cached replies, and their invalidation."""
 
 import dns.edns
+import dns.message
+import dns.rcode
 import msgspec
 
-from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.cache import PATIENCE_SECONDS, Early, ResponseCache
+from testkit.fake_clock import FakeClock
 from tests.unit.dns.names import ask, key, knowing, question, record, texts
 
 
@@ -30,7 +33,7 @@ def test_what_is_said_before_the_store_was_read_is_not_kept() -> None:
     """A failure must not outlive its cause."""
     cache = ResponseCache(5)
     ask(cache, "web")
-    cache.mark_synced()
+    cache.set_awaited(frozenset())
     assert texts(ask(cache, "web")) == ["REFUSED"]
 
 
@@ -38,7 +41,7 @@ def test_how_much_is_kept_is_bounded_and_foreign_names_do_not_drive_out_ours() -
     """The oldest go first, of each kind by itself."""
     cache = ResponseCache(5, most_existing=2, most_unknown=10)
     cache.update(put=[(key(record(1)), record(1, "web", "shop"))])
-    cache.mark_synced()
+    cache.set_awaited(frozenset())
     for name in ("web", "shop", "web.lan"):
         ask(cache, name)
     for number in range(30):
@@ -65,8 +68,75 @@ def test_what_is_answered_changes_with_hosts_and_networks() -> None:
     assert texts(ask(cache, "web.lan")) == ["NOERROR", "10.65.0.1"]
     cache.set_networks_here(frozenset({"lan" * 8}))
     assert texts(ask(cache, "web")) == ["NOERROR", "10.65.0.1"]
-    cache.update(put=[("names/h2/x", msgspec.structs.replace(record(2, "web"), host="h2"))])
+    second = msgspec.structs.replace(record(2, "web"), host="h2")
+    cache.update(put=[(key(second), second)])
     cache.set_living(frozenset({"h2"}))
     assert texts(ask(cache, "web")) == ["NOERROR", "10.65.0.2"]
     cache.set_living(frozenset({"h1", "h2"}))
     assert texts(ask(cache, "web")) == ["NOERROR", "10.65.0.1", "10.65.0.2"]
+
+
+# ------------------------------------------------------- names that are awaited
+
+LAN, WAN = record(1).network, record(1, network="wan").network
+
+
+def _code(cache: ResponseCache, name: str) -> str:
+    """The answer of a resolver that may wait: its code, or that it waits."""
+    reply = cache.respond_or_wait(question(name), udp=True)
+    if reply is Early.WAIT:
+        return "waits"
+    assert reply is not None
+    return dns.rcode.to_text(dns.message.from_wire(reply).rcode())
+
+
+def test_a_query_waits_for_the_names_of_a_network_that_is_being_read() -> None:
+    """Any query may be about one of them; what has no endpoint afterwards is refused. No answer of before is kept."""
+    cache = knowing(record(1, "web"))
+    assert [_code(cache, name) for name in ("web", "db", "elsewhere.example")] == ["NOERROR", "REFUSED", "REFUSED"]
+    cache.set_awaited(frozenset({WAN}))
+    assert [_code(cache, name) for name in ("web", "db", "elsewhere.example")] == ["waits"] * 3
+    assert not cache.names_there.is_set()
+    cache.update(put=[(key(each), each) for each in (record(2, "db", network="wan"),)])
+    assert _code(cache, "db") == "waits", "there may be more of that name"
+    cache.set_awaited(frozenset())
+    assert [_code(cache, name) for name in ("web", "db", "elsewhere.example")] == ["NOERROR", "NOERROR", "REFUSED"]
+    assert cache.names_there.is_set()
+
+
+def test_containers_of_this_host_are_answered_at_once() -> None:
+    """They are known without the store."""
+    cache = ResponseCache(5, "h1")
+    own, other = record(1, "web"), msgspec.structs.replace(record(2, "db"), host="h2")
+    cache.update(put=[(key(own), own), (key(other), other)])
+    assert [_code(cache, name) for name in ("web", "db")] == ["NOERROR", "waits"]
+    cache.set_awaited(frozenset({LAN}))
+    assert [_code(cache, name) for name in ("web", "db")] == ["NOERROR", "waits"]
+
+
+def test_whoever_waited_long_enough_gets_what_is_known() -> None:
+    """Names on networks that were read, and SERVFAIL for what may still come; nothing of it is kept."""
+    cache = ResponseCache(5, "h1")
+    read, half = record(1, "web", network="wan"), record(2, "db")
+    others = [msgspec.structs.replace(each, host="h2") for each in (read, half)]
+    cache.update(put=[(key(each), each) for each in others])
+    assert [texts(ask(cache, name)) for name in ("web", "db")] == [["SERVFAIL"]] * 2
+    cache.set_awaited(frozenset({LAN}))
+    assert [texts(ask(cache, name)) for name in ("web", "db", "x")] == [["NOERROR", "10.65.0.1"], *[["SERVFAIL"]] * 2]
+    assert cache.templates == {}
+
+
+def test_nobody_waits_for_a_store_that_is_away_for_long() -> None:
+    """Ten seconds after a network began to be followed its names are as good as none, until they come."""
+    clock = FakeClock(0)
+    cache = ResponseCache(5, steady=clock)
+    cache.set_awaited(frozenset({LAN}))
+    clock.advance(PATIENCE_SECONDS - 1)
+    assert _code(cache, "web") == "waits"
+    clock.advance(2)
+    assert _code(cache, "web") == "SERVFAIL"
+    cache.set_awaited(frozenset({LAN, WAN}))
+    assert _code(cache, "web") == "waits"
+    cache.set_awaited(frozenset({WAN}))
+    clock.advance(PATIENCE_SECONDS)
+    assert _code(cache, "web") == "SERVFAIL"

@@ -1,28 +1,34 @@
-"""The table follows the store."""
+"""The table follows the networks of the store that are wanted."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from lab.speed import within
 from macvlan_global.dns.resolver.cache import ResponseCache
 from macvlan_global.dns.resolver.feed import Feed
+from macvlan_global.store.follow_groups import LINGER_SECONDS
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.table import Tables
 from testkit.brief import BRIEF
 from testkit.faults import Faults, FaultyStore
-from tests.unit.dns.names import ask, record, texts, until
+from testkit.virtual_time import VirtualLoop
+from tests.unit.dns.names import ask, key, put, record, texts, until
 
 MANY = 1_000 if BRIEF else 3_000
+LAN, WAN = record(1).network, record(1, network="wan").network
 
 
 @asynccontextmanager
-async def _fed(store: MemoryStore, faults: Faults | None = None) -> AsyncIterator[tuple[ResponseCache, Feed]]:
+async def _fed(
+    store: MemoryStore, faults: Faults | None = None, *wanted: str
+) -> AsyncIterator[tuple[ResponseCache, Feed]]:
     cache = ResponseCache(5)
-    through = FaultyStore(store, faults)
-    feed = Feed(through, Tables(store, store).names, cache, retry=0.01)
+    feed = Feed(FaultyStore(store, faults), Tables(store, store).names, cache, retry=0.01)
+    feed.want(wanted or (LAN,))
     running = asyncio.ensure_future(feed.run())
     try:
         yield cache, feed
@@ -40,22 +46,58 @@ async def test_names_come_and_go_with_the_store() -> None:
     """Records that were there, new, changed and deleted ones."""
     store = MemoryStore()
     names = Tables(store, store).names
-    await names.put(record(1, "web"), "h1", "e1")
+    await put(names, record(1, "web"))
     async with _fed(store) as (cache, feed):
         await _until(cache, "web", ["NOERROR", "10.65.0.1"])
-        await names.put(record(2, "db"), "h2", "e2")
+        await put(names, record(2, "db"))
         await _until(cache, "db", ["NOERROR", "10.65.0.2"])
-        await names.put(record(3, "db"), "h2", "e2")
+        await put(names, msgspec.structs.replace(record(2, "db"), address="10.65.0.3"))
         await _until(cache, "db", ["NOERROR", "10.65.0.3"])
-        await names.drop("h1", "e1")
+        await names.drop(LAN, "h1", record(1).endpoint)
         await _until(cache, "web", ["REFUSED"])
         assert feed.following
 
 
-async def test_an_empty_store_is_known_too() -> None:
-    """Names are then refused, and no longer a failure."""
-    async with _fed(MemoryStore()) as (cache, _):
+async def test_an_empty_network_is_known_too() -> None:
+    """Names are then refused, and no longer a failure; with no network at all that is so at once."""
+    async with _fed(MemoryStore()) as (cache, feed):
+        assert texts(ask(cache, "web")) == ["SERVFAIL"]
         await _until(cache, "web", ["REFUSED"])
+        feed.want([LAN, WAN])
+        assert texts(ask(cache, "web")) == ["SERVFAIL"]
+        await _until(cache, "web", ["REFUSED"])
+        feed.want([])
+        assert texts(ask(cache, "web")) == ["REFUSED"]
+
+
+def test_a_network_that_is_not_wanted_takes_no_memory() -> None:
+    """Names of others are never read; those of a network that was wanted are forgotten a while after."""
+
+    async def story() -> None:
+        store = MemoryStore()
+        names = Tables(store, store).names
+        for each in (record(1, "web"), record(2, "db", network="wan"), record(3, "mail", network="dmz")):
+            await put(names, each)
+        async with _fed(store, None, LAN, WAN) as (cache, feed):
+            await asyncio.sleep(1)
+            assert [texts(ask(cache, name))[0] for name in ("web", "db", "mail")] == ["NOERROR", "NOERROR", "REFUSED"]
+            assert len(cache) == 2
+            feed.want([LAN])
+            await asyncio.sleep(LINGER_SECONDS - 1)
+            assert len(cache) == 2
+            await asyncio.sleep(2)
+            assert [texts(ask(cache, name))[0] for name in ("web", "db.wan")] == ["NOERROR", "REFUSED"]
+            assert len(cache) == 1
+            await put(names, record(4, "late", network="wan"))
+            await asyncio.sleep(1)
+            assert len(cache) == 1
+            feed.want([LAN, WAN])
+            assert not cache.synced
+            await asyncio.sleep(1)
+            assert (cache.synced, texts(ask(cache, "late"))) == (True, ["NOERROR", "10.65.0.4"])
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(story())
 
 
 async def test_a_store_that_is_away_leaves_what_was_known() -> None:
@@ -63,37 +105,40 @@ async def test_a_store_that_is_away_leaves_what_was_known() -> None:
     store, faults = MemoryStore(), Faults()
     names = Tables(store, store).names
     for number in (1, 2):
-        await names.put(record(number, f"web{number}"), "h1", f"e{number}")
+        await put(names, record(number, f"web{number}"))
     async with _fed(store, faults) as (cache, feed):
         await _until(cache, "web1", ["NOERROR", "10.65.0.1"])
         faults.arm(1)
-        await names.drop("h1", "e1")
+        await names.drop(LAN, "h1", record(1).endpoint)
         await until(lambda: not feed.following)
         assert texts(ask(cache, "web1")) == ["NOERROR", "10.65.0.1"]
-        await names.put(record(3, "web3"), "h1", "e3")
+        await put(names, record(3, "web3"))
         await _until(cache, "web3", ["NOERROR", "10.65.0.3"])
         await _until(cache, "web1", ["REFUSED"])
         assert texts(ask(cache, "web2")) == ["NOERROR", "10.65.0.2"]
 
 
 async def test_what_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """A record of a newer version silently, a broken one with a warning; the others are there."""
+    """A record of a newer version silently, a broken one and one under another's key with a warning; the others are
+    there."""
     store = MemoryStore()
-    await store.create("names/h1/e1", b'{"v": 99}')
-    await store.create("names/h1/e2", b"{")
-    await Tables(store, store).names.put(record(3, "web"), "h1", "e3")
+    await store.create(f"names/{LAN}/h1/e1", b'{"v": 99}')
+    await store.create(f"names/{LAN}/h1/e2", b"{")
+    await store.create(f"names/{LAN}/h2/{record(4).endpoint}", msgspec.json.encode(record(4, "moved")))
+    await put(Tables(store, store).names, record(3, "web"))
     async with _fed(store) as (cache, _):
         await _until(cache, "web", ["NOERROR", "10.65.0.3"])
         assert len(cache) == 1
-    assert caplog.text.count("names/h1/e2 in the store cannot be read") == 1
+    assert caplog.text.count(f"names/{LAN}/h1/e2 in the store cannot be read") == 1
+    assert caplog.text.count("it belongs under another key") == 1
 
 
-async def test_a_large_store_does_not_hold_up_the_loop() -> None:
+async def test_a_large_network_does_not_hold_up_the_loop() -> None:
     """While thousands of names are taken in, others have their turns, and nothing is half known."""
     store = MemoryStore()
     names = Tables(store, store).names
     for number in range(MANY):
-        await names.create(record(number, f"web{number}"), "h1", f"e{number}")
+        await put(names, record(number, f"web{number}"))
     async with _fed(store) as (cache, _):
         turns = 0
         async with within(20):
@@ -109,11 +154,13 @@ async def test_a_record_that_was_overwritten_is_no_answer(value: bytes) -> None:
     """The name is gone as soon as the watch tells of it, and there again with a record that can be read."""
     store = MemoryStore()
     names = Tables(store, store).names
-    row = await names.put(record(1, "web"), "h1", "e1")
+    await put(names, record(1, "web"))
     async with _fed(store) as (cache, feed):
         await _until(cache, "web", ["NOERROR", "10.65.0.1"])
-        assert await store.replace(row.entry, value)
+        entry = await store.get(key(record(1)))
+        assert entry
+        assert await store.replace(entry, value)
         await _until(cache, "web", ["REFUSED"])
-        await names.put(record(2, "web"), "h1", "e1")
-        await _until(cache, "web", ["NOERROR", "10.65.0.2"])
+        await put(names, record(1, "web"))
+        await _until(cache, "web", ["NOERROR", "10.65.0.1"])
         assert feed.following

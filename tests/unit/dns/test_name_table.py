@@ -5,7 +5,7 @@ import time
 import msgspec
 import pytest
 
-from macvlan_global.dns.resolver.names import NameTable, to_wire
+from macvlan_global.dns.resolver.names import NameTable, group_of, row_key, to_wire
 from macvlan_global.store.records import NameRecord
 from testkit.brief import BRIEF
 from tests.unit.dns.names import key, record
@@ -16,6 +16,10 @@ def _table(*records: NameRecord) -> NameTable:
     for each in records:
         table.put(key(each), each)
     return table
+
+
+def _remove(table: NameTable, each: NameRecord) -> set[bytes]:
+    return table.remove(group_of(key(each)), row_key(key(each)))
 
 
 def _addresses(table: NameTable, name: str) -> list[str]:
@@ -74,11 +78,11 @@ def test_a_port_before_a_name_is_told_apart() -> None:
 def test_a_change_touches_the_names_that_it_changes() -> None:
     """Old and new names, on the network too, and reverse names; nothing for a record that says the same."""
     table = _table(record(9, "Web"))
-    assert table.put("names/h1/" + record(9).endpoint, record(9, "Web")) == set()
+    assert table.put(key(record(9)), record(9, "Web")) == set()
     touched = table.put(key(record(9)), record(9, "db"))
     assert {b"web", b"web.lan", b"db", b"db.lan", b"9.0.65.10.in-addr.arpa"} <= touched
-    assert {b"db", b"db.lan"} <= table.remove(key(record(9)))
-    assert table.remove(key(record(9))) == set()
+    assert {b"db", b"db.lan"} <= _remove(table, record(9))
+    assert _remove(table, record(9)) == set()
     assert (len(table), table.lookup(b"db").exists, table.lookup(b"9.0.65.10.in-addr.arpa").exists) == (0, False, False)
 
 
@@ -133,7 +137,7 @@ def test_a_plain_name_is_of_the_networks_that_are_used_here() -> None:
     table.networks_here = frozenset({_id("shop")})
     assert _addresses(table, "db") == ["10.65.0.1"]
     assert _addresses(table, "db.blog") == ["10.65.0.2"]
-    table.remove(key(record(1, "db", network="shop")))
+    _remove(table, record(1, "db", network="shop"))
     assert _addresses(table, "db") == []
     assert not table.lookup(b"_80._tcp.db").exists
 
@@ -159,8 +163,8 @@ def test_a_network_created_anew_is_the_removed_one_that_containers_are_on() -> N
     old = record(4, "db", network="shop")
     table.put(key(old), old)
     assert _addresses(table, "db") == ["10.65.0.1", "10.65.0.4"]
-    table.remove(key(old))
-    assert b"db" in table.remove(key(here))
+    _remove(table, old)
+    assert b"db" in _remove(table, here)
     assert _addresses(table, "db") == []
 
 
@@ -188,7 +192,7 @@ def test_hosts_that_are_gone_come_last(name: str) -> None:
     table = _table(dead, living)
     table.living = frozenset({"h2"})
     assert _addresses(table, name) == ["10.65.0.2"]
-    table.remove(key(living))
+    _remove(table, living)
     assert _addresses(table, name) == ["10.65.0.1"]
     table.living = None
     table.put(key(living), living)

@@ -29,7 +29,7 @@ from testkit.faults import Faults, FaultyStore
 from testkit.foreign_errors import FOREIGN
 from testkit.plugin_calls import NoDriver
 from testkit.virtual_time import VirtualLoop
-from tests.unit.dns.names import ask, knowing, record, texts
+from tests.unit.dns.names import ask, knowing, put, record, texts
 
 SECONDS = 60.0
 each_error = pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
@@ -72,11 +72,12 @@ def test_the_feed_lives_on(error: Exception) -> None:
         cache = ResponseCache(5)
         again = asyncio.Event()
         feed = Feed(FaultyStore(store, faults), names, cache, on_read=again.set)
+        feed.want([record(1).network])
         async with running(feed.run()):
             await until(lambda: _true(feed.following))
             faults.arm(1)
             again.clear()
-            await names.put(record(1, "web"), "h1", "e1")
+            await put(names, record(1, "web"))
             await asyncio.wait_for(again.wait(), patience(SECONDS))
             await until(lambda: _true(feed.following))
             assert len(cache) == 1
@@ -103,7 +104,7 @@ def test_the_publisher_lives_on(error: Exception) -> None:
                 return [record(1, "web")]
 
             through = FaultyStore(store, faults)
-            publisher = Publisher(Tables(through, through).names, "h1")
+            publisher = Publisher(Tables(through, MemoryStore()), "h1")
             async with running(publisher.run(read)):
                 await until(lambda publisher=publisher: _true(not publisher.due))  # type: ignore[misc]
                 assert await _names(store) == {"web"}
@@ -121,16 +122,16 @@ def test_an_event_that_cannot_be_published_makes_a_comparison_due(error: Excepti
         for attempt in ("publish", "withdraw"):
             store, faults = MemoryStore(), Faults(error=error)
             through = FaultyStore(store, faults)
-            publisher = Publisher(Tables(through, through).names, "h1")
+            publisher = Publisher(Tables(through, MemoryStore()), "h1")
 
-            async def nothing() -> list[NameRecord]:
-                return []
+            async def here() -> list[NameRecord]:
+                return [record(1, "web")]
 
-            await publisher.compare(nothing)
+            await publisher.compare(here)
             assert not publisher.due
             faults.arm(1)
             done = await (
-                publisher.publish([record(1, "web")])
+                publisher.publish([record(1, "shop")])
                 if attempt == "publish"
                 else publisher.withdraw(record(1).endpoint)
             )
@@ -164,7 +165,7 @@ def test_the_name_watcher_lives_on(error: Exception) -> None:
         store = MemoryStore()
         docker = Docker(NoDriver())
         docker.raises = error
-        publisher = Publisher(Tables(store, store).names, "h1")
+        publisher = Publisher(Tables(store, MemoryStore()), "h1")
 
         async def networks() -> dict[str, str]:
             return {"n1": "n1"}
@@ -198,7 +199,7 @@ async def test_a_container_that_exposes_thousands_of_ports_has_a_small_record(ca
     async def networks() -> dict[str, str]:
         return {"n1": "n1"}
 
-    publisher = Publisher(Tables(store, store).names, "h1")
+    publisher = Publisher(Tables(store, MemoryStore()), "h1")
     watcher = NameWatcher(Exposing(NoDriver()), networks, publisher, "h1")
     for _ in range(2):
         (found,) = await watcher.read()

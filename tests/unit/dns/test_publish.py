@@ -3,23 +3,29 @@
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
+
+from macvlan_global.dns.publish.published import EMPTY_SECONDS
 from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, ReadNames, container_names, name_records
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import NameRecord, PortRecord
-from macvlan_global.store.table import Table, Tables
+from macvlan_global.store.table import Tables
+from testkit.fake_clock import FakeClock
 from testkit.faults import Faults, FaultyStore
-from tests.unit.dns.names import record, until
+from tests.unit.dns.names import key, put, record, until
+
+LAN = record(1).network
+OTHERS = msgspec.structs.replace(record(9, "other"), host="h2")
 
 
-def _table(store: MemoryStore, faults: Faults | None = None) -> Table[NameRecord]:
-    through = FaultyStore(store, faults)
-    return Tables(through, through).names
+def _tables(store: MemoryStore, faults: Faults | None = None) -> Tables:
+    return Tables(FaultyStore(store, faults), MemoryStore())
 
 
 async def _names(store: MemoryStore) -> dict[str, str]:
-    rows = await Tables(store, store).names.scan("h1")
-    return {row.record.endpoint[-2:]: row.record.names[0] for row in rows}
+    rows = [row.record for row in await Tables(store, store).names.scan()]
+    return {each.endpoint[-2:]: each.names[0] for each in rows if each.host == "h1"}
 
 
 def _read(*records: NameRecord) -> ReadNames:
@@ -65,7 +71,7 @@ def test_a_container_has_a_record_on_each_network() -> None:
 async def test_published_names_are_there_and_withdrawn_ones_are_not() -> None:
     """Again and again, in any state."""
     store = MemoryStore()
-    publisher = Publisher(_table(store), "h1")
+    publisher = Publisher(_tables(store), "h1")
     for _ in range(2):
         assert await publisher.publish([record(1, "web"), record(2, "db")])
     assert await _names(store) == {"01": "web", "02": "db"}
@@ -78,15 +84,15 @@ async def test_published_names_are_there_and_withdrawn_ones_are_not() -> None:
 async def test_a_comparison_makes_good_what_was_missed_and_touches_nobody_else() -> None:
     """Missing, changed and surplus ones of this host; what says the same is not written again."""
     store = MemoryStore()
-    others = await Tables(store, store).names.put(record(9, "other"), "h2", record(9).endpoint)
-    publisher = Publisher(_table(store), "h1")
+    others = await Tables(store, store).names.put(OTHERS, LAN, "h2", OTHERS.endpoint)
+    publisher = Publisher(_tables(store), "h1")
     await publisher.publish([record(1, "same"), record(2, "old"), record(3, "surplus")])
-    same = await store.get(f"names/h1/{record(1).endpoint}")
+    same = await store.get(key(record(1)))
     assert publisher.due, "a driver that starts does not know what happened before"
     await publisher.compare(_read(record(1, "same"), record(2, "new"), record(4, "missing")))
     assert not publisher.due
     assert await _names(store) == {"01": "same", "02": "new", "04": "missing"}
-    assert await store.get(f"names/h1/{record(1).endpoint}") == same
+    assert await store.get(key(record(1))) == same
     assert await store.get(others.entry.key) == others.entry
 
 
@@ -95,7 +101,7 @@ async def test_a_store_that_is_away_is_no_error_but_a_comparison_to_make() -> No
     for at in range(1, 8):
         for after in (False, True):
             store, faults = MemoryStore(), Faults()
-            publisher = Publisher(_table(store, faults), "h1")
+            publisher = Publisher(_tables(store, faults), "h1")
             await publisher.publish([record(1, "old"), record(2, "gone")])
             await publisher.compare(_read(record(1, "old"), record(2, "gone")))
             faults.arm(at, after=after)
@@ -112,7 +118,7 @@ async def test_a_store_that_is_away_is_no_error_but_a_comparison_to_make() -> No
 async def test_what_happens_during_a_comparison_is_newer_than_it() -> None:
     """A container that starts while the engine is asked is not surplus, and one that ends does not come back."""
     store = MemoryStore()
-    publisher = Publisher(_table(store), "h1")
+    publisher = Publisher(_tables(store), "h1")
     await publisher.publish([record(2, "ends")])
 
     async def read() -> Iterable[NameRecord]:
@@ -127,7 +133,7 @@ async def test_what_happens_during_a_comparison_is_newer_than_it() -> None:
 async def test_writes_about_one_endpoint_keep_their_order() -> None:
     """A name that is withdrawn while it is being published is gone in the end."""
     store = MemoryStore()
-    publisher = Publisher(_table(store), "h1")
+    publisher = Publisher(_tables(store), "h1")
     await asyncio.gather(publisher.publish([record(1, "web")]), publisher.withdraw(record(1).endpoint))
     assert await _names(store) == {}
 
@@ -135,7 +141,7 @@ async def test_writes_about_one_endpoint_keep_their_order() -> None:
 async def test_what_is_said_again_is_not_written_again() -> None:
     """A container that starts is heard of several times. What changed, and what comes after an end, is written."""
     store = MemoryStore()
-    publisher = Publisher(_table(store), "h1")
+    publisher = Publisher(_tables(store), "h1")
     await publisher.publish([record(1, "web")])
     (first,) = await store.scan("names/")
     await publisher.publish([record(1, "web")])
@@ -150,7 +156,7 @@ async def test_what_is_said_again_is_not_written_again() -> None:
 async def test_it_compares_when_that_is_due_until_it_is_done() -> None:
     """At the start, and whenever something may have been missed; an engine that is away is asked again."""
     store, faults = MemoryStore(), Faults(1)
-    publisher = Publisher(_table(store, faults), "h1")
+    publisher = Publisher(_tables(store, faults), "h1")
     running = asyncio.ensure_future(publisher.run(_read(record(1, "web")), retry=0.01))
     await until(lambda: not publisher.due)
     assert await _names(store) == {"01": "web"}
@@ -160,3 +166,79 @@ async def test_it_compares_when_that_is_due_until_it_is_done() -> None:
     assert await _names(store) == {"01": "web"}
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+def _on(network: str, number: int, name: str) -> NameRecord:
+    return record(number, name, network=network)
+
+
+async def test_names_of_an_earlier_run_are_found_without_reading_those_of_the_cluster() -> None:
+    """Its networks are in this host's own state. What other hosts have there, and on other networks, is not read."""
+    store, local, faults = MemoryStore(), MemoryStore(), Faults()
+    earlier = Publisher(Tables(store, local), "h1")
+    await earlier.publish([_on("lan", 1, "stays"), _on("lan", 2, "ends"), _on("wan", 3, "ends too")])
+    await Tables(store, local).names.put(OTHERS, LAN, "h2", OTHERS.endpoint)
+    tables = Tables(FaultyStore(store, faults), local)
+    await Publisher(tables, "h1").compare(_read(_on("lan", 1, "stays"), _on("new", 4, "new")))
+    assert await _names(store) == {"01": "stays", "04": "new"}
+    assert await store.get(f"names/{LAN}/h2/{OTHERS.endpoint}")
+    read = {each for each in faults.taken if each.startswith("scan")}
+    assert read == {f"scan names/{network * 8}/h1/" for network in ("lan", "new", "wan")}
+
+
+async def _published(local: MemoryStore) -> set[str]:
+    return {row.record.network[:3] for row in await Tables(local, local).published.scan()}
+
+
+async def test_a_network_is_known_before_its_first_name_and_for_a_day_after_the_last() -> None:
+    """A write without an answer may arrive late, and a store that is restored has withdrawn names again."""
+    store, local, faults, clock = MemoryStore(), MemoryStore(), Faults(), FakeClock(0)
+    publisher = Publisher(Tables(FaultyStore(store, faults), local), "h1", steady=clock)
+    faults.arm(1)
+    assert not await publisher.publish([_on("lan", 1, "lost")])
+    assert await _published(local) == {"lan"}
+    faults.arm(0)
+    await publisher.compare(_read(_on("wan", 2, "web")))
+    clock.advance(EMPTY_SECONDS - 1)
+    await publisher.compare(_read(_on("wan", 2, "web")))
+    assert await _published(local) == {"lan", "wan"}
+    await put(Tables(store, local).names, _on("lan", 1, "late"))
+    await publisher.compare(_read(_on("wan", 2, "web")))
+    assert await _names(store) == {"02": "web"}
+    clock.advance(2)
+    await publisher.compare(_read(_on("wan", 2, "web")))
+    assert await _published(local) == {"wan"}
+
+
+async def test_a_network_where_a_name_is_written_again_stays_known() -> None:
+    """The day begins anew, also if that name is written while it is over."""
+    store, local, clock = MemoryStore(), MemoryStore(), FakeClock(0)
+    publisher = Publisher(Tables(store, FaultyStore(local)), "h1", steady=clock)
+    await publisher.publish([_on("lan", 1, "web")])
+    await publisher.compare(_read())
+    clock.advance(EMPTY_SECONDS + 1)
+    await asyncio.gather(publisher.compare(_read()), publisher.publish([_on("lan", 2, "new")]))
+    assert (await _published(local), await _names(store)) == ({"lan"}, {"02": "new"})
+    await publisher.compare(_read())
+    clock.advance(EMPTY_SECONDS - 1)
+    await publisher.compare(_read())
+    assert await _published(local) == {"lan"}
+
+
+async def test_a_name_of_an_earlier_run_is_withdrawn_before_anything_is_compared() -> None:
+    """Its network is looked for among those where this host has names."""
+    store, local = MemoryStore(), MemoryStore()
+    await Publisher(Tables(store, local), "h1").publish([_on("lan", 1, "web"), _on("wan", 2, "db")])
+    assert await Publisher(Tables(store, local), "h1").withdraw(_on("wan", 2, "db").endpoint)
+    assert await _names(store) == {"01": "web"}
+
+
+async def test_a_network_that_gets_another_id_takes_its_names_along() -> None:
+    """As when a host takes over the definition of the cluster: no name stays below the old id."""
+    store = MemoryStore()
+    publisher = Publisher(_tables(store), "h1")
+    await publisher.publish([_on("old", 1, "web"), _on("old", 2, "db")])
+    await publisher.publish([_on("new", 1, "web")])
+    assert sorted(each.key[:13] for each in await store.scan("names/")) == ["names/newnewn", "names/oldoldo"]
+    await publisher.compare(_read(_on("new", 1, "web"), _on("new", 2, "db")))
+    assert [each.key[:13] for each in await store.scan("names/")] == ["names/newnewn"] * 2

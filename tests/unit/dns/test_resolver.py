@@ -12,12 +12,13 @@ from lab.speed import patience
 from macvlan_global.dns.address import ListenAddress, read_address
 from macvlan_global.dns.resolvconf.ask import ask as probe
 from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.late import LateReplies
 from macvlan_global.dns.resolver.port_owner import port_owners
 from macvlan_global.dns.resolver.server import Resolver
 from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import BATCH, UdpServer
 from macvlan_global.errors import Invalid, Unavailable
-from tests.unit.dns.names import ADDRESS, knowing, question, record, until
+from tests.unit.dns.names import ADDRESS, key, knowing, question, record, until
 
 pytestmark = pytest.mark.together  # they listen on the address of this process
 
@@ -85,7 +86,7 @@ async def test_a_change_is_seen_at_once() -> None:
     async with _serving(cache):
         for expected in (0, 0, 5):
             if expected:
-                cache.update(deleted=[f"names/h1/{WEB.endpoint}"])
+                cache.update(deleted=[key(WEB)])
             reply = (await asyncio.to_thread(_exchange, [question("web")], 1))[0]
             assert reply[3] & 0x0F == expected
 
@@ -100,9 +101,63 @@ async def test_a_bug_costs_one_reply(caplog: pytest.LogCaptureFixture) -> None:
             return super().respond(query, udp=udp)
 
     cache = Broken(5)
+    cache.set_awaited(frozenset())
     async with _serving(cache):
         assert len(await asyncio.to_thread(_exchange, [question("bad"), question("web")], 1)) == 1
     assert "no reply was built for the query" in caplog.text
+
+
+def _awaiting(*networks: str) -> ResponseCache:
+    """The cache of a resolver that knows WEB, and reads the names of these networks."""
+    cache = knowing(WEB)
+    cache.set_awaited(frozenset(networks))
+    return cache
+
+
+@pytest.mark.parametrize("address", [ADDRESS, ListenAddress("::1", ADDRESS.port)], ids=["IPv4", "IPv6"])
+async def test_a_query_that_comes_before_the_names_is_answered_when_they_are_there(address: ListenAddress) -> None:
+    """Over UDP and TCP. The UDP thread answers others meanwhile, and one client's late reply is not another's."""
+    cache = _awaiting("wan")
+    async with _serving(cache, address) as resolver:
+        with _asker(address) as late, _asker(address) as other:
+            for number in range(20):
+                late.send(question(f"db{number}", id=number))
+            reader, writer = await asyncio.open_connection(address.ip, address.port)
+            writer.write(struct.pack("!H", len(question("db1"))) + question("db1"))
+            while resolver.state().queries < 21:  # noqa: ASYNC110 - the thread tells nobody
+                await asyncio.sleep(0.001)
+            assert resolver.answers() == {("udp", "none"): 0, ("tcp", "none"): 0}
+            other.send(question("x.invalid"))
+            assert (await asyncio.to_thread(other.recv, 4096))[3] & 0x0F == 2, "SERVFAIL: names are missing"
+            read = [record(number, f"db{number}", network="wan") for number in range(20)]
+            cache.update(put=[(key(each), each) for each in read])
+            cache.set_awaited(frozenset())
+            replies = [await asyncio.to_thread(late.recv, 4096) for _ in range(20)]
+            assert {(struct.unpack("!H", each[:2])[0], each[-1]) for each in replies} == {(n, n) for n in range(20)}
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            assert (await reader.readexactly(length))[-1] == 1
+            writer.close()
+        answers = resolver.answers()
+        assert (answers["udp", "noerror"], answers["udp", "servfail"], answers["tcp", "noerror"]) == (20, 1, 1)
+        assert answers["udp", "none"] == 0
+
+
+async def test_no_query_waits_for_ever_and_no_more_than_there_is_room_for() -> None:
+    """After the longest wait the reply is SERVFAIL; one too many gets it at once."""
+    cache = _awaiting("wan")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind((ADDRESS.ip, ADDRESS.port))
+    late = LateReplies(cache, listener, seconds=0.2, most=3)
+    server = UdpServer(cache, listener, late.offer)
+    server.start()
+    replies = await asyncio.to_thread(_exchange, [question("db", id=number) for number in range(5)], 5)
+    assert {each[3] & 0x0F for each in replies} == {2}
+    assert {struct.unpack("!H", each[:2])[0] for each in replies[:2]} == {3, 4}
+    assert (late.answers[2], server.handed_over) == (3, 3)
+    replies = await asyncio.to_thread(_exchange, [question("db")], 1)
+    assert replies[0][3] & 0x0F == 2, "there is room again"
+    await late.stop()
+    await asyncio.to_thread(server.stop)
 
 
 async def test_tcp_has_limits() -> None:

@@ -100,7 +100,7 @@ async def test_an_exception_costs_one_query_over_udp_and_one_connection_over_tcp
     """Whatever it is; the next query is answered."""
     cache = Broken(5)
     cache.error = error
-    cache.mark_synced()
+    cache.set_awaited(frozenset())
     resolver = Resolver(cache, ADDRESS)
     async with running(resolver):
         await until(lambda: resolver.state().listening)
@@ -112,7 +112,9 @@ async def test_an_exception_costs_one_query_over_udp_and_one_connection_over_tcp
 
 async def test_clients_that_do_not_read_cost_no_descriptors() -> None:
     """A connection is cut off after the idle time, though its replies were never read."""
-    server = TcpServer(Large(5), idle=0.2)
+    cache = Large(5)
+    cache.set_awaited(frozenset())
+    server = TcpServer(cache, idle=0.2)
     await server.start(socket.create_server((ADDRESS.ip, ADDRESS.port)))
     open_before = _descriptors()
     query = question("web")

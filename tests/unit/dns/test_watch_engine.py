@@ -55,7 +55,7 @@ async def learning() -> AsyncIterator[Learning]:
     deleted = asyncio.Queue[EndpointRecord]()
     host = await rig.host("a", ClusterHooks(on_deleted=deleted.put_nowait))
     network = await host.publish("lan", LAN)
-    publisher = Publisher(host.driver.tables.names, "a")
+    publisher = Publisher(host.driver.tables, "a")
     names = NameWatcher(host.engine, lambda: shared_ids(host.driver.tables), publisher, "a", now=host.clock)
 
     async def pass_on() -> None:

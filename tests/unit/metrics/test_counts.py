@@ -23,16 +23,22 @@ def test_requests_are_counted_by_method_and_outcome() -> None:
     assert len(counts.times) == 2
 
 
+def _open(now: float) -> WatchCounts:
+    watch = WatchCounts(now)
+    watch.begins("names/", now)
+    watch.delivered("names/", [], now, whole=True, first=True)
+    return watch
+
+
 def test_a_watch_is_behind_by_the_oldest_write_that_it_has_not_delivered() -> None:
     """It grows until the key comes, and is then the lag that was measured, for a minute."""
-    watch = WatchCounts(0.0)
-    watch.delivered([], 1.0, whole=True)
+    watch = _open(1.0)
     watch.sent("names/a", 10.0)
     watch.sent("names/b", 11.0)
     assert watch.behind(12.0) == 2.0
-    watch.delivered(["names/a", "names/other"], 14.0, whole=False)
+    watch.delivered("names/", ["names/a", "names/other"], 14.0, whole=False, first=False)
     assert watch.behind(14.0) == 4.0
-    watch.delivered(["names/b"], 14.5, whole=False)
+    watch.delivered("names/", ["names/b"], 14.5, whole=False, first=False)
     assert watch.behind(15.0) == 3.5
     assert watch.behind(15.0 + LAG_SECONDS) == 0.0
 
@@ -40,21 +46,24 @@ def test_a_watch_is_behind_by_the_oldest_write_that_it_has_not_delivered() -> No
 def test_a_watch_that_is_not_open_is_behind_since_it_ended() -> None:
     """From its first request on too; one that is opened again delivers all that there is."""
     watch = WatchCounts(5.0)
+    assert watch.behind(7.0) == 0.0, "there is none"
+    watch.begins("names/", 5.0)
     assert watch.behind(7.0) == 2.0
-    watch.delivered([], 8.0, whole=True)
+    watch.delivered("names/", [], 8.0, whole=True, first=True)
     assert watch.behind(9.0) == 0.0
     watch.sent("names/a", 9.0)
-    watch.closed(10.0)
-    watch.closed(11.0)
+    watch.ended("names/", 10.0, was_open=True, lost=True)
+    watch.begins("names/", 11.0)
+    watch.ended("names/", 11.0, was_open=False, lost=True)
     assert watch.behind(13.0) == 3.0
     watch.sent("names/b", 13.0)
-    watch.delivered([], 14.0, whole=True)
+    watch.delivered("names/", [], 14.0, whole=True, first=True)
     assert watch.behind(14.0) == 1.0
 
 
 def test_no_more_writes_are_followed_than_there_is_room_for() -> None:
     """A watch that delivers nothing costs no memory without end."""
-    watch = WatchCounts(0.0)
+    watch = _open(0.0)
     for number in range(WATCHED_MOST + 10):
         watch.sent(f"names/{number}", float(number))
     assert len(watch.waiting) == WATCHED_MOST

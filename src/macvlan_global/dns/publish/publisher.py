@@ -1,11 +1,13 @@
-"""Publisher: writes the names of this host's containers into the store, below `names/HOST/`.
+"""Publisher: writes the names of this host's containers into the store, below `names/NETWORK/HOST/`.
 
 Events write single records at once. A comparison of all of them makes good what was missed: it is due at the start,
-after a gap in the engine's events, and after every write that failed.
+after a gap in the engine's events, and after every write that failed. It looks below the networks where this host has
+written names (`published`), and nowhere else.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,10 +15,11 @@ from typing import NoReturn
 
 import msgspec
 
+from macvlan_global.dns.publish.published import PublishedNetworks
 from macvlan_global.dns.resolver.names import MOST_ALIASES
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import NameRecord, PortRecord
-from macvlan_global.store.table import Row, Table
+from macvlan_global.store.table import Row, Tables
 from macvlan_global.store.validate import VERSION, version_of
 from macvlan_global.tasks import attempt, forever
 
@@ -89,12 +92,16 @@ ReadNames = Callable[[], Awaitable[Iterable[NameRecord]]]
 class Publisher:
     """Writes this host's name records. A store that does not answer raises nothing: a comparison is due then."""
 
-    def __init__(self, names: Table[NameRecord], host: str) -> None:
-        """`host` is this host's id; no other host writes below it."""
-        self._names = names
+    def __init__(self, tables: Tables, host: str, *, steady: Callable[[], float] = time.monotonic) -> None:
+        """`host` is this host's id; no other host writes below it. `steady` is a clock that is never set."""
+        self.on_own: Callable[[str, NameRecord | None], None] = lambda _key, _record: None
+        """Called with the key of a name of this host and its record once that is in the store, or None."""
+        self._names = tables.names
+        self._published = PublishedNetworks(tables.published, steady)
         self._host = host
         self._locks = KeyedLock()
         self._written: dict[str, NameRecord] = {}  # by endpoint: one start of a container is several events
+        self._network_of: dict[str, str] = {}  # by endpoint, of names that are or may be in the store
         self._comparing = asyncio.Lock()
         self._touched: set[str] | None = None  # endpoints since the comparison began; None while none is under way
         self._due = asyncio.Event()
@@ -151,18 +158,23 @@ class Publisher:
         await forever("publishing the names of this host's containers", compare, first=retry, last=LAST_RETRY_SECONDS)
 
     async def _compare(self, read: ReadNames) -> None:
-        wanted = {record.endpoint: record for record in await read()}
-        stored: dict[str, Row[NameRecord] | None] = {}
-        for entry in await self._names.entries(self._host):  # with unreadable ones, which are replaced
-            if version_of(entry.value) <= VERSION:
-                stored[entry.key.removeprefix(self._names.key(self._host) + "/")] = self._names.read(entry)
+        published = await self._published.read()
+        wanted = {(record.network, record.endpoint): record for record in await read()}
+        stored: dict[tuple[str, str], Row[NameRecord] | None] = {}
+        for network in sorted({*published, *(network for network, _ in wanted)}):
+            below = self._names.key(network, self._host) + "/"
+            for entry in await self._names.entries(network, self._host):  # with unreadable ones, which are replaced
+                if version_of(entry.value) <= VERSION:
+                    stored[network, entry.key.removeprefix(below)] = self._names.read(entry)
         slots = asyncio.Semaphore(AT_ONCE)
-        endpoints = sorted(wanted.keys() | stored.keys())  # in one order, so that a simulated run can be played again
-        corrections = (self._correct(slots, each, stored.get(each), wanted.get(each)) for each in endpoints)
+        names = sorted(wanted.keys() | stored.keys())  # in one order, so that a simulated run can be played again
+        corrections = (self._correct(slots, *each, stored.get(each), wanted.get(each)) for each in names)
         # all are tried, then the first failure is raised
         for result in await asyncio.gather(*corrections, return_exceptions=True):
             if result:
                 raise result
+        for network in set(published).difference(network for network, _ in wanted):
+            await self._published.found_empty(network)
 
     def _touch(self, endpoint: str) -> None:
         if self._touched is not None:
@@ -176,11 +188,23 @@ class Publisher:
             return await self._attempt(record.endpoint, record)
 
     async def _correct(
-        self, slots: asyncio.Semaphore, endpoint: str, stored: Row[NameRecord] | None, wanted: NameRecord | None
+        self,
+        slots: asyncio.Semaphore,
+        network: str,
+        endpoint: str,
+        stored: Row[NameRecord] | None,
+        wanted: NameRecord | None,
     ) -> None:
         async with slots, self._locks.of(endpoint):
-            if endpoint not in (self._touched or ()) and not (stored and wanted and _same(stored.record, wanted)):
-                await self._write(endpoint, wanted)
+            if endpoint in (self._touched or ()):
+                return
+            if wanted is None:
+                await self._delete(network, endpoint)
+            elif stored and _same(stored.record, wanted):
+                self._network_of[endpoint] = network
+                self.on_own(stored.entry.key, wanted)
+            else:
+                await self._put(wanted)
 
     async def _attempt(self, endpoint: str, record: NameRecord | None) -> bool:
         """Write once; whether that is in the store. After a failure a comparison is due, which makes it good."""
@@ -194,12 +218,30 @@ class Publisher:
 
     async def _write(self, endpoint: str, record: NameRecord | None) -> None:
         """Write the record, or delete it if None."""
+        known = self._network_of.get(endpoint)
+        if record is None:  # one of an earlier run may be below any of its networks
+            for network in [known] if known else await self._published.read():
+                await self._delete(network, endpoint)
+            return
+        if known and known != record.network:  # the network has another id in the cluster now
+            await self._delete(known, endpoint)
+        await self._put(record)
+
+    async def _put(self, record: NameRecord) -> None:
+        endpoint = record.endpoint
         self._written.pop(endpoint, None)
-        if record:
-            await self._names.put(record, self._host, endpoint)
-            self._written[endpoint] = record
-        else:
-            await self._names.drop(self._host, endpoint)
+        await self._published.add(record.network)
+        self._network_of[endpoint] = record.network
+        await self._names.put(record, record.network, self._host, endpoint)
+        self._written[endpoint] = record
+        self.on_own(self._names.key(record.network, self._host, endpoint), record)
+
+    async def _delete(self, network: str, endpoint: str) -> None:
+        self._written.pop(endpoint, None)
+        await self._names.drop(network, self._host, endpoint)
+        self.on_own(self._names.key(network, self._host, endpoint), None)
+        if self._network_of.get(endpoint) == network:
+            del self._network_of[endpoint]
 
 
 def _same(a: NameRecord, b: NameRecord) -> bool:

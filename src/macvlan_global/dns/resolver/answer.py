@@ -7,7 +7,7 @@ chosen by what a stub resolver does next:
   never sent.
 * **NOERROR with an empty answer (NODATA)** for a name that exists without a record of the type asked for. The AA flag
   is set: some resolvers take an empty answer without authority for a referral, and go on.
-* **SERVFAIL** for every name until the store was read once: the client asks its next server.
+* **SERVFAIL** for a name that nobody is known to have while names are awaited: the client asks its next server.
 * **FORMERR, NOTIMP, BADVERS** for a message that is no query for one name, or an EDNS version above 0.
 
 Any bytes give a reply, or None where none may be sent: messages too short to have an id, and replies, which two
@@ -41,6 +41,8 @@ MOST_RECORDS = 256
 LARGEST_OVER_TCP = 65535
 
 _HEADER = 12
+_NOBODYS = b".invalid"
+"""No name below it will ever come (RFC 6761): whoever asks for one wants to know whether names are there."""
 _CLASSES = {dns.rdataclass.IN, dns.rdataclass.ANY}
 _TRANSFERS = range(249, 255)  # TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: not questions about a name
 _FIXED_SIZE = {dns.rdatatype.A: 16, dns.rdatatype.AAAA: 28}
@@ -62,17 +64,20 @@ ReplyTemplate = Callable[[], bytes]
 class Reply:
     """Reply to one query, valid until the name table reports a change of `name`.
 
-    `exists` says whether an endpoint has the name; `cacheable` that equal queries may get the same template.
+    `exists` says whether an endpoint has the name; `cacheable` that equal queries may get the same template; `early`
+    that names are awaited, one of which may be this one.
     """
 
     template: ReplyTemplate
     name: bytes = b""
     exists: bool = False
     cacheable: bool = False
+    early: bool = False
 
 
-def build_reply(table: NameTable, query: bytes, *, ttl: int, udp: bool) -> Reply | None:
-    """The reply to a query, or None if none may be sent. `ttl` is that of its records, in seconds."""
+def build_reply(table: NameTable, query: bytes, *, ttl: int, udp: bool, own_only: bool = False) -> Reply | None:
+    """The reply to a query, or None if none may be sent. `ttl` is that of its records, in seconds. While names are
+    awaited, it tells of networks that were read, or with `own_only` of this host's own containers alone."""
     if len(query) < _HEADER or query[2] & 0x80:
         return None
     if query[2] & 0x78:
@@ -85,7 +90,7 @@ def build_reply(table: NameTable, query: bytes, *, ttl: int, udp: bool) -> Reply
         return _bare(query, dns.rcode.FORMERR)
     if len(message.question) != 1:
         return _bare(query, dns.rcode.FORMERR)
-    return _answered(table, message, ttl, _room(message, udp=udp))
+    return _answered(table, message, ttl, _room(message, udp=udp), own_only=own_only)
 
 
 def _bare(query: bytes, code: int) -> Reply:
@@ -100,7 +105,7 @@ def _room(message: dns.message.Message, *, udp: bool) -> int:
     return min(max(message.payload, 512), PAYLOAD) if message.edns >= 0 else 512
 
 
-def _answered(table: NameTable, message: dns.message.Message, ttl: int, room: int) -> Reply:
+def _answered(table: NameTable, message: dns.message.Message, ttl: int, room: int, *, own_only: bool) -> Reply:
     reply = dns.message.make_response(message, our_payload=PAYLOAD)
     if message.edns >= 0:
         reply.ednsflags = (reply.ednsflags & ~dns.flags.DO) | (message.ednsflags & dns.flags.DO)
@@ -111,16 +116,17 @@ def _answered(table: NameTable, message: dns.message.Message, ttl: int, room: in
     if question.rdclass not in _CLASSES or question.rdtype in _TRANSFERS:
         reply.set_rcode(dns.rcode.REFUSED)
         return Reply(_template(reply, room))
-    if not table.synced:
-        reply.set_rcode(dns.rcode.SERVFAIL)
-        return Reply(_template(reply, room))
-    found = table.lookup(_text(question.name))
+    synced, found = table.synced, table.lookup(_text(question.name))
+    if not synced:
+        found = table.certain(found, own_only=own_only)
     if found.exists:
         reply.flags |= dns.flags.AA
         _fill(reply, found, ttl)
     else:
-        reply.set_rcode(dns.rcode.REFUSED)
-    return Reply(_template(reply, room), found.name, found.exists, cacheable=not message.options)
+        reply.set_rcode(dns.rcode.REFUSED if synced else dns.rcode.SERVFAIL)
+    early = not (synced or found.exists or found.name.endswith(_NOBODYS))
+    cacheable = synced and not message.options
+    return Reply(_template(reply, room), found.name, found.exists, cacheable=cacheable, early=early)
 
 
 def _text(name: dns.name.Name) -> bytes:

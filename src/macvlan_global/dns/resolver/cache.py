@@ -5,26 +5,51 @@ reply is built and while the table changes, so that no reply built from the old 
 templates are read without it.
 """
 
+import asyncio
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Literal
 
 from macvlan_global.dns.resolver.answer import ReplyTemplate, build_reply
-from macvlan_global.dns.resolver.names import NameTable
+from macvlan_global.dns.resolver.names import NameTable, OnAddress, RowKey, group_of, row_key
 from macvlan_global.store.records import NameRecord
 
 MOST_EXISTING = 16384
 MOST_UNKNOWN = 4096
 """Cached templates: of names that an endpoint has, and of all other names, which can so not displace the former."""
+PATIENCE_SECONDS = 10.0
+"""Names of a network are waited for so long after it began to be followed: a store that is away may be so for hours."""
+
+
+class Early(Enum):
+    """Outcome of a query that came before the names are there which would answer it."""
+
+    WAIT = "wait"
 
 
 class ResponseCache:
-    """The name table and the replies built from it. Safe to use from several threads."""
+    """The name table and the replies built from it. Safe to use from several threads, but for `names_there`."""
 
-    def __init__(self, ttl: int, *, most_existing: int = MOST_EXISTING, most_unknown: int = MOST_UNKNOWN) -> None:
-        """Empty. `ttl` is that of all records, in seconds; the others bound the number of templates."""
+    def __init__(
+        self,
+        ttl: int,
+        host: str = "",
+        *,
+        most_existing: int = MOST_EXISTING,
+        most_unknown: int = MOST_UNKNOWN,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Empty. `ttl` is that of all records, in seconds, `host` the id of this host; the others bound the number of
+        templates."""
+        self.names_there = asyncio.Event()
+        """Set while all names of the networks that are followed are there. For the event loop."""
+        self._steady = steady
+        self._patient_until = steady() + PATIENCE_SECONDS
         self._ttl = ttl
         self._most = {True: most_existing, False: most_unknown}
-        self._table = NameTable()
+        self._table = NameTable(own_host=host)
         self._lock = threading.Lock()
         self.templates: dict[bytes, ReplyTemplate] = {}
         """By query over UDP without its two bytes of id. May be read from any thread."""
@@ -37,13 +62,17 @@ class ResponseCache:
 
     @property
     def synced(self) -> bool:
-        """Whether all names were read from the store once."""
+        """Whether the names of all networks that are followed are there."""
         return self._table.synced
 
-    def keys(self) -> set[str]:
-        """The store's keys of all endpoints in the table."""
+    def tell_addresses(self, on_address: OnAddress) -> None:
+        """Tell of the addresses of endpoints from now on."""
+        self._table.on_address = on_address
+
+    def keys_of(self, group: str) -> set[RowKey]:
+        """The keys of the rows of a group of keys in the store, as `names/NETWORK`."""
         with self._lock:
-            return self._table.keys()
+            return self._table.keys_of(group)
 
     def update(self, put: Iterable[tuple[str, NameRecord]] = (), deleted: Iterable[str] = ()) -> None:
         """Add or replace records, and delete others, by their keys in the store."""
@@ -51,7 +80,17 @@ class ResponseCache:
             for key, record in put:
                 self._invalidate(self._table.put(key, record))
             for key in deleted:
-                self._invalidate(self._table.remove(key))
+                self._invalidate(self._table.remove(group_of(key), row_key(key)))
+
+    def update_own(self, key: str, record: NameRecord | None) -> None:
+        """A record of this host is in the store, or None if it is gone: known before a watch tells of it."""
+        self.update([(key, record)] if record else (), () if record else (key,))
+
+    def remove(self, group: str, keys: Iterable[RowKey]) -> None:
+        """Remove rows of a group."""
+        with self._lock:
+            for key in keys:
+                self._invalidate(self._table.remove(group, key))
 
     def set_networks_here(self, networks: frozenset[str]) -> None:
         """Answer names without their network from these networks only (ids in the cluster)."""
@@ -67,12 +106,21 @@ class ResponseCache:
                 self._table.living = hosts
                 self._invalidate(list(self._by_name))
 
-    def mark_synced(self) -> None:
-        """All names were read from the store: names that are not in the table are refused from now on."""
-        self._table.synced = True
+    def set_awaited(self, networks: frozenset[str]) -> None:
+        """The names of these networks (ids in the cluster) are followed, and were not all read yet. Those of all others
+        that are followed are there: names that are not in the table are refused once none is awaited."""
+        with self._lock:
+            if networks - (self._table.awaited or frozenset()):  # another one
+                self._patient_until = self._steady() + PATIENCE_SECONDS
+                self._invalidate(list(self._by_name))
+            self._table.awaited = networks
+        if networks:
+            self.names_there.clear()
+        else:
+            self.names_there.set()
 
     def respond(self, query: bytes, *, udp: bool) -> bytes | None:
-        """The reply to a query; None if none may be sent."""
+        """The reply to a query as far as names are known now; None if none may be sent."""
         with self._lock:
             reply = build_reply(self._table, query, ttl=self._ttl, udp=udp)
             if reply is None:
@@ -80,6 +128,17 @@ class ResponseCache:
             if udp and reply.cacheable:
                 self._cache(query[2:], reply.template, reply.name, exists=reply.exists)
             return query[:2] + reply.template()
+
+    def respond_or_wait(self, query: bytes, *, udp: bool) -> bytes | Literal[Early.WAIT] | None:
+        """As `respond`, but for a query that names which are awaited would answer: it is to be asked again a moment
+        later."""
+        if not self._table.synced and self._steady() < self._patient_until:
+            with self._lock:
+                reply = build_reply(self._table, query, ttl=self._ttl, udp=udp, own_only=True)
+            if reply is None:
+                return None
+            return Early.WAIT if reply.early else query[:2] + reply.template()
+        return self.respond(query, udp=udp)
 
     def _cache(self, query: bytes, template: ReplyTemplate, name: bytes, *, exists: bool) -> None:
         cached = self._cached[exists]

@@ -1,7 +1,8 @@
 """DNS server: binds UDP and TCP of one address, and reports its state.
 
 It never stops the driver: an address that cannot be bound is a problem that `state` reports, and is tried again. UDP is
-served by a thread of its own (`udp`), TCP on the event loop (`tcp`); both answer from one `ResponseCache`.
+served by a thread of its own (`udp`), TCP on the event loop (`tcp`); both answer from one `ResponseCache`. A query that
+must wait for names is answered on the event loop too (`late`).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import dns.rcode
 from macvlan_global.blocking_calls import briefly
 from macvlan_global.dns.address import ListenAddress
 from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.late import LateReplies
 from macvlan_global.dns.resolver.port_owner import port_owners
 from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import RECEIVE_BUFFER, UdpServer
@@ -36,8 +38,8 @@ RETRY_SECONDS = 10.0
 class ResolverState:
     """State of the resolver, for `status`.
 
-    `known` says that all names were read from the store once, `names` is the number of endpoints, `queries` that of
-    queries since it listens. `problem` is the reason why it does not listen, "" if it does.
+    `known` says that all names of the networks that are followed are there, `names` is the number of endpoints,
+    `queries` that of queries since it listens. `problem` is the reason why it does not listen, "" if it does.
     """
 
     address: str
@@ -67,6 +69,7 @@ class Resolver:
         self._find_owner = find_owner
         self._udp: UdpServer | None = None
         self._tcp: TcpServer | None = None
+        self._late: LateReplies | None = None
         self._problem = "the resolver has not started yet"
 
     def state(self) -> ResolverState:
@@ -85,12 +88,14 @@ class Resolver:
     def answers(self) -> dict[tuple[str, str], int]:
         """Queries since it listens, by transport and the name of the answer code; "none" if no reply was sent."""
         found: Counter[tuple[str, str]] = Counter()
-        for transport, server in (("udp", self._udp), ("tcp", self._tcp)):
+        for transport, server in (("udp", self._udp), ("udp", self._late), ("tcp", self._tcp)):
             if server:
                 for flags, count in enumerate(server.answers):
                     if count:
                         found[transport, dns.rcode.to_text(dns.rcode.Rcode(flags & 15)).lower()] += count
-                found[transport, "none"] = server.unanswered
+                found[transport, "none"] += server.unanswered
+        if self._udp:
+            found["udp", "none"] -= self._udp.handed_over
         return found
 
     async def run(self) -> NoReturn:
@@ -112,7 +117,8 @@ class Resolver:
                     opened.enter_context(contextlib.closing(_listen(self._address, kind)))
                     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
                 )
-                udp, tcp = UdpServer(self._cache, datagrams), TcpServer(self._cache)
+                late, tcp = LateReplies(self._cache, datagrams), TcpServer(self._cache)
+                udp = UdpServer(self._cache, datagrams, late.offer)
                 opened.push_async_callback(tcp.stop)
                 await tcp.start(stream)
                 udp.start()
@@ -121,14 +127,16 @@ class Resolver:
                 owner = await briefly(lambda: port_owners(self._address.port), self._find_owner)
                 raise Unavailable(_bind_error(self._address, error, owner or "another process")) from error
             opened.pop_all()
-        self._tcp, self._udp = tcp, udp
+        self._tcp, self._udp, self._late = tcp, udp, late
         self._problem = ""
         log.info("the resolver listens on %s", self._address)
 
     async def stop(self) -> None:
         """Stop serving and close the sockets. Idempotent."""
-        udp, tcp, self._udp, self._tcp = self._udp, self._tcp, None, None
+        udp, tcp, late, self._udp, self._tcp, self._late = self._udp, self._tcp, self._late, None, None, None
         self._problem = "the resolver was stopped"
+        if late:
+            await late.stop()
         if udp:
             await asyncio.to_thread(udp.stop)
         if tcp:

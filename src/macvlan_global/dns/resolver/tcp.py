@@ -7,7 +7,8 @@ import socket
 import struct
 
 from macvlan_global.dns.resolver.answer import LONGEST_QUERY
-from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.cache import Early, ResponseCache
+from macvlan_global.dns.resolver.late import names_there
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,10 @@ class TcpServer:
                 return False
             query = await reader.readexactly(length)
         self.queries += 1
-        reply = self._cache.respond(query, udp=False)
+        reply = self._cache.respond_or_wait(query, udp=False)
+        if reply is Early.WAIT:
+            await names_there(self._cache)
+            reply = self._cache.respond(query, udp=False)
         if reply is None:
             self.unanswered += 1
             return False

@@ -2,7 +2,7 @@
 
 Datagrams are received and sent in batches (recvmmsg(2) and sendmmsg(2), by ctypes, since Python's sockets do not offer
 them): under load one call serves up to `BATCH` queries, and releases the interpreter's lock meanwhile. A query that
-comes alone is answered at once.
+comes alone is answered at once. One that names would answer which are not there yet is handed to the event loop.
 """
 
 import contextlib
@@ -11,10 +11,11 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import ClassVar
 
 from macvlan_global.dns.resolver.answer import LONGEST_QUERY
-from macvlan_global.dns.resolver.cache import ResponseCache
+from macvlan_global.dns.resolver.cache import Early, ResponseCache
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +89,18 @@ def _offset(kind: type[ctypes.Structure], name: str) -> int:
 class UdpServer:
     """Answers queries on one socket until `stop`."""
 
-    def __init__(self, cache: ResponseCache, listener: socket.socket) -> None:
-        """Serve on `listener`, a bound blocking UDP socket, which `stop` closes."""
+    def __init__(
+        self,
+        cache: ResponseCache,
+        listener: socket.socket,
+        answer_later: Callable[[bytes, bytes], bool] = lambda _query, _client: False,
+    ) -> None:
+        """Serve on `listener`, a bound blocking UDP socket, which `stop` closes.
+
+        `answer_later` takes over a query and its client's address, or says False.
+        """
         self._cache = cache
+        self._answer_later = answer_later
         self._socket = listener
         self._stopping = False
         self.queries = 0
@@ -98,8 +108,10 @@ class UdpServer:
         self.answers = [0] * 256
         """Replies by the byte that has their answer code in its lower half (RFC 1035 4.1.1)."""
         self.unanswered = 0
-        """Queries that got no reply."""
-        addresses = bytearray(BATCH * _LONGEST_ADDRESS)
+        """Queries that got no reply from here."""
+        self.handed_over = 0
+        """Those of them that were handed over."""
+        self._addresses = addresses = bytearray(BATCH * _LONGEST_ADDRESS)
         self._in, self._out = _Datagrams(addresses), _Datagrams(addresses)
         self._address_length = 16 if listener.family == socket.AF_INET else _LONGEST_ADDRESS
         for datagrams in (self._in, self._out):
@@ -159,7 +171,7 @@ class UdpServer:
                 answers[reply[1]] += 1
                 room[at] = length
             else:
-                whole = self._respond(bytes(view[begin:end]))
+                whole = self._respond(bytes(view[begin:end]), at)
                 if whole is None:
                     self.unanswered += 1
                     self._reply(fd, first, at)
@@ -171,8 +183,16 @@ class UdpServer:
             begin += _ROOM
         self._reply(fd, first, count)
 
-    def _respond(self, query: bytes) -> bytes | None:
+    def _respond(self, query: bytes, at: int) -> bytes | None:
+        """The reply to the query at this place of the batch, if it gets one from here."""
         try:
+            reply = self._cache.respond_or_wait(query, udp=True)
+            if reply is not Early.WAIT:
+                return reply
+            begin = at * _LONGEST_ADDRESS
+            if self._answer_later(query, bytes(self._addresses[begin : begin + _LONGEST_ADDRESS])):
+                self.handed_over += 1
+                return None
             return self._cache.respond(query, udp=True)
         except Exception:  # a bug must cost one reply and not all of them
             log.exception("no reply was built for the query %s", query.hex())
