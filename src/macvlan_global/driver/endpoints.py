@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -33,6 +34,9 @@ from macvlan_global.kernel.names import DERIVED_MAC, link_name, mac_from_address
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord, SubnetRecord
 from macvlan_global.subnets import Address
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +66,14 @@ class Endpoints:
         *,
         on_created: Callable[[EndpointRecord, str], None] = lambda _endpoint, _network: None,
         on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
+        one_store: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`liveness` also has the boot that is recorded with each endpoint, `memory` the names of their containers.
 
         `on_created` is called with each endpoint that was made, and its network's id in the cluster, `on_deleted` with
-        each that was deleted. They must be quick: the engine waits.
+        each that was deleted. They must be quick: the engine waits. `one_store` says that addresses are in the store of
+        the endpoints, which carries out writes in the order in which they are asked.
         """
         self._endpoints = table
         self._claims = claims
@@ -76,6 +82,7 @@ class Endpoints:
         self._liveness = liveness
         self._memory = memory
         self._boot = liveness.boot
+        self._one_store = one_store
         self._now = now
         self._on_created = on_created
         self._on_deleted = on_deleted
@@ -123,9 +130,14 @@ class Endpoints:
             async with Undo(f"create endpoint {request.id[:12]}") as undo:
                 # first: a write whose answer is lost may be done, and the engine asks next time with another id
                 undo.push("its record", lambda: self._endpoints.drop(record))
-                await self._write_down(network, record)
-                undo.push("its addresses", lambda: self._let_go(network, record))
-                record = await self._claim_by_name(network, record)
+                if self._one_store and not self._may_clash(network, record):
+                    # asked in one turn, so mostly in one transaction; no claim is on the disk before its record
+                    undo.push("its addresses", lambda: self._let_go(network, record))
+                    _, record = await _both(self._endpoints.put(record), self._claim_by_name(network, record))
+                else:
+                    await self._write_down(network, record)
+                    undo.push("its addresses", lambda: self._let_go(network, record))
+                    record = await self._claim_by_name(network, record)
                 if record.mac_asked:
                     await self._claims.refuse_mac(network, record.mac, record.id)
             self._memory.created(network, record)
@@ -147,13 +159,20 @@ class Endpoints:
             parent = await self._networks.ready_parent(network)
             before = {name: getattr(endpoint, name) for name in ("sandbox", "parent", "why_plain")}
             async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
-                # the record tells where the link is before there is one, in case of a crash
                 undo.push("its record", lambda: self._endpoints.change(endpoint, **before))
-                joining = await self._endpoints.change(endpoint, sandbox=sandbox, parent=parent.name, why_plain="")
+                now = {"sandbox": sandbox, "parent": parent.name, "why_plain": ""}
+                joining = msgspec.structs.replace(endpoint, **now)
                 undo.push("its link", lambda: self._attacher.delete(joining))
                 if joining.attach == "direct":
+                    # the record tells in which container the link is before there is one, in case of a crash
+                    joining = await self._endpoints.change(endpoint, **now)
                     undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
-                made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
+                    made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
+                else:  # a plain one has its name on this host from the endpoint's id; the engine moves it afterwards
+                    joining, made = await _both(
+                        self._endpoints.change(endpoint, **now),
+                        self._attacher.attach(network, joining, parent, network.options, sandbox),
+                    )
                 if made.why_plain:
                     await self._endpoints.change(joining, why_plain=made.why_plain)
             await self.on_change(network)
@@ -297,10 +316,15 @@ class Endpoints:
             return mac_from_name(network.shared_id, name)
         return random_mac(os.urandom)
 
-    async def _write_down(self, network: NetworkRecord, record: EndpointRecord) -> None:
+    def _may_clash(self, network: NetworkRecord, record: EndpointRecord) -> bool:
+        """Whether the MAC may be that of another link on the parent: a random one clashes with none, nor does that of a
+        name."""
         options = network.options
-        if not record.mac_asked and options.mac != "address" and options.mode != "passthru":
-            await self._endpoints.put(record)  # a random MAC clashes with none, nor does that of a name
+        return record.mac_asked or options.mac == "address" or options.mode == "passthru"
+
+    async def _write_down(self, network: NetworkRecord, record: EndpointRecord) -> None:
+        if not self._may_clash(network, record):
+            await self._endpoints.put(record)
             return
         async with self._comparing:
             await self._check_neighbours(network, record)
@@ -370,6 +394,16 @@ class Endpoints:
             if subnet and subnet.space:
                 ran = bool(endpoint.sandbox)
                 await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows, ran=ran)
+
+
+async def _both(first: Awaitable[S], second: Awaitable[T]) -> tuple[S, T]:
+    """The results of two steps side by side, of which the first begins first. If one fails, the other has ended too
+    when its error is raised."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    for each in (one, other):
+        if isinstance(each, BaseException):
+            raise each
+    return cast("tuple[S, T]", (one, other))
 
 
 def _refuse_derived(network: NetworkRecord, request: EndpointRequest) -> None:

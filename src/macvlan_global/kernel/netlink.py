@@ -50,6 +50,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ALTIFNAMSIZ = 127  # less the closing NUL
+DELETING_MOST = 16
+"""Deletions at a time: the kernel has those that wait for the CPUs together wait once (rcu_barrier)."""
 
 _CLASSES: dict[int, type[MacvlanGlobalError]] = {
     errno.ENODEV: NotFound,
@@ -156,8 +158,8 @@ class _HostThread:
 
 
 class NetlinkKernel:
-    """See `macvlan_global.kernel.ports.Kernel`. Three rtnetlink sockets for the host, each with its thread, for quick
-    requests, for slow ones and for deletions, and threads for the namespaces of containers."""
+    """See `macvlan_global.kernel.ports.Kernel`. Two rtnetlink sockets for the host, each with its thread, one for quick
+    requests and one for slow ones, and threads for deletions and for the namespaces of containers."""
 
     def __init__(self, sockets: Sockets | None = None) -> None:
         """Nothing is opened before the first request."""
@@ -165,8 +167,8 @@ class NetlinkKernel:
         self._quick = _HostThread(self._sockets.route, "rtnetlink quick")
         self._slow = _HostThread(self._sockets.route, "rtnetlink slow")
         # a deletion that was answered keeps its thread for twenty milliseconds more, and nobody is to wait for that
-        self._deleting = _HostThread(self._sockets.route, "rtnetlink deleting")
-        self._deleting_inside = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
+        self._deleting = Workers("rtnetlink deleting", DELETING_MOST)
+        self._deleting_inside = NamespacePool(DELETING_MOST, route=self._sockets.route, enter=self._sockets.enter)
         self._namespaces = NamespacePool(route=self._sockets.route, enter=self._sockets.enter)
         # closing a packet socket waits for all CPUs, and what an engine waits for is not to stand behind that
         self._advertising = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
@@ -265,9 +267,14 @@ class NetlinkKernel:
     async def delete(self, name: str) -> bool:
         """See `Kernel.delete`."""
         deletion = Deletion(self._sockets.events)
+
+        def work() -> None:
+            with contextlib.closing(self._sockets.route()) as links:
+                deletion.delete(links, name)
+
         try:
-            with kernel_errors(f"deleting {name}"):
-                await deletion.told(self._deleting.run(lambda links: deletion.delete(links, name)), None)
+            with kernel_errors(f"deleting {name}"), waiting_for("the kernel"):
+                await deletion.told(self._deleting.run(work, to_the_end=True), None)
         except NotFound:
             return False
         return True

@@ -47,9 +47,9 @@ class Slow:
             Sockets(route=self._played.open, events=self._listen, enter=lambda _path: contextlib.nullcontext())
         )
 
-    async def asked(self) -> None:
-        """Wait until the deletion is requested."""
-        while not any(each.kind == RTM_DELLINK for each in self._played.requests):  # noqa: ASYNC110 - another thread
+    async def asked(self, count: int = 1) -> None:
+        """Wait until so many deletions are requested."""
+        while sum(each.kind == RTM_DELLINK for each in self._played.requests) < count:  # noqa: ASYNC110 - a thread
             await asyncio.sleep(0)
 
     def tell(self, *messages: tuple[int, bytes]) -> None:
@@ -154,13 +154,12 @@ async def test_who_is_cancelled_waits_until_the_link_is_gone(slow: Slow) -> None
         await deleting
 
 
-async def test_the_next_deletion_follows_when_the_kernel_is_done(slow: Slow) -> None:
-    """The first has its answer by then, and leaves nothing behind."""
-    first = asyncio.ensure_future(slow.kernel.delete("lan0"))
-    await slow.asked()
-    slow.tell((RTM_DELLINK, link_payload(2, "lan0")))
-    assert await first
-    second = asyncio.ensure_future(slow.kernel.delete("lan0"))
-    slow.answer.set()
-    assert await second
+@BOTH
+async def test_the_next_deletion_does_not_wait_for_the_kernel(slow: Slow, delete: Delete) -> None:
+    """Each has its answer when its link is gone, while the kernel has all of them in hand; nothing is left behind."""
+    for number in range(1, 6):
+        deleting = asyncio.ensure_future(delete(slow.kernel))
+        await slow.asked(number)
+        slow.tell((RTM_DELLINK, link_payload(2, "lan0")))
+        assert await deleting
     assert all(each.fileno() == -1 for each in slow.ears)

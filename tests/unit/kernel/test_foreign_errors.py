@@ -151,7 +151,7 @@ async def test_no_request_is_made_on_the_event_loop(doors: Doors, method: str) -
     assert threading.get_ident() not in doors.route.threads
 
 
-@pytest.mark.parametrize(("method", "requests"), [("link", 1), ("add_macvlan", 3), ("set_up", 1), ("delete", 1)])
+@pytest.mark.parametrize(("method", "requests"), [("link", 1), ("add_macvlan", 3), ("set_up", 1)])
 async def test_a_request_that_the_kernel_has_is_waited_for_even_if_its_caller_is_cancelled(
     doors: Doors, method: str, requests: int
 ) -> None:
