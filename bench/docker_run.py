@@ -1,5 +1,5 @@
-"""`docker run --rm alpine true` on our network, its link made plain or direct, beside the built-in macvlan and no
-network at all; newest engine."""
+"""`docker run --rm alpine true` on our network, its link made plain or direct, beside the built-in macvlan, and beside
+what the engine itself costs: no network at all, the host's network, a bridge; newest engine."""
 
 import subprocess
 import time
@@ -7,30 +7,36 @@ from functools import partial
 
 from bench.inside import call
 from bench.rounds import Figures, Row, Samples, take_turns
-from bench.site import BUILT_IN, DIRECT, OURS, YARDSTICK, site
+from bench.site import BUILT_IN, DIRECT, ENGINE_ALONE, NONE, OURS, YARDSTICK, site
 from lab.cluster_site import StoreKind
 
 STORES: tuple[StoreKind, ...] = ("consul", "etcd")
 _LESS = ", less one without network"
+MODES = {OURS: "docker run", DIRECT: "docker run, direct"}
 TITLES = (
-    *("docker run", "docker run, direct", f"docker run{_LESS}", f"docker run, direct{_LESS}"),
+    *(*MODES.values(), *(f"{mode}{_LESS}" for mode in MODES.values())),
+    *(f"{mode}, beside {words}" for mode in MODES.values() for words in ENGINE_ALONE.values()),
     *(f"docker run, addresses in {store}" for store in STORES),
 )
-NONE = "none"
 
 
 def measure(*, quick: bool) -> list[Row]:
     """The rows of this measurement."""
     with site("run") as host:
-        samples: Samples = call(host, turns, names=[OURS, DIRECT, BUILT_IN, NONE], rounds=2 if quick else 50)
-    none = samples[NONE]["run"]
-    whole = {name: samples[name]["run"] for name in (OURS, DIRECT, BUILT_IN)}
+        samples: Samples = call(host, turns, names=[*MODES, BUILT_IN, *ENGINE_ALONE], rounds=2 if quick else 50)
+    whole = {name: samples[name]["run"] for name in samples}
+    none = whole[NONE]
     added = {name: [run - empty for run, empty in zip(each, none, strict=True)] for name, each in whole.items()}
     return [
         Row(TITLES[0], "ms", whole[OURS], whole[BUILT_IN], YARDSTICK, goal=0.9),
         Row(TITLES[1], "ms", whole[DIRECT], whole[BUILT_IN], YARDSTICK, goal=0.75),
         Row(TITLES[2], "ms", added[OURS], added[BUILT_IN], YARDSTICK),
         Row(TITLES[3], "ms", added[DIRECT], added[BUILT_IN], YARDSTICK),
+        *(
+            Row(f"{title}, beside {words}", "ms", whole[mode], whole[alone], words)
+            for mode, title in MODES.items()
+            for alone, words in ENGINE_ALONE.items()
+        ),
         *(_in_a_cluster(store, rounds=2 if quick else 40) for store in STORES),
     ]
 

@@ -9,6 +9,10 @@ from lab.driver import Driver
 
 OURS, DIRECT, BUILT_IN, HOME = "ours", "direct", "builtin", "home"
 YARDSTICK = "built-in macvlan"
+NONE, HOST, BRIDGE = "none", "host", "bridged"
+ENGINE_ALONE = {NONE: "no network", HOST: "the host's network", BRIDGE: "a bridge of Docker's"}
+"""Costs of the engine itself: networks without a driver of macvlan links, and their words. Its bridge has no packet
+filter here."""
 
 
 @contextmanager
@@ -36,4 +40,5 @@ def site(name: str, store: StoreKind | None = None) -> Iterator[Host]:
             if not (store and parent == "eth1"):  # a cluster's machines have that
                 wire.plug(host, parent)
             host.docker("network", "create", "-d", *kind, f"--subnet={subnet}", f"-oparent={parent}", network)
+        host.docker("network", "create", "-d", "bridge", "--subnet=10.70.0.0/16", BRIDGE)
         yield host

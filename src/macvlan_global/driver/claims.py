@@ -29,6 +29,11 @@ class AddressClaims:
         self._holders = holders
         self._outbox = outbox
 
+    @property
+    def in_own_store(self) -> bool:
+        """Whether addresses are in the store of this host, which carries out writes in the order of asking."""
+        return self._outbox is None
+
     async def claim_pool(self, subnet: Subnet, network: str) -> PoolRecord:
         """Claim the pool with this subnet that was just reserved, for a network. Idempotent.
 

@@ -139,16 +139,7 @@ class Driver:
         memory = NameMemory(tables, addresses, networks, table, identity.host, now=now, steady=steady)
         created, deleted = hooks.on_created, hooks.on_deleted
         endpoints = Endpoints(
-            table,
-            claims,
-            networks,
-            attacher,
-            liveness,
-            memory,
-            on_created=created,
-            on_deleted=deleted,
-            one_store=not settings.shared,
-            now=now,
+            table, claims, networks, attacher, liveness, memory, on_created=created, on_deleted=deleted, now=now
         )
         probe = AddressProbe(tables, kernel, networks, cache.avoided, default=settings.probe, now=now)
         hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)

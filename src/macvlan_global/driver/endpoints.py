@@ -66,14 +66,12 @@ class Endpoints:
         *,
         on_created: Callable[[EndpointRecord, str], None] = lambda _endpoint, _network: None,
         on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
-        one_store: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`liveness` also has the boot that is recorded with each endpoint, `memory` the names of their containers.
 
         `on_created` is called with each endpoint that was made, and its network's id in the cluster, `on_deleted` with
-        each that was deleted. They must be quick: the engine waits. `one_store` says that addresses are in the store of
-        the endpoints, which carries out writes in the order in which they are asked.
+        each that was deleted. They must be quick: the engine waits.
         """
         self._endpoints = table
         self._claims = claims
@@ -82,7 +80,6 @@ class Endpoints:
         self._liveness = liveness
         self._memory = memory
         self._boot = liveness.boot
-        self._one_store = one_store
         self._now = now
         self._on_created = on_created
         self._on_deleted = on_deleted
@@ -111,26 +108,11 @@ class Endpoints:
                 # the first request may have been interrupted before
                 return (await self._claim_by_name(network, before.record)).mac
             await self._networks.admit(network)
-            name = self._memory.name_for(network, request.addresses)
-            record = EndpointRecord(
-                network=network.id,
-                id=request.id,
-                address=str(request.address or ""),
-                address6=str(request.address6 or ""),
-                mac=await self._mac(network, request, name),
-                mac_asked=bool(request.mac),
-                link=link_name(request.id),
-                boot=self._boot,
-                at=self._now(),
-                name=name,
-                ifname_asked=request.options.ifname,
-                sysctls=request.options.sysctls,
-                attach=self._attacher.mode(network.options, request.options.ifname),
-            )
+            record = await self._new(network, request)
             async with Undo(f"create endpoint {request.id[:12]}") as undo:
                 # first: a write whose answer is lost may be done, and the engine asks next time with another id
                 undo.push("its record", lambda: self._endpoints.drop(record))
-                if self._one_store and not self._may_clash(network, record):
+                if self._claims.in_own_store and not self._may_clash(network, record):
                     # asked in one turn, so mostly in one transaction; no claim is on the disk before its record
                     undo.push("its addresses", lambda: self._let_go(network, record))
                     _, record = await _both(self._endpoints.put(record), self._claim_by_name(network, record))
@@ -290,6 +272,25 @@ class Endpoints:
             await self._endpoints.change(endpoint, container=container)
 
     # ---------------------------------------------------------------- inside
+
+    async def _new(self, network: NetworkRecord, request: EndpointRequest) -> EndpointRecord:
+        """The record of a new endpoint, with its MAC."""
+        name = self._memory.name_for(network, request.addresses)
+        return EndpointRecord(
+            network=network.id,
+            id=request.id,
+            address=str(request.address or ""),
+            address6=str(request.address6 or ""),
+            mac=await self._mac(network, request, name),
+            mac_asked=bool(request.mac),
+            link=link_name(request.id),
+            boot=self._boot,
+            at=self._now(),
+            name=name,
+            ifname_asked=request.options.ifname,
+            sysctls=request.options.sysctls,
+            attach=self._attacher.mode(network.options, request.options.ifname),
+        )
 
     async def _restore_siblings(self, gone: EndpointRecord) -> None:
         """Restore the direct links that remain in the container of a deleted endpoint: see `Attacher.restore`."""
