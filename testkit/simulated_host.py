@@ -22,6 +22,7 @@ from macvlan_global.reconcile import plan as r
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.records import IdentityRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_engine import OUR_IPAM, FakeEngine, engine_id
@@ -64,6 +65,8 @@ class Surroundings:
     twice: float = 0.0
     repeated: int = 0
     """Count of the requests that were sent two times."""
+    connect: Callable[[Life, str], ClusterStore] | None = None
+    """Other ways to the shared store: of a run of the driver, on the host of this name."""
     hosts: list["SimulatedHost"] = field(default_factory=list)
     clones: int = 0
     """Count of the machines that were made from a host's disk."""
@@ -73,6 +76,10 @@ class Surroundings:
     def now(self) -> float:
         """The true time, which no host knows."""
         return asyncio.get_running_loop().time()
+
+    def reach(self, life: Life, host: str) -> ClusterStore:
+        """The shared store as a run of the driver on a host reaches it."""
+        return self.connect(life, host) if self.connect else SharedStore(self.store, life, self.weather, host)
 
     def note(self, event: Event) -> None:
         """It happened."""
@@ -115,7 +122,7 @@ class Run:
         self.kernel = copy.copy(host.kernel)  # the links are the same, and this run's changes end with it
         self.kernel.faults = self.life
         local = LocalStore(host.disk, self.life, around.weather)
-        self.shared = SharedStore(around.store, self.life, around.weather, host.name)
+        self.shared = around.reach(self.life, host.name)
         identity = Identity(host.id, f"{host.name} run {host.runs}", f"{host.name} boot {host.boots}", host.name)
         settings = Settings(scope="global", shared=True)
         self.tables = Tables(self.shared, local)

@@ -81,7 +81,7 @@ class Weather:
 
     def _break(self, host: str) -> None:
         for _, line in [each for each in self.lines if each[0] == host]:
-            _at_once(line.close)
+            at_once(line.close)
 
     def calm(self) -> None:
         """From now on nothing is lost, and all is quick."""
@@ -126,7 +126,7 @@ class LocalStore:
     async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self._life.begin("")
         if self._weather.lot.random() >= SLOW:  # others go on meanwhile, but the clock does not
-            done = _at_once(work)
+            done = at_once(work)
             await asyncio.sleep(0)
             return done
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -136,7 +136,7 @@ class LocalStore:
     def _arrive(self, answer: "asyncio.Future[T]", work: Callable[[], Coroutine[Any, Any, T]]) -> None:
         # of a process that died meanwhile the write may have reached the disk or not
         if not self._life.over or self._weather.lot.random() < 0.5:
-            _tell(answer, _at_once(work))
+            _tell(answer, at_once(work))
         elif not answer.done():
             answer.set_exception(Unavailable("the process is dead"))
 
@@ -202,7 +202,7 @@ class SharedStore(LocalStore):
             loop.call_later(GIVE_UP + weather.lot.random() * LATE, self._too_late, work, era)
         else:
             try:
-                result = _at_once(work)
+                result = at_once(work)
             except Unavailable as refused:
                 loop.call_later(weather.delay(), _refuse, answer, refused)
             else:
@@ -239,7 +239,7 @@ class SimulatedLease:
         await self._ask(self.inner.end)
 
 
-def _at_once(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def at_once(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """The answer of a coroutine that waits for nothing."""
     coroutine = work()
     try:
@@ -254,7 +254,7 @@ def _at_once(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def _unheard(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Do it at the store; whoever asked never hears how it ended."""
     with contextlib.suppress(Unavailable):
-        _at_once(work)
+        at_once(work)
 
 
 def _refuse(answer: "asyncio.Future[T]", refused: Unavailable) -> None:

@@ -26,6 +26,8 @@ AGAIN_SECONDS = 3600.0
 """Time between two reconciliations when nothing happens."""
 APART_SECONDS = 60.0
 """Time between two reconciliations at least, if only the stream of events was interrupted."""
+TOGETHER_SECONDS = 10.0
+"""Time within which the engine and the store are taken to come back together."""
 CLAIM_SECONDS = 1.0
 """Time between two tries to claim an address that a container uses and somebody else holds: the store had lost it."""
 FOREIGN_SECONDS = 0.2
@@ -146,7 +148,8 @@ class EngineFollower:
 
     async def _reconcile_later(self) -> None:
         """Reconcile once nothing is younger than the grace period that was there when the engine came back."""
-        async with when(self._came_back, at_most=AGAIN_SECONDS):
+        # at a start the engine and the store come within a moment, and one repair is for both
+        async with when(self._came_back, at_most=AGAIN_SECONDS, settle=min(TOGETHER_SECONDS, self.reconciler.grace)):
             await asyncio.sleep(self.reconciler.grace + 1)
             if self.following:
                 await self._reconcile_again()

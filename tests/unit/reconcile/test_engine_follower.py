@@ -10,7 +10,7 @@ from macvlan_global.engine.ports import ContainerEvent, EngineContainer, EngineE
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
-from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, EngineFollower, Listener
+from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, TOGETHER_SECONDS, EngineFollower, Listener
 from macvlan_global.reconcile.plan import AdoptNetwork, Correction
 from testkit.brief import BRIEF
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
@@ -193,7 +193,7 @@ def test_a_reconciliation_follows_when_nothing_is_young_any_more() -> None:
             followed, _ = await _follow(stack)
             await asyncio.sleep(1)
             assert followed.reconciler.times == 1
-            await asyncio.sleep(GRACE + 1)
+            await asyncio.sleep(TOGETHER_SECONDS + GRACE + 1)
             assert followed.reconciler.times == 2
             await asyncio.sleep(AGAIN_SECONDS - 10)
             assert followed.reconciler.times == 2
@@ -201,8 +201,24 @@ def test_a_reconciliation_follows_when_nothing_is_young_any_more() -> None:
             followed.store_read.set()
             await asyncio.sleep(1)
             assert followed.reconciler.times == 3
-            await asyncio.sleep(GRACE + 1)
+            await asyncio.sleep(TOGETHER_SECONDS + GRACE + 1)
             assert followed.reconciler.times == 4
+
+    _on_virtual_time(story)
+
+
+def test_engine_and_store_that_come_together_have_one_later_repair() -> None:
+    """As at a start of the driver."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, _ = await _follow(stack)
+            await asyncio.sleep(1)
+            followed.store_read.set()
+            await asyncio.sleep(1)
+            assert followed.reconciler.times == 2
+            await asyncio.sleep(3 * GRACE)
+            assert followed.reconciler.times == 3
 
     _on_virtual_time(story)
 
