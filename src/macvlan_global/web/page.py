@@ -51,7 +51,7 @@ class Page:
             Unavailable: the file of the token cannot be used.
         """
         doctor = look or examine_host
-        reporter = HostReporter(views, driver, lambda: doctor(config), wanted=views.pages)
+        reporter = HostReporter(views, driver, lambda: asyncio.to_thread(doctor, config), wanted=views.pages)
         local.on_change = reporter.on_entry
         views.tell_of_problems(reporter.on_problems)
         if not config.page:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -40,7 +40,7 @@ FIRST_REPORTS_SECONDS = 10.0
 NETWORKS_MOST, LINES_MOST = 200, 100
 """A report is one value in the store, which may have no more than half a megabyte."""
 
-Examine = Callable[[], list[Finding]]
+Examine = Callable[[], Awaitable[list[Finding]]]
 
 
 class HostReporter:
@@ -56,8 +56,8 @@ class HostReporter:
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`examine` gives the doctor's findings, in a thread of its own. In a cluster `wanted` is set while some host
-        serves the page, and the others are told; on a host alone it is None."""
+        """`examine` gives the doctor's findings. In a cluster `wanted` is set while some host serves the page, and the
+        others are told; on a host alone it is None."""
         self._views = views
         self._driver = driver
         self._examine = examine
@@ -98,7 +98,7 @@ class HostReporter:
 
     async def examine(self) -> list[Finding]:
         """The doctor's findings now."""
-        return await asyncio.to_thread(self._examine)
+        return await self._examine()
 
     async def refresh(self) -> HostReport:
         """Make the report anew, and tell of it if it changed."""

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.virtual_time
 
 LAN = Subnet("192.168.1.0/24", gateway="192.168.1.254")
 NOTE = Finding("note", "kernel", "seen", "do")
-HOUR = 3600.0
+HOUR, SOON = 3600.0, 0.15
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Reporting:
     reports: list[HostReport] = field(default_factory=list)
     examined: list[float] = field(default_factory=list)
 
-    def examine(self) -> list[Finding]:
-        """The doctor's, in a thread."""
-        self.examined.append(0)
+    async def examine(self) -> list[Finding]:
+        """The doctor's."""
+        self.examined.append(asyncio.get_running_loop().time())
         return [NOTE]
 
     async def stored(self) -> list[str]:
@@ -53,8 +53,8 @@ class Reporting:
         return [each["parent"] for row in rows for each in row.record.report["networks"]]
 
     async def soon(self, holds: Callable[[], bool]) -> None:
-        """Return once it holds, within less time than a look at intervals would take."""
-        async with asyncio.timeout(1):
+        """Return once it holds, as soon as the page promises."""
+        async with asyncio.timeout(SOON):
             while not holds():  # noqa: ASYNC110 - a timer of the loop costs nothing
                 await asyncio.sleep(0.01)
 
