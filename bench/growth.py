@@ -21,6 +21,7 @@ from bench.rounds import Row, Unit
 from lab import Host
 from lab.cluster_site import ClusterSite, StoreKind
 from macvlan_global.dns.publish.publisher import NamedEndpoint, name_records
+from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.open import NO_ACCESS, open_cluster_store
 from macvlan_global.store.ports import ClusterStore, Lease
 from macvlan_global.store.records import AddressRecord, AliveRecord, HostRecord, NameRecord, PoolRecord, PortRecord
@@ -156,6 +157,7 @@ async def _with_store(url: str, work: Callable[[ClusterStore], Awaitable[T]]) ->
 
 
 async def _fill(store: ClusterStore, hosts: int, each: int) -> None:
+    await StoreLayout(store).check()
     now, tables, lease = time.time(), Tables(store, store), await store.lease(_LEASE_SECONDS)
     await tables.pools.create(PoolRecord(space=SPACE, subnet=SUBNET, network=NETWORK, at=now), SPACE, SUBNET)
     heartbeats = (_heartbeat(store, lease, tables.alive.key(_id(host)), host, now) for host in range(hosts))

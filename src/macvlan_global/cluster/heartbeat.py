@@ -22,6 +22,7 @@ import msgspec
 from macvlan_global.cluster.membership import Membership, MembershipChange
 from macvlan_global.errors import Conflict, Internal, Unavailable
 from macvlan_global.store.follow import PrefixFollower
+from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease
 from macvlan_global.store.records import AliveRecord, HostRecord
 from macvlan_global.store.table import Row, Tables
@@ -100,6 +101,7 @@ class Heartbeat:
             self.pages.set()
         self._store = store
         self._tables = tables
+        self._layout = StoreLayout(store)
         self._summary = summary
         self._clocks = clocks or Clocks()
         self._on_members: Callable[[frozenset[str]], None] = lambda _living: None
@@ -263,6 +265,8 @@ class Heartbeat:
 
     async def _enter(self) -> bool:
         """Create `alive/<id>`; False if another run's key is in the way, which may expire."""
+        if not self._entered:
+            await self._layout.check()
         rows = await self._tables.alive.scan()
         own = next((row for row in rows if row.record.id == self.member.id), None)
         if not self._entered:  # later on it does no harm, and containers may run here
@@ -373,6 +377,7 @@ class Heartbeat:
             endpoints=summary.endpoints,
             seen=self._clocks.wall(),
         )
+        await self._layout.keep()  # before the row: a store with hosts and without it is one of an earlier release
         await self._tables.hosts.put(record, self.member.id)
         self._written, self._written_at = summary, self._clocks.steady()
 

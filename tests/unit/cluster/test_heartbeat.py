@@ -12,6 +12,7 @@ import pytest
 from macvlan_global.cluster.fence import FencedStore
 from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
 from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Batch
 from macvlan_global.store.records import AliveRecord, HostRecord
@@ -227,6 +228,7 @@ async def test_a_name_in_use_is_refused(site: Site) -> None:
 
 async def test_a_dead_hosts_name_may_be_used(site: Site) -> None:
     """A machine that was set up anew."""
+    await StoreLayout(site.store).check()
     await site.tables.hosts.put(HostRecord(id=A.id, name="bert", seen=0), A.id)
     await site.make(B).announce()
     assert await site.tables.alive.get(B.id) is not None
@@ -546,3 +548,37 @@ async def test_a_host_of_a_newer_version_lives(site: Site) -> None:
     await until(lambda: {B.id, "garbage"} <= set(anna.live()))
     assert anna.name_of(B.id) == "b" * 12
     assert not site.running[A.id + A.incarnation].done()
+
+
+# --------------------------------------------------------------- the layout of the store
+
+
+async def test_a_store_of_an_earlier_release_is_refused_and_nothing_is_written(site: Site) -> None:
+    """Before anything else: its keys would be misread."""
+    await site.tables.hosts.put(HostRecord(id=B.id, name="bert", seen=0), B.id)
+    before = await site.store.scan("")
+    with pytest.raises(Conflict, match="the store is of an earlier release"):
+        await site.make(A).announce()
+    assert await site.store.scan("") == before
+
+
+async def test_a_host_that_runs_writes_the_layout_again_before_its_row(site: Site) -> None:
+    """A store that lost everything has no row of a host without it, so that others can start; junk stops nobody."""
+    heartbeat = await site.start(A)
+    for each in await site.store.scan(""):
+        await site.store.delete(each)
+    heartbeat.on_change()
+    async with contextlib.aclosing(site.store.watch("")) as batches:
+        keys: list[str] = []
+        async for batch in batches:
+            keys += [each.key for each in batch.entries]
+            if f"hosts/{A.id}" in keys:
+                break
+    assert keys.index("layout") < keys.index(f"hosts/{A.id}")
+    entry = await site.store.get("layout")
+    assert entry
+    await site.store.replace(entry, b"junk")
+    await heartbeat._write_row(HostSummary("28", 1, 1))
+    assert await site.tables.hosts.get(A.id)
+    with pytest.raises(Conflict, match="the key layout in the store is no layout"):
+        await site.make(B).announce()

@@ -13,6 +13,7 @@ from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Conflict, NotFound, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import Station
+from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import (
@@ -136,6 +137,7 @@ async def site() -> AsyncIterator[Site]:
         return HostSummary()
 
     heartbeat = Heartbeat(shared, tables, Member(OWN, "anna", "boot1", "run1"), facts, clocks=Clocks(steady=clock))
+    await StoreLayout(shared).check()
     await tables.hosts.put(HostRecord(id=DEAD, name="bert", version="1", seen=5), DEAD)
     await tables.pools.put(PoolRecord(space=SPACE, subnet=SUBNET, network="lan", at=0), SPACE, SUBNET)
     subnet = SubnetRecord(space=SPACE, subnet=SUBNET)

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import AddressRecord
@@ -71,6 +72,7 @@ async def test_records_that_cannot_be_read_are_named_once_they_were_seen(
 ) -> None:
     """Until they can be read, or are gone."""
     store = MemoryStore()
+    await StoreLayout(store).check()
     for key in ("pools/s/bad", "removed/bad", "hosts/bad"):
         await store.create(key, b"{}")
     async with running(tmp_path, capsys, shared=store.client()) as daemon:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Batch
 from macvlan_global.store.table import Table, Tables
@@ -37,6 +38,7 @@ class Counted(FaultyStore):
 
 async def _littered(records: list[tuple[bytes, bytes]]) -> MemoryStore:
     store = MemoryStore()
+    await StoreLayout(store).check()
     for key, value in records:
         await store.create(key.decode(errors="backslashreplace"), value)  # as stores show it whose keys are bytes
     return store
