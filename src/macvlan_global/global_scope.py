@@ -155,14 +155,17 @@ class NetworksInUse:
         on_deleted: Callable[[EndpointRecord], None] = lambda _endpoint: None,
     ) -> None:
         """Unknown until `load`: then the resolver answers from all networks. `on_deleted` is called after `drop`."""
-        self.on_used: Callable[[frozenset[str]], None] = lambda _networks: None
-        """Called with the networks when they are known and whenever they change, before the resolver answers so."""
+        self._users: tuple[Callable[[frozenset[str]], None], ...] = ()
         self._tables = tables
         self._cache = cache
         self._on_deleted = on_deleted
         self._networks: dict[str, str] = {}  # ids in the cluster, by endpoint
         self._used = frozenset[str]()
         self._loaded = False
+
+    def tell(self, *users: Callable[[frozenset[str]], None]) -> None:
+        """Call these with the networks when they are known and whenever they change, before the resolver answers so."""
+        self._users = users
 
     async def load(self) -> None:
         """Read what is there from an earlier run."""
@@ -188,7 +191,8 @@ class NetworksInUse:
 
     def _tell(self, used: frozenset[str]) -> None:
         self._used = used
-        self.on_used(used)
+        for each in self._users:
+            each(used)
         self._cache.set_networks_here(used)
 
 
@@ -266,11 +270,11 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
 
     heartbeat.tell(cache.set_living, names_read)
     feed, containers = Feed(fenced, tables.names, cache, on_read=names_read), _containers(config, cache)
-    in_use.on_used = FollowedNetworks(feed, replicator, follow_all=config.dns_networks == "all").use
+    exchange = _host_addresses(shared, heartbeat, driver, clocks)
+    in_use.tell(FollowedNetworks(feed, replicator, follow_all=config.dns_networks == "all").use, exchange.want)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
-    reclaimer = _reclaimer(config, heartbeat, driver, clocks)
-    above = (feed, resolver, driver, reclaimer, store_read, in_use, containers)
-    return driver, GlobalScope(heartbeat, _host_addresses(shared, heartbeat, driver, clocks), replicator, names, *above)
+    above = (feed, resolver, driver, _reclaimer(config, heartbeat, driver, clocks), store_read, in_use, containers)
+    return driver, GlobalScope(heartbeat, exchange, replicator, names, *above)
 
 
 def _member(config: Config, identity: Identity, earlier: tuple[str, ...]) -> Member:

@@ -285,7 +285,7 @@ class Views:
         await self._learn_names()
         wanted = (await self._find(network)).shared_id if network else ""
         held = {(each.space, each.address) for each in await self._driver.addresses.all()}
-        found = [each for each in self._driver.memory.all() if wanted in {"", each.network}]
+        found = [each for each in await self._driver.memory.all() if wanted in {"", each.network}]
         return await self._remembered_views(found, held)
 
     async def forget_address(self, address: str) -> list[a.RememberedView]:

@@ -145,6 +145,8 @@ class IpamDriver:
             reserved = await self._reserve(found, wanted, for_network=for_network)
             self._memory.note(found.record, reserved.address, name)
             return reserved.cidr
+        if not gateway:
+            await self._memory.prepare(found.record)
         if gateway:  # of a device outside, as a rule, so nothing is probed
             return (await self._addresses.reserve_gateway(found, preferred=self._hosts.gateways())).cidr
         reserved = await self._reserve_remembered(found, name) or await self._reserve_next(found)

@@ -50,6 +50,8 @@ LOOK_SECONDS = 3600.0
 AGAIN_SECONDS = 86400.0
 """Age at which the row of a container that runs is written anew."""
 OWN_SECONDS = 0.5
+PREPARE_SECONDS = 2.0
+"""Time that a request of the engine leaves to the first read of the names on a network."""
 """The longest wait of a claim for the row beside it."""
 RETRY_SECONDS = 5.0
 TOGETHER_SECONDS = 30.0
@@ -123,6 +125,17 @@ class NameMemory:
             self._wanted[pool.network] = network.options.sticky
         return (pool.network, container) if self._wanted[pool.network] else None
 
+    async def prepare(self, pool: PoolRecord) -> None:
+        """Read the names of the network of a pool, unless they are followed: before an address of it is chosen. Never
+        raises, and takes two seconds at most: without them a container may get another address than it had."""
+        if not (pool.network and self._avoided.is_shared):
+            return
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS):
+                await self._names.ensure(pool.network)
+        except (MacvlanGlobalError, TimeoutError) as error:
+            log.info("addresses that stay with names are not known: %s", error or "the store is slow")
+
     def preferred(self, pool: ParsedPool, name: Name) -> Address | None:
         """The address of a pool that the last container of this name had, if it may be handed out unasked."""
         record = self._names.get(name)
@@ -183,9 +196,18 @@ class NameMemory:
 
     # ---------------------------------------------------------------- operators
 
-    def all(self) -> list[RememberedAddress]:
-        """Every address that is remembered."""
+    def known(self) -> list[RememberedAddress]:
+        """Every address that is remembered, as far as this host needs to know."""
         found = [_of_name(each, address) for each in self._names.rows() for address in each.addresses]
+        return found + [_static(each) for each in self._avoided.static()]
+
+    async def all(self) -> list[RememberedAddress]:
+        """Every address that is remembered, on whichever network.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        found = [_of_name(each, address) for each in await self._names.all() for address in each.addresses]
         return found + [_static(each) for each in self._avoided.static()]
 
     def counts(self) -> tuple[int, int]:
@@ -201,7 +223,9 @@ class NameMemory:
             Unavailable: the store does not answer.
         """
         bare = str(address)
-        found = [each for each in self.all() if each.address == bare]
+        names = await self._names.all()
+        found = [_of_name(each, bare) for each in names if bare in each.addresses]
+        found += [_static(each) for each in self._avoided.static() if each.address == bare]
         if not found:
             raise NotFound(
                 f"address {bare} is not remembered; macvlan-global addresses --remembered lists those that are"
@@ -211,7 +235,7 @@ class NameMemory:
                 raise Conflict(
                     f"address {bare} is in use ({row.record.kind}) and stays remembered; remove its container first"
                 )
-        for record in self._names.rows():
+        for record in names:
             if bare in record.addresses:
                 await self._names.forget(record, bare)
         for static in self._avoided.static():
@@ -263,7 +287,7 @@ class NameMemory:
         await self._ages.update({_version(each) for each in self._all_records()})
         for endpoint in await self._endpoints.all():
             network = await self._networks.find(endpoint.network) if endpoint.name else None
-            if network:
+            if network and self._names.has_read(network.shared_id):
                 await self._keep_young(self._record(network, endpoint))
         for each in self._all_records():
             if self._ages.age(_version(each)) > REMEMBERED_SECONDS:

@@ -88,7 +88,7 @@ class Addresses:
         self.held = HeldAddresses(tables, SubnetUse(tables, identity.host, shared=shared, steady=steady))
         self.all = self.held.all
         self.late = LateReleases(identity.incarnation)
-        self.avoided = AvoidedTables(tables, cache.avoided, identity.host, now=now)
+        self.avoided = AvoidedTables(tables, cache.avoided, identity.host, shared=shared, now=now, steady=steady)
 
     async def reserve(
         self,

@@ -129,18 +129,16 @@ class Avoided:
         """The remembered addresses of a space. Always the same object, kept up to date."""
         return self._remembered.setdefault((space, version), LastResorts())
 
-    def clear_remembered(self) -> None:
-        """Forget all remembered addresses: what the store has of them is told anew, in the order of its writes."""
-        for those in self._remembered.values():
-            those.clear()
-        for static in self._static.values():
-            static.clear()
+    def clear_static(self) -> None:
+        """Forget all static addresses: what the store has of them is told anew."""
+        for record in self.all_static():
+            self.drop_static(record.space, record.address)
 
-    def add_static(self, record: StaticAddressRecord) -> None:
-        """A user chose this address."""
+    def add_static(self, record: StaticAddressRecord, revision: int | None = None) -> None:
+        """A user chose this address. `revision` is that of the row; without one it was written just now."""
         found = ip_address(record.address)
         self.static(record.space, found.version)[int(found)] = record
-        self.remembered(record.space, found.version).add(int(found), STATIC)
+        self.remembered(record.space, found.version).add(int(found), STATIC, revision)
 
     def drop_static(self, space: str, address: str) -> None:
         """The address is remembered no longer. `address` is bare."""

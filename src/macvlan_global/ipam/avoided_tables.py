@@ -16,7 +16,7 @@ from macvlan_global.ipam.remembered_names import RememberedNames
 from macvlan_global.store.address_keys import unpadded
 from macvlan_global.store.ports import Batch, Entry
 from macvlan_global.store.records import AddressRecord, PoolRecord, StaticAddressRecord
-from macvlan_global.store.table import Tables
+from macvlan_global.store.table import AVOIDED, Tables
 
 REMEMBERED_MOST = 512
 """The most static addresses that each host remembers for all."""
@@ -27,14 +27,26 @@ AGAIN_SECONDS = 86400.0
 class AvoidedTables:
     """Reads and writes what is avoided. One per process."""
 
-    def __init__(self, tables: Tables, avoided: Avoided, host: str, *, now: Callable[[], float] = time.time) -> None:
-        """`host` is the id of this host, whose own addresses come from its kernel and not from here."""
+    def __init__(
+        self,
+        tables: Tables,
+        avoided: Avoided,
+        host: str,
+        *,
+        shared: bool = False,
+        now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`host` is the id of this host, whose own addresses come from its kernel and not from here. `shared` says that
+        other hosts write the store too."""
+        self.is_shared = shared
+        """Whether other hosts write the store too: then names are read by network, when they are needed."""
         self._hosts = tables.host_addresses
         self._static = tables.static_addresses
         self._avoided = avoided
         self._host = host
         self._now = now
-        self.names = RememberedNames(tables, avoided, host)
+        self.names = RememberedNames(tables, avoided, host, steady=steady)
 
     @property
     def known(self) -> Avoided:
@@ -42,33 +54,40 @@ class AvoidedTables:
         return self._avoided
 
     async def load(self) -> None:
-        """Read all records, and drop those of this host that are too many.
+        """Read all records, but names of a cluster: those are read by network, when they are needed. Drop the static
+        ones of this host that are too many.
 
         Raises:
             Unavailable: the store does not answer.
         """
-        static, names = await self._static.entries(), await self.names.entries()
-        await self.take(Batch(True, (*await self._hosts.entries(), *static, *names)))
+        for table in (self._hosts, self._static):
+            await self.take(Batch(True, tuple(await table.entries())), table.prefix)
+        if not self.is_shared:
+            await self.take(Batch(True, tuple(await self.names.entries())), self.names.prefix)
         await self._prune()
 
-    async def take(self, batch: Batch) -> None:
-        """Take a batch of a watch below `store.table.AVOIDED` into account."""
+    async def take(self, batch: Batch, prefix: str = AVOIDED) -> None:
+        """Take a batch of a watch of a prefix into account: of all these, of a table, or of the names of a network."""
         # all is read before anything changes: others have their turn meanwhile
         hosts = [row.record for _, row in await self._hosts.read_all(self._of(self._hosts.prefix, batch)) if row]
         static = [row for _, row in await self._static.read_all(self._of(self._static.prefix, batch)) if row]
         names = await self.names.read(self._of(self.names.prefix, batch))
         if batch.whole:
-            known = {each.id: tuple(each.addresses) for each in hosts}
-            self._avoided.replace_hosts(known | {self._host: self._avoided.of_host(self._host)})
-            self._avoided.clear_remembered()
-            self.names.begin()
+            if self._hosts.prefix.startswith(prefix):
+                known = {each.id: tuple(each.addresses) for each in hosts}
+                self._avoided.replace_hosts(known | {self._host: self._avoided.of_host(self._host)})
+            if self._static.prefix.startswith(prefix):
+                self._avoided.clear_static()
+            self.names.begin(prefix)
         else:
             for key in batch.gone:
                 self._forget(key)
             for host in hosts:
                 if host.id != self._host:
                     self._avoided.set_host(host.id, host.addresses)
-        takes = [(row.entry.revision, partial(self._avoided.add_static, row.record)) for row in static]
+        takes = [
+            (row.entry.revision, partial(self._avoided.add_static, row.record, row.entry.revision)) for row in static
+        ]
         takes += [(row.entry.revision, partial(self.names.take, row)) for row in names]
         # by revision: what was written last was used last, whatever the clocks of the hosts said
         for _, take in sorted(takes, key=itemgetter(0)):
@@ -127,6 +146,11 @@ class AvoidedTables:
     def static(self) -> list[StaticAddressRecord]:
         """Every static address that is remembered."""
         return self._avoided.all_static()
+
+    @property
+    def whole(self) -> tuple[str, str]:
+        """The prefixes that are of concern as a whole: of the addresses of hosts, and of static ones."""
+        return self._hosts.prefix, self._static.prefix
 
     def _forget(self, key: str) -> None:
         if key.startswith(self.names.prefix):

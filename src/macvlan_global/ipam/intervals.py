@@ -128,6 +128,8 @@ class LastResorts:
         """Nothing is remembered."""
         self._numbers = IntervalSet()
         self._reasons: dict[int, set[str]] = {}
+        self._used: dict[int, tuple[int, int]] = {}  # by number, sorts by the last use
+        self._latest = 0, 0
 
     def __contains__(self, number: int) -> bool:
         """Whether the address is remembered."""
@@ -135,7 +137,7 @@ class LastResorts:
 
     def __iter__(self) -> Iterator[int]:
         """The addresses, the longest unused first."""
-        return iter(self._reasons)
+        return iter(sorted(self._reasons, key=self._used.__getitem__))
 
     def next_other(self, start: int, stop: int) -> int | None:
         """The smallest number in `[start, stop)` that is not remembered, or None."""
@@ -149,9 +151,13 @@ class LastResorts:
         """The reasons for which an address is remembered."""
         return frozenset(self._reasons.get(number, ()))
 
-    def add(self, number: int, reason: str) -> None:
-        """Remember an address that was used just now: it is the last in the order."""
-        self._reasons[number] = self._reasons.pop(number, set()) | {reason}
+    def add(self, number: int, reason: str, revision: int | None = None) -> None:
+        """Remember an address for a reason. Its place in the order is that of the store's revision at which it was
+        used, if that is later than what is known; without one it was used just now, and is the last."""
+        used = (self._latest[0], self._latest[1] + 1) if revision is None else (revision, 0)
+        self._latest = max(self._latest, used)
+        self._used[number] = max(used, self._used.get(number, used))
+        self._reasons[number] = self._reasons.get(number, set()) | {reason}
         self._numbers.add(number)
 
     def drop(self, number: int, reason: str) -> None:
@@ -161,9 +167,11 @@ class LastResorts:
             self._reasons[number] = left
         else:
             self._reasons.pop(number, None)
+            self._used.pop(number, None)
             self._numbers.discard(number)
 
     def clear(self) -> None:
         """Forget all."""
         self._reasons.clear()
+        self._used.clear()
         self._numbers.fill(())

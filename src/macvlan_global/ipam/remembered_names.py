@@ -8,18 +8,22 @@ Nobody's clock counts: rows are in the order of their writes to the store, by re
 (`driver.name_memory`).
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from msgspec.structs import replace
 
 from macvlan_global.ipam.avoided import Avoided
+from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import RememberedRecord
 from macvlan_global.store.table import Row, Tables
 
 NAMES_MOST = 4096
 """The most names that are remembered for a network. A pool has at most one for each address; of IPv6 there are more."""
+READ_SECONDS = 10.0
+"""Time for which names that were read are taken for current: soon after that they are followed, or not needed."""
 TRIES = 3
 """Writes of a row that may be lost to other hosts."""
 
@@ -30,24 +34,31 @@ Name = tuple[str, str]
 class RememberedNames:
     """Reads and writes the rows, and keeps `Avoided` up to date. One per process."""
 
-    def __init__(self, tables: Tables, avoided: Avoided, host: str) -> None:
-        """`host` is the id of this host."""
+    def __init__(
+        self, tables: Tables, avoided: Avoided, host: str, *, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`host` is the id of this host, `steady` a clock that is never set."""
+        self._steady = steady
         self._table = tables.remembered
         self._addresses = tables.addresses
         self._avoided = avoided
         self._host = host
-        self._rows: dict[str, Row[RememberedRecord]] = {}  # by key, the longest unused first
+        self._rows: dict[str, Row[RememberedRecord]] = {}
+        self._used: dict[str, tuple[int, int]] = {}  # by key, sorts by the last use
+        self._latest = 0, 0
+        self._read: dict[str, float | None] = {}  # prefixes: when they were read, None while they are followed
+        self._reading = KeyedLock()
+        self.wanted: frozenset[str] | None = None
+        """The networks whose names are followed, or are about to be; None if that is not known yet."""
         self.prefix = tables.remembered.prefix
         self.count = 0
         """Number of remembered addresses."""
-        self.is_read = False
-        """Whether all that the store has was read once."""
 
     # --------------------------------------------------------------- reading
 
     def rows(self) -> list[RememberedRecord]:
         """Every record that is known, the longest unused first."""
-        return [row.record for row in self._rows.values()]
+        return [self._rows[key].record for key in sorted(self._rows, key=self._used.__getitem__)]
 
     def get(self, name: Name) -> RememberedRecord | None:
         """The record of a name, if there is one."""
@@ -62,11 +73,59 @@ class RememberedNames:
         """
         return await self._table.entries()
 
-    def begin(self) -> None:
-        """All that the store has is told anew, in the order of its writes."""
-        self._rows.clear()
-        self.count = 0
-        self.is_read = True
+    async def all(self) -> list[RememberedRecord]:
+        """Every record of the cluster, read from the store, the longest unused first: for an operator who asks for it.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        rows = sorted(await self._table.scan(), key=lambda row: row.entry.revision)
+        return [row.record for row in rows]
+
+    def prefix_of(self, network: str) -> str:
+        """The prefix of the keys of the names of a network."""
+        return self._table.key(network) + "/"
+
+    def has_read(self, network: str) -> bool:
+        """Whether all names of a network are known, and kept up to date."""
+        return any(self._read.get(each, 0.0) is None for each in (self.prefix, self.prefix_of(network)))
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all names are known that are followed."""
+        if self._read.get(self.prefix, 0.0) is None:
+            return True
+        return self.wanted is not None and all(self.has_read(each) for each in self.wanted)
+
+    def begin(self, prefix: str) -> None:
+        """All that the store has below a prefix is told anew, and followed from now on."""
+        self._drop(prefix)
+        if self.prefix.startswith(prefix):
+            self._read = {self.prefix: None}
+        elif prefix.startswith(self.prefix):
+            self._read[prefix] = None
+
+    def end(self, network: str) -> None:
+        """The names of a network are not followed any longer."""
+        self._drop(self.prefix_of(network))
+        self._read.pop(self.prefix_of(network), None)
+
+    async def ensure(self, network: str) -> None:
+        """Read the names of a network, if they are not known, or were read a while ago.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        async with self._reading.of(network):
+            read = self._read.get(self.prefix_of(network), -READ_SECONDS)
+            if self.has_read(network) or (read is not None and self._steady() - read < READ_SECONDS):
+                return
+            rows = await self.read(await self._table.entries(network))
+            if not self.has_read(network):
+                self._drop(self.prefix_of(network))
+                for row in sorted(rows, key=lambda each: each.entry.revision):
+                    self.take(row)
+                self._read[self.prefix_of(network)] = self._steady()
 
     async def read(self, entries: Iterable[Entry]) -> list[Row[RememberedRecord]]:
         """The rows of entries that were seen, without those that cannot be read."""
@@ -79,6 +138,7 @@ class RememberedNames:
 
     def gone(self, key: str) -> None:
         """The row with this key was deleted."""
+        self._used.pop(key, None)
         if row := self._rows.pop(key, None):
             self._index(row.record, key, drop=True)
 
@@ -197,7 +257,7 @@ class RememberedNames:
     def moved_up(self, name: Name) -> None:
         """The addresses of a name were in use just now: `touch` will write it."""
         if row := self._rows.get(self._table.key(*name)):
-            self._keep(row)
+            self._keep(row, now=True)
 
     # ---------------------------------------------------------------- inside
 
@@ -215,13 +275,20 @@ class RememberedNames:
     def _known(self, record: RememberedRecord) -> Row[RememberedRecord] | None:
         return self._rows.get(self._table.key(record.network, record.name))
 
-    def _keep(self, row: Row[RememberedRecord]) -> None:
-        """Keep a row as the one that was used last."""
-        self.gone(row.entry.key)
-        self._rows[row.entry.key] = row
-        self._index(row.record, row.entry.key)
+    def _keep(self, row: Row[RememberedRecord], *, now: bool = False) -> None:
+        """Keep a row, as one that was used when it was written, or just `now`."""
+        key, revision = row.entry.key, row.entry.revision
+        self.gone(key)
+        self._used[key] = (self._latest[0], self._latest[1] + 1) if now else (revision, 0)
+        self._latest = max(self._latest, self._used[key])
+        self._rows[key] = row
+        self._index(row.record, key, None if now else revision)
 
-    def _index(self, record: RememberedRecord, key: str, *, drop: bool = False) -> None:
+    def _drop(self, prefix: str) -> None:
+        for key in [each for each in self._rows if each.startswith(prefix)]:
+            self.gone(key)
+
+    def _index(self, record: RememberedRecord, key: str, revision: int | None = None, *, drop: bool = False) -> None:
         self.count += -len(record.addresses) if drop else len(record.addresses)
         for each in record.addresses:
             found = ip_address(each)
@@ -229,4 +296,4 @@ class RememberedNames:
             if drop:
                 remembered.drop(int(found), key)
             else:
-                remembered.add(int(found), key)
+                remembered.add(int(found), key, revision)

@@ -11,9 +11,10 @@ from macvlan_global.cluster.heartbeat import Heartbeat, HostSummary, Member
 from macvlan_global.cluster.host_addresses import HostAddressExchange
 from macvlan_global.ipam.avoided import Avoided, OnHost
 from macvlan_global.ipam.avoided_tables import AvoidedTables
+from macvlan_global.store.follow_groups import LINGER_SECONDS
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Batch, Entry
-from macvlan_global.store.records import HostAddress, StaticAddressRecord
+from macvlan_global.store.records import HostAddress, RememberedRecord, StaticAddressRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
 
@@ -40,8 +41,8 @@ class Host:
             return self.own
 
         self.heartbeat = Heartbeat(client, self.tables, Member(name, name, "boot1", "run1"), facts)
-        followed = AvoidedTables(self.tables, self.avoided, name, now=FakeClock())
-        self.exchange = HostAddressExchange(client, self.tables, self.heartbeat, followed, own)
+        self.followed = AvoidedTables(self.tables, self.avoided, name, shared=True, now=FakeClock())
+        self.exchange = HostAddressExchange(client, self.tables, self.heartbeat, self.followed, own)
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -101,6 +102,39 @@ async def test_a_row_that_the_store_lost_or_somebody_changed_is_written_again() 
     task.cancel()
 
 
+async def test_names_are_followed_by_network() -> None:
+    """Those of networks that containers of the host are on, and for a minute after the last one."""
+    store = MemoryStore()
+    host = Host(store, "a")
+    names = host.followed.names
+    table = Tables(store, store).remembered
+
+    def known() -> list[str]:
+        return [each.name for each in names.rows()]
+
+    for network, name, last in (("n1", "web", 1), ("n2", "db", 2)):
+        record = RememberedRecord(network=network, name=name, space="s", address=f"10.0.0.{last}", host="z", at=0)
+        await table.create(record, network, name)
+    task = asyncio.ensure_future(host.exchange.run())
+    assert not names.is_read
+    host.exchange.want(["n1"])
+    await _until(lambda: known() == ["web"])
+    assert names.is_read
+    host.exchange.want(["n1", "n2"])
+    assert not names.is_read
+    await _until(lambda: known() == ["web", "db"])
+    row = await table.get("n1", "web")
+    assert row
+    await table.replace(row, msgspec.structs.replace(row.record, at=5))
+    await _until(lambda: known() == ["db", "web"])
+    host.exchange.want(["n2"])
+    await asyncio.sleep(LINGER_SECONDS - 5)
+    assert known() == ["db", "web"]
+    await _until(lambda: known() == ["db"])
+    assert not names.has_read("n1")
+    task.cancel()
+
+
 async def test_who_is_not_in_the_cluster_tells_nothing() -> None:
     """It may be a copy of another host, under whose id it would write."""
     host = Host(MemoryStore(), "a")
@@ -115,7 +149,7 @@ async def test_who_is_not_in_the_cluster_tells_nothing() -> None:
 async def test_anybody_may_write_there() -> None:
     """What is no address, or under another key, is left alone, and what goes again never was there."""
     host = Host(MemoryStore(), "a")
-    store = host.exchange._follower._store
+    store, followers = host.exchange._followers[0]._store, host.exchange._followers
     for key in (
         "avoided/hosts/b",
         "avoided/hosts/",
@@ -131,10 +165,12 @@ async def test_anybody_may_write_there() -> None:
             b"[" * 100_000,
         ):
             entry = await store.create(key, value)
-            await host.exchange._follower._take(_batch(entry=entry))
             assert entry
+            for each in followers:
+                await each._take(_batch(entry=entry))
             await store.delete(entry)
-            await host.exchange._follower._take(_batch(gone=key))
+            for each in followers:
+                await each._take(_batch(gone=key))
     assert host.avoided.on_hosts(FIVE) == []
 
 

@@ -36,7 +36,7 @@ async def test_who_follows_networks_is_told_when_they_change() -> None:
     tables = Tables(MemoryStore(), MemoryStore())
     told: list[set[str]] = []
     in_use = NetworksInUse(tables, ResponseCache(5))
-    in_use.on_used = lambda networks: told.append(set(networks))
+    in_use.tell(lambda networks: told.append(set(networks)))
     in_use.add(_endpoint(1, "lan"), "lan")
     assert told == []
     await in_use.load()

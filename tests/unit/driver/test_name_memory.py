@@ -7,14 +7,14 @@ import pytest
 
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.driver.name_memory import AGAIN_SECONDS, REMEMBERED_SECONDS, TOGETHER_SECONDS
-from macvlan_global.errors import Conflict, Exhausted, NotFound
+from macvlan_global.errors import Conflict, Exhausted, NotFound, Unavailable
 from macvlan_global.ipam.allocator import COOLING_SECONDS
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.names import mac_from_name
 from macvlan_global.kernel.ports import RouteFacts
 from macvlan_global.libnetwork.handlers import NAME_KEY
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.ports import Batch
+from macvlan_global.store.ports import Batch, Entry
 from macvlan_global.store.records import RememberedRecord
 from macvlan_global.subnets import parse_address
 from testkit.cluster_rig import ClusterHost, ClusterRig
@@ -67,7 +67,9 @@ async def _follow(*hosts: ClusterHost) -> None:
     for each in hosts:
         await each.driver.memory.settle()
     for each in hosts:
-        await each.driver.addresses.avoided.load()
+        tables, avoided = each.driver.tables, each.driver.addresses.avoided
+        for table in (tables.host_addresses, tables.static_addresses, tables.remembered):
+            await avoided.take(Batch(True, tuple(await table.entries())), table.prefix)
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["same run", "after a restart"])
@@ -93,6 +95,43 @@ async def test_a_container_on_another_host_has_them_too() -> None:
     await _follow(one, other)
     now = await other.engine.run("web", "lan")
     assert (now.address, now.mac) == (had.address, had.mac)
+
+
+async def test_the_first_address_of_a_network_waits_for_its_names_and_for_no_others() -> None:
+    """The host follows none yet: it reads those of this network, once for all requests of a moment."""
+    rig = await ClusterRig.build()
+    one, other = await _two(rig)
+    await one.publish("second", Subnet("10.77.0.0/24", gateway="10.77.0.1"))
+    had = await one.engine.run("web", "lan")
+    await one.engine.run("x", "second")
+    await one.engine.stop("web")
+    await one.driver.memory.settle()
+    other.faults.taken.clear()
+    now, new = await other.engine.run("web", "lan"), await other.engine.run("new", "lan")
+    assert (now.address, now.mac) == (had.address, had.mac)
+    assert new.address != had.address
+    assert [each.name for each in other.driver.memory.known()] == ["web", "new"]
+    read = [each for each in other.faults.taken if "scan" in each and "avoided/names" in each]
+    assert len(read) == 1
+
+
+class Silent(MemoryStore):
+    """A store that fails when names are read."""
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        if prefix.startswith("avoided/names/"):
+            raise Unavailable("the store does not answer")
+        return await super().scan(prefix)
+
+
+async def test_names_that_cannot_be_read_hold_up_no_container() -> None:
+    """It gets another address than it had, at worst."""
+    one, other = await _two(ClusterRig(shared=Silent()))
+    await one.engine.run("web", "lan")
+    await one.engine.stop("web")
+    await one.driver.memory.settle()
+    assert (await other.engine.run("web", "lan")).address
 
 
 async def test_two_hosts_with_one_name_at_a_time_have_two_addresses_and_two_macs() -> None:
@@ -146,7 +185,7 @@ async def test_a_name_whose_address_was_given_away_gets_another_one_and_keeps_it
     web = await rig.engine.run("web", "lan")
     assert web.address == others[0].address and web.mac == had["web"][2]
     await rig.driver.memory.settle()
-    kept = {each.name: each.address for each in rig.driver.memory.all()}
+    kept = {each.name: each.address for each in rig.driver.memory.known()}
     assert f"{kept['web']}/29" == web.address and f"{kept['dyn4']}/29" == had["web"][0]
     assert len(set(kept.values())) == len(kept) == 5
 
@@ -227,7 +266,7 @@ async def test_two_requests_for_one_address_do_not_mix_up_their_names() -> None:
     rig.driver.memory.note(record, parse_address("10.8.0.9", "address"), (network, "db"))
     await creating
     await rig.driver.memory.settle()
-    assert [(each.name, each.address) for each in rig.driver.memory.all()] == [("web", "10.8.0.9")]
+    assert [(each.name, each.address) for each in rig.driver.memory.known()] == [("web", "10.8.0.9")]
 
 
 async def test_a_row_that_cannot_be_written_anew_is_kept() -> None:
@@ -257,7 +296,7 @@ async def test_what_was_to_be_forgotten_is_not_if_its_container_has_it_again() -
     rig.engine.tells_names = True
     assert (await rig.engine.run("web", "lan")).address == had[0]
     await rig.driver.memory.settle()
-    assert [(each.name, each.address) for each in rig.driver.memory.all() if each.name] == [("web", "10.7.0.2")]
+    assert [(each.name, each.address) for each in rig.driver.memory.known() if each.name] == [("web", "10.7.0.2")]
 
 
 async def test_what_the_store_missed_is_written_when_it_is_back() -> None:
@@ -273,7 +312,7 @@ async def test_what_the_store_missed_is_written_when_it_is_back() -> None:
     rig.reach(away=False)
     await one.outbox.deliver()
     await _follow(one, other)
-    assert [each.name for each in other.driver.memory.all()] == ["b", "a"]
+    assert [each.name for each in other.driver.memory.known()] == ["b", "a"]
 
 
 async def test_the_ends_of_a_container_are_written_together() -> None:
@@ -323,7 +362,7 @@ async def test_rows_that_are_told_together_are_in_the_order_of_their_writes() ->
     entries = await rig.driver.tables.remembered.entries()
     other = Driver.build(rig.driver.tables, rig.kernel, Identity("b", "run1", "boot2"), Settings())
     await other.addresses.avoided.take(Batch(False, tuple(sorted(entries, key=lambda each: each.key))))
-    assert [each.name for each in other.memory.all()] == ["b", "c", "a"]
+    assert [each.name for each in other.memory.known()] == ["b", "c", "a"]
 
 
 async def test_an_address_is_remembered_for_one_container_in_the_end() -> None:
@@ -334,9 +373,9 @@ async def test_an_address_is_remembered_for_one_container_in_the_end() -> None:
     await rig.driver.memory.settle()
     had = (await rig.engine.run("new", "lan")).address.partition("/")[0]
     rig = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine, steady=steady)
-    assert [each.name for each in rig.driver.memory.all() if each.address == had] == ["a", "new"]
+    assert [each.name for each in rig.driver.memory.known() if each.address == had] == ["a", "new"]
     await rig.driver.memory.look()
-    assert [each.name for each in rig.driver.memory.all() if each.address == had] == ["new"]
+    assert [each.name for each in rig.driver.memory.known() if each.address == had] == ["new"]
 
 
 async def test_a_network_that_is_removed_forgets_its_names() -> None:
@@ -349,7 +388,7 @@ async def test_a_network_that_is_removed_forgets_its_names() -> None:
     await rig.driver.memory.settle()
     await rig.engine.remove_network("lan")
     assert [row.record.network for row in await rig.driver.tables.remembered.scan()] == [rig.engine.id_of("far")]
-    assert [each.network for each in rig.driver.memory.all()] == [rig.engine.id_of("far")]
+    assert [each.network for each in rig.driver.memory.known()] == [rig.engine.id_of("far")]
 
 
 async def test_an_address_is_forgotten_on_request() -> None:
@@ -362,7 +401,7 @@ async def test_an_address_is_forgotten_on_request() -> None:
     await rig.engine.stop("web")
     (forgotten,) = await rig.driver.memory.forget(address)
     assert (forgotten.address, forgotten.name) == ("10.8.0.2", "web")
-    assert [f"{each.address}/64" for each in rig.driver.memory.all()] == [web.address6]
+    assert [f"{each.address}/64" for each in rig.driver.memory.known()] == [web.address6]
     with pytest.raises(NotFound, match="addresses --remembered"):
         await rig.driver.memory.forget(address)
     await rig.engine.run("static", "lan", ip="10.8.0.9")
@@ -385,11 +424,11 @@ async def test_an_address_is_remembered_for_thirty_days_by_observation() -> None
         steady.advance(86400)
         await rig.driver.memory.look()
     rig = await _again(rig, steady)
-    assert len(rig.driver.memory.all()) == 3
+    assert len(rig.driver.memory.known()) == 3
     await rig.driver.memory.look()
     steady.advance(2 * 86400)
     await rig.driver.memory.look()
-    assert rig.driver.memory.all() == []
+    assert rig.driver.memory.known() == []
     assert not await rig.driver.tables.remembered.scan()
     assert not await rig.driver.tables.static_addresses.scan()
 
@@ -429,7 +468,7 @@ async def test_a_container_whose_driver_is_off_is_not_forgotten_by_others() -> N
     await other.memory.look()
     steady.advance(2 * REMEMBERED_SECONDS)
     await other.memory.look()
-    assert [f"{each.address}/24" for each in other.memory.all()] == [web.address]
+    assert [f"{each.address}/24" for each in other.memory.known()] == [web.address]
 
 
 async def test_a_host_that_could_not_read_the_store_forgets_nothing() -> None:

@@ -163,3 +163,21 @@ def test_a_clock_that_is_set_makes_nothing_cool_off_for_years(years: float) -> N
     occupancy = Occupancy([1, 2])
     occupancy.free(1, now=0)
     assert _choose(occupancy, 5, now=years * 31_536_000) == [1, 3, 4, 5, None]
+
+
+def test_remembered_numbers_are_in_the_order_of_the_stores_revisions() -> None:
+    """However they come to be known: those of each network are told by themselves. What was used just now is last."""
+    remembered = LastResorts()
+    remembered.add(1, "a", 30)
+    remembered.add(2, "b", 10)
+    remembered.add(3, "c", 20)
+    assert list(remembered) == [2, 3, 1]
+    remembered.add(2, "b")
+    assert list(remembered) == [3, 1, 2]
+    remembered.add(2, "again", 5)
+    remembered.add(3, "c", 40)
+    assert list(remembered) == [1, 2, 3]
+    remembered.drop(2, "b")
+    assert list(remembered) == [1, 2, 3]
+    remembered.drop(2, "again")
+    assert list(remembered) == [1, 3]
