@@ -24,7 +24,15 @@ from macvlan_global.dns.publish.publisher import NamedEndpoint, name_records
 from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.open import NO_ACCESS, open_cluster_store
 from macvlan_global.store.ports import ClusterStore, Lease
-from macvlan_global.store.records import AddressRecord, AliveRecord, HostRecord, NameRecord, PoolRecord, PortRecord
+from macvlan_global.store.records import (
+    AddressRecord,
+    AliveRecord,
+    HostRecord,
+    NameRecord,
+    PoolRecord,
+    PortRecord,
+    SubnetUseRecord,
+)
 from macvlan_global.store.table import Tables
 
 T = TypeVar("T")
@@ -178,6 +186,8 @@ async def _heartbeat(store: ClusterStore, lease: Lease, key: str, host: int, now
 def _records(tables: Tables, hosts: int, each: int, now: float) -> Iterator[Awaitable[object]]:
     for host in range(hosts):
         yield tables.hosts.create(HostRecord(id=_id(host), name=f"other{host}", seen=now), _id(host))
+        use = SubnetUseRecord(host=_id(host), space=SPACE, subnet=SUBNET)
+        yield tables.used.create(use, use.host, SPACE, SUBNET)
         for number in range(each):
             name = _name_record(host, number, now)
             address = AddressRecord(

@@ -161,7 +161,7 @@ class EngineFollower:
             self._came_back.set()
 
     async def _reconcile_unless_just_done(self) -> None:
-        """Reconcile, unless that was done a moment ago: each time costs a read of all addresses. It follows later."""
+        """Reconcile, unless that was done a moment ago: each time costs reads of the store. It follows later."""
         now = asyncio.get_running_loop().time()
         if self._reconciled_at is None or now - self._reconciled_at >= APART_SECONDS:
             await self._reconcile()
