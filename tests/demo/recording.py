@@ -1,8 +1,5 @@
 """Terminal recordings in the second form of asciinema (asciicast v2): a header, then a line for each piece of output.
-
-    .venv/bin/python -m tests.demo.recording
-
-makes the one of `make demo` anew.
+That of `make demo` is made by the test that runs it.
 """
 
 import json
@@ -111,21 +108,3 @@ def story(heard: Sequence[Piece]) -> list[str]:
             text = pattern.sub(placeholder, text)
         lines.append(shape(text))
     return lines
-
-
-def main() -> None:
-    """Record the demo, and press Enter where it waits."""
-    demo, heard = start("--no-vlans", "--stay", colours=True), []
-    assert demo.stdin is not None
-    for each in pieces(demo):
-        heard.append(each)
-        if STAYS in each.text:
-            demo.stdin.write(b"\n")
-            demo.stdin.flush()
-    if demo.wait() == 0:
-        RECORDING.parent.mkdir(exist_ok=True)
-        RECORDING.write_text(written(heard))
-
-
-if __name__ == "__main__":
-    main()

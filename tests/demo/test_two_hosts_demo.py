@@ -1,7 +1,7 @@
 """`make demo`: its hosts are namespaces, so it runs as it is, and must leave nothing of them.
 
-One run is the recording of the documents, with a browser beside it; `MACVLAN_GLOBAL_TESTS_SCREENSHOTS=1` writes the
-pictures of docs/demo anew, and `python -m tests.demo.recording` the recording.
+One run is the recording of the documents, with a browser beside it. `MACVLAN_GLOBAL_TESTS_SCREENSHOTS=1` has it write
+recording and pictures of docs/demo anew.
 """
 
 import os
@@ -25,7 +25,8 @@ from tests.demo.recording import RECORDING, STAYS, Piece, pieces, plain, read, s
 
 SECONDS = 120
 """What it may take; on an idle machine it takes fifteen."""
-SHOTS = ROOT / ("docs/demo" if os.environ.get("MACVLAN_GLOBAL_TESTS_SCREENSHOTS") else "build/demo")
+WRITES = bool(os.environ.get("MACVLAN_GLOBAL_TESTS_SCREENSHOTS"))
+SHOTS = ROOT / ("docs/demo" if WRITES else "build/demo")
 PLAN = "#plan?space=macvlan-global&at=192.168.30.0%2F24"
 
 
@@ -93,8 +94,10 @@ def test_the_recording_is_what_it_prints_today() -> None:
         assert demo.wait(patience(SECONDS)) == 0, shown + _said(demo)
         assert left_by(demo.pid) == []
     _came_true(shown, "")
+    if WRITES:
+        RECORDING.write_text(written(heard))
     recorded = read(RECORDING.read_text())
-    assert story(recorded) == story(heard), "record it anew: python -m tests.demo.recording"
+    assert story(recorded) == story(heard), "record it anew, see CONTRIBUTING.md"
     assert recorded[-1].at > 5
     assert read(written(heard)) == heard
 
