@@ -27,6 +27,7 @@ from bench import (
     report,
     startup,
     sticky,
+    watch,
 )
 from bench.rounds import Row
 from lab import reap_leftovers
@@ -48,6 +49,7 @@ MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
     "page": page.measure,
     "cluster-allocations": cluster_allocations.measure,
     "across-hosts": across_hosts.measure,
+    "watch": watch.measure,
     "growth": growth.measure,
 }
 

@@ -5,6 +5,7 @@ in the store. What the driver receives and sends is counted on the interface tha
 """
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -189,7 +190,7 @@ def _records(tables: Tables, hosts: int, each: int, now: float) -> Iterator[Awai
         use = SubnetUseRecord(host=_id(host), space=SPACE, subnet=SUBNET)
         yield tables.used.create(use, use.host, SPACE, SUBNET)
         for number in range(each):
-            name = _name_record(host, number, now)
+            name = name_record(host, number, now)
             address = AddressRecord(
                 space=SPACE,
                 subnet=SUBNET,
@@ -206,14 +207,16 @@ def _records(tables: Tables, hosts: int, each: int, now: float) -> Iterator[Awai
 
 
 async def _add(tables: Tables, number: int) -> float:
-    record = msgspec.structs.replace(_name_record(0, EACH + number, time.time()), names=[f"new{number}"])
+    record = msgspec.structs.replace(name_record(0, EACH + number, time.time()), names=[f"new{number}"])
     await tables.names.create(record, record.network, record.host, record.endpoint)
     return time.monotonic()
 
 
-def _name_record(host: int, number: int, now: float) -> NameRecord:
+def name_record(host: int, number: int, now: float) -> NameRecord:
+    """The name of a container of a host, as its driver publishes it."""
     address = str(IPv4Address("10.1.0.0") + 256 * host + number)
-    leg = NamedEndpoint(NETWORK, "lan", f"{host:032x}{number:032x}", address, mac="7a:42:0a:01:00:01", aliases=("app",))
+    endpoint = hashlib.sha256(f"{host} {number}".encode()).hexdigest()  # as random as those of Docker
+    leg = NamedEndpoint(NETWORK, "lan", endpoint, address, mac="7a:42:0a:01:00:01", aliases=("app",))
     ports = [PortRecord(port=80), PortRecord(port=443)]
     (record,) = name_records(f"{number:08x}{host:056x}", _name(host, number), "", [leg], ports, host=_id(host), at=now)
     return record

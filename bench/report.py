@@ -15,7 +15,7 @@ BEGIN = "<!-- bench: begin -->"
 END = "<!-- bench: end -->"
 HEADINGS = ("what", "ours", "beside", "yardstick", "ratio", "goal", "met")
 _QUIET = 0.5
-_SCALE = {"ms": 1e3, "us": 1e6, "s": 1.0, "MB": 1e-6, "/s": 1.0, "Gbit/s": 1e-9}
+_SCALE = {"ms": 1e3, "us": 1e6, "s": 1.0, "MB": 1e-6, "kB": 1e-3, "/s": 1.0, "Gbit/s": 1e-9}
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ Figures = dict[str, float]
 Samples = dict[str, dict[str, list[float]]]
 """By side and name, one figure for each round."""
 
-Unit = Literal["ms", "us", "s", "MB", "/s", "Gbit/s"]
+Unit = Literal["ms", "us", "s", "MB", "kB", "/s", "Gbit/s"]
 
 Side = Callable[[], Figures]
 

@@ -61,7 +61,7 @@ class FakeConsul:
         action, _, session = call.path.removeprefix("/v1/session/").partition("/")
         return self._renew(session) if action == "renew" else self._destroy(session)
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Names of all keys, in order."""
         return sorted(self._pairs)
 

@@ -42,6 +42,7 @@ from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.state_folder import locked_folder
 from macvlan_global.store.table import Tables
+from macvlan_global.tasks import Crowd
 
 if TYPE_CHECKING:  # a host alone does not load it
     from macvlan_global.global_scope import GlobalScope
@@ -71,7 +72,7 @@ class Daemon:
         kernel: Kernel | None = None,
         engine: Engine | None = None,
         open_store: Callable[[str, Path], Store] = open_store,
-        open_cluster_store: Callable[[str, StoreAccess], ClusterStore] = open_cluster_store,
+        open_cluster_store: Callable[[str, StoreAccess, Crowd], ClusterStore] = open_cluster_store,
         boot: Callable[[], str] | None = None,
         look: "Examine | None" = None,
         step: float = STEP_SECONDS,
@@ -92,6 +93,7 @@ class Daemon:
         self._boot = boot or boot_id
         self._look = look
         self._metrics = Metrics()
+        self._crowd = Crowd()
         self._stores: dict[str, StoreCounts] = {}
         self._stack = contextlib.AsyncExitStack()
 
@@ -138,6 +140,7 @@ class Daemon:
             driver, scope = join_cluster(
                 config, settings, local, shared, self._kernel, self._engine, identity, earlier=earlier
             )
+            scope.heartbeat.crowd = self._crowd
             await scope.heartbeat.announce(self._step)
             stack.push_async_callback(scope.heartbeat.leave)
         else:
@@ -148,9 +151,7 @@ class Daemon:
             await self._briefly("reading pools and addresses", driver.pools.load())
         reconciler = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)
         await self._briefly("the first repair", reconciler.reconcile(None))
-        listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
-        store_read = scope.store_read if scope else None
-        follower = EngineFollower(driver, self._engine, reconciler, self._metrics, *listeners, store_read=store_read)
+        follower = self._follower(driver, reconciler, label, scope)
         conflicts = _conflicts(config, driver, scope)
         views = Views(config, driver, follower, reconciler, self._metrics, scope, conflicts)
         await self._serve(stack, listener, driver, views)
@@ -160,6 +161,14 @@ class Daemon:
         parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts, page)
         for each in [part.run() for part in parts if part]:
             stack.callback(group.create_task(each).cancel)
+
+    def _follower(
+        self, driver: Driver, reconciler: Reconciler, label: ScopeLabel, scope: "GlobalScope | None"
+    ) -> EngineFollower:
+        listeners = [label.listen(self._config.scope), *([scope.hear] if scope else [])]
+        read = scope.store_read if scope else None
+        metrics, crowd = self._metrics, self._crowd
+        return EngineFollower(driver, self._engine, reconciler, metrics, *listeners, store_read=read, crowd=crowd)
 
     def _listen(self, stack: contextlib.AsyncExitStack, state_dir: Path) -> socket.socket:
         stack.enter_context(locked_folder(state_dir))
@@ -193,7 +202,7 @@ class Daemon:
 
     def _open_shared(self, config: Config) -> ClusterStore:
         """The cluster store, in the same way."""
-        store = self._open_cluster_store(config.store, load_access(config.store_access, os.environ))
+        store = self._open_cluster_store(config.store, load_access(config.store_access, os.environ), self._crowd)
         return MeteredClusterStore(store, self._counts_of("cluster")) if config.metrics else store
 
     def _counts_of(self, store: str) -> StoreCounts:

@@ -23,6 +23,7 @@ from bench import (
     report,
     startup,
     sticky,
+    watch,
 )
 from bench.rounds import Row, Spread, take_turns
 from lab.paths import ROOT
@@ -39,7 +40,7 @@ def test_every_row_comes_out() -> None:
     shown = " ".join(filter(None, cells))  # a line on which only another cell goes on has nothing here
     parts = (
         *(docker_run, docker_connect, docker_burst, attach, allocations, fill, sticky, startup, dns, conflict_watch),
-        *(host_access, page, cluster_allocations, across_hosts, growth),
+        *(host_access, page, cluster_allocations, across_hosts, watch, growth),
     )
     assert shown == " ".join(title for part in parts for title in part.TITLES)
 

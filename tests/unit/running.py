@@ -176,7 +176,7 @@ async def running(
     for each in networks:
         engine.learn(each)
 
-    def open_shared(_url: str, _access: object) -> ClusterStore:
+    def open_shared(_url: str, _access: object, _crowd: object) -> ClusterStore:
         assert shared is not None
         return shared
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 
 from macvlan_global.errors import Conflict, Unavailable
-from macvlan_global.tasks import attempt, each, forever, when
+from macvlan_global.tasks import Crowd, attempt, each, forever, when
 from testkit.virtual_time import VirtualLoop
 
 EPSILON = 1e-6
@@ -280,3 +280,14 @@ def test_a_burst_of_events_is_one_pass_and_silence_one_too() -> None:
         assert times == [2, 12]
 
     play(story)
+
+
+def test_what_many_hosts_do_at_once_spreads_over_a_while_that_grows_with_them() -> None:
+    """Up to so much for each, and up to so much in all; a host alone waits for nobody."""
+    crowd = Crowd()
+    assert {crowd.spread(10.0) for _ in range(10)} == {0.0}
+    for hosts, longest in ((2, 0.2), (50, 5.0), (1000, 10.0)):
+        crowd.hosts = hosts
+        drawn = [crowd.spread(10.0, 0.1) for _ in range(500)]
+        assert 0 <= min(drawn) < longest / 4
+        assert longest * 3 / 4 < max(drawn) <= longest

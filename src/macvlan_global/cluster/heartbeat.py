@@ -27,12 +27,12 @@ from macvlan_global.store.ports import Batch, ClusterStore, Entry, Lease
 from macvlan_global.store.records import AliveRecord, HostRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.store.validate import VERSION, version_of
-from macvlan_global.tasks import forever, when
+from macvlan_global.tasks import Crowd, forever, when
 
 log = logging.getLogger(__name__)
 
 TTL_SECONDS = 15.0
-ROW_SECONDS = 60.0
+ROW_SECONDS, ROW_EACH = 60.0, 0.06
 """Interval in seconds at which `hosts/<id>` is written if nothing changed."""
 SETTLE_SECONDS = 1.0
 """Changes of this host within this time are written together."""
@@ -95,6 +95,8 @@ class Heartbeat:
         or up to twice that. `summary` tells about this host, and may raise Unavailable."""
         self.member = member
         self.ttl = ttl
+        self.crowd = Crowd()
+        """The hosts that live, as many as they are. Another one may be set before `run`."""
         self.pages = asyncio.Event()
         """Set while a host that lives, or this one, serves the page."""
         if member.page:
@@ -125,6 +127,7 @@ class Heartbeat:
         self._changed = asyncio.Event()
         self._written = HostSummary()
         self._written_at: float | None = None
+        self._row_seconds = ROW_SECONDS
 
     # ------------------------------------------------------------ membership
 
@@ -357,7 +360,7 @@ class Heartbeat:
     async def _update_row(self) -> None:
         async with when(self._changed, at_most=self.ttl, settle=min(SETTLE_SECONDS, self.ttl / 3)):
             summary = await self._summarise()
-            due = self._written_at is None or self._clocks.steady() - self._written_at >= ROW_SECONDS
+            due = self._written_at is None or self._clocks.steady() - self._written_at >= self._row_seconds
             if self._entered and (due or summary != self._written):
                 await self._write_row(summary)
 
@@ -380,6 +383,7 @@ class Heartbeat:
         await self._layout.keep()  # before the row: a store with hosts and without it is one of an earlier release
         await self._tables.hosts.put(record, self.member.id)
         self._written, self._written_at = summary, self._clocks.steady()
+        self._row_seconds = ROW_SECONDS + self.crowd.spread(ROW_SECONDS, ROW_EACH)
 
     # -------------------------------------------------------- the other hosts
 
@@ -396,7 +400,9 @@ class Heartbeat:
             gone = [key.removeprefix(self._tables.alive.prefix) for key in keys]
             change = self._membership.update(records, gone, self._clocks.steady())
         self._log(change)
-        self._on_members(frozenset({*self._membership.live, self.member.id}))
+        living = frozenset({*self._membership.live, self.member.id})
+        self.crowd.hosts = len(living)
+        self._on_members(living)
         if self.member.page or any(each.page for each in self._membership.live.values()):
             self.pages.set()
         else:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 600.0
 MOST_REMOVED = 1000
 """Of so many removed networks, the latest, names of dead hosts are looked for: containers may have run there on."""
+LOOK_EACH = 0.03
+"""Seconds by which hosts spread that they look for dead ones, for each host."""
 AT_ONCE = 16
 """Claims probed at a time: each takes some seconds, and three frames on the wire."""
 
@@ -90,7 +92,7 @@ class Reclaimer:
         every = max(1.0, min(30.0, self._grace / 20))
 
         async def look() -> None:
-            await asyncio.sleep(every)
+            await asyncio.sleep(every + self._heartbeat.crowd.spread(every, LOOK_EACH))
             await self.look()
 
         await forever("reclaiming addresses of dead hosts", look, first=1.0, last=every)

@@ -16,14 +16,16 @@ from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, Correction
-from macvlan_global.tasks import forever, when
+from macvlan_global.tasks import Crowd, forever, when
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 2.0
-AGAIN_SECONDS = 3600.0
-"""Time between two reconciliations when nothing happens."""
+AGAIN_SECONDS, AGAIN_EACH = 3600.0, 0.5
+"""Seconds from a repair to the next when nothing happens, and by which hosts spread them, for each host."""
+CLAIM_SPREAD, CLAIM_EACH = 5.0, 0.005
+"""Seconds by which hosts spread that they claim again what a store has lost, and for each host: soon."""
 APART_SECONDS = 60.0
 """Time between two reconciliations at least, if only the stream of events was interrupted."""
 TOGETHER_SECONDS = 10.0
@@ -79,8 +81,9 @@ class EngineFollower:
         metrics: Metrics,
         *listeners: Listener,
         store_read: asyncio.Event | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
-        """Nothing is asked before `run`.
+        """Nothing is asked before `run`. `crowd` are the hosts that repair with one store.
 
         `store_read` is set when the cluster store was read anew: it was away, or restored from a copy older than our
         records.
@@ -96,6 +99,7 @@ class EngineFollower:
         self._reconciled_at: float | None = None  # with the engine, on the loop's clock
         self._came_back = asyncio.Event()
         self._store_read = store_read or asyncio.Event()
+        self._crowd = crowd or Crowd()
         self.following = False
         """Whether the engine's events are being received."""
 
@@ -150,13 +154,15 @@ class EngineFollower:
         """Reconcile once nothing is younger than the grace period that was there when the engine came back."""
         # at a start the engine and the store come within a moment, and one repair is for both
         async with when(self._came_back, at_most=AGAIN_SECONDS, settle=min(TOGETHER_SECONDS, self.reconciler.grace)):
-            await asyncio.sleep(self.reconciler.grace + 1)
+            # all of a cluster may have begun to wait at the same moment
+            await asyncio.sleep(self.reconciler.grace + 1 + self._crowd.spread(AGAIN_SECONDS / 2, AGAIN_EACH))
             if self.following:
                 await self._reconcile_again()
 
     async def _reconcile_with_store(self) -> None:
         """Claim again at once what the store lost: until then others could be given it."""
-        async with when(self._store_read, settle=SETTLE_SECONDS):  # several watches tell it
+        # several watches tell it
+        async with when(self._store_read, settle=SETTLE_SECONDS + self._crowd.spread(CLAIM_SPREAD, CLAIM_EACH)):
             await self._reconcile_again()
             self._came_back.set()
 

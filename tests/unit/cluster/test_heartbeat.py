@@ -187,9 +187,10 @@ async def test_a_crashed_host_is_gone_after_its_lease(site: Site, caplog: pytest
 
 async def test_who_lives_is_told_to_those_who_want_to_know(site: Site) -> None:
     """When a host comes and when its lease is out; this host is always one of them."""
-    await site.start(A)
+    one = await site.start(A)
     other = await site.start(B)
     await until(lambda: site.told["anna"][-1:] == [frozenset({A.id, B.id})])
+    assert one.crowd.hosts == 2
     await site.crash(other)
     await until(lambda: site.told["anna"][-1:] == [frozenset({A.id})])
 

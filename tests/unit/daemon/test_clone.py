@@ -42,7 +42,11 @@ async def _clone(folder: Path, store: ClusterStore) -> AsyncIterator[tuple[Confi
     engine: FakeEngine = rig.engine
     kernel: FakeKernel = rig.kernel
     daemon = Daemon(
-        config, kernel=kernel, engine=engine, open_cluster_store=lambda _url, _access: store, boot=lambda: "elsewhere"
+        config,
+        kernel=kernel,
+        engine=engine,
+        open_cluster_store=lambda _url, _access, _crowd: store,
+        boot=lambda: "elsewhere",
     )
 
     async def serve() -> None:

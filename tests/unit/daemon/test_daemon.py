@@ -189,7 +189,7 @@ async def test_a_store_that_hangs_delays_a_start_for_seconds(tmp_path: Path, cap
         dns="",
     )
 
-    def hung(_url: str, _access: object) -> ClusterStore:
+    def hung(_url: str, _access: object, _crowd: object) -> ClusterStore:
         return FaultyStore(MemoryStore(), faults)
 
     async with within(20), Daemon(config, kernel=rig.kernel, engine=rig.engine, open_cluster_store=hung, step=0.05):

@@ -3,7 +3,8 @@
 import pytest
 
 from macvlan_global.store.followed import ends_with_network, group_of, is_group
-from macvlan_global.store.remote.bell import LONGEST, RING, Bell, is_other_history, missed, new_bell, read_bell, rung
+from macvlan_global.store.remote.bell import LONGEST, RING, Bell, are_other_history, new_bell, read_bell, rung
+from macvlan_global.store.remote.bell import missed as missed_of
 
 
 def _rung(bell: Bell, *changes: str) -> Bell:
@@ -11,6 +12,16 @@ def _rung(bell: Bell, *changes: str) -> Bell:
     for each in changes:
         bell = rung(bell, [each])
     return bell
+
+
+def missed(seen: Bell, now: Bell) -> tuple[str, ...] | None:
+    """What a single bell tells."""
+    return missed_of({"0": seen}, {"0": now})
+
+
+def is_other_history(seen: Bell, now: Bell) -> bool:
+    """Whether a single bell has another history."""
+    return are_other_history({"0": seen}, {"0": now})
 
 
 def test_nothing_changed_since_now() -> None:
@@ -47,7 +58,17 @@ def test_another_history_of_one_bell_is_noticed() -> None:
         assert is_other_history(seen, other)
     assert not is_other_history(copy, seen)
     assert not is_other_history(seen, _rung(seen, *"abcdef"))
-    assert not is_other_history(seen, new_bell()), "another bell, of which nothing can be said"
+    assert is_other_history(seen, new_bell())
+
+
+def test_several_bells_tell_together() -> None:
+    """One that is new tells all that it was rung for; one that is gone leaves nothing that is sure."""
+    one, two = _rung(new_bell(), "h/a"), _rung(new_bell(), "h/b")
+    assert missed_of({"0": one}, {"0": _rung(one, "h/c"), "1": two}) == ("h/c", "h/b")
+    assert missed_of({"0": one}, {"0": one, "1": _rung(two, *(f"h/{n}" for n in range(RING)))}) is None
+    assert missed_of({"0": one, "1": two}, {"0": one}) is None
+    assert are_other_history({"0": one, "1": two}, {"0": one})
+    assert not are_other_history({"0": one}, {"0": _rung(one, "h/c"), "1": two})
 
 
 def test_many_keys_of_a_folder_are_one_entry() -> None:

@@ -52,15 +52,18 @@ def test_pages_hold_each_name_once(seed: int) -> None:
     assert found == names
 
 
-def test_known_keys_tell_what_is_new() -> None:
+async def test_known_keys_tell_what_is_new() -> None:
     """Changed, new and gone below what was read, and nothing of the rest."""
-    known = Known([Entry("a/1", b"", 1), Entry("a/2", b"", 2), Entry("b/1", b"", 3)])
+    known = await Known.of([Entry("a/1", b"", 1), Entry("a/2", b"", 2), Entry("b/1", b"", 3)])
     found = [Entry("a/1", b"", 1), Entry("a/3", b"x", 9)]
     assert known.take(["a/"], found) == ((found[1],), ("a/2",))
     assert known.take(["a/"], found) == ((), ())
     assert known.take(["a/1", "a/"], []) == ((), ("a/1", "a/3"))
     assert known.below("") == ["b/1"]
     assert len(known) == 1
+    assert await known.take_all(found) == (tuple(found), ("b/1",))
+    assert await known.take_all(found) == ((), ())
+    assert known.below("") == ["a/1", "a/3"]
 
 
 async def test_a_page_that_fails_is_read_again_and_no_other() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.follow import PrefixFollower
@@ -134,3 +135,68 @@ def test_a_bug_of_the_consumer_or_the_store_does_not_end_it() -> None:
         assert reader.known == {"k/1": b"1", "k/2": b"2"}
 
     play(story)
+
+
+class PlacedStore(BreakingStore):
+    """A store whose watches go on where they are told to."""
+
+    def __init__(self) -> None:
+        """Nothing was asked yet."""
+        super().__init__()
+        self.afters: list[object] = []
+
+    async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
+        """Batches that say where they are."""
+        self.afters.append(after)
+        number = 0
+        async for batch in super().watch(prefix, after):
+            number += 1
+            yield replace(batch, position=f"watch {len(self.afters)}, batch {number}")
+
+
+def test_a_watch_begins_where_the_one_before_it_was() -> None:
+    """After the last batch that was taken; after one that the consumer failed on, it begins with everything."""
+
+    async def story() -> None:
+        store = PlacedStore()
+        reader = Reader(store)
+        following = asyncio.ensure_future(reader.follower.run(first=1, last=4))
+        await asyncio.sleep(1)
+        await store.create("k/a", b"1")
+        await asyncio.sleep(1)
+        store.broken = Unavailable("away")
+        await store.create("k/b", b"1")
+        await asyncio.sleep(10)
+        assert set(store.afters[1:]) == {"watch 1, batch 2"}, "each try goes on there, as long as nothing came"
+        store.broken = None
+        await asyncio.sleep(10)
+        begun = len(store.afters)
+        reader.failures.append(Unavailable("the consumer"))
+        await store.create("k/c", b"1")
+        await asyncio.sleep(10)
+        assert store.afters[begun:] == [None]
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(story())
+
+
+def test_a_consumer_that_wants_everything_each_time_gets_it() -> None:
+    """Its watches have no place."""
+
+    async def story() -> None:
+        store = PlacedStore()
+        follower = PrefixFollower(store, "k/", Reader(store)._take, resumes=False)
+        following = asyncio.ensure_future(follower.run(first=1, last=4))
+        await asyncio.sleep(1)
+        store.broken = Unavailable("away")
+        await store.create("k/a", b"1")
+        await asyncio.sleep(10)
+        assert set(store.afters) == {None}
+        assert len(store.afters) > 1
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(story())

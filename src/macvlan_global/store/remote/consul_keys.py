@@ -23,7 +23,7 @@ from macvlan_global.store.remote.consul_messages import (
     index_of,
     is_folder,
 )
-from macvlan_global.store.remote.consul_pages import PAGE, KeysPage, names_in, pages
+from macvlan_global.store.remote.consul_pages import PAGE, STEPS, KeysPage, names_in, pages
 from macvlan_global.store.remote.members import DEADLINE, Answer, Members, Request
 
 BELLS = "bell/"
@@ -125,22 +125,25 @@ class ConsulKeys:
         """
         async with self.members.operation() as until:
             names, index = await self.members.read(lambda until: self._names(prefix, until), until)
-            pairs: list[ConsulPair | None] = []
+            entries: list[Entry] = []
+            in_order = True
             for page in self._pages(prefix, names):
-                # while pages come, the store answers: the time of an operation is that of one page
-                pairs += await self._in_time(page)
+                more = await self.entries(await self._in_time(page))
+                in_order &= not entries or not more or entries[-1].key <= more[0].key
+                entries += more
                 await asyncio.sleep(0)
-        return await self.entries(pairs), index
+        return entries if in_order else sorted(entries, key=lambda entry: entry.key), index
 
     async def below(self, prefixes: Iterable[str]) -> list[Entry]:
-        """All entries below some prefixes, as they are at one time: no more of them than a transaction has steps.
+        """All entries below some prefixes, as they are now.
 
         Raises:
             Unavailable: the store does not answer.
         """
-        page = KeysPage(tuple(self.name(each) for each in prefixes))
-        async with self.members.operation() as until:
-            return await self.entries(await self.members.read(lambda until: self._page(page, until), until))
+        trees = tuple(self.name(each) for each in prefixes)
+        parts = [KeysPage(trees[first : first + STEPS]) for first in range(0, len(trees), STEPS)]
+        async with self.members.operation():
+            return await self.entries([pair for part in parts for pair in await self._in_time(part)])
 
     async def _names(self, prefix: str, until: float) -> tuple[list[str], int]:
         answer = found(await self.members.ask(self.read_request(prefix, "keys&consistent", bulk=True), until))

@@ -12,7 +12,7 @@ T = TypeVar("T")
 OK, BAD_REQUEST, NOT_FOUND, CONFLICT = 200, 400, 404, 409
 
 
-class ConsulPair(msgspec.Struct, rename="pascal"):
+class ConsulPair(msgspec.Struct, rename="pascal", gc=False):
     """A key, its value, and where in Consul's history it was last written."""
 
     key: str
@@ -21,7 +21,7 @@ class ConsulPair(msgspec.Struct, rename="pascal"):
     session: str = ""
 
 
-class Result(msgspec.Struct):
+class Result(msgspec.Struct, gc=False):
     """The result of one step of a transaction."""
 
     kv: ConsulPair | None = msgspec.field(name="KV", default=None)

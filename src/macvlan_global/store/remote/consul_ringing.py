@@ -1,8 +1,8 @@
 """Writes that ring a bell: what changes a key of a followed group rings the group's bell in the same transaction.
 
-So there is no change without its ring, and no ring is lost: not if an answer is, nor if a driver dies. Many hosts ring
-one bell, each at the index at which it saw it last; whoever was too late reads it and tries again. Writes of this host
-that arrive meanwhile go together, and ring once.
+So there is no change without its ring, and no ring is lost: not if an answer is, nor if a driver dies. A host rings a
+bell that is as it saw it last. Whoever was too late reads the bells, and tries again with another one. Writes of this
+host that arrive meanwhile go together, and ring once.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import msgspec
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.followed import ends_with_network
 from macvlan_global.store.remote.batching import Batcher
+from macvlan_global.store.remote.bell import BELLS as COUNT
 from macvlan_global.store.remote.bell import Bell, new_bell, read_bell, rung
 from macvlan_global.store.remote.consul_keys import BELLS, ConsulKeys
 from macvlan_global.store.remote.consul_messages import (
@@ -29,6 +30,7 @@ from macvlan_global.store.remote.consul_messages import (
     StepError,
     checked,
     decode,
+    found,
     index_of,
     reasons,
 )
@@ -73,10 +75,14 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenBell:
-    """A bell, and the index of Consul's history at which it was written."""
+class SeenBells:
+    """The bells of a group by their number, the indexes at which each was written, and that of all of them.
 
-    bell: Bell
+    `indexes` has those that cannot be read, too.
+    """
+
+    bells: Mapping[str, Bell]
+    indexes: Mapping[str, int]
     index: int
 
 
@@ -102,7 +108,7 @@ class Bells:
         """None is known yet."""
         self._keys = keys
         self._members = keys.members
-        self._seen: dict[str, SeenBell] = {}
+        self._seen: dict[str, SeenBells] = {}
         self._writes: dict[str, Batcher[Write, Done]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._sweeps: dict[str, asyncio.TimerHandle] = {}
@@ -110,42 +116,48 @@ class Bells:
 
     # --- reading
 
-    def name_of(self, group: str) -> str:
-        """The key of a group's bell."""
-        return f"{BELLS}{group.removesuffix('/')}"
+    def request(self, group: str, options: str = "recurse&consistent") -> Request:
+        """A request for the bells of a group."""
+        return self._keys.read_request(f"{BELLS}{group}", options)
 
-    def take(self, group: str, pair: ConsulPair | None) -> SeenBell | None:
-        """Take a bell as it was read; None if there is none, or nothing that can be read as one."""
-        bell = read_bell(pair.value or b"") if pair else None
-        seen = SeenBell(bell, pair.modify_index) if pair and bell else None
+    def take(self, group: str, answer: Answer) -> SeenBells:
+        """Take the bells of a group as they were read."""
+        pairs = decode(checked(answer).body, list[ConsulPair]) if answer.status != NOT_FOUND else []
+        prefix = f"{BELLS}{group}"
+        there = {self._keys.key(pair.key).removeprefix(prefix): pair for pair in pairs}
+        bells = {number: bell for number, pair in there.items() if (bell := read_bell(pair.value or b""))}
+        indexes = {number: pair.modify_index for number, pair in there.items()}
+        seen = SeenBells(bells, indexes, index_of(answer))
         before = self._seen.get(group)
-        # answers may overtake each other; a history that went back shows when the bell is rung next
-        if seen and (before is None or before.index < seen.index):
+        # answers may overtake each other; a history that went back shows when a bell is rung next
+        if before is None or before.index < seen.index:
             self._remember(group, seen)
         return seen
 
-    async def find(self, group: str) -> SeenBell:
-        """The bell of a group as it is now. One that is not there is made.
+    async def find(self, group: str) -> SeenBells:
+        """The bells of a group as they are now. If there is none, one is made.
 
         Raises:
             Unavailable: the store does not answer.
         """
 
-        async def look(until: float) -> SeenBell:
+        async def look(until: float) -> SeenBells:
             while True:
-                pair = await self._keys.pair(self.name_of(group), until)
-                if seen := self.take(group, pair):
+                seen = await self._read(group, until)
+                if seen.bells:
                     return seen
-                made = new_bell()
-                operation = self._ring(group, made, pair.modify_index if pair else 0)
-                answer = await self._transact([operation], until)
-                if answer.status != CONFLICT:
-                    return self._rung(group, made, decode(checked(answer).body, ConsulTxn).results or ())
+                number = min(seen.indexes, default="0")
+                ring = self._ring(group, number, new_bell(), seen.indexes.get(number, 0))
+                if (answer := await self._transact([ring], until)).status != CONFLICT:
+                    checked(answer)
 
         async with self._members.operation() as until:
             return await self._members.read(look, until)
 
-    def _remember(self, group: str, seen: SeenBell) -> None:
+    async def _read(self, group: str, until: float) -> SeenBells:
+        return self.take(group, await self._members.ask(self.request(group), until))
+
+    def _remember(self, group: str, seen: SeenBells) -> None:
         self._seen.pop(group, None)
         self._seen[group] = seen
         if len(self._seen) > KEPT:
@@ -183,13 +195,15 @@ class Bells:
         lost = 0
         while waiting := [number for number in range(len(writes)) if number not in outcomes]:
             some = [writes[number] for number in waiting]
-            seen, index = await self._last_seen(group, until)
-            bell = rung(seen, (write.key[len(group) :] for write in some))
+            seen = self._seen.get(group) or await self._read(group, until)
+            number = str(random.randrange(COUNT))  # noqa: S311 - it spreads hosts
+            bell = rung(seen.bells.get(number) or new_bell(), (write.key[len(group) :] for write in some))
             steps = [each for write in some for each in write.operations]
-            answer = await self._transact([*steps, self._ring(group, bell, index)], until)
+            ring = self._ring(group, number, bell, seen.indexes.get(number, 0))
+            answer = await self._transact([*steps, ring], until)
             if answer.status == OK:
                 results = decode(answer.body, ConsulTxn).results or ()
-                self._rung(group, bell, results)
+                self._rung(group, number, bell, results)
                 outcomes |= dict(zip(waiting, done_each(some, results), strict=True))
                 continue
             errors = reasons(answer) if answer.status == CONFLICT else []
@@ -204,14 +218,6 @@ class Bells:
                 await self._wait_for_others(group, lost, until)
         return [outcomes[number] for number in range(len(writes))]
 
-    async def _last_seen(self, group: str, until: float) -> tuple[Bell, int]:
-        """The bell to be rung next, and the index at which it must still be there, 0 if it must not."""
-        if seen := self._seen.get(group):
-            return seen.bell, seen.index
-        pair = await self._keys.pair(self.name_of(group), until)
-        seen = self.take(group, pair)
-        return seen.bell if seen else new_bell(), pair.modify_index if pair else 0
-
     async def _wait_for_others(self, group: str, lost: int, until: float) -> None:
         if lost < 2:
             return  # what we had seen was old, it may be
@@ -220,16 +226,17 @@ class Bells:
             raise Unavailable(f"Consul: too many hosts write below {group} at the same time; try again")
         await asyncio.sleep(pause)
 
-    def _ring(self, group: str, bell: Bell, index: int) -> dict[str, Any]:
-        name = self._keys.name(self.name_of(group))
+    def _ring(self, group: str, number: str, bell: Bell, index: int) -> dict[str, Any]:
+        name = self._keys.name(f"{BELLS}{group}{number}")
         return {"Verb": "cas", "Key": name, "Value": msgspec.json.encode(bell), "Index": index}
 
-    def _rung(self, group: str, bell: Bell, results: Sequence[Result]) -> SeenBell:
+    def _rung(self, group: str, number: str, bell: Bell, results: Sequence[Result]) -> None:
         if not results or (pair := results[-1].kv) is None:
             raise Unavailable("Consul's answer cannot be parsed: it has no result; is it Consul 1.8 or later?")
-        seen = SeenBell(bell, pair.modify_index)
-        self._remember(group, seen)
-        return seen
+        if seen := self._seen.get(group):
+            bells = {**seen.bells, number: bell}
+            # the index of all stays: what others have rung before is not known yet
+            self._remember(group, SeenBells(bells, {**seen.indexes, number: pair.modify_index}, seen.index))
 
     async def _transact(self, operations: Sequence[Mapping[str, Any]], until: float) -> Answer:
         body = msgspec.json.encode([{"KV": operation} for operation in operations])
@@ -253,11 +260,15 @@ class Bells:
     async def _sweep(self, group: str) -> None:
         try:
             async with self._members.operation() as until:
-                pair = await self._keys.pair(self.name_of(group), until)
-                if pair and (await self.ask_index(group, until)) is None:
-                    name = self._keys.name(self.name_of(group))
+                seen = await self._read(group, until)
+                if seen.indexes and (await self.ask_index(group, until)) is None:
+                    prefix = f"{BELLS}{group}"
                     # whoever has made a key since has rung, and then nothing is deleted
-                    await self._transact([{"Verb": DELETE, "Key": name, "Index": pair.modify_index}], until)
+                    steps = [
+                        {"Verb": DELETE, "Key": self._keys.name(f"{prefix}{number}"), "Index": index}
+                        for number, index in seen.indexes.items()
+                    ]
+                    await self._transact(steps[:STEPS], until)
         except (NotAsked, AnswerLost, Unavailable):
             self.sweep_later(group)
 
@@ -274,6 +285,15 @@ class Bells:
         if answer.status == NOT_FOUND or self._keys.name(group) not in decode(checked(answer).body, list[str]):
             return None
         return index_of(answer)
+
+    async def ask_own_index(self, group: str, until: float) -> int:
+        """The index at which a bell of a group was rung last, or was deleted.
+
+        Raises:
+            NotAsked, AnswerLost: see there.
+            Unavailable: Consul refuses.
+        """
+        return index_of(found(await self._members.ask(self.request(group, "keys&consistent"), until)))
 
     async def close(self) -> None:
         """Stop what waits."""

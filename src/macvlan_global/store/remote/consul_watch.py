@@ -13,10 +13,10 @@ import msgspec
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch
-from macvlan_global.store.remote.bell import is_other_history, missed
+from macvlan_global.store.remote.bell import are_other_history, missed
 from macvlan_global.store.remote.consul_keys import ConsulKeys
 from macvlan_global.store.remote.consul_messages import NOT_FOUND, ConsulPair, checked, decode, found, index_of
-from macvlan_global.store.remote.consul_ringing import PUT, Bells, SeenBell
+from macvlan_global.store.remote.consul_ringing import PUT, Bells, SeenBells
 from macvlan_global.store.remote.known import Known
 from macvlan_global.store.remote.members import BULK, DEADLINE, Answer, AnswerLost, NotAsked, Request
 from macvlan_global.tasks import Crowd
@@ -46,12 +46,12 @@ READ_AGAIN = 15.0
 
 @dataclass(slots=True)
 class GroupPosition:
-    """The place of a watch of a group: what it has told, and the bell at that time. `accounted` is an index of the
+    """The place of a watch of a group: what it has told, and the bells at that time. `accounted` is an index of the
     history, up to which everything was read."""
 
     group: str
     known: Known
-    seen: SeenBell
+    seen: SeenBells
     accounted: int
 
 
@@ -72,11 +72,12 @@ class GroupWatch:
         try:
             if isinstance(after, GroupPosition) and after.group == self._group:
                 at = after
-                now: SeenBell | None = await self._bells.find(self._group)
+                now: SeenBells | None = await self._bells.find(self._group)
             else:
                 seen = await self._bells.find(self._group)
                 entries, index = await self._keys.whole(self._group)
-                now, at = seen, GroupPosition(self._group, Known(entries), seen, max(index, seen.index))
+                known = await Known.of(entries)
+                now, at = seen, GroupPosition(self._group, known, seen, max(index, seen.index))
                 yield Batch(True, tuple(entries), position=at)
             self._plan_check(at)
             is_first = at is after
@@ -90,12 +91,12 @@ class GroupWatch:
         finally:
             self._bells.sweep_later(self._group)
 
-    async def _changes(self, at: GroupPosition, now: SeenBell | None) -> Batch:
-        """The changes between a position and a bell that was read after it, None for one that is not to be trusted.
+    async def _changes(self, at: GroupPosition, now: SeenBells | None) -> Batch:
+        """The changes between a position and the bells that were read after it; None for those who do not tell all.
 
         The position is that after the batch when this returns, and what it was if this fails.
         """
-        prefixes = missed(at.seen.bell, now.bell) if now else None
+        prefixes = missed(at.seen.bells, now.bells) if now else None
         if now is None or prefixes is None:
             return await self._read_again(at, now)
         below = [f"{self._group}{each}" for each in prefixes]
@@ -107,36 +108,34 @@ class GroupWatch:
         at.seen, at.accounted = now, max(at.accounted, now.index)
         return Batch(False, changed, gone, position=at)
 
-    async def _read_again(self, at: GroupPosition, now: SeenBell | None) -> Batch:
+    async def _read_again(self, at: GroupPosition, now: SeenBells | None) -> Batch:
         went_back = now is not None and self._is_other_history(at, now)
         await asyncio.sleep(self._crowd.spread(READ_AGAIN))
         now = await self._bells.find(self._group)
         went_back |= self._is_other_history(at, now)
         entries, index = await self._keys.whole(self._group)
+        changed, gone = await at.known.take_all(entries)
         at.seen, at.accounted = now, max(index, now.index)
-        if went_back:
-            at.known = Known(entries)
-            return Batch(True, tuple(entries), position=at)
-        return Batch(False, *at.known.take([self._group], entries), position=at)
+        return Batch(True, tuple(entries), position=at) if went_back else Batch(False, changed, gone, position=at)
 
     @staticmethod
-    def _is_other_history(at: GroupPosition, now: SeenBell) -> bool:
-        """Whether the store was restored from an older copy. The bell of an empty group may have been deleted."""
-        is_other_bell = at.seen.bell.epoch != now.bell.epoch and bool(at.known)
-        return now.index < at.seen.index or is_other_bell or is_other_history(at.seen.bell, now.bell)
+    def _is_other_history(at: GroupPosition, now: SeenBells) -> bool:
+        """Whether the store was restored from an older copy."""
+        # the bells of an empty group may have been deleted
+        is_other = bool(at.known) and are_other_history(at.seen.bells, now.bells)
+        return now.index < at.seen.index or is_other
 
     # --- news
 
-    async def _next(self, at: GroupPosition) -> SeenBell | None:
-        """The bell after it was rung, or after a long time; None if it is gone, or if somebody wrote without ringing.
+    async def _next(self, at: GroupPosition) -> SeenBells | None:
+        """The bells after one was rung, or after a long time; None if somebody wrote without ringing.
 
         An index that went back says that the store was restored from an older copy. Consul says so only to who asks
         without waiting: it ends what waits during a restore with the state of before, and lets those who come later
         wait for the old index. So that is done after every end of a wait that has brought no news.
         """
-        key = self._bells.name_of(self._group)
-        waiting = self._keys.read_request(key, f"consistent&index={at.seen.index}&wait={WAIT}s")
-        at_once = self._keys.read_request(key, "consistent")
+        waiting = self._bells.request(self._group, f"recurse&consistent&index={at.seen.index}&wait={WAIT}s")
+        at_once = self._bells.request(self._group)
         loop = asyncio.get_running_loop()
         lost_since = 0.0
         asks_at_once = False
@@ -145,11 +144,11 @@ class GroupWatch:
             try:
                 if loop.time() >= self._check_at:
                     index = await self._bells.ask_index(self._group, loop.time() + DEADLINE)
-                    seen = self._bells.take(self._group, await self._keys.pair(key, loop.time() + DEADLINE))
+                    asks_at_once |= (
+                        await self._bells.ask_own_index(self._group, loop.time() + DEADLINE) != at.seen.index
+                    )
                     self._plan_check(at)
-                    if seen != at.seen:
-                        return seen
-                    if self._is_unheard(at, index):
+                    if not asks_at_once and self._is_unheard(at, index):
                         return None
                 if not lost_since and not asks_at_once:
                     answer = await self._wait(waiting)
@@ -160,7 +159,7 @@ class GroupWatch:
                         continue
                 else:
                     answer = found(await self._members.long(at_once, BULK))
-                return self._bells.take(self._group, self._keys.pair_in(answer))
+                return self._bells.take(self._group, answer)
             except (NotAsked, AnswerLost):
                 lost_since = lost_since or loop.time()
                 await self._members.reconnect_delay(lost_since)
@@ -188,7 +187,7 @@ class GroupWatch:
         """Whether somebody wrote or deleted a key of the group without ringing its bell.
 
         All that a transaction does has one index of the history. So an index of the group that is larger than that of
-        its bell is somebody else's, who knows no bell: `consul kv put`.
+        its bells is somebody else's, who knows no bell: `consul kv put`.
         """
         return bool(at.known) if index is None else index > at.accounted
 
@@ -206,7 +205,7 @@ class PrefixWatch:
     async def run(self) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`. It has no position."""
         entries, index = await self._keys.whole(self._prefix)
-        known = Known(entries)
+        known = await Known.of(entries)
         is_empty = not entries
         yield Batch(True, tuple(entries))
         while True:
@@ -216,11 +215,9 @@ class PrefixWatch:
             is_empty = answer.status == NOT_FOUND
             pairs = [] if is_empty else decode(checked(answer).body, list[ConsulPair])
             entries = await self._keys.entries(pairs)
-            if index_of(answer) < index:
-                known = Known(entries)
-                batch = Batch(True, tuple(entries))
-            else:
-                batch = Batch(False, *known.take([self._prefix], entries))
+            changed, gone = await known.take_all(entries)
+            went_back = index_of(answer) < index
+            batch = Batch(True, tuple(entries)) if went_back else Batch(False, changed, gone)
             index = index_of(answer)
             if batch.whole or batch.entries or batch.gone:
                 yield batch

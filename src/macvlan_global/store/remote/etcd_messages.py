@@ -20,7 +20,7 @@ class Header(msgspec.Struct, frozen=True):
     raft_term: int = 0
 
 
-class EtcdPair(msgspec.Struct):
+class EtcdPair(msgspec.Struct, gc=False):
     """A key, its value, where in history it was last written, and the lease that it goes with."""
 
     key: bytes
