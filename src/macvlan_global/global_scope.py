@@ -5,8 +5,9 @@ Part of the composition root: `daemon` builds it, hands it the engine's events, 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from macvlan_global import __version__
 from macvlan_global.cluster.fence import FencedStore
@@ -196,17 +197,38 @@ class NetworksInUse:
         self._cache.set_networks_here(used)
 
 
+class NamesFeed(Protocol):
+    """Follows the names of the networks that are wanted."""
+
+    def want(self, networks: Iterable[str]) -> None:
+        """See `Feed.want`."""
+
+
+class ClusterNetworks(Protocol):
+    """The networks of the cluster, as replication knows them."""
+
+    on_networks: Callable[[], None]
+
+    def defined(self) -> set[str]:
+        """See `Replicator.defined`."""
+        ...
+
+    def namesakes(self, networks: Collection[str]) -> set[str]:
+        """See `Replicator.namesakes`."""
+        ...
+
+
 class FollowedNetworks:
     """Networks whose names this host follows: those that its containers are on, with their namesakes; or all."""
 
-    def __init__(self, feed: Feed, replicator: Replicator, *, follow_all: bool = False) -> None:
+    def __init__(self, feed: NamesFeed, networks: ClusterNetworks, *, follow_all: bool = False) -> None:
         """Nothing is followed before `use`. With `follow_all` those of all networks that are defined are followed."""
         self._feed = feed
-        self._replicator = replicator
+        self._networks = networks
         self._follow_all = follow_all
         self._used: frozenset[str] | None = None
         self._due = False
-        replicator.on_networks = self._follow_soon
+        networks.on_networks = self._follow_soon
 
     def use(self, networks: frozenset[str]) -> None:
         """Containers of this host are on these networks (ids in the cluster)."""
@@ -216,7 +238,7 @@ class FollowedNetworks:
     def _follow(self) -> None:
         self._due = False
         used = self._used or frozenset()
-        self._feed.want(used | (self._replicator.defined() if self._follow_all else self._replicator.namesakes(used)))
+        self._feed.want(used | (self._networks.defined() if self._follow_all else self._networks.namesakes(used)))
 
     def _follow_soon(self) -> None:
         """Networks of the cluster came or went; of many at once, what that means is worked out once."""

@@ -62,3 +62,31 @@ def test_other_names_go_their_way(names: ClusterSite) -> None:
     one.create("lan", *DUAL)
     one.start("lan", "client")
     assert not knows(one, "client", "example.invalid")
+
+
+def test_a_host_keeps_the_names_of_the_networks_that_its_containers_are_on(names: ClusterSite) -> None:
+    """Those of others it does not know, until its first container comes, whose very first query is answered."""
+    one, two = names.sites
+    one.create("lan", *DUAL)
+    one.create("far", "--subnet=10.72.0.0/24", "--gateway=10.72.0.1", "-o", "parent=eth1")
+    names.wait_for("lan")
+    names.wait_for("far")
+    for number in range(3):
+        one.start("far", f"far{number}", f"--ip=10.72.0.2{number}")
+    one.start("lan", "near")
+    two.start("lan", "client")
+    settle(one, lambda: known(one) == 5, "all names on the host whose containers are on both networks")
+    settle(two, lambda: known(two) == 2, "names of the one network that is used here")
+    assert not knows(two, "client", "far0.far")
+    printed = two.run("far", "alpine", "nslookup", "far1")
+    assert "10.72.0.21" in printed
+    assert knows(two, "client", "far2.far"), "for a while after its last container a network is followed"
+    one.docker("rm", "-f", "far2")
+    settle(two, lambda: not knows(two, "client", "far2.far"), "end of a name there")
+
+
+def known(site: Site) -> int:
+    """Number of endpoints whose names a host's resolver knows."""
+    resolver = site.driver.admin.status().resolver
+    assert resolver
+    return resolver.names if resolver.known else 0

@@ -35,7 +35,7 @@ LATER = 210
 RAW = 300
 """Records whose keys are no text, which Consul takes one by one only."""
 SECONDS = 300.0
-WATCHED = ("alive/", "definitions/", "names/", "removed/")
+WATCHED = ("alive/", "definitions/", "removed/")
 
 Put = Callable[[Iterable[tuple[bytes, bytes]]], None]
 

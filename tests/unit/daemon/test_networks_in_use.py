@@ -1,7 +1,10 @@
 """Networks that this host's containers are on, for the resolver's names without a network."""
 
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+
 from macvlan_global.dns.resolver.cache import ResponseCache
-from macvlan_global.global_scope import NetworksInUse
+from macvlan_global.global_scope import FollowedNetworks, NetworksInUse
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import EndpointRecord, NetworkRecord
 from macvlan_global.store.table import Tables
@@ -45,3 +48,55 @@ async def test_who_follows_networks_is_told_when_they_change() -> None:
     for number, network in ((3, "wan"), (1, "lan"), (2, "lan"), (4, "wan"), (4, "wan")):
         in_use.drop(_endpoint(number, network))
     assert told == [{"lan"}, {"lan", "wan"}, {"wan"}, set()]
+
+
+class _Networks:
+    """The networks of a cluster, as replication knows them: lan and wan, and one that lan was before."""
+
+    def __init__(self) -> None:
+        self.on_networks: Callable[[], None] = lambda: None
+        self.all = {"lan", "wan"}
+
+    def defined(self) -> set[str]:
+        return self.all
+
+    def namesakes(self, networks: Collection[str]) -> set[str]:
+        return {"old-lan"} if "lan" in networks else set()
+
+
+class _Wanted:
+    """A feed that notes what is wanted of it."""
+
+    def __init__(self) -> None:
+        self.wanted: list[set[str]] = []
+
+    def want(self, networks: Iterable[str]) -> None:
+        self.wanted.append(set(networks))
+
+
+async def test_the_networks_that_are_used_are_followed_with_their_namesakes() -> None:
+    """Changes of networks of the cluster are looked at together, and not while nothing is used here."""
+    networks, feed = _Networks(), _Wanted()
+    followed = FollowedNetworks(feed, networks)
+    networks.on_networks()
+    followed.use(frozenset())
+    networks.on_networks()
+    followed.use(frozenset({"lan"}))
+    for _ in range(3):
+        networks.on_networks()
+    await asyncio.sleep(0)
+    assert feed.wanted == [set(), {"lan", "old-lan"}, {"lan", "old-lan"}]
+
+
+async def test_a_host_that_serves_the_lan_follows_all_networks() -> None:
+    """As they come and go, and those of its own that are defined no more; not before it knows which it uses."""
+    networks, feed = _Networks(), _Wanted()
+    followed = FollowedNetworks(feed, networks, follow_all=True)
+    networks.on_networks()
+    await asyncio.sleep(0)
+    assert feed.wanted == []
+    followed.use(frozenset({"removed"}))
+    networks.all = {"lan"}
+    networks.on_networks()
+    await asyncio.sleep(0)
+    assert feed.wanted == [{"lan", "wan", "removed"}, {"lan", "removed"}]

@@ -24,6 +24,7 @@ from macvlan_global.replication.problems import NetworkProblem, NetworkProblems
 from macvlan_global.replication.replicator import (
     KEEP_SURPLUS_SECONDS,
     KEEP_TOMBSTONES_SECONDS,
+    MOST_NAMESAKES,
     MOST_TOMBSTONES,
     TURNS_SECONDS,
     Replicator,
@@ -932,3 +933,21 @@ async def test_a_network_without_ip_management_is_on_every_host(pair: Pair) -> N
     await pair.b.engine.remove_network("l2")
     await until(lambda: not pair.a.engine.has("l2"), "the removal on a")
     assert await pair.a.host.driver.pools.all() == []
+
+
+async def test_networks_of_one_name_are_known_by_their_ids(pair: Pair) -> None:
+    """The one that is defined and the latest that were removed: containers may run on any of them."""
+    told: list[int] = []
+    pair.b.replicator.on_networks = lambda: told.append(1)
+    made = await pair.a.create("lan")
+    other = await pair.a.create("other", "10.9.0.0/24")
+    await until(lambda: pair.b.replicator.defined() == {made, other}, "both definitions on b")
+    assert told
+    for number in range(MOST_NAMESAKES + 2):
+        record = RemovedRecord(id=f"old{number}", name="lan", host="a", at=float(number))
+        await pair.a.tables.removed.create(record, record.id)
+    latest = {f"old{number}" for number in range(2, MOST_NAMESAKES + 2)}
+    await until(lambda: pair.b.replicator.namesakes({made}) == latest | {made}, "all of one name")
+    assert pair.b.replicator.namesakes({"old5"}) == latest | {made}
+    assert pair.b.replicator.namesakes({other}) == {other}
+    assert pair.b.replicator.namesakes({"unknown"}) == set()
