@@ -28,6 +28,7 @@ from macvlan_global.store.ports import ClusterStore, Lease
 from macvlan_global.store.records import (
     AddressRecord,
     AliveRecord,
+    DefinitionRecord,
     HostRecord,
     NameRecord,
     PoolRecord,
@@ -169,6 +170,7 @@ async def _fill(store: ClusterStore, hosts: int, each: int) -> None:
     await StoreLayout(store).check()
     now, tables, lease = time.time(), Tables(store, store), await store.lease(_LEASE_SECONDS)
     await tables.pools.create(PoolRecord(space=SPACE, subnet=SUBNET, network=NETWORK, at=now), SPACE, SUBNET)
+    await tables.definitions.create(DefinitionRecord(id=NETWORK, name="lan", host=_id(0), at=now), "lan")
     heartbeats = (_heartbeat(store, lease, tables.alive.key(_id(host)), host, now) for host in range(hosts))
     writes = itertools.chain(heartbeats, _records(tables, hosts, each, now))
 
