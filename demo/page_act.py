@@ -66,7 +66,12 @@ class PageAct:
             printer = Terminal(screen, device, VERSION)
             printer.type(f"ip address add {ADDRESS}/24 dev eth0")
             printer.type(f"arping -q -U -c 2 -I eth0 {ADDRESS}")
-            until(screen, "the page shows a conflict", lambda: "is in conflict" in str(events.problems_of(name_two)))
+            hosts = [each.terminal.host.name for each in (one, two)]
+
+            def seen() -> bool:
+                return all("is in conflict" in str(events.problems_of(each)) for each in hosts)
+
+            until(screen, "the page shows a conflict, which both hosts see", seen)
             two.type("macvlan-global conflicts")
 
     def clear(self, first_network: str) -> None:

@@ -64,7 +64,7 @@ def _came_true(shown: str, tag: str) -> None:
     assert shown.count("1 packets received") == 5
     assert re.search(r"PING one \(192\.168\.20\.10\)[^P]*PING one \(fd20::10\)", shown.replace("packets", ""))
     assert "address 192.168.20.10 is in use by container one on host host1" in shown
-    for told in ("web on host1", "web on host2", "a conflict", "no web any more"):
+    for told in ("web on host1", "web on host2", "a conflict, which both hosts see", "no web any more"):
         assert f"the page shows {told}" in shown
     assert "host1 has removed it" in shown
 
@@ -115,7 +115,8 @@ def _look(shown: str, browser_program: str) -> None:
         page.get_by_role("button", name="192.168.30.9: conflict, web, host2").click()
         _picture(page, "plan")
         page.goto(f"{found[1]}#problems")
-        page.get_by_text("is in conflict on bar").first.wait_for()
+        for parent in ("foo", "bar"):
+            page.get_by_text(f"is in conflict on {parent}").first.wait_for()
         _picture(page, "problems")
         browser.close()
 
