@@ -1,13 +1,11 @@
 """rtnetlink played by a test: answers of its own choice, as bytes through a pair of sockets."""
 
-import errno
 import socket
 import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from macvlan_global.kernel.deletion import LinkEvents
 from macvlan_global.kernel.rtnl import (
     IFA_ADDRESS,
     IFLA_ADDRESS,
@@ -138,11 +136,6 @@ class PlayedSocket:
         """Both ends."""
         self._ours.close()
         self._far.close()
-
-
-def deaf() -> LinkEvents:
-    """Nobody can listen for changes of links: no descriptor is left. So each question goes to the kernel."""
-    raise OSError(errno.EMFILE, "Too many open files")
 
 
 @dataclass

@@ -27,7 +27,6 @@ from macvlan_global.errors import Conflict, Internal, Invalid, MacvlanGlobalErro
 from macvlan_global.kernel import arp_probe, container_link, uppers
 from macvlan_global.kernel.address_changes import AddressChanges, ChangeSocket, open_change_socket
 from macvlan_global.kernel.deletion import Deletion, LinkEvents, open_link_events
-from macvlan_global.kernel.known_links import KnownLinks
 from macvlan_global.kernel.neighbour_watch import PacketNeighbourSocket, open_watch_socket
 from macvlan_global.kernel.netns import NamespacePool, entered
 from macvlan_global.kernel.ports import (
@@ -173,26 +172,20 @@ class NetlinkKernel:
         # closing a packet socket waits for all CPUs, and what an engine waits for is not to stand behind that
         self._advertising = NamespacePool(1, route=self._sockets.route, enter=self._sockets.enter)
         self._changes = AddressChanges(self._sockets.changes)
-        self._known = KnownLinks(self._sockets.events)
         self._own = RouteFacts()
         self._reading_own = asyncio.Lock()
         self.shims = NetlinkShims(self._sockets.route, kernel_errors)
 
     async def link(self, name: str) -> LinkFact | None:
         """See `Kernel.link`. RTM_GETLINK by name finds alternative names too."""
-        if known := self._known.get(name):
-            return known
-        since = self._known.changes
         found = await self._get(name)
         if found is None:
             return None
-        fact = found.fact
-        if found.master:
-            with kernel_errors(f"reading the bridge or bond of {name}"):
-                master = await self._quick.run(lambda links: links.get(index=found.master))
-            fact = replace(fact, master=master.fact.name)
-        self._known.keep(name, fact, *([found.master] if found.master else []), since=since)
-        return fact
+        if not found.master:
+            return found.fact
+        with kernel_errors(f"reading the bridge or bond of {name}"):
+            master = await self._quick.run(lambda links: links.get(index=found.master))
+        return replace(found.fact, master=master.fact.name)
 
     async def links(self) -> list[LinkFact]:
         """See `Kernel.links`."""
@@ -384,7 +377,6 @@ class NetlinkKernel:
         self._namespaces.close()
         self._advertising.close()
         self._changes.close()
-        self._known.close()
         self.shims.close()
 
     async def _own_link(self, on: LinkFact, address: Address) -> str:

@@ -17,7 +17,7 @@ from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import ContainerLink, HostPath, InterfaceConfig, Kernel, MacvlanSpec, Shims
 from testkit.brief import SHARE
 from testkit.foreign_errors import os_errors
-from testkit.played_netlink import PlayedNetlink, deaf
+from testkit.played_netlink import PlayedNetlink
 
 BOX = "/netns/box"
 MAC = "02:00:00:00:00:aa"
@@ -93,7 +93,7 @@ class Doors:
         self.entering: Exception | None = None
         self.failed = 0
         self.kernel = NetlinkKernel(
-            Sockets(self.route.open, self._open_packet, self._enter, lambda: [BOX], watch=self._open_watch, events=deaf)
+            Sockets(self.route.open, self._open_packet, self._enter, lambda: [BOX], watch=self._open_watch)
         )
 
     def _open_watch(self, parent: str, _outgoing: bool) -> socket.socket:

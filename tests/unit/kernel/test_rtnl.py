@@ -26,7 +26,6 @@ from testkit.played_netlink import (
     PlayedNetlink,
     Request,
     address_payload,
-    deaf,
     link_payload,
     one_link,
 )
@@ -89,7 +88,7 @@ def test_a_dump_that_is_interrupted_each_time_is_an_error(played: PlayedNetlink)
 
 async def test_lists_that_keep_changing_are_unavailable(played: PlayedNetlink) -> None:
     """So that nobody decides by what may be incomplete."""
-    kernel = NetlinkKernel(Sockets(route=played.open, events=deaf))
+    kernel = NetlinkKernel(Sockets(route=played.open))
     played.answer = lambda request: [request.done(flags=NLM_F_DUMP_INTR)]
     for listing in (kernel.links(), kernel.routes()):
         with pytest.raises(Unavailable, match="the list changed while it was read"):
@@ -131,7 +130,7 @@ def test_each_receive_has_a_deadline() -> None:
 
 async def test_without_an_answer_a_request_fails_and_the_next_has_another_socket(played: PlayedNetlink) -> None:
     """A late answer would be taken for the next one's."""
-    kernel = NetlinkKernel(Sockets(route=played.open, events=deaf))
+    kernel = NetlinkKernel(Sockets(route=played.open))
     assert await kernel.link("lan0")
     played.answer = lambda request: _links(request, "a") if request.dumps else []  # never an end
     for work in (kernel.link("lan0"), kernel.links()):
@@ -155,7 +154,7 @@ def _damaged(message: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("whole", [link_payload(2, "lan0", alias="mg-a"), address_payload(2, bytes((192, 0, 2, 9)))])
 async def test_malformed_messages_are_internal_errors(played: PlayedNetlink, whole: bytes) -> None:
     """Payloads and whole datagrams: each is either read, or refused as the kernel's fault, and nothing else."""
-    kernel = NetlinkKernel(Sockets(route=played.open, events=deaf))
+    kernel = NetlinkKernel(Sockets(route=played.open))
     played.patience = 0.001  # a datagram with another number in it is passed over, and nothing follows
     refused = 0
     for damaged in itertools.islice(_damaged(whole), 0, None, SHARE):
