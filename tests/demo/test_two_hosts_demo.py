@@ -114,7 +114,7 @@ def _look(shown: str, browser_program: str) -> None:
         page.goto(found[1] + PLAN)
         page.get_by_role("button", name="192.168.30.9: conflict, web, host2").click()
         _picture(page, "plan")
-        page.goto(f"{found[1]}#problems")
+        page.goto(f"{found[1]}#problems?q=conflict")  # and not what the doctor says of this machine
         for parent in ("foo", "bar"):
             page.get_by_text(f"is in conflict on {parent}").first.wait_for()
         _picture(page, "problems")
