@@ -1,6 +1,7 @@
 """Consul's and etcd's clients on doubles in this process: the contracts of stores, and failures of a member."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -120,3 +121,21 @@ async def test_nobody_who_listens_is_a_store_that_is_away(kind: str) -> None:
     with pytest.raises(Unavailable, match="no connection: Connection refused"):
         await store.get("a")
     await store.close()
+
+
+@pytest.mark.parametrize("kind", ["consul", "etcd"])
+async def test_many_watches_leave_operations_their_way(kind: str) -> None:
+    """As a host has them that is on many networks: each hears of its changes, and nothing waits for them."""
+    double = FakeConsul() if kind == "consul" else FakeEtcd()
+    async with HttpServer(double.answer) as server, contextlib.AsyncExitStack() as stack:
+        store = open_cluster_store(f"{kind}://{server.address}/test", StoreAccess())
+        groups = [f"names/n{number}/" for number in range(150)]
+        mirrors = await asyncio.gather(
+            *(stack.enter_async_context(cluster_contract.Mirror(store, group)) for group in groups)
+        )
+        for group in groups[::10]:
+            assert await store.create(f"{group}h/e", b"x")
+        for mirror in mirrors[::10]:
+            await mirror.until(lambda mirror=mirror: bool(mirror.known), 60.0)  # type: ignore[misc]
+        assert not any(mirror.known for mirror in mirrors[1::10])
+        await store.close()

@@ -39,7 +39,7 @@ from macvlan_global.store.remote.consul_ringing import (
     done_each,
     share_of,
 )
-from macvlan_global.store.remote.consul_watch import GroupWatch, PrefixWatch
+from macvlan_global.store.remote.consul_watch import WATCHES, GroupWatch, PrefixWatch
 from macvlan_global.store.remote.members import (
     Answer,
     HealthCheck,
@@ -73,7 +73,9 @@ class ConsulStore:
         """
         health = HealthCheck(Request("GET", "/v1/status/leader"), has_leader)
         self._crowd = crowd or Crowd()
-        self._members = Members(url.endpoints, tls_context(access) if url.tls else None, health, open_session)
+        self._members = Members(
+            url.endpoints, tls_context(access) if url.tls else None, health, open_session, watches=WATCHES
+        )
         self._keys = ConsulKeys(self._members, url.prefix, access.token)
         self._bells = Bells(self._keys)
         self._writes = Batcher[Write, Done](self._transact, share=share_of)

@@ -108,6 +108,8 @@ class Bells:
         """None is known yet."""
         self._keys = keys
         self._members = keys.members
+        self.watched = 0
+        """Groups that are watched now."""
         self._seen: dict[str, SeenBells] = {}
         self._writes: dict[str, Batcher[Write, Done]] = {}
         self._locks: dict[str, asyncio.Lock] = {}

@@ -24,6 +24,12 @@ from macvlan_global.tasks import Crowd
 WAIT = 300
 """Seconds that Consul may keep a watch waiting for news. It then sends everything again, so: long."""
 
+WATCHES, WATCHED = 120, 100
+"""Connections for watches, and groups that are watched at once, above which they take turns."""
+
+TURN = 5.0
+"""Seconds that Consul may keep a watch waiting that takes turns with others."""
+
 PACE, ALL_PACE = 10e6, 200e6
 """Bytes that one watch of a prefix reads in a second at most, and those of all hosts together: with much below its
 prefix, what changes soon after waits for that."""
@@ -69,6 +75,7 @@ class GroupWatch:
 
     async def run(self, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`."""
+        self._bells.watched += 1
         try:
             if isinstance(after, GroupPosition) and after.group == self._group:
                 at = after
@@ -89,6 +96,7 @@ class GroupWatch:
                 await asyncio.sleep(random.uniform(GATHER / 2, GATHER))  # noqa: S311 - it spreads hosts
                 now = await self._next(at)
         finally:
+            self._bells.watched -= 1
             self._bells.sweep_later(self._group)
 
     async def _changes(self, at: GroupPosition, now: SeenBells | None) -> Batch:
@@ -134,7 +142,8 @@ class GroupWatch:
         without waiting: it ends what waits during a restore with the state of before, and lets those who come later
         wait for the old index. So that is done after every end of a wait that has brought no news.
         """
-        waiting = self._bells.request(self._group, f"recurse&consistent&index={at.seen.index}&wait={WAIT}s")
+        seconds = WAIT if self._bells.watched <= WATCHED else TURN
+        waiting = self._bells.request(self._group, f"recurse&consistent&index={at.seen.index}&wait={seconds:g}s")
         at_once = self._bells.request(self._group)
         loop = asyncio.get_running_loop()
         lost_since = 0.0
@@ -154,7 +163,7 @@ class GroupWatch:
                     answer = await self._wait(waiting)
                     if answer is None:
                         continue  # a check is due
-                    asks_at_once = index_of(answer) == at.seen.index and loop.time() - begun < WAIT
+                    asks_at_once = index_of(answer) == at.seen.index and loop.time() - begun < seconds
                     if asks_at_once:
                         continue
                 else:

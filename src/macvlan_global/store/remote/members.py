@@ -31,7 +31,7 @@ REFUSAL = 1.0
 """Seconds after an operation ran out of time during which others fail without trying, unless one had an answer."""
 
 CONNECTIONS = 64
-"""Open at once, to all members; more requests wait. Consul takes 200 from one client."""
+"""Open at once for operations, to all members; more requests wait. Consul takes 200 from one client in all."""
 
 LOST = 5.0
 """Seconds without any member after which a watch is given up: longer than an election takes where all is well."""
@@ -127,6 +127,8 @@ class Members:
         tls: ssl.SSLContext | None,
         health: HealthCheck,
         open_session: "OpenSession | None" = None,
+        *,
+        watches: int = 1_000,
     ) -> None:
         """Know the members; nothing is asked yet.
 
@@ -134,13 +136,15 @@ class Members:
             endpoints: `HOST:PORT` each, the preferred one first.
             tls: how to speak TLS with them; None for plain HTTP.
             health: the health check of a member.
-            open_session: makes the HTTP client, on first use; another one is for tests.
+            open_session: makes the HTTP clients, on first use; another one is for tests.
+            watches: connections for what has no end or takes long, which operations must not wait for.
         """
         self._roots = [f"{'https' if tls else 'http'}://{each}" for each in endpoints]
         self._names = list(endpoints)
         self._tls = tls
         self._health = health
-        self._open_session = open_session or _open_session
+        self._open_session = open_session
+        self._limits = {False: CONNECTIONS, True: watches}
         self._current = 0
         self._why: dict[int, str] = {}
         self._heard: dict[int, float] = {}
@@ -150,7 +154,7 @@ class Members:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = asyncio.Event()
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     # --- operations
 
@@ -246,9 +250,11 @@ class Members:
         times = _times(connect=min(share, 1.0), silence=silence)
         return await self._ask(index, request, times, max(BULK, share) if request.bulk else share)
 
-    async def _ask(self, index: int, request: Request, times: aiohttp.ClientTimeout, total: float) -> Answer:
+    async def _ask(
+        self, index: int, request: Request, times: aiohttp.ClientTimeout, total: float, *, is_long: bool = False
+    ) -> Answer:
         try:
-            async with asyncio.timeout(total), self._send(index, request, times) as response:
+            async with asyncio.timeout(total), self._send(index, request, times, is_long=is_long) as response:
                 answer = Answer(response.status, await response.read(), response.headers)
         except _UNREACHABLE as error:
             raise NotAsked(self._mark_failed(index, error)) from error
@@ -263,12 +269,13 @@ class Members:
         return answer
 
     def _send(
-        self, index: int, request: Request, times: aiohttp.ClientTimeout
+        self, index: int, request: Request, times: aiohttp.ClientTimeout, *, is_long: bool
     ) -> "aiohttp.client._RequestContextManager":
         self.refuse_if_closed_for_good()
-        if self._session is None:
-            self._session = self._open_session(self._tls)
-        return self._session.request(
+        if is_long not in self._sessions:
+            made = self._open_session(self._tls) if self._open_session else None
+            self._sessions[is_long] = made or _open_session(self._tls, self._limits[is_long])
+        return self._sessions[is_long].request(
             request.method,
             URL(self._roots[index] + request.path, encoded=True),
             data=request.body,
@@ -302,7 +309,7 @@ class Members:
             Unavailable: the store was closed meanwhile.
         """
         index = self._current
-        return await self._with_health_checks(index, self._ask(index, request, _times(), patience))
+        return await self._with_health_checks(index, self._ask(index, request, _times(), patience, is_long=True))
 
     async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         """Pieces of an answer that has no end, as they come.
@@ -329,7 +336,7 @@ class Members:
         raise AnswerLost("the answer ended")
 
     async def _response(self, index: int, request: Request) -> aiohttp.ClientResponse:
-        response = await self._send(index, request, _times())
+        response = await self._send(index, request, _times(), is_long=True)
         if response.status == OK:
             return response
         answer = Answer(response.status, await response.read(), response.headers)
@@ -391,14 +398,14 @@ class Members:
         """Let operations that are under way end, and watches at once. Idempotent."""
         self._closed.set()
         await self._idle.wait()
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
 
-def _open_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+def _open_session(tls: ssl.SSLContext | None, limit: int) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        limit=CONNECTIONS, ssl=tls or True, socket_factory=_kept_alive, resolver=HostNames(), ttl_dns_cache=10
+        limit=limit, ssl=tls or True, socket_factory=_kept_alive, resolver=HostNames(), ttl_dns_cache=10
     )
     # packing costs a member of the store more time than it saves on the wire between machines that are near
     return aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
