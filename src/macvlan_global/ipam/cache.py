@@ -265,10 +265,11 @@ class PoolCache:
                         del own[address]
 
     def disown_others(self, networks: Collection[str]) -> None:
-        """Take into account that this host has no networks but these (ids in the cluster): what an earlier run claimed
-        for others went with them, and another host may have given it back."""
+        """Take into account that this host has no networks but these (ids in the cluster), and those of other drivers:
+        what an earlier run claimed for others went with them, and another host may have given it back."""
         mine = {network for own in self._own.values() for each in own.values() for network in each.networks}
-        for network in sorted(mine.difference(networks)):
+        foreign = {each.record.network for each in self._pools.values() if each.record.driver}
+        for network in sorted(mine.difference(networks, foreign)):
             self.disown_network(network)
 
     def forget_subnet(self, record: PoolRecord) -> None:
