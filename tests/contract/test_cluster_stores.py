@@ -1,6 +1,7 @@
 """Real etcd and Consul keep the promises of every store, and those of a cluster store."""
 
 import asyncio
+import http.client
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -63,6 +64,23 @@ async def test_consul_is_not_asked_for_much_all_the_time() -> None:
                 seen.append(time.monotonic())
         await store.close()
     assert seen[1] - seen[0] > 0.15
+
+
+async def test_keys_that_are_no_text_hide_no_others_in_consul() -> None:
+    """Anybody may write them. Consul sorts them by bytes and names them by another character: a large prefix, which
+    is read by pages, has each key once all the same."""
+    with ConsulCluster() as cluster:
+        store = open_cluster_store(cluster.url_through(cluster.endpoints, "test"))
+        names = [f"k/{letter}{number}" for letter in ("a", "\U0001f600") for number in range(400)]
+        await asyncio.gather(*(store.create(name, b"x") for name in names))
+        connection = http.client.HTTPConnection(cluster.endpoints[0])
+        for key in ("k/%FF%FE", "k/a%FF", "k/%F0%9F%98%80%FF", "k/%C3"):
+            connection.request("PUT", f"/v1/kv/test/{key}", b"junk")
+            assert connection.getresponse().read() == b"true"
+        connection.close()
+        read = [each.key for each in await store.scan("k/") if "\ufffd" not in each.key]
+        await store.close()
+    assert read == sorted(names)
 
 
 async def test_who_loses_a_race_for_a_key_is_told_so(clients: tuple[ClusterStore, ClusterStore]) -> None:

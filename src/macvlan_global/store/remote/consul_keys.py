@@ -152,6 +152,8 @@ class ConsulKeys:
             for piece in names_in(answer.body):
                 names += piece
                 await asyncio.sleep(0)
+            if b"\\ufffd" in answer.body:  # Consul sorts bytes, and tells this character for those that are no text
+                names = sorted(set(names))
         folder = self.name(prefix)  # it keeps a place in the tree
         return names[1:] if names[:1] == [folder] and folder.endswith("/") else names, index_of(answer)
 
