@@ -22,6 +22,7 @@ from bench import (
     docker_run,
     fill,
     growth,
+    growth_simulated,
     host_access,
     page,
     report,
@@ -51,6 +52,7 @@ MEASUREMENTS: dict[str, Callable[..., list[Row]]] = {
     "across-hosts": across_hosts.measure,
     "watch": watch.measure,
     "growth": growth.measure,
+    "growth-simulated": growth_simulated.measure,
 }
 
 

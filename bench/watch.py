@@ -22,7 +22,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from bench.growth import EACH, STORES, name_record
+from bench.growth import STORES
+from bench.large_cluster import EACH, name_record
 from bench.rounds import Row, Unit
 from lab import ConsulCluster, EtcdCluster
 from lab.cluster import Cluster

@@ -8,7 +8,7 @@ answers at once: its processors and disks are not part of this.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -86,11 +86,13 @@ class Trunk:
 class HerdStore:
     """The store as one host reaches it: see `macvlan_global.store.ports.ClusterStore`."""
 
-    def __init__(self, trunk: Trunk, life: Life, host: str) -> None:
-        """`life` is that of the driver's run."""
+    def __init__(self, trunk: Trunk, life: Life, host: str, *, copies: bool = False) -> None:
+        """`life` is that of the driver's run. With `copies` what the host gets is its own, as over a line: whoever
+        measures its memory finds it there."""
         self._trunk = trunk
         self._life = life
         self._host = host
+        self._copies = copies
         self._quiet_until = 0.0
 
     @property
@@ -104,7 +106,7 @@ class HerdStore:
     async def scan(self, prefix: str) -> list[Entry]:
         """See `Store.scan`."""
         self._traffic.whole[prefix] += 1
-        return await self._ask(lambda: self._trunk.store.scan(prefix), len(prefix), size_of, bulk=True)
+        return list(self._own(await self._ask(lambda: self._trunk.store.scan(prefix), len(prefix), size_of, bulk=True)))
 
     async def create(self, key: str, value: bytes) -> Entry | None:
         """See `Store.create`."""
@@ -136,9 +138,14 @@ class HerdStore:
         while batch := await place.next(self._trunk.broken):
             self._traffic.whole[prefix] += batch.whole
             await self._carry(size_of(batch.entries) + sum(map(len, batch.gone)))
-            yield replace(batch, position=place)
+            yield replace(batch, entries=tuple(self._own(batch.entries)), position=place)
         await asyncio.sleep(WATCH_GIVES_UP)
         raise Unavailable("the store does not answer")
+
+    def _own(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        if not self._copies:
+            return entries
+        return (replace(each, key="".join(list(each.key)), value=bytes(bytearray(each.value))) for each in entries)
 
     async def close(self) -> None:
         """See `Store.close`. What is behind it stays."""

@@ -18,6 +18,7 @@ from bench import (
     docker_run,
     fill,
     growth,
+    growth_simulated,
     host_access,
     page,
     report,
@@ -40,7 +41,7 @@ def test_every_row_comes_out() -> None:
     shown = " ".join(filter(None, cells))  # a line on which only another cell goes on has nothing here
     parts = (
         *(docker_run, docker_connect, docker_burst, attach, allocations, fill, sticky, startup, dns, conflict_watch),
-        *(host_access, page, cluster_allocations, across_hosts, watch, growth),
+        *(host_access, page, cluster_allocations, across_hosts, watch, growth, growth_simulated),
     )
     assert shown == " ".join(title for part in parts for title in part.TITLES)
 

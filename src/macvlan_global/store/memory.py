@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class _Contents:
 
     def __init__(self, now: Callable[[], float] | None) -> None:
         self.entries: dict[str, Entry] = {}
-        self._order: list[str] = []  # of the keys; empty if they changed since
+        self._order: list[str] | None = None  # of the keys; None before anybody asked for it
         self.leased: dict[str, MemoryLease] = {}
         self.leases: dict[MemoryLease, None] = {}
         self._soonest = math.inf  # no lease ends before that
@@ -47,19 +47,20 @@ class _Contents:
 
     def write(self, key: str, value: bytes) -> Entry:
         self.revision += 1
-        if key not in self.entries:
-            self._order = []
+        if key not in self.entries and self._order is not None:
+            insort(self._order, key)
         self.entries[key] = entry = Entry(key, value, self.revision, key in self.leased)
         self._notify(key, entry)
         return entry
 
     def replace_all(self, entries: dict[str, Entry]) -> None:
         self.entries = entries
-        self._order = []
+        self._order = None
 
     def remove(self, key: str) -> None:
         del self.entries[key]
-        self._order = []
+        if self._order is not None:
+            del self._order[bisect_left(self._order, key)]
         self.revision += 1
         lease = self.leased.pop(key, None)
         if lease is not None:
@@ -74,12 +75,11 @@ class _Contents:
                 watcher.changed.set()
 
     def below(self, prefix: str) -> list[Entry]:
-        if len(self._order) != len(self.entries):
-            self._order = sorted(self.entries)
-        first = last = bisect_left(self._order, prefix)
-        while last < len(self._order) and self._order[last].startswith(prefix):
+        order = self._order = sorted(self.entries) if self._order is None else self._order
+        first = last = bisect_left(order, prefix)
+        while last < len(order) and order[last].startswith(prefix):
             last += 1
-        return [self.entries[key] for key in self._order[first:last]]
+        return [self.entries[key] for key in order[first:last]]
 
     # --- leases
 
