@@ -4,8 +4,8 @@ One thread owns the connection. Whatever was asked while it was busy becomes one
 callers share the cost of one fsync, and each is answered only after that commit. Operations are carried out in the
 order in which they were asked: none is on the disk before one that was asked earlier.
 
-Nobody else writes the file. So an entry that was written a moment ago is known, and read without the file; other single
-entries are read on the event loop, which takes less time than the way to the thread and back.
+A single entry is read on the event loop, unless something was asked before: that takes less time than the way to the
+thread and back.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from typing import TypeVar
 
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.address_keys import padded
-from macvlan_global.store.known_entries import KnownEntries
 from macvlan_global.store.ports import Entry
 
 T = TypeVar("T")
@@ -59,7 +58,7 @@ class SqliteStore:
         their turn among the writes."""
         self._connection = connection
         self._reader = reader
-        self._known = KnownEntries()
+        self._unanswered = 0
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="sqlite", daemon=True)
         self._closed = False
@@ -67,12 +66,9 @@ class SqliteStore:
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
-        self._refuse_if_closed()
-        if known := self._known.get(key):
-            return known
-        # a write of this key that was asked before must be seen, so it waits for its turn
-        if self._reader is None or self._known.is_written(key):
+        if self._unanswered or self._reader is None:  # what was asked before must be seen, so it waits for its turn
             return await self._ask(lambda connection: _read(connection, key))
+        self._refuse_if_closed()
         try:
             return _read(self._reader, key)
         except _FOREIGN as error:
@@ -84,15 +80,15 @@ class SqliteStore:
 
     async def create(self, key: str, value: bytes) -> Entry | None:
         """See `Store.create`."""
-        return await self._write(key, lambda connection: _create(connection, key, value))
+        return await self._ask(lambda connection: _create(connection, key, value))
 
     async def replace(self, entry: Entry, value: bytes) -> Entry | None:
         """See `Store.replace`."""
-        return await self._write(entry.key, lambda connection: _replace(connection, entry, value))
+        return await self._ask(lambda connection: _replace(connection, entry, value))
 
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
-        return await self._write(entry.key, lambda connection: _delete(connection, entry))
+        return await self._ask(lambda connection: _delete(connection, entry))
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -106,17 +102,10 @@ class SqliteStore:
 
     async def _ask(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         self._refuse_if_closed()
-        return await self._put(_Asked(operation, asyncio.get_running_loop()))  # type: ignore[return-value]
-
-    async def _write(self, key: str, operation: Callable[[sqlite3.Connection], T]) -> T:
-        self._refuse_if_closed()
-        self._known.begin(key)
-        return await self._put(_Asked(operation, asyncio.get_running_loop(), key))  # type: ignore[return-value]
-
-    def _put(self, asked: "_Asked") -> "asyncio.Future[object]":
-        """One queue carries operations of every type."""
+        asked = _Asked(operation, asyncio.get_running_loop())
+        self._unanswered += 1
         self._asked.put(asked)
-        return asked.answer
+        return await asked.answer  # type: ignore[return-value]  # one queue carries operations of every type
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -161,9 +150,8 @@ class SqliteStore:
                 loop.call_soon_threadsafe(self._answer, pairs)
 
     def _answer(self, pairs: Sequence[tuple["_Asked", object]]) -> None:
+        self._unanswered -= len(pairs)
         for asked, result in pairs:
-            if asked.writes:
-                self._known.end(asked.writes, result if isinstance(result, Entry) else None)
             if asked.answer.done():
                 continue
             if isinstance(result, Exception):
@@ -173,14 +161,13 @@ class SqliteStore:
 
 
 class _Asked:
-    """One operation and the future of the caller who waits for it. `writes` is the key that it writes, "" if none."""
+    """One operation and the future of the caller who waits for it."""
 
-    __slots__ = ("answer", "loop", "operation", "writes")
+    __slots__ = ("answer", "loop", "operation")
 
-    def __init__(self, operation: _Operation, loop: asyncio.AbstractEventLoop, writes: str = "") -> None:
+    def __init__(self, operation: _Operation, loop: asyncio.AbstractEventLoop) -> None:
         self.operation = operation
         self.loop = loop
-        self.writes = writes
         self.answer: asyncio.Future[object] = loop.create_future()
 
 
