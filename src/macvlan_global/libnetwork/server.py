@@ -79,7 +79,7 @@ class PluginServer:
                 problem = INTERNAL
             content = encode(message) if message is not None and not problem else encode_error(problem, ipam=ipam)
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("%s %s -> %s", name, body, content)
+                log.debug("%s %s -> %s in %.1f ms", name, body, content, (time.perf_counter() - started) * 1000)
             self._done(name, started, problem)
             reply(HTTPStatus.OK, content)
 
