@@ -5,7 +5,7 @@ ReleaseAddress. "And the engine's part" adds what the engine then does in any ca
 container, renames it, gives it its address and sets it up. CNI makes its link in the container, with no move.
 
 host-local does not wait for a disk, so state is in memory on both sides, but for one row: there ours is on the disk,
-and each of the four writes of an attach is safe against a power cut before the engine is answered.
+and what an attach writes is safe against a power cut before the engine is answered.
 """
 
 import json
