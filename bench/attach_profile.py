@@ -4,9 +4,10 @@ Plain and direct, in memory and on a disk. Counts are exact, and the same on any
 of parts that contain each other do not add up: `handlers` contains `store` and `kernel`, `store` contains `statement`
 and `commit`, `kernel` contains `netlink` and `namespace visits`. What a port takes more than its parts is the way to
 the other thread and back; what the engine waits for beside the handlers is HTTP, JSON and the way between processes.
-"hops" are the times that a thread woke the event loop, "turns" those of the loop itself.
+"JSON" is measured apart. "hops" are the times that a thread woke the event loop, "turns" those of the loop itself.
 """
 
+import json
 import statistics
 import sys
 import time
@@ -22,6 +23,8 @@ from bench.profiled_driver import COUNTS, READY
 from lab import Host, Wire
 from lab.paths import BUILD, ROOT, scratch_folder
 from lab.process import tail, wait_until
+from macvlan_global.libnetwork import messages as m
+from macvlan_global.libnetwork.codec import decode, encode
 
 Figures = dict[str, tuple[float, float]]
 """By part: how often, and for how many seconds."""
@@ -91,7 +94,28 @@ def _measure(plugin: Plugin, network: PluginNetwork, rounds: int) -> dict[str, F
         one("attach", lambda: attached.append(network.attach("/run/netns/profile")), kept=number >= WARM_UP)
         one("detach", lambda: network.detach(attached.pop()), kept=number >= WARM_UP)
         time.sleep(SETTLED_SECONDS)
-    return {name: _medians(each) for name, each in steps.items()}
+    figures = {name: _medians(each) for name, each in steps.items()}
+    figures["attach"]["JSON, by itself"] = _json()
+    return figures
+
+
+def _json() -> tuple[float, float]:
+    """Decoding the three requests of an attach and encoding their answers, over and over: so it is warm."""
+    again, ids = 1000, {"NetworkID": "a" * 64, "EndpointID": "b" * 64}
+    interface = {"Address": "10.65.0.9/16", "AddressIPv6": "", "MacAddress": ""}
+    name = m.InterfaceName(src_name="mg-bbbbbbbbbbbb", dst_prefix="eth")
+    messages: tuple[tuple[type[m.Message], object, m.Message], ...] = (
+        (m.RequestAddress, {"PoolID": "macvlan-global/10.65.0.0/16"}, m.AddressReply(address="10.65.0.9/16")),
+        (m.CreateEndpoint, {**ids, "Interface": interface, "Options": {}}, m.CreatedEndpoint(interface=m.Added())),
+        (m.Join, {**ids, "SandboxKey": "/run/netns/profile", "Options": {}}, m.JoinReply(interface_name=name)),
+    )
+    raw = [(kind, json.dumps(body).encode(), answer) for kind, body, answer in messages]
+    begun = time.perf_counter()
+    for _ in range(again):
+        for kind, body, answer in raw:
+            decode(body, kind)
+            encode(answer)
+    return 2.0 * len(raw), (time.perf_counter() - begun) / again
 
 
 def _counts(plugin: Plugin) -> Figures:

@@ -46,6 +46,20 @@ def test_every_row_comes_out() -> None:
     assert shown == " ".join(title for part in parts for title in part.TITLES)
 
 
+def test_a_profile_of_an_attach_has_all_parts() -> None:
+    """Of both attach modes, in memory and on a disk, where commits are waited for."""
+    command = [sys.executable, "-m", "bench", "attach", "--profile", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patience(300), check=False)
+    assert done.returncode == 0, done.stderr
+    tables = done.stdout.split("the engine's wait")[1:]
+    assert len(tables) == 4
+    for table in tables:
+        parts = {line.split("│")[1].strip(): line.split("│")[2:] for line in table.splitlines() if line.count("│") > 4}
+        assert {"handlers", "store", "kernel", "netlink", "namespace visits", "hops", "turns"} <= parts.keys()
+        assert float(parts["handlers"][0]) == 3
+    assert ["commit" in each for each in tables] == [False, False, True, True]
+
+
 def test_sides_take_turns() -> None:
     """Who begins changes with each round, and what the warm-up measured is not kept."""
     order: list[str] = []
