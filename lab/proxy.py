@@ -124,6 +124,8 @@ class TcpProxy:
 
     async def _end(self) -> None:
         await self._cut()
+        for _ in range(3):
+            await asyncio.sleep(0)  # a connection that was just accepted gets to its task, which closes it
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -336,7 +336,9 @@ class Members:
         raise AnswerLost("the answer ended")
 
     async def _response(self, index: int, request: Request) -> aiohttp.ClientResponse:
-        response = await self._send(index, request, _times(), is_long=True)
+        # a member says at once that a stream begins; if it does not, others would hide that by passing its health check
+        async with asyncio.timeout(DEADLINE):
+            response = await self._send(index, request, _times(), is_long=True)
         if response.status == OK:
             return response
         answer = Answer(response.status, await response.read(), response.headers)
