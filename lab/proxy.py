@@ -117,6 +117,11 @@ class TcpProxy:
 
     async def _cut(self) -> None:
         if self._server is not None:
+            # asyncio loses, open, a connection that was accepted but has no transport yet when its server is closed
+            for each in self._server.sockets:
+                self._loop.remove_reader(each.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for writer in list(self._writers):
@@ -124,8 +129,6 @@ class TcpProxy:
 
     async def _end(self) -> None:
         await self._cut()
-        for _ in range(3):
-            await asyncio.sleep(0)  # a connection that was just accepted gets to its task, which closes it
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
