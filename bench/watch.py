@@ -54,7 +54,7 @@ _WHATS: dict[str, tuple[str, Unit, float | None]] = {
     **{f"writers{n}": (f"{n} hosts write to one network at once", "ms", None) for n in CONTENDERS},
 }
 _KINDS = {"consul": ConsulCluster, "etcd": EtcdCluster}
-_REST_SECONDS = 5.0
+_REST_SECONDS = 60.0
 
 TITLES = tuple(
     f"watch: {what}, {which}"
