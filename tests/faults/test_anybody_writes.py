@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,12 +22,12 @@ import pytest
 from lab import ConsulCluster, EtcdCluster
 from lab.cluster import Cluster
 from lab.speed import within
-from macvlan_global.engine.ports import EngineNetwork
+from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
 from macvlan_global.store.open import open_cluster_store
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from testkit.faults import FaultyStore
 from testkit.junk import LOCAL, SHARED, Junk
-from tests.unit.running import Running, running, with_networks
+from tests.unit.running import ENDPOINT, LAN, Running, running, with_networks
 
 RECORDS = int(os.environ.get("MACVLAN_GLOBAL_TESTS_RECORDS") or 6_000)
 """In each of the three stores; a hundred thousand are for a run by hand."""
@@ -73,7 +74,7 @@ async def test_drivers_serve_beside_junk_in_a_cluster_store(
         put = _consul(cluster) if kind is ConsulCluster else _etcd(cluster)
         async with running(tmp_path, capsys, name="anna", shared=open_cluster_store(cluster.url)) as anna:
             await with_networks(anna)
-            annas = await anna.engine.every_network()
+            annas = await _with_its_container(anna)
         await asyncio.to_thread(put, Junk(1).records(RECORDS))
         later = list(Junk(2).records(LATER))
         before = await _all(cluster)
@@ -138,11 +139,19 @@ async def _run(
     networks: Iterable[EngineNetwork] = (),
 ) -> AsyncIterator[tuple[Running, Watched]]:
     """A driver, whose watches are opened once for as long as it runs. Its engine has the networks of an earlier run:
-    with many records that is longer ago than the grace period, and they would be taken for removed."""
+    with many records that is longer ago than the grace period, and they would be taken for removed. So would a
+    container that the engine has not."""
     store = Watched(open_cluster_store(cluster.url))
     async with running(folder, capsys, name=name, shared=store, networks=networks) as daemon:
         yield daemon, store
         assert {store.opened[each] for each in WATCHED} == {1}
+
+
+async def _with_its_container(daemon: Running) -> list[EngineNetwork]:
+    """The networks of a driver's engine, with the container that a test made there by requests of its own."""
+    container = EngineEndpoint(ENDPOINT, "web", "", "10.65.0.9")
+    networks = await daemon.engine.every_network()
+    return [replace(each, endpoints=(container,)) if each.id == LAN else each for each in networks]
 
 
 async def _serve(daemon: Running, subnet: str) -> None:
@@ -203,6 +212,8 @@ def _consul(cluster: Cluster) -> Put:
                         body.append({"KV": operation})
                 if body:
                     _ask(connection, "PUT", "/v1/txn", json.dumps(body).encode())
+            # nobody rang; without their bells hosts read anew at once, and with them within a minute
+            _ask(connection, "DELETE", "/v1/kv/macvlan-global/bell/?recurse", b"")
 
     return put
 
