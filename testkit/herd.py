@@ -139,6 +139,7 @@ class HerdStore:
             self._traffic.whole[prefix] += batch.whole
             await self._carry(size_of(batch.entries) + sum(map(len, batch.gone)))
             yield replace(batch, entries=tuple(self._own(batch.entries)), position=place)
+            del batch
         await asyncio.sleep(WATCH_GIVES_UP)
         raise Unavailable("the store does not answer")
 

@@ -60,6 +60,7 @@ class PrefixFollower:
                     self._position = None
                     await self._take(batch)
                     self._position = batch.position if self._resumes else None
+                    del batch  # it may be all there is, and the next one may come in an hour
                     self.live = True
                     yield
         finally:

@@ -126,6 +126,7 @@ class MeteredClusterStore(MeteredStore):
                     watched.delivered(prefix, keys, self._steady(), whole=batch.whole, first=not is_open)
                     is_open = True
                     yield batch
+                    del batch, keys
         except Exception:  # not the end of its reader, who closes the generator
             lost = True
             raise

@@ -86,6 +86,7 @@ class GroupWatch:
                 known = await Known.of(entries)
                 now, at = seen, GroupPosition(self._group, known, seen, max(index, seen.index))
                 yield Batch(True, tuple(entries), position=at)
+                del entries  # all of a group: nobody needs it while this waits
             self._plan_check(at)
             is_first = at is after
             while True:
@@ -93,6 +94,7 @@ class GroupWatch:
                 if is_first or batch.whole or batch.entries or batch.gone:
                     is_first = False
                     yield batch
+                del batch
                 await asyncio.sleep(random.uniform(GATHER / 2, GATHER))  # noqa: S311 - it spreads hosts
                 now = await self._next(at)
         finally:
@@ -215,22 +217,26 @@ class PrefixWatch:
         """See `ClusterStore.watch`. It has no position."""
         entries, index = await self._keys.whole(self._prefix)
         known = await Known.of(entries)
-        is_empty = not entries
         yield Batch(True, tuple(entries))
+        del entries  # it may be much, and the next change may come in an hour
         while True:
-            if is_empty:
+            if not known:
                 await self._make_folder()
-            answer = await self._next(index)
-            is_empty = answer.status == NOT_FOUND
-            pairs = [] if is_empty else decode(checked(answer).body, list[ConsulPair])
-            entries = await self._keys.entries(pairs)
-            changed, gone = await known.take_all(entries)
-            went_back = index_of(answer) < index
-            batch = Batch(True, tuple(entries)) if went_back else Batch(False, changed, gone)
-            index = index_of(answer)
+            batch, index, size = await self._changes(known, index)
             if batch.whole or batch.entries or batch.gone:
                 yield batch
-            await asyncio.sleep(len(answer.body) / min(PACE, ALL_PACE / self._crowd.hosts))
+            del batch
+            await asyncio.sleep(size / min(PACE, ALL_PACE / self._crowd.hosts))
+
+    async def _changes(self, known: Known, index: int) -> tuple[Batch, int, int]:
+        """The next changes, the index after them, and the bytes that they took."""
+        answer = await self._next(index)
+        pairs = [] if answer.status == NOT_FOUND else decode(checked(answer).body, list[ConsulPair])
+        entries = await self._keys.entries(pairs)
+        changed, gone = await known.take_all(entries)
+        went_back = index_of(answer) < index
+        batch = Batch(True, tuple(entries)) if went_back else Batch(False, changed, gone)
+        return batch, index_of(answer), len(answer.body)
 
     async def _make_folder(self) -> None:
         """Put something below an empty prefix, which `scan` and `watch` pass over.

@@ -251,6 +251,7 @@ class EtcdStore:
                     entries, seen = await self._whole(prefix)
                     resumes = is_first = False
                     yield Batch(True, tuple(entries), position=seen)
+                    del entries  # they may be many, and the watch lasts for long
                 async with contextlib.aclosing(self._watched(prefix, seen)) as told:
                     async for watched in told:
                         lost_since, refused = 0.0, 0
