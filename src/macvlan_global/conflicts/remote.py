@@ -14,7 +14,8 @@ REMEMBERED_SECONDS = 300.0
 NOBODY_SECONDS = 60.0
 """An address that no container of another host had may be given to one at any time."""
 RECENT_SECONDS = 5.0
-"""A record that was read so lately holds for a claim of another MAC too."""
+"""A container's record that was read so lately holds for a claim of another MAC too. That there was none does not: it
+may have been made since, and a device that claims its address once must not pass for one outside."""
 REMEMBERED_MOST = 4096
 LOOKUPS_MOST = 50
 """Addresses that are looked up for one judgement: a device may claim any number, and the store is everybody's."""
@@ -36,8 +37,9 @@ class RemoteAddress:
         was made after the record was read: its record is written before its first frame."""
         if now >= self.until:
             return False
-        known = self.mac == mac or (self.holding is not None and self.holding.mac == mac)
-        return known or now < self.at + RECENT_SECONDS
+        if self.holding is None:
+            return self.mac == mac
+        return mac in {self.mac, self.holding.mac} or now < self.at + RECENT_SECONDS
 
 
 NOBODY = RemoteAddress()

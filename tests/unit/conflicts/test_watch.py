@@ -331,6 +331,19 @@ async def test_a_device_that_announces_once_is_reported_by_every_host() -> None:
     assert (found.holding.host, found.holder_mac, found.mac) == ("two", web.mac, DEVICE)
 
 
+async def test_a_container_that_starts_right_after_a_late_frame_is_known() -> None:
+    """That nobody had the address was read for a frame of the container before, moments ago. It holds for that one, and
+    not for a device that announces itself once."""
+    rig, one, two = await two_hosts()
+    watched = Watched.on(one.driver, rig.clock)
+    assert await watched.see(announced("192.168.1.20", "02:42:0a:3e:00:99")) == []
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    assert await watched.see(announced("192.168.1.20"), after=2) == []
+    assert await answered(watched, one.kernel, DEVICE, web.mac) == 2
+    (found,) = watched.watch.ledger.all()
+    assert (found.holding.host, found.holder_mac, found.mac) == ("two", web.mac, DEVICE)
+
+
 @pytest.mark.parametrize("answers", ["the device", "the container", "nobody"])
 async def test_a_device_beside_which_nobody_answers_is_none(answers: str) -> None:
     """The container may have changed its MAC, or the frame was a late one. It is probed for a few times only."""
