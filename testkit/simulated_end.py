@@ -61,9 +61,10 @@ class End:
 
         So is who has not his address since the store was `restored`, with it the claim of one that was gone for good
         on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it. Nor
-        the other address that this claim held: both are given back together. Nor a gateway or aux address of a network
-        that was removed and is there again, as the restored store has it. Nor one that a container was given before
-        its network's host could claim it again, which it tells of: the network is then not made anywhere else.
+        the other address that this claim held: both are given back together. The same, restored or not, where hosts
+        have the address themselves by now: they answer for it. Nor a gateway or aux address of a network that was
+        removed and is there again, as the restored store has it. Nor one that a container was given before its
+        network's host could claim it again, which it tells of: the network is then not made anywhere else.
         """
         living = {}
         by_endpoint: dict[str, SimulatedHost] = {}
@@ -86,7 +87,7 @@ class End:
         back = [each for network in fixed.keys() & verdict.removed for each in fixed[network]] if restored else []
         answered = {address for _, addresses in living.values() for address in addresses}
         kept = {each.endpoint for each in claims if each.address in answered}
-        beside = {each.address for each in claims if each.endpoint in kept}
+        beside = {each.address for each in claims if each.endpoint in kept} | self._on_hosts_by_now(records)
         found = [
             each
             for each in unsettled
@@ -107,6 +108,14 @@ class End:
             for subnet in definition.subnets:
                 found += await self._fill(definition, subnet, records)
         return found
+
+    def _on_hosts_by_now(self, records: Sequence[AddressRecord]) -> set[str]:
+        """Addresses held for hosts that lost their state, of which a host has one itself: a probe is answered."""
+        former = {each for host in self._hosts for each in host.former_ids}
+        own = {address for host in self._hosts for address in host.own}
+        theirs = [(each.endpoint or each.address, each.address) for each in records if each.host in former]
+        answered = {holder for holder, address in theirs if address in own}
+        return {address for holder, address in theirs if holder in answered}
 
     async def remove_hosts(self) -> None:
         """An operator removes the hosts that are gone for good, after the others gave back what they could.
