@@ -14,7 +14,10 @@ from testkit.simulation import Outcome, simulate
 ROOT = Path(__file__).parents[2]
 KNOWN = range(200)
 """Seeds that are the same in each run: what is broken in between shows at once."""
-FOUND = (974030515800016, 5004061, 6002209, 1043333147722908, 154212603433033, 976334558141036, 117945647659826)
+FOUND = (
+    *(974030515800016, 5004061, 6002209, 1043333147722908, 154212603433033, 976334558141036),
+    *(117945647659826, 1079157450177348, 940818635211041, 244847989525669, 244847989525612),
+)
 """Seeds that nobody had tried, and that found something."""
 FRESH = 400
 """So many seeds that nobody has tried are added in each run."""

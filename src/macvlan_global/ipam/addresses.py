@@ -309,9 +309,8 @@ class Addresses:
         held = [row for row in rows.values() if is_of(row.record, network)]
         if if_empty and any(row.record.kind == "endpoint" and row.record.network == network for row in held):
             return False
-        for row in held:
-            await self._end_claims(row, network)
-        return True
+        # a container may come meanwhile, and be the network's gateway or have one of its aux addresses
+        return all([await self._end_claims(row, network, spares_endpoints=if_empty) for row in held])
 
     async def end_claims(self, record: AddressRecord, network: str) -> None:
         """Delete the claims of a network on an address, whatever other networks claim it. Idempotent."""
@@ -352,18 +351,22 @@ class Addresses:
         self._cache.dropped(row.record, self._now())
         return True
 
-    async def _end_claims(self, row: Row[AddressRecord], network: str) -> None:
-        """See `end_claims`. Others may add or end claims of theirs meanwhile."""
+    async def _end_claims(self, row: Row[AddressRecord], network: str, *, spares_endpoints: bool = False) -> bool:
+        """See `end_claims`. Others may add or end claims of theirs meanwhile; False if an endpoint of the network has
+        the address by now and is spared."""
         current: Row[AddressRecord] | None = row
         while current and is_of(current.record, network):
+            if spares_endpoints and (current.record.kind, current.record.network) == ("endpoint", network):
+                return False
             left = without_network(current.record, network)
             if left is None:
                 if await self._delete(current):
-                    return
+                    return True
             elif await self._replace(current, left):
                 self._cache.disown(left.space, left.address)
-                return
+                return True
             current = await self._table.get(row.record.space, row.record.address)
+        return True
 
     def _gateway_candidates(self, pool: ParsedPool, preferred: Collection[Address]) -> Iterator[Address]:
         """Addresses for a gateway that was not named, the best first. Of a large subnet not all."""

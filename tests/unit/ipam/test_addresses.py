@@ -1,7 +1,9 @@
 """Conflicts carry what is in the way, and a dead holder's row is replaced only while it is current."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address, ip_network
 
 import msgspec
@@ -14,6 +16,7 @@ from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps, PoolTaken
 from macvlan_global.ipam.owners import Holder, Identity
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import PendingRecord, PoolRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
@@ -312,3 +315,43 @@ async def test_a_pool_that_another_host_reserved_is_not_claimed(book: Book) -> N
     with pytest.raises(Conflict, match="was released while the network was being created"):
         await book.pools.claim(SUBNET, "n1")
     assert [each.network for each in await book.pools.all()] == [""]
+
+
+class Meanwhile(MemoryStore):
+    """A store that another host writes just before the next row is changed or deleted."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        await self._let_others()
+        return await super().replace(entry, value)
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        await self._let_others()
+        return await super().delete(entry)
+
+    async def _let_others(self) -> None:
+        work, self.meanwhile = self.meanwhile, None
+        if work:
+            await work()
+
+
+async def test_a_container_that_starts_as_the_gateway_of_a_network_that_is_removed_keeps_its_address() -> None:
+    """Its claim comes after the network was seen to be empty."""
+    store = Meanwhile()
+    one = Book(store)
+    two = Book(store, one.clock, "b")
+    await one.pool()
+    record = await one.pools.claim(SUBNET, "n1")
+    gateway = ip_address("192.168.1.1")
+    await one.addresses.claim(record, gateway, Holder("gateway", "n1"))
+    pool = await two.pools.find(f"{SPACE}/{SUBNET}")
+    await two.addresses.reserve(pool, gateway)
+    store.meanwhile = partial(two.addresses.claim, record, gateway, LIVE)
+    assert not await one.addresses.drop_network("n1", [(SPACE, str(SUBNET))], if_empty=True)
+    (held,) = await one.addresses.all()
+    assert (held.kind, held.endpoint, held.host) == ("endpoint", "live", "b")
+    assert await one.addresses.drop_network("n1", [(SPACE, str(SUBNET))])
+    assert await one.addresses.all() == []
