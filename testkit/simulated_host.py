@@ -327,7 +327,7 @@ class SimulatedHost:
             raise NoAnswer("the engine cannot reach the driver")
         if self.around.lot.random() < self.around.twice:
             self.around.repeated += 1
-            run.begin(_ignore_errors(run.take(method, fields)))
+            run.begin(_ignore_errors(lambda: run.take(method, fields)))
             await asyncio.sleep(self.around.weather.delay())
         return await run.serve(lambda: run.take(method, fields))
 
@@ -425,6 +425,6 @@ async def _answer(request: Callable[[], Awaitable[T]]) -> T:
     return await request()
 
 
-async def _ignore_errors(work: Awaitable[object]) -> None:
+async def _ignore_errors(work: Callable[[], Awaitable[object]]) -> None:
     with contextlib.suppress(MacvlanGlobalError):
-        await work
+        await work()

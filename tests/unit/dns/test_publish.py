@@ -9,7 +9,7 @@ from macvlan_global.dns.publish.published import EMPTY_SECONDS
 from macvlan_global.dns.publish.publisher import NamedEndpoint, Publisher, ReadNames, container_names, name_records
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import NameRecord, PortRecord
+from macvlan_global.store.records import NameRecord, NetworkRecord, PortRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
 from testkit.faults import Faults, FaultyStore
@@ -184,6 +184,22 @@ async def test_names_of_an_earlier_run_are_found_without_reading_those_of_the_cl
     assert await store.get(f"names/{LAN}/h2/{OTHERS.endpoint}")
     read = {each for each in faults.taken if each.startswith("scan")}
     assert read == {f"scan names/{network * 8}/h1/" for network in ("lan", "new", "wan")}
+
+
+async def test_names_that_a_clone_left_go_though_this_host_never_wrote_there() -> None:
+    """The clone was this host for a while, and its list of networks went with it. So a comparison looks below all
+    networks here: at a start, and again when one is requested."""
+    store, local = MemoryStore(), MemoryStore()
+    tables = Tables(store, local)
+    network = NetworkRecord(id="here", cluster=8 * "n1", given={}, at=0)
+    await tables.networks.create(network, network.id)
+    publisher = Publisher(tables, "h1")
+    for _ in range(2):
+        await Publisher(Tables(store, MemoryStore()), "h1").publish([_on("n1", 1, "clone")])
+        assert await _names(store)
+        assert await _compared(publisher)
+        assert await _names(store) == {}
+        publisher.resync()
 
 
 async def _published(local: MemoryStore) -> set[str]:

@@ -97,7 +97,9 @@ class Publisher:
         self.on_own: Callable[[str, NameRecord | None], None] = lambda _key, _record: None
         """Called with the key of a name of this host and its record once that is in the store, or None."""
         self._names = tables.names
+        self._networks = tables.networks
         self._published = PublishedNetworks(tables.published, steady)
+        self._looks_everywhere = True  # at a start, and whenever somebody else may have written for this host
         self._host = host
         self._locks = KeyedLock()
         self._written: dict[str, NameRecord] = {}  # by endpoint: one start of a container is several events
@@ -113,7 +115,9 @@ class Publisher:
         return self._due.is_set() or self._comparing.locked()
 
     def resync(self) -> None:
-        """Request a comparison, as after a gap in the engine's events."""
+        """Request a comparison, as after a gap in the engine's events. It looks below all networks of this host: a
+        clone that was this host for a while has left no list of those where it wrote."""
+        self._looks_everywhere = True
         self._due.set()
 
     async def publish(self, records: Iterable[NameRecord]) -> bool:
@@ -158,10 +162,21 @@ class Publisher:
         await forever("publishing the names of this host's containers", compare, first=retry, last=LAST_RETRY_SECONDS)
 
     async def _compare(self, read: ReadNames) -> None:
-        published = await self._published.read()
+        everywhere, self._looks_everywhere = self._looks_everywhere, False
+        try:
+            await self._compare_below(await self._published.read(), await self._all_here() if everywhere else [], read)
+        except BaseException:
+            self._looks_everywhere |= everywhere
+            raise
+
+    async def _all_here(self) -> list[str]:
+        """The networks of the cluster that this host has, by their ids there."""
+        return [row.record.shared_id for row in await self._networks.scan() if row.record.cluster]
+
+    async def _compare_below(self, published: list[str], others: list[str], read: ReadNames) -> None:
         wanted = {(record.network, record.endpoint): record for record in await read()}
         stored: dict[tuple[str, str], Row[NameRecord] | None] = {}
-        for network in sorted({*published, *(network for network, _ in wanted)}):
+        for network in sorted({*published, *others, *(network for network, _ in wanted)}):
             below = self._names.key(network, self._host) + "/"
             for entry in await self._names.entries(network, self._host):  # with unreadable ones, which are replaced
                 if version_of(entry.value) <= VERSION:
