@@ -46,7 +46,7 @@ class AvoidedTables:
         self._avoided = avoided
         self._host = host
         self._now = now
-        self.names = RememberedNames(tables, avoided, host, steady=steady)
+        self.names = RememberedNames(tables, avoided, host, shared=shared, steady=steady)
 
     @property
     def known(self) -> Avoided:

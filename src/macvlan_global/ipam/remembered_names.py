@@ -35,9 +35,17 @@ class RememberedNames:
     """Reads and writes the rows, and keeps `Avoided` up to date. One per process."""
 
     def __init__(
-        self, tables: Tables, avoided: Avoided, host: str, *, steady: Callable[[], float] = time.monotonic
+        self,
+        tables: Tables,
+        avoided: Avoided,
+        host: str,
+        *,
+        shared: bool = True,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`host` is the id of this host, `steady` a clock that is never set."""
+        """`host` is the id of this host, `steady` a clock that is never set. `shared` says that other hosts write the
+        store too."""
+        self._shared = shared
         self._steady = steady
         self._table = tables.remembered
         self._addresses = tables.addresses
@@ -147,6 +155,9 @@ class RememberedNames:
     async def own(self, mine: RememberedRecord) -> bool:
         """Write that the one container of a name is this host's; False if another one of that name has its addresses.
 
+        In a cluster this writes even if the row says so already: the row that is known may be an old one, and another
+        host that looks at the addresses of this one, just before they are claimed, must lose its write.
+
         Raises:
             Unavailable: the store does not answer.
             Internal: the row cannot be read; it is left alone.
@@ -158,7 +169,8 @@ class RememberedNames:
                 written = await self._table.create(mine, *name)
             else:
                 was = row.record
-                if (was.host, was.space, was.addresses) == (mine.host, mine.space, mine.addresses):
+                same = (was.host, was.space, was.addresses) == (mine.host, mine.space, mine.addresses)
+                if same and not self._shared:
                     return True
                 if any([await self._is_held(was, each) for each in was.addresses if each not in mine.addresses]):
                     return False

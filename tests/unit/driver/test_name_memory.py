@@ -150,6 +150,30 @@ async def test_two_hosts_with_one_name_at_a_time_have_two_addresses_and_two_macs
     assert (again.address, again.mac) == (first.address, first.mac)
 
 
+async def test_a_host_that_knows_an_old_row_of_a_name_asks_the_store_who_has_it() -> None:
+    """The other host has started one of that name meanwhile, and this one has not heard of it: its own last row of the
+    name is all that it knows."""
+    one, other = await _two(await ClusterRig.build())
+    had = await one.engine.run("web", "lan")
+    await one.engine.stop("web")
+    await _follow(one, other)
+    there = await other.engine.run("web", "lan", ip="10.8.0.77")
+    here = await one.engine.run("web", "lan")
+    assert (here.address, there.address) == (had.address, "10.8.0.77/24")
+    assert here.mac != there.mac == had.mac
+
+
+async def test_a_host_that_starts_its_container_again_is_seen_by_one_that_takes_over_its_name() -> None:
+    """The other host looked at the addresses just before they were claimed again: its write is lost."""
+    one, other = await _two(await ClusterRig.build())
+    await one.engine.run("web", "lan")
+    await one.engine.stop("web")
+    await _follow(one, other)
+    (before,) = await other.driver.tables.remembered.scan()
+    await one.engine.run("web", "lan")
+    assert await other.driver.tables.remembered.replace(before, before.record) is None
+
+
 async def test_a_container_that_is_renamed_while_the_next_one_starts_keeps_what_it_has() -> None:
     """As by updaters that rename the old one, start the new one, and stop the old one then."""
     rig = await _rig()
