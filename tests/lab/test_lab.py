@@ -22,6 +22,7 @@ from lab import (
     reap_leftovers,
 )
 from lab.paths import PREFIX, ROOT, RUN
+from lab.site import EngineHost
 from lab.speed import SLOWNESS_VARIABLE
 
 OWN_NETWORK = Path("/proc/thread-self/ns/net")
@@ -66,6 +67,21 @@ def test_a_refusal_of_docker_is_an_error_with_its_words(pair: tuple[Host, Host])
     with pytest.raises(DockerError) as refused:
         pair[0].docker("network", "create", "-d", "macvlan", "-o", "parent=nope0", "-o", "bad=1", "x")
     assert "nope0" in refused.value.stderr or "nope0" in str(refused.value)
+
+
+def test_a_ping_without_an_answer_is_told_from_one_that_never_ran(pair: tuple[Host, Host]) -> None:
+    """A test that waits for an answer hears that its container is not there, or that it ended."""
+    for site in map(EngineHost, pair):
+        site.start("lan", "asks")
+        assert site.reaches("asks", "127.0.0.1")
+        assert not site.reaches("asks", "10.65.0.99")
+        assert not site.reaches("asks", "no..name")
+        with pytest.raises(DockerError, match="No such container"):
+            site.reaches("nobody", "127.0.0.1")
+        site.docker("kill", "asks")
+        with pytest.raises(DockerError, match="is not running"):
+            site.reaches("asks", "127.0.0.1")
+        site.docker("rm", "-f", "asks")
 
 
 def test_plugin_sockets_of_hosts_are_apart(pair: tuple[Host, Host]) -> None:
