@@ -24,7 +24,6 @@ from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.records import IdentityRecord
-from macvlan_global.store.table import Tables
 from testkit.fake_engine import OUR_IPAM, FakeEngine, engine_id
 from testkit.fake_kernel import FakeKernel
 from testkit.history import Event
@@ -125,7 +124,6 @@ class Run:
         self.shared = around.reach(self.life, host.name)
         identity = Identity(host.id, f"{host.name} run {host.runs}", f"{host.name} boot {host.boots}", host.name)
         settings = Settings(scope="global", shared=True)
-        self.tables = Tables(self.shared, local)
         config = Config(store="consul://simulated:8500", dns="", host_grace=HOST_GRACE)
         clocks = Clocks(host.clock, around.now)
         self.driver, self.scope = join_cluster(
@@ -139,8 +137,9 @@ class Run:
 
     async def start(self) -> None:
         """As the daemon does; from the end of this on, it serves."""
-        if await self.tables.identity.get("this") is None:
-            await self.tables.identity.put(IdentityRecord(id=self._host.id), "this")
+        identity = self.driver.tables.identity
+        if await identity.get("this") is None:
+            await identity.put(IdentityRecord(id=self._host.id), "this")
         while True:
             try:
                 await self.scope.heartbeat.announce()

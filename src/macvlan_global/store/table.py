@@ -5,10 +5,10 @@ under a key that is not its own: anybody can write below the prefix of a store t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
 from typing import Generic, TypeVar
 
@@ -99,8 +99,12 @@ class Table(Generic[R]):
         self._decode = decode or msgspec.json.Decoder(kind).decode
         self._encoder = msgspec.json.Encoder()
         self._by_name = by_name
-        # repair and the loops of a cluster read the same rows again and again, and mostly nothing has changed
-        self._parsed = lru_cache(ROWS_KEPT)(self._parse)
+
+    @cached_property
+    def _parsed(self) -> Callable[[str, bytes], R | None]:
+        """`_parse`, which remembers: repair and the loops of a cluster read the same rows again and again, and mostly
+        nothing has changed."""
+        return lru_cache(ROWS_KEPT)(self._parse)
 
     @property
     def prefix(self) -> str:
@@ -114,10 +118,8 @@ class Table(Generic[R]):
     async def read_all(self, entries: Iterable[Entry]) -> list[tuple[Entry, Row[R] | None]]:
         """Entries that were seen, each with its row as `read` gives it. Of many, others have their turn in between:
         while they are decoded no request of the engine would be answered, and no answer of the store be in time."""
-        found: list[tuple[Entry, Row[R] | None]] = []
-        async for some, record in self._by_turns(list(entries)):
-            found += [(entry, self._read(entry, record)) for entry in some]
-        return found
+        seen = list(entries)
+        return list(zip(seen, await self._read_each(seen), strict=True))
 
     async def get(self, *parts: str) -> Row[R] | None:
         """The row at this key, or None."""
@@ -251,19 +253,18 @@ class Table(Generic[R]):
         return Row(record, entry)
 
     async def _rows(self, entries: list[Entry]) -> list[Row[R]]:
-        found: list[Row[R]] = []
-        async for some, record in self._by_turns(entries):
-            found += [row for entry in some if (row := self._read(entry, record))]
-        return found
+        return [row for row in await self._read_each(entries) if row]
 
-    async def _by_turns(self, entries: list[Entry]) -> AsyncIterator[tuple[list[Entry], Callable[[Entry], R | None]]]:
-        """Some entries at a time, and what decodes them; others have their turn in between."""
+    async def _read_each(self, entries: list[Entry]) -> list[Row[R] | None]:
+        """The row of each entry. Others have their turn in between."""
         # of so many none is still kept when it is read again
         record = self._record if len(entries) <= ROWS_KEPT else self._record_anew
+        found: list[Row[R] | None] = []
         for start in range(0, len(entries), AT_ONCE):
-            yield entries[start : start + AT_ONCE], record
+            found += [self._read(entry, record) for entry in entries[start : start + AT_ONCE]]
             if start + AT_ONCE <= len(entries):
                 await asyncio.sleep(0)
+        return found
 
     def _read(self, entry: Entry, record_of: Callable[[Entry], R | None]) -> Row[R] | None:
         try:
