@@ -99,6 +99,7 @@ class End:
             for row in await self._tables.pools.scan()
             if row.record.network not in fixed
         ]
+        found += await self._forgotten_by_engines()
         found += await self._names(kept)
         lost = self._told_as_lost(found) if restored else []
         found = [each for each in found if each not in lost]
@@ -154,6 +155,16 @@ class End:
             Violation("name left over", each.address or each.address6, f"{each.names} on {each.host[:12]}")
             for each in rows.values()
             if each.endpoint not in undead
+        ]
+
+    async def _forgotten_by_engines(self) -> list[Violation]:
+        """Networks that hosts have records of and their engines do not: such a record keeps its parent, too."""
+        return [
+            Violation("network left over", row.record.shown, f"on {host.name}, whose engine does not have it")
+            for host in self._hosts
+            if host.run
+            for row in await host.run.driver.tables.networks.scan()
+            if row.record.id not in {each.id for each in await host.engine.every_network()}
         ]
 
     def _told_as_lost(self, found: Sequence[Violation]) -> list[Violation]:

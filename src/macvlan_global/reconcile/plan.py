@@ -292,13 +292,18 @@ def _networks(facts: ReconcileFacts) -> list[DeleteNetwork]:
     if facts.engine is None:
         return []
     known = {each.id for each in facts.engine}
+    removed = facts.shared.removed if facts.shared else frozenset()
+    used = {each.network for each in facts.endpoints}
     return [
         DeleteNetwork(
             f"network {each.shown}", "the engine has no such network: it was removed while the driver was down", each.id
         )
         for each in facts.networks
-        # a published network is replication's to remove: the engine may only have lost it
-        if each.id not in known and facts.is_old(each.at) and not each.published
+        # a published network is replication's to remove: the engine may only have lost it. Of one that was removed
+        # elsewhere nothing is left to tell; its endpoints go first, each with its claims
+        if each.id not in known
+        and facts.is_old(each.at)
+        and (not each.published or (each.shared_id in removed and each.id not in used))
     ]
 
 

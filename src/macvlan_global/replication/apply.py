@@ -8,8 +8,6 @@ import asyncio
 import logging
 from typing import Literal, Protocol, assert_never
 
-import msgspec
-
 from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import Conflict
 from macvlan_global.replication.decide import (
@@ -81,7 +79,7 @@ class Executor:
             case Publish():
                 return await self._publish(action)
             case SetPublished():
-                await self._tables.networks.change(action.network, published=True, cluster=action.cluster)
+                await self._note_published(action.network, action.name, cluster=action.cluster)
                 return "again"
             case DeleteDefinition():
                 return await self._delete_definition(action.definition)
@@ -90,7 +88,7 @@ class Executor:
             case Remove():
                 return await self._remove(action)
             case RemoveDuplicate():
-                await self._set_published(action.network, published=False)  # else every host would remove its copy
+                await self._note_unpublished(action.network)  # else every host would remove its copy
                 return await self._delete_network(action.network)
             case WriteTombstone():
                 return await self._write_tombstone(action.network)
@@ -110,7 +108,7 @@ class Executor:
         with self._definitions.asking(definition.name) as question:
             # recorded before it is written: should the driver end in between, a removal still gets its tombstone
             removed, _ = await asyncio.gather(
-                self._has_tombstone(definition.id), self._set_published(action.network, published=True)
+                self._has_tombstone(definition.id), self._note_published(action.network, definition.name)
             )
             if removed:
                 return "again"
@@ -118,7 +116,7 @@ class Executor:
             if row is None:
                 row = await self._tables.definitions.get(definition.name)
                 if row and row.record.id != definition.id:
-                    await self._set_published(action.network, published=False)
+                    await self._note_unpublished(action.network)
             self._definitions.put(question, row)
         return "again"
 
@@ -152,7 +150,7 @@ class Executor:
 
     async def _take_back(self, action: TakeBackRemoval) -> Outcome:
         # recorded first: a published network that the engine has and the cluster does not define is published again
-        await self._set_published(action.network, published=True)
+        await self._note_published(action.network, action.name)
         with self._tombstones.asking(action.cluster_id) as question:
             row = await self._tables.removed.get(action.cluster_id)
             if row and not await self._tables.removed.delete(row):
@@ -164,7 +162,7 @@ class Executor:
         if not await self._is_removed(action.cluster_id):
             return "again"
         # `published`, so that what it claimed is given back, even if it was created while others removed it
-        await self._set_published(action.network, published=True)
+        await self._note_published(action.network, action.name)
         return await self._delete_network(action.network)
 
     async def _delete_network(self, network_id: str) -> Outcome:
@@ -192,7 +190,10 @@ class Executor:
             self._tombstones.put(question, row)
         return row is not None
 
-    async def _set_published(self, network_id: str, *, published: bool) -> None:
-        await self._tables.networks.update(
-            lambda record: msgspec.structs.replace(record, published=published), network_id
-        )
+    async def _note_published(self, network_id: str, name: str, **fields: str) -> None:
+        """Record that the cluster has, or had, the definition of a network. Its removal is found by its name, which the
+        engine's event may not have told yet."""
+        await self._tables.networks.change(network_id, published=True, name=name, **fields)
+
+    async def _note_unpublished(self, network_id: str) -> None:
+        await self._tables.networks.change(network_id, published=False)

@@ -85,10 +85,12 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class SetPublished:
-    """Set `published` in this host's record, and the network's id in the cluster. `network` is the engine's id."""
+    """Set `published` in this host's record, and the network's name and its id in the cluster. `network` is the
+    engine's id."""
 
     verb: ClassVar[str] = "record as published"
     network: str
+    name: str
     reason: str
     cluster: str
 
@@ -117,6 +119,7 @@ class Remove:
 
     verb: ClassVar[str] = "remove"
     network: str
+    name: str
     cluster_id: str
     reason: str
 
@@ -148,6 +151,7 @@ class TakeBackRemoval:
 
     verb: ClassVar[str] = "take back the removal of"
     network: str
+    name: str
     cluster_id: str
     containers: tuple[str, ...]
     reason: str
@@ -247,7 +251,7 @@ def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord
         return _two_of_a_name(facts, found, definition)
     # without IP management no RequestPool names the cluster's id before the network is created
     if not record.published or record.cluster != own:
-        return SetPublished(found.id, "the cluster defines it", own)
+        return SetPublished(found.id, found.name, "the cluster defines it", own)
     if reasons := differences(definition, found):
         return InConflict(
             found.id,
@@ -267,7 +271,7 @@ def _removed(facts: ReplicationFacts, found: EngineNetwork) -> Action:
         return Wait(f"stopped containers refer to it, but may be about to be removed: {names}")
     if stopped and definition is None:
         reason = f"it was removed on another host, and stopped containers refer to it here: {names}"
-        return TakeBackRemoval(found.id, cluster_id(found), stopped, reason)
+        return TakeBackRemoval(found.id, found.name, cluster_id(found), stopped, reason)
     if stopped:
         return InConflict(
             found.id,
@@ -277,7 +281,8 @@ def _removed(facts: ReplicationFacts, found: EngineNetwork) -> Action:
             blocks=False,
         )
     if not found.endpoints:
-        return Remove(found.id, cluster_id(found), "it was removed in the cluster, and no container uses it here")
+        reason = "it was removed in the cluster, and no container uses it here"
+        return Remove(found.id, found.name, cluster_id(found), reason)
     names = ", ".join(sorted(each.container or each.id[:12] for each in found.endpoints))
     return Keep(
         found.id,

@@ -275,6 +275,20 @@ async def test_a_network_that_repair_misses_is_not_removed_from_the_cluster() ->
     assert [row.record.name for row in await other.driver.tables.definitions.scan()] == ["lan"]
 
 
+async def test_a_network_that_is_removed_everywhere_while_the_driver_is_down_leaves_nothing_on_its_host() -> None:
+    """Its tombstone is there when the driver looks, so nobody has to be told of the removal."""
+    one, other = await two()
+    other.plugin.runs = False
+    await other.engine.remove_network("lan")
+    await one.engine.remove_network("lan")
+    other.plugin.runs = True
+    assert [each.name for each in await other.driver.networks.all()] == ["lan"]
+    assert [type(each).__name__ for each in await other.mend()] == ["DeleteNetwork"]
+    assert await other.driver.networks.all() == []
+    assert (await other.driver.pools.all(), await other.driver.addresses.all()) == ([], [])
+    assert await other.mend() == []
+
+
 async def test_an_adoption_that_fails_takes_nothing_from_the_others() -> None:
     """Whichever step of it fails: what the network has in the store is in use elsewhere."""
     one, other = await two()

@@ -327,6 +327,17 @@ def test_a_network_that_the_cluster_has_is_not_deleted_because_the_engine_lost_i
     assert r.plan(facts) == []
 
 
+def test_a_network_that_is_gone_here_and_was_removed_in_the_cluster_is_deleted() -> None:
+    """By its id in the cluster; with the record its parent goes. What it claims is the cluster's to forget."""
+    ours = structs.replace(network(), cluster="c1", published=True)
+    facts = but(WHOLE, networks=(ours,), endpoints=(), engine=(), pools=(), addresses=(), removed=frozenset({"c1"}))
+    assert kinds(facts) == ["DeleteNetwork", "RemoveLink"]
+    assert kinds(replace(facts, engine=(replace(ENGINE, endpoints=()),))) == [], "it is in use here yet"
+    assert kinds(replace(facts, shared=None)) == [], "the store does not say so"
+    used = kinds(replace(facts, endpoints=(endpoint(),)))
+    assert (used[0], "DeleteNetwork" in used) == ("DeleteEndpoint", False), "its endpoints go first"
+
+
 def test_a_removed_network_is_forgotten_with_its_last_endpoint() -> None:
     """On whichever host: the pool and the gateway go when nobody has an address of it."""
     facts = but(WHOLE, networks=(), endpoints=(), owned=(), engine=(), links={"eth0": ETH0}, removed=frozenset({"n1"}))

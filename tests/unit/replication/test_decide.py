@@ -127,6 +127,15 @@ def test_a_copy_is_known_by_its_origin() -> None:
     assert removed.network == "cc"
 
 
+def test_a_network_is_recorded_under_the_name_that_the_engine_has_for_it() -> None:
+    """The event that tells its name may be lost: a record without a name is not found once its network is gone."""
+    nameless = structs.replace(NEW, name="")
+    for facts in (replace(NOTHING, definition=DEFINED), replace(NOTHING, removed=GONE)):
+        action = decide(replace(facts, found=LAN, record=nameless))
+        assert isinstance(action, SetPublished | Remove)
+        assert action.name == "lan"
+
+
 def test_why_a_network_is_published() -> None:
     """A new one, or one whose definition was lost."""
     assert decide(replace(NOTHING, found=LAN, record=NEW)).reason == "it was created on this host"
@@ -200,7 +209,7 @@ def test_a_removal_is_taken_back_for_stopped_containers() -> None:
     assert isinstance(decide(replace(facts, stopped_for=STOPPED_SECONDS - 1)), Wait)
     action = decide(replace(facts, stopped_for=STOPPED_SECONDS))
     assert action == TakeBackRemoval(
-        "aa", "aa", ("app",), "it was removed on another host, and stopped containers refer to it here: app"
+        "aa", "lan", "aa", ("app",), "it was removed on another host, and stopped containers refer to it here: app"
     )
     again = decide(replace(facts, removed=frozenset(), kept_for=("app",)))
     assert isinstance(again, Publish)

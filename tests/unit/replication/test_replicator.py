@@ -340,6 +340,33 @@ async def test_removed_while_the_driver_was_down() -> None:
             assert not b.engine.has("lan")
 
 
+async def test_removed_while_the_driver_was_down_that_had_not_heard_of_its_name() -> None:
+    """The driver ended between its note of the network as published and the definition, and the engine's event had not
+    come: what the network claimed is given back all the same."""
+    rig = await ClusterRig.build(new_ids=True)
+    faults = Faults()
+    a = await Site.build("a", FaultyStore(rig.shared.client(), faults), rig)
+    await a.replicator.on_engine_up()
+    made = await a.create("lan")
+    found = a.engine.has("lan")
+    assert found
+    faults.refused = "create definitions/"
+    executor = a.executor(*_unwatched(a, rig.shared))
+    with pytest.raises(Unavailable):
+        await executor.apply(decide.Publish(made, definition_of(found, "a", 0.0), "it was created on this host"))
+    faults.refused = ""
+    a.host.plugin.runs = False
+    await a.engine.remove_network("lan")
+    a.host.plugin.runs = True
+    rig.clock.advance(120)
+    async with a.runs():
+        await settled_for_now(a)
+        await settled(a)
+        assert [row.record.name for row in await a.tables.removed.scan()] == ["lan"]
+        assert await a.host.driver.networks.all() == []
+        assert (await a.host.driver.pools.all(), await a.host.driver.addresses.all()) == ([], [])
+
+
 async def settled_for_now(site: Site) -> None:
     """Return once the first comparison has begun to look at something."""
     await until(lambda: site.replicator.busy, "a first look")
@@ -695,7 +722,7 @@ async def test_a_tombstone_that_the_store_no_longer_has_ends_nothing(pair: Pair)
     executor = pair.b.executor(definitions, removed)
     for action in (
         decide.DeleteDefinition(definition_of(copy, "a", 0.0), "it was removed"),
-        decide.Remove(copy.id, made, "it was removed"),
+        decide.Remove(copy.id, "lan", made, "it was removed"),
     ):
         assert await executor.apply(action) == "again"
     assert removed.rows == {}, "it knows now"
