@@ -5,6 +5,7 @@ draws how long each message takes, what users do, and what goes wrong. When all 
 be left over or missing; and the history of the run is read for addresses with two holders.
 
     python -m testkit.simulation 4711    # the story of one schedule
+    python -m testkit.fresh_schedules 3600    # an hour of others, on all cores
 """
 
 import asyncio
