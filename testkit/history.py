@@ -99,19 +99,17 @@ class Violation:
 
 @dataclass(slots=True)
 class Verdict:
-    """`violations` must be none. `excused` are pairs that only the loss of the store's newest writes made possible, and
-    `removed` the ids of networks that an operator removed: a store that is put back may have them again."""
+    """`violations` must be none. `excused` are pairs that only the loss of the store's newest writes made possible."""
 
     violations: list[Violation] = field(default_factory=list)
     excused: list[Violation] = field(default_factory=list)
-    removed: frozenset[str] = frozenset()
 
 
 def judge(events: Iterable[Event]) -> Verdict:
     """Read a whole history, in whatever order."""
     ordered = sorted(events, key=lambda each: each.begun)
     reader = _read(ordered)
-    verdict = Verdict(reader.violations, removed=frozenset(reader.removed))
+    verdict = Verdict(reader.violations)
     lost = _Losses(ordered)
     by_address: dict[str, list[Hold]] = defaultdict(list)
     for hold in reader.holds:

@@ -63,8 +63,9 @@ class End:
         on a host that lost its state: nobody lives who could give that back, as long as somebody answers for it. Nor
         the other address that this claim held: both are given back together. The same, restored or not, where hosts
         have the address themselves by now: they answer for it. Nor a gateway or aux address of a network that was
-        removed and is there again, as the restored store has it. Nor one that a container was given before its
-        network's host could claim it again, which it tells of: the network is then not made anywhere else.
+        removed and is there again, as the restored store has it, or that was made before the container's host could
+        claim its address again. Nor one that a container was given before its network's host could claim it again,
+        which it tells of: the network is then not made anywhere else.
         """
         living = {}
         by_endpoint: dict[str, SimulatedHost] = {}
@@ -84,7 +85,7 @@ class End:
         former = {each for host in self._hosts for each in host.former_ids} if restored else set()
         claims = [each for each in records if each.kind == "endpoint" and each.host in former]
         undead = [each.address for each in claims]
-        back = [each for network in fixed.keys() & verdict.removed for each in fixed[network]] if restored else []
+        routers = [each for addresses in fixed.values() for each in addresses] if restored else []
         answered = {address for _, addresses in living.values() for address in addresses}
         kept = {each.endpoint for each in claims if each.address in answered}
         beside = {each.address for each in claims if each.endpoint in kept} | self._on_hosts_by_now(records)
@@ -92,7 +93,7 @@ class End:
             each
             for each in unsettled
             if not (each.kind == "held by nobody" and each.address in beside)
-            and not _is_told(each, verdict, by_endpoint, [*undead, *back])
+            and not _is_told(each, verdict, by_endpoint, [*undead, *routers])
         ]
         found += [
             Violation("pool held by nobody", row.record.subnet, f"network {row.record.network[:16]!r}")
