@@ -129,7 +129,8 @@ def test_the_store_is_away_when_a_host_starts(cluster: FragileCluster) -> None:
     assert "store" in one_more(one)
     assert networks(one).keys() == {"mac"}
     cluster.heal()
-    settle(one, partial(works, one), "container after the store came")
+    for site in (one, three):  # each is in the cluster when it has asked the store again, by its own clock
+        settle(site, partial(works, site), "container after the store came")
     three.docker("start", "always")
     assert three.reaches("always", "10.91.0.10")
     cluster.wait_up()
@@ -174,10 +175,10 @@ def test_the_store_is_away_for_a_while(cluster: FragileCluster) -> None:
     for site in cluster.sites:
         settle(site, partial(is_settled, site), "word of all that happened")
     cluster.wait_gone("goes")
+    cluster.wait_up()
     for number in (11, 12):
         three.start("mac", f"heir{number}", f"--ip=10.91.0.{number}")
     assert "stays" in one_more(three, "--ip=10.91.0.10")
-    cluster.wait_up()
     one.driver.wait_for_engine()
 
 
