@@ -302,7 +302,7 @@ class ConflictWatch:
         doubtful = seen.outgoing or self._remote.shared or seen.claim.mac in self._ours
         if doubtful and (tally.steady < STEADY_SECONDS or self._is_gone(books, seen.claim.mac)):
             return
-        self._avoided.see(found[1], seen.claim.address, seen.last + SEEN_SECONDS)
+        self._avoided.see(found[1], seen.claim.address, seen.last, seen.last + SEEN_SECONDS)
         tally.rests_until = seen.last + REST_SECONDS
 
     def _is_gone(self, books: SegmentBooks, mac: str) -> bool:

@@ -97,7 +97,7 @@ class AddressProbe:
         self._unprobeable.pop(network.shared_id, None)
         self._found.pop((network.shared_id, str(address)), None)
         if station is None:
-            self._avoided.forget_seen(pool.space, address)
+            self._avoided.forget_seen(pool.space, address, self._now())
             return ""
         text, owner = _describe(station, parent)
         _keep(self._found, (network.shared_id, str(address)), ProbeFinding(f"{address} {text}", self._now()))

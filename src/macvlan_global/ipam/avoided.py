@@ -46,6 +46,7 @@ class Avoided:
         self._remembered: dict[tuple[str, int], LastResorts] = {}
         self._seen: dict[tuple[str, int], dict[int, float]] = {}
         self._seen_numbers: dict[tuple[str, int], IntervalSet] = {}
+        self._unanswered: dict[tuple[str, int], dict[int, float]] = {}  # when nobody replied for an address
 
     # ------------------------------------------------------------------ hosts
 
@@ -75,9 +76,13 @@ class Avoided:
 
     # ---------------------------------------------------------------- outside
 
-    def see(self, space: str, address: Address, until: float) -> None:
-        """A device outside uses an address: it is not chosen `until` then, in seconds since the epoch."""
+    def see(self, space: str, address: Address, at: float, until: float) -> None:
+        """A device outside used an address `at` a time: it is not chosen `until` another one, both in seconds since the
+        epoch. Frames are judged a while after they passed: one from before nobody replied for the address says nothing.
+        """
         key = space, address.version
+        if at <= self._unanswered.get(key, {}).get(int(address), float("-inf")):
+            return
         times = self._seen.setdefault(key, {})
         times.pop(int(address), None)
         if len(times) >= SEEN_MOST:
@@ -91,15 +96,21 @@ class Avoided:
         """The addresses of a space that devices outside use, as numbers. It is always the same set."""
         return self._seen_numbers.setdefault((space, version), IntervalSet())
 
-    def forget_seen(self, space: str, address: Address) -> None:
-        """Nobody replies for an address any more."""
+    def forget_seen(self, space: str, address: Address, at: float) -> None:
+        """Nobody replied for an address `at` this time, in seconds since the epoch."""
         key = space, address.version
+        unanswered = self._unanswered.setdefault(key, {})
+        unanswered.pop(int(address), None)
+        if len(unanswered) >= SEEN_MOST:
+            del unanswered[next(iter(unanswered))]
+        unanswered[int(address)] = at
         if self._seen.get(key, {}).pop(int(address), None) is not None:
             self.seen(*key).discard(int(address))
 
     def clear_seen(self) -> None:
         """Forget every address that devices were seen to use."""
         self._seen.clear()
+        self._unanswered.clear()
         for numbers in self._seen_numbers.values():
             numbers.fill(())
 
@@ -110,6 +121,9 @@ class Avoided:
             for number in [number for number, until in times.items() if not now < until <= now + SEEN_LONGEST]:
                 del times[number]
                 self.seen(*key).discard(number)
+        for times in self._unanswered.values():
+            for number in [number for number, at in times.items() if not now - SEEN_LONGEST < at <= now]:
+                del times[number]
 
     def _index(self) -> None:
         self._on_hosts.clear()

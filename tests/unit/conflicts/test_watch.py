@@ -266,6 +266,19 @@ async def test_an_address_that_a_device_uses_is_passed_over_while_it_is_seen() -
     assert others[-1] == "10.9.0.1/27"
 
 
+async def test_a_device_that_is_gone_when_its_frames_are_judged_keeps_its_address_from_nobody() -> None:
+    """Nobody replied for the address meanwhile: a container got it by --ip, and has ended."""
+    rig, watched, _ = await lan()
+    small = Subnet("10.9.0.0/27", gateway="10.9.0.30")
+    await rig.engine.create_network("small", small, options={**OPTIONS, "probe": "true"})
+    watched.watch.segments["eth0"].tallies.add([(announced("10.9.0.1"), False)], rig.clock())
+    rig.clock.advance(0.5)
+    await rig.engine.run("a", "small", ip="10.9.0.1")
+    await rig.engine.stop("a")
+    await watched.watch.judge_now()
+    assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
+
+
 async def test_a_pool_of_which_devices_use_the_rest_is_full_and_says_so() -> None:
     """The error counts them."""
     rig, watched, _ = await lan()

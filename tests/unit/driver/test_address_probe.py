@@ -63,7 +63,7 @@ async def test_what_nobody_replies_for_is_in_use_outside_no_longer() -> None:
     rig = await _with_lan()
     first = ip_address("192.168.1.1")
     avoided = rig.driver.addresses.avoided.known
-    avoided.see(DEFAULT_SPACE, first, rig.clock() + 300)
+    avoided.see(DEFAULT_SPACE, first, rig.clock(), rig.clock() + 300)
     assert (await rig.engine.run("web", "lan")).address == "192.168.1.2/24"
     assert (await rig.engine.run("asked", "lan", ip="192.168.1.1")).address == "192.168.1.1/24"
     assert int(first) not in avoided.seen(DEFAULT_SPACE, 4)

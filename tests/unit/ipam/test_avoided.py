@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import msgspec
 import pytest
 
-from macvlan_global.ipam.avoided import HOST_MOST, Avoided
+from macvlan_global.ipam.avoided import HOST_MOST, SEEN_MOST, Avoided
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.ipam.owners import without_container
 from macvlan_global.ipam.remembered_names import RememberedNames
@@ -37,9 +37,36 @@ def test_of_one_host_so_many_addresses_are_kept() -> None:
 def test_an_address_that_was_seen_is_avoided_for_minutes_whatever_the_clock_says(passes: float, kept: int) -> None:
     """A clock that is set back by years must not keep it from containers for years."""
     avoided, address = Avoided(), ip_address("10.8.0.9")
-    avoided.see("s", address, 1000.0 + 300)
+    avoided.see("s", address, 1000.0, 1000.0 + 300)
     avoided.expire(1000.0 + passes)
     assert len(avoided.seen("s", 4)) == kept
+
+
+def test_frames_from_before_nobody_replied_say_nothing() -> None:
+    """They are judged seconds after they passed, and the device may be gone. Later ones count; so do earlier ones once
+    the clock was set."""
+    avoided, address = Avoided(), ip_address("10.8.0.9")
+    avoided.forget_seen("s", address, 1000.0)
+    avoided.see("s", address, 1000.0, 1300.0)
+    assert len(avoided.seen("s", 4)) == 0
+    avoided.see("s", address, 1000.5, 1300.5)
+    assert len(avoided.seen("s", 4)) == 1
+    for set_back in (avoided.clear_seen, lambda: avoided.expire(900.0)):
+        avoided.forget_seen("s", address, 1001.0)
+        set_back()
+        avoided.see("s", address, 800.0, 1100.0)
+        assert len(avoided.seen("s", 4)) == 1
+
+
+def test_of_so_many_addresses_is_it_known_that_nobody_replied() -> None:
+    """Whoever asks for one after another takes no memory without end."""
+    avoided, first = Avoided(), ip_address("10.8.0.0")
+    for number in range(SEEN_MOST + 1):
+        avoided.forget_seen("s", first + number, 1000.0)
+    for number in range(SEEN_MOST + 1):
+        avoided.see("s", first + number, 999.0, 1300.0)
+    assert int(first) in avoided.seen("s", 4)
+    assert len(avoided.seen("s", 4)) == 1
 
 
 @pytest.mark.parametrize("whole", [True, False])
