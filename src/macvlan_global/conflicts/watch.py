@@ -294,12 +294,13 @@ class ConflictWatch:
 
     def _note_outside(self, books: SegmentBooks, seen: Sighting, tally: Tally) -> None:
         """Have an address passed over that a device uses. One that may have been a container's must be used for some
-        time: late frames of a container that is gone are not to keep its address from others."""
+        time: late frames of a container that is gone are not to keep its address from others. It sent them itself, or
+        they were to one receiver: an answer to another container of this host passes the parent as received."""
         found = books.subnet_of(seen.claim.address)
         if found is None or not found[1]:
             tally.rests_until = seen.last + REST_SECONDS
             return
-        doubtful = seen.outgoing or self._remote.shared or seen.claim.mac in self._ours
+        doubtful = seen.outgoing or seen.to_one or self._remote.shared or seen.claim.mac in self._ours
         if doubtful and (tally.steady < STEADY_SECONDS or self._is_gone(books, seen.claim.mac)):
             return
         self._avoided.see(found[1], seen.claim.address, seen.last, seen.last + SEEN_SECONDS)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import AddressRecord
 from macvlan_global.store.table import Tables
 from testkit.faults import Faults, FaultyStore
-from tests.unit.running import running, with_networks
+from tests.unit.running import Running, running, with_networks
 
 OTHERS = 300
 
@@ -48,15 +49,24 @@ async def _populated() -> MemoryStore:
     return store
 
 
+async def _asked(daemon: Running, store: Counted) -> tuple[dict[str, Any], Counter[str]]:
+    """What `status` says, and what was read meanwhile. Repair and watches read too, at times of their own: of several
+    times it is the one with the fewest reads."""
+    asked = []
+    for _ in range(20):
+        before = store.read.copy()
+        found = (await daemon.cli("status", "--json")).json
+        asked.append((found, store.read - before))
+    return min(asked, key=lambda each: each[1].total())
+
+
 async def test_status_reads_one_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its addresses are those of this host's containers; that the store is away is a problem of its own."""
     faults = Faults()
     store = Counted(await _populated(), faults)
     async with running(tmp_path, capsys, shared=store) as daemon:
         await with_networks(daemon)
-        before = store.read.copy()
-        found = (await daemon.cli("status", "--json")).json
-        done = store.read - before
+        found, done = await _asked(daemon, store)
         assert (found["endpoints"], found["addresses"], found["store_problem"]) == (1, 1, "")
         assert [each for each in done if each.startswith(("addresses", "names", "pools", "definitions"))] == []
         assert done["get"] <= 3
