@@ -18,8 +18,11 @@ from macvlan_global.store.validate import VERSION
 from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of what is stored. `v` is the version of its schema."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of what is stored. `v` is the version of its schema.
+
+    The collector of garbage passes records over (`gc=False`): there may be 100,000, and none is in a cycle.
+    """
 
     v: int = VERSION
 
@@ -44,7 +47,7 @@ class PoolRecord(Record, frozen=True, kw_only=True):
     name: str = ""
 
 
-class NetworkClaim(msgspec.Struct, frozen=True, kw_only=True):
+class NetworkClaim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The claim of one more network on an address: as its gateway, or as its aux address of the name `label`. `host` is
     the id of the host that wrote it."""
 
@@ -54,7 +57,7 @@ class NetworkClaim(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
 
 
-class AddressRecord(Record, frozen=True, kw_only=True, gc=False):
+class AddressRecord(Record, frozen=True, kw_only=True):
     """One address and its holder.
 
     `kind` tells who: "reserved" (asked for, not used yet), "gateway" or "aux" (the network's), "endpoint", or "host" (a
@@ -65,7 +68,7 @@ class AddressRecord(Record, frozen=True, kw_only=True, gc=False):
 
     `sharers` are claims of networks besides: networks on one wire share gateways and aux addresses, and a container may
     be the gateway. `static` says that a user chose the address of a container (`--ip`), `mac` is that of an endpoint.
-    Older records have none of these. The collector of garbage passes them over: there are many, and none is in a cycle.
+    Older records have none of these.
     """
 
     space: str
@@ -92,7 +95,7 @@ class SubnetUseRecord(Record, frozen=True, kw_only=True):
     subnet: str
 
 
-class HostAddress(msgspec.Struct, frozen=True, kw_only=True):
+class HostAddress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An address (bare) that a host has itself on the interface `link`, or, as its `gateway`, reaches through it."""
 
     address: str
@@ -169,7 +172,7 @@ class SubnetRecord(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return parse_address(self.gateway, "gateway") if self.gateway else None
 
 
-class NetworkRecord(Record, frozen=True, kw_only=True, dict=True):
+class NetworkRecord(Record, frozen=True, kw_only=True, dict=True, gc=True):
     """A network on this host. `given` are the user's `-o` options as texts; `parent` is the link chosen on this host.
 
     `name` is learnt from the engine later and may be "". `cluster` is its id in the cluster, which is its id on the
@@ -225,7 +228,7 @@ class NetworkRecord(Record, frozen=True, kw_only=True, dict=True):
         return subnet.gateway_address if subnet and subnet.gateway_address != address else None
 
 
-class EndpointRecord(Record, frozen=True, kw_only=True, dict=True):
+class EndpointRecord(Record, frozen=True, kw_only=True, dict=True, gc=True):
     """A container's leg in a network, on this host. Addresses are bare, "" if none; `mac_asked` says that the
     user gave the MAC.
 
@@ -448,7 +451,7 @@ class AliveRecord(Record, frozen=True, kw_only=True):
     page: bool = False
 
 
-class PortRecord(msgspec.Struct, frozen=True, kw_only=True):
+class PortRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A port that a container exposes or publishes: number and "tcp", "udp" or "sctp"."""
 
     port: int

@@ -7,7 +7,6 @@ under a key that is not its own: anybody can write below the prefix of a store t
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from ipaddress import ip_address
 from typing import Generic, TypeVar
@@ -63,8 +62,7 @@ AVOIDED = "avoided/"
 R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True, slots=True)
-class Row(Generic[R]):
+class Row(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A record and the entry it was read from, which is needed to change or delete it."""
 
     record: R

@@ -23,6 +23,8 @@ from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
+import msgspec
+
 from macvlan_global.store.records import NameRecord
 
 LONGEST_LABEL = 63
@@ -52,8 +54,7 @@ def group_of(key: str) -> str:
     return key[:end] if end > 0 else key
 
 
-@dataclass(frozen=True, slots=True)
-class NameRow:
+class NameRow(msgspec.Struct, frozen=True, gc=False):
     """One endpoint: its names as they are spelled, the container's own first, and its network's name.
 
     `ports` are (number, `_protocol`); `v4` and `v6` are its addresses as numbers, `NONE` if none. `network_id` is the
