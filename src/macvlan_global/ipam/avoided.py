@@ -53,14 +53,21 @@ class Avoided:
     def set_host(self, host: str, addresses: Iterable[HostAddress]) -> None:
         """Replace the addresses of a host by these; none of them, and the host is not known any more."""
         kept = tuple(addresses)[:HOST_MOST]
-        if kept != self._hosts.get(host, ()):
-            self._hosts = {each: those for each, those in self._hosts.items() if each != host} | {host: kept}
-            self._index()
+        before = self._hosts.pop(host, ())
+        if kept:
+            self._hosts[host] = kept
+        if kept != before:  # what others have stays as it is: there may be ten thousand of them
+            for each in before:
+                self._take_off(each, host)
+            for each in kept:
+                self._put_on(each, host)
 
     def replace_hosts(self, hosts: Mapping[str, Iterable[HostAddress]]) -> None:
         """Replace the addresses of all hosts by these."""
-        self._hosts = {host: tuple(addresses)[:HOST_MOST] for host, addresses in hosts.items()}
-        self._index()
+        for host in [*(self._hosts.keys() - hosts.keys())]:
+            self.set_host(host, ())
+        for host, addresses in hosts.items():
+            self.set_host(host, addresses)
 
     def of_host(self, host: str) -> tuple[HostAddress, ...]:
         """The addresses of a host, as far as they are known."""
@@ -125,17 +132,21 @@ class Avoided:
             for number in [number for number, at in times.items() if not now - SEEN_LONGEST < at <= now]:
                 del times[number]
 
-    def _index(self) -> None:
-        self._on_hosts.clear()
-        for host, addresses in self._hosts.items():
-            for each in addresses:
-                found = ip_address(each.address)
-                there = self._on_hosts.setdefault((found.version, int(found)), [])
-                there.append(OnHost(host, each.link, each.gateway))
-        for those in self._on_hosts.values():
-            those.sort(key=lambda each: each.gateway)
-        for version, numbers in self._numbers.items():
-            numbers.fill(number for family, number in self._on_hosts if family == version)
+    def _put_on(self, found: HostAddress, host: str) -> None:
+        address = ip_address(found.address)
+        there = [*self.on_hosts(address), OnHost(host, found.link, found.gateway)]
+        self._on_hosts[address.version, int(address)] = sorted(there, key=lambda each: each.gateway)
+        self._numbers[address.version].add(int(address))
+
+    def _take_off(self, found: HostAddress, host: str) -> None:
+        address = ip_address(found.address)
+        there = [*self.on_hosts(address)]
+        there.remove(OnHost(host, found.link, found.gateway))
+        if there:
+            self._on_hosts[address.version, int(address)] = there
+        else:
+            del self._on_hosts[address.version, int(address)]
+            self._numbers[address.version].discard(int(address))
 
     # ------------------------------------------------------------- remembered
 

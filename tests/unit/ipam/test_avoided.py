@@ -1,5 +1,6 @@
 """Addresses that are avoided, as a process knows them."""
 
+import random
 import time
 from ipaddress import ip_address
 
@@ -31,6 +32,41 @@ def test_of_one_host_so_many_addresses_are_kept() -> None:
     assert len(avoided.numbers(4)) == HOST_MOST
     avoided.replace_hosts({"b": many})
     assert (len(avoided.numbers(4)), avoided.of_host("a"), len(avoided.of_host("b"))) == (HOST_MOST, (), HOST_MOST)
+
+
+def test_addresses_of_hosts_are_those_that_were_told_last() -> None:
+    """Hosts come, change and go in any order, and share addresses: a gateway, or one that two hosts have by mistake."""
+    lot = random.Random(5)  # noqa: S311 - it guards nothing
+    avoided, told = Avoided(), dict[str, tuple[HostAddress, ...]]()
+    texts = ("10.8.0.1", "10.8.0.2", "fd00::1", "FD00:0::1")
+    every = [HostAddress(address=each, link="eth0", gateway=gateway) for each in texts for gateway in (False, True)]
+    for _ in range(500):
+        host, some = lot.choice("abc"), tuple(lot.choices(every, k=lot.randrange(4)))
+        if lot.random() < 0.2:
+            told = {each: those for each, those in told.items() if lot.random() < 0.5} | {host: some}
+            avoided.replace_hosts(told)
+        else:
+            told[host] = some
+            avoided.set_host(host, some)
+        for address in map(ip_address, texts):
+            expected = sorted(
+                (each.gateway, of)
+                for of, those in told.items()
+                for each in those
+                if ip_address(each.address) == address
+            )
+            assert sorted((each.gateway, each.host) for each in avoided.on_hosts(address)) == expected
+            assert [each.gateway for each in avoided.on_hosts(address)] == [gateway for gateway, _ in expected]
+            assert (int(address) in avoided.numbers(address.version)) == bool(expected)
+
+
+def test_what_other_hosts_have_is_not_gone_through_for_the_change_of_one() -> None:
+    """A cluster of ten thousand that comes back after a power cut tells of ten thousand changes."""
+    avoided = Avoided()
+    avoided.set_host("a", [HostAddress(address="10.8.0.5", link="eth0")])
+    before = avoided.on_hosts(ip_address("10.8.0.5"))
+    avoided.set_host("b", [HostAddress(address="10.8.0.6", link="eth0")])
+    assert avoided.on_hosts(ip_address("10.8.0.5")) is before
 
 
 @pytest.mark.parametrize(("passes", "kept"), [(1, 1), (299, 1), (300, 0), (-86400, 0)])
