@@ -221,7 +221,8 @@ class ConflictWatch:
         now = self._now()
         self._follow_clock(now)
         self._note_own(given, now)
-        self._remember_ours((each.mac for each in endpoints), now)
+        # some containers were there for less than the time between two looks
+        self._remember_ours([*self._driver.endpoints.take_macs(), *(each.mac for each in endpoints)], now)
         self._avoided.expire(now)
         confirmations, self._probes, self._own_due = CONFIRM_MOST, SUSPECTS_MOST, True
         self._remote.begin()

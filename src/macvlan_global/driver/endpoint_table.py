@@ -4,6 +4,7 @@ One scan fills the index, and each write of this process keeps it: nobody else w
 that it names is read from the table all the same, so an entry left behind by a deletion does no harm.
 """
 
+from collections import deque
 from dataclasses import dataclass
 
 import msgspec
@@ -11,6 +12,9 @@ import msgspec
 from macvlan_global.errors import NotFound
 from macvlan_global.store.records import EndpointRecord
 from macvlan_global.store.table import Row, Table
+
+MACS_MOST = 4096
+"""The most MACs that are kept for whoever asks for the latest."""
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class EndpointTable:
         self._sandboxes: dict[str, set[str]] = {}  # endpoint ids
         self._shapes: dict[str, _Shape] = {}  # of those that are counted
         self._counts: dict[str, EndpointCounts] = {}  # by network
+        self._latest_macs: deque[str] = deque(maxlen=MACS_MOST)
         self._is_indexed = False
 
     async def get(self, network_id: str, endpoint_id: str) -> Row[EndpointRecord] | None:
@@ -83,6 +88,12 @@ class EndpointTable:
         """Counts of a network's endpoints, from memory: right once `load` or a question has filled the index."""
         return self._counts.get(network_id) or EndpointCounts()
 
+    def take_macs(self) -> list[str]:
+        """MACs of endpoints that were made or changed since the last call, the latest `MACS_MOST`. Some are gone."""
+        taken = [*self._latest_macs]
+        self._latest_macs.clear()
+        return taken
+
     async def put(self, record: EndpointRecord) -> None:
         """Write a new record."""
         self._add(record)
@@ -119,6 +130,7 @@ class EndpointTable:
     def _add(self, record: EndpointRecord) -> None:
         """Called before the record is written: the store's answer may be lost."""
         self._networks[record.id] = record.network
+        self._latest_macs.append(record.mac)
         if record.sandbox:
             self._sandboxes.setdefault(record.sandbox, set()).add(record.id)
         if record.is_live:

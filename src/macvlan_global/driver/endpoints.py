@@ -262,6 +262,10 @@ class Endpoints:
         """Counts of a network's endpoints, from memory."""
         return self._endpoints.counts(network_id)
 
+    def take_macs(self) -> list[str]:
+        """MACs of endpoints that were made since the last call: see `EndpointTable.take_macs`."""
+        return self._endpoints.take_macs()
+
     async def find(self, endpoint_id: str) -> EndpointRecord | None:
         """The endpoint of this host with this id, in whichever network."""
         return await self._endpoints.find(endpoint_id)

@@ -291,13 +291,14 @@ async def test_a_pool_of_which_devices_use_the_rest_is_full_and_says_so() -> Non
 
 
 async def test_late_frames_of_a_container_keep_its_address_from_nobody() -> None:
-    """It was there for less than the time between two looks, so its MAC was never read. What it answered to another
-    container of this host passes the parent as received."""
+    """It was there for less than the time between two looks. What it answered to another container of this host passes
+    the parent as received; so does all that it sent, if two parents are on one wire."""
     rig, watched, web = await lan()
     short = await rig.engine.run("short", "lan", ip="192.168.1.30")
     await rig.engine.stop("short")
     await watched.see(announced("192.168.1.30", short.mac), outgoing=True)
     await watched.see(bytes.fromhex(web.mac.replace(":", "")) + announced("192.168.1.30", short.mac)[6:])
+    await watched.see(announced("192.168.1.30", short.mac))
     assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
 
 
