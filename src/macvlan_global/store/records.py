@@ -95,6 +95,10 @@ class SubnetUseRecord(Record, frozen=True, kw_only=True):
     subnet: str
 
 
+class OwnSubnetUseRecord(SubnetUseRecord, frozen=True, kw_only=True):
+    """The same, in that host's own state."""
+
+
 class HostAddress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An address (bare) that a host has itself on the interface `link`, or, as its `gateway`, reaches through it."""
 

@@ -32,6 +32,7 @@ from macvlan_global.store.records import (
     NameRecord,
     NetworkRecord,
     ObservedRecord,
+    OwnSubnetUseRecord,
     PendingRecord,
     PoolRecord,
     PublishedRecord,
@@ -438,16 +439,14 @@ class Tables:
         self.hosts = Table(shared, "hosts", HostRecord, record_keys.by_id)
         """Hosts that are or were: each writes its own row. Writers: cluster.heartbeat, cluster.reclaimer."""
         self.reports = Table(shared, "reports", ReportRecord, record_keys.by_id)
-        """Reports of hosts for the page: each writes its own row; a removed one's is dropped by the host where an
-        operator removes it. Writers: web.reporter, cluster.reclaimer."""
+        """Reports of hosts for the page, written like `host_addresses`. Writers: web.reporter, cluster.reclaimer."""
         self.alive = LeasedTable(shared, "alive", AliveRecord, record_keys.by_id)
         """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
         self.networks = KeptTable(local, "networks", NetworkRecord, record_keys.of_network)
         """Networks of this host. Replication sets `published` and `cluster`, and nothing else.
         Writers: driver.networks, replication.apply."""
         self.endpoints = Table(local, "endpoints", EndpointRecord, record_keys.of_endpoint, decode=decode_endpoint)
-        """Endpoints of this host, by network and id. One whose link goes later is dropped by the deferred deletion.
-        Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
+        """Endpoints of this host. Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
         self.links = KeptTable(local, "links", LinkRecord)
         """Parents that we made. Writers: parents.owned."""
         self.host_access = Table(local, "host_access", HostAccessRecord, record_keys.of_host_access)
@@ -458,6 +457,8 @@ class Tables:
         """One row, "this". Writers: store.known_engine."""
         self.published = Table(local, "published", PublishedRecord, record_keys.of_published)
         """Networks below which this host has written names. Writers: dns.publish.published."""
+        self.used_here = Table(local, "used_here", OwnSubnetUseRecord, record_keys.of_use)
+        """Rows of `used` that this host wrote. Writers: ipam.subnet_use."""
         self.pending = KeptTable(local, "pending", PendingRecord)
         """Operations that wait for the store, by their time. Writers: driver.outbox."""
         self.observed = Table(local, "observed", ObservedRecord)

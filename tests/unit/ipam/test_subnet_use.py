@@ -84,6 +84,29 @@ async def test_what_the_store_has_lost_is_told_again(site: Site, claimed: bool) 
     assert await site.keys() == ["used/a/s/10.8.0.0_24"]
 
 
+async def test_another_run_knows_what_the_store_has_lost(site: Site) -> None:
+    """It was restored from an older copy, and the driver died before it knew: an address that the last run asked for
+    may have arrived there afterwards."""
+    await site.use.begin(*LAN)
+    for entry in await site.shared.scan("used/"):
+        await site.shared.delete(entry)
+    later = site.restarted()
+    assert await later.own() == [LAN]
+    assert await site.end(use=later) == ["used/a/s/10.8.0.0_24"]
+    site.clock.advance(UNUSED_SECONDS + 1)
+    assert await site.end(LAN, use=later) == []
+    assert await site.restarted().own() == [], "it has ended, in this host's own state too"
+
+
+async def test_rows_of_this_host_s_own_state_are_read_once(site: Site) -> None:
+    """Two who ask for them at once, one of whom adds a row meanwhile."""
+    await site.use.begin(*LAN)
+    later = site.restarted()
+    own, _ = await asyncio.gather(later.own(), later.begin(*DMZ))
+    assert LAN in own
+    assert await later.own() == sorted([LAN, DMZ])
+
+
 async def test_it_ends_only_a_while_after_its_last_use(site: Site) -> None:
     """A write whose answer was lost may arrive late. A use that comes after the look keeps it, too."""
     await site.use.begin(*LAN)
