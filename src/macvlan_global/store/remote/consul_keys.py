@@ -32,6 +32,9 @@ BELLS = "bell/"
 AT_ONCE = 1_000
 """Keys of an answer that are taken apart before the event loop gets its turn: some milliseconds."""
 
+NO_TEXT = "\ufffd"
+"""Character that Consul tells for bytes of a name that are no text (U+FFFD). It sorts names by their bytes."""
+
 # What a path must not hold: Consul's HTTP server takes `//`, `/./` and `/../` together.
 _UNSAFE = re.compile(r"%|(?<=/)[/.]")
 
@@ -148,16 +151,18 @@ class ConsulKeys:
     async def _names(self, prefix: str, until: float) -> tuple[list[str], int]:
         answer = found(await self.members.ask(self.read_request(prefix, "keys&consistent", bulk=True), until))
         names: list[str] = []
+        is_text = True
         if answer.status == OK:
             for piece in names_in(answer.body):
                 names += piece
+                is_text = is_text and NO_TEXT not in "".join(piece)
                 await asyncio.sleep(0)
-            if b"\\ufffd" in answer.body:  # Consul sorts bytes, and tells this character for those that are no text
-                names = sorted(set(names))
+        if not is_text:
+            names = sorted(set(names))
         folder = self.name(prefix)  # it keeps a place in the tree
         return names[1:] if names[:1] == [folder] and folder.endswith("/") else names, index_of(answer)
 
-    def _pages(self, prefix: str, names: list[str]) -> list[KeysPage]:
+    def _pages(self, prefix: str, names: list[str]) -> Iterable[KeysPage]:
         # names that are no text are in what is below the prefix, and are not to be had by what is told of them
         return [KeysPage((self.name(prefix),))] if 0 < len(names) <= PAGE else pages(names)
 

@@ -7,7 +7,6 @@ ninth of the whole. Sorted, they tell which prefixes have how many keys below th
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from os.path import commonprefix
 
 from macvlan_global.store.remote.consul_messages import decode
@@ -46,21 +45,21 @@ def names_in(body: bytes) -> Iterator[list[str]]:
     yield decode((b"" if begin == 0 else b"[") + body[begin:], list[str])
 
 
-def pages(names: Sequence[str], most: int = PAGE) -> list[KeysPage]:
-    """Pages of at most `most` of these sorted names each, in their order."""
-    found: list[KeysPage] = []
+def pages(names: Sequence[str], most: int = PAGE) -> Iterator[KeysPage]:
+    """Pages of at most `most` of these sorted names each, in their order. Each is worked out when it is asked for."""
     trees: list[str] = []
     total = 0
     for prefix, count, is_tree in _ranges(names, 0, len(names), most):
         if trees and (total + count > most or len(trees) == STEPS or not is_tree):
-            found.append(KeysPage(tuple(trees)))
+            yield KeysPage(tuple(trees))
             trees, total = [], 0
         if is_tree:
             trees.append(prefix)
             total += count
         else:
-            found.append(KeysPage(alone=prefix))
-    return [*found, KeysPage(tuple(trees))] if trees else found
+            yield KeysPage(alone=prefix)
+    if trees:
+        yield KeysPage(tuple(trees))
 
 
 def _ranges(names: Sequence[str], first: int, stop: int, most: int) -> Iterator[tuple[str, int, bool]]:
@@ -74,11 +73,9 @@ def _ranges(names: Sequence[str], first: int, stop: int, most: int) -> Iterator[
     if names[first] == common:
         yield common, 1, False
         first += 1
-    parts = []
     while first < stop:
         letter = names[first][len(common)]
         after = common + chr(ord(letter) + 1) if letter != _LAST else ""
         end = bisect_left(names, after, first, stop) if after else stop
-        parts.append(_ranges(names, first, end, most))
+        yield from _ranges(names, first, end, most)
         first = end
-    yield from chain.from_iterable(parts)
