@@ -235,8 +235,16 @@ def _compared(facts: ReplicationFacts) -> Action:
     if not _is_shared(facts, facts.found):
         return _name_taken(facts, facts.found)
     if facts.record is None:
-        return Wait("the driver has no record of it yet")
+        return _unrecorded(facts, facts.found)
     return _shared(facts, facts.found, facts.record)
+
+
+def _unrecorded(facts: ReplicationFacts, found: EngineNetwork) -> Action:
+    """The state folder was lost, and repair has not recorded the network again. It cannot if it was removed in the
+    cluster meanwhile and another one has its pool: then the engine is left with it."""
+    if cluster_id(found) in facts.removed and not found.endpoints and not found.referring:
+        return _removed(facts, found)
+    return Wait("the driver has no record of it yet")
 
 
 def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord) -> Action:

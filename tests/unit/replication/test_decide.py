@@ -50,6 +50,12 @@ CASES = {
     "published, and not noted": (replace(NOTHING, found=LAN, record=NEW, definition=DEFINED), SetPublished),
     "all is well": (replace(NOTHING, found=LAN, record=KNOWN, definition=DEFINED), Settled),
     "removed, and idle": (replace(NOTHING, found=LAN, record=KNOWN, removed=GONE), Remove),
+    "removed, and the driver does not know it": (replace(NOTHING, found=LAN, removed=GONE), Remove),
+    "removed, in use, and the driver does not know it": (replace(NOTHING, found=USED, removed=GONE), Wait),
+    "removed, stopped, and the driver does not know it": (
+        replace(NOTHING, found=replace(LAN, referring=("web",)), removed=GONE),
+        Wait,
+    ),
     "removed, and in use": (replace(NOTHING, found=USED, record=KNOWN, removed=GONE), Keep),
     "removed, and the next one of the name is there": (
         replace(NOTHING, found=USED, record=KNOWN, removed=GONE, definition=definition_of(OTHER, "host-b", 6.0)),
