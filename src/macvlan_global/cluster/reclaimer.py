@@ -17,6 +17,7 @@ from macvlan_global.cluster.host_list import HostLine, find_dead, read_host_list
 from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools, stranded
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.ipam.addresses import Addresses
+from macvlan_global.ipam.owners import network_claims
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.ports import Kernel
@@ -207,11 +208,14 @@ class Reclaimer:
         removed = {row.record.id for row in await tables.removed.scan()}
         known = {row.record.id for row in await tables.definitions.scan()} | removed
         known |= {row.record.shared_id for row in await tables.networks.scan()}
-        for network in sorted({each.network for each in pools if (each.space, each.subnet) in subnets} & removed):
-            await self._pools.drop_network(network, if_empty=True, subnets=subnets)
         theirs = {each.network for each in pools if each.host in dead} - known - {""}
         beside = {(each.space, each.subnet) for each in pools if each.network in theirs}
         addresses = await self._addresses.held.within_each({*subnets, *beside})
+        ended = {each.network for each in pools if (each.space, each.subnet) in subnets}
+        # another network may have its pool by now
+        ended |= {claim.network for each in addresses for claim in network_claims(each)}
+        for network in sorted(ended & removed):
+            await self._pools.drop_network(network, if_empty=True, subnets=subnets)
         networks = stranded(dead, addresses, pools, known)
         if not networks or await tables.definitions.unreadable():  # one that we cannot read may be of these
             return

@@ -291,6 +291,17 @@ async def test_a_network_that_died_in_the_making_blocks_no_subnet(site: Site) ->
     assert await site.tables.pools.get(SPACE, "10.9.1.0/24") is None
 
 
+async def test_what_is_left_of_a_removed_network_goes_though_another_one_has_its_pool(site: Site) -> None:
+    """Its host died before it let go of the gateway. A container that still runs on it keeps its network's claims."""
+    for network, last in (("gone", 1), ("used", 2)):
+        await site.tables.removed.put(RemovedRecord(id=network, name=network, host=DEAD, at=0), network)
+        await site.hold(f"10.8.0.{last}", "", kind="gateway", network=network)
+    await site.hold("10.8.0.3", network="used", host=OWN)
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    assert await site.held() == ["10.8.0.2", "10.8.0.3"]
+
+
 async def test_what_a_newer_version_published_is_not_stranded(site: Site) -> None:
     """A definition that cannot be read may be of any network."""
     await site.hold("10.9.1.1", "", kind="gateway", network="made")
