@@ -65,6 +65,7 @@ class IpamDriver:
         self._hosts = hosts
         self._memory = memory
         self._outbox = outbox
+        self._existing: set[str] = set()  # ids of pools whose networks the engine had before this driver knew of them
 
     async def request_pool(
         self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool, exists: bool = False
@@ -94,6 +95,7 @@ class IpamDriver:
                 record = await self._pools.join(space, wanted, part, network)
             else:
                 record = await self._reserve_pool(space, wanted, part)
+        (self._existing.add if exists else self._existing.discard)(pool_id(record))
         return pool_id(record), record.subnet
 
     async def _reserve_pool(self, space: str, subnet: Subnet, part: Subnet | None) -> PoolRecord:
@@ -139,7 +141,7 @@ class IpamDriver:
             wanted = parse_address(address, "--gateway" if gateway else "--ip")
             found.refuse_unusable(wanted, gateway=gateway)
             # the engine does not say for whom; before its network is made, none of its containers can ask
-            for_network = gateway or self._pools.is_being_made(found.record)
+            for_network = gateway or (pool not in self._existing and self._pools.is_being_made(found.record))
             if not for_network and self._hosts.have(wanted):
                 self._hosts.refuse(wanted, is_gateway=await self._addresses.held.is_gateway(found.record, wanted))
             reserved = await self._reserve(found, wanted, for_network=for_network)

@@ -202,7 +202,7 @@ class Endpoints:
 
         Raises:
             NotFound: its network is not known.
-            Conflict: somebody else claims an address of it.
+            Conflict: somebody else claims an address of it; it is recorded, and the other one claimed, all the same.
         """
         async with self._turns.of(request.id):
             network = await self._networks.get(request.network)
@@ -221,12 +221,12 @@ class Endpoints:
                 at=self._now(),
                 container=container,
             )
-            async with Undo(f"adopt endpoint {request.id[:12]}") as undo:
-                await self._endpoints.put(record)
-                undo.push("its record", lambda: self._endpoints.drop(record))
-                await self._claim(network, record, in_use=True)
-            self._on_created(record, network.shared_id)
-            await self.on_change(network)
+            await self._endpoints.put(record)  # it stays whoever has its addresses: the container runs
+            try:
+                await self._claim_each(network, record)
+            finally:
+                self._on_created(record, network.shared_id)
+                await self.on_change(network)
 
     async def claim_again(self, endpoint_id: str) -> None:
         """Claim the addresses of an endpoint again, in case the store lost them. Nothing to do if it is gone.
@@ -236,11 +236,7 @@ class Endpoints:
         """
         async with self._turns.of(endpoint_id):
             if found := await self.find(endpoint_id):
-                network = await self._networks.get(found.network)
-                try:
-                    await self._claim(network, msgspec.structs.replace(found, address6=""), in_use=True)
-                finally:
-                    await self._claim(network, msgspec.structs.replace(found, address=""), in_use=True)
+                await self._claim_each(await self._networks.get(found.network), found)
 
     async def get(self, network_id: str, endpoint_id: str) -> EndpointRecord:
         """The endpoint.
@@ -295,6 +291,17 @@ class Endpoints:
             sysctls=request.options.sysctls,
             attach=self._attacher.mode(network.options, request.options.ifname),
         )
+
+    async def _claim_each(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
+        """Claim the addresses of an endpoint that is in use, each whatever becomes of the other.
+
+        Raises:
+            Conflict: somebody else claims one of them.
+        """
+        try:
+            await self._claim(network, msgspec.structs.replace(endpoint, address6=""), in_use=True)
+        finally:
+            await self._claim(network, msgspec.structs.replace(endpoint, address=""), in_use=True)
 
     async def _restore_siblings(self, gone: EndpointRecord) -> None:
         """Restore the direct links that remain in the container of a deleted endpoint: see `Attacher.restore`."""
