@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Self
 
 from macvlan_global.errors import Exhausted, Invalid
@@ -137,6 +137,15 @@ class OwnAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnClaim:
+    """An address of a container of this host, as it was `known` once."""
+
+    space: str
+    address: Address
+    known: OwnAddress
+
+
+@dataclass(frozen=True, slots=True)
 class PoolFill:
     """Counts of a pool's dynamic window, as far as is known: addresses that there are, that somebody holds, that this
     host reserved and did not claim yet, and that are remembered."""
@@ -219,6 +228,20 @@ class PoolCache:
         found = ip_address(address)
         self._own.get((space, found.version), {}).pop(int(found), None)
         self._reserved.get((space, found.version), set()).discard(int(found))
+
+    def claims_of_containers(self) -> list[OwnClaim]:
+        """The addresses that this host knows to be its containers'."""
+        return [
+            OwnClaim(space, IPv4Address(address) if version == 4 else IPv6Address(address), each)
+            for (space, version), own in self._own.items()
+            for address, each in own.items()
+            if each.is_containers and each.reserved_at is None
+        ]
+
+    def disown_claim(self, claim: OwnClaim) -> None:
+        """Take into account that nobody of this host has such an address any more, unless it was claimed anew."""
+        if self._own.get((claim.space, claim.address.version), {}).get(int(claim.address)) is claim.known:
+            self.disown(claim.space, str(claim.address))
 
     def get(self, pool: str) -> ParsedPool | None:
         """The pool with this id, if it is known here."""

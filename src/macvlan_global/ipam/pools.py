@@ -15,14 +15,15 @@ import msgspec
 from macvlan_global.errors import Conflict, Exhausted, NotFound
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool, candidates
-from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, ParsedPool, PoolCache, PoolFill
+from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, OwnClaim, ParsedPool, PoolCache, PoolFill
 from macvlan_global.ipam.conflicts import PoolOverlaps, PoolTaken, several_at_once
+from macvlan_global.ipam.held_addresses import OwnAddresses
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import key_of, pool_id
 from macvlan_global.ipam.subnet_use import SpaceSubnet
 from macvlan_global.store.records import PoolRecord, SubnetRecord
 from macvlan_global.store.table import Row, Tables
-from macvlan_global.subnets import Subnet, dynamic_window
+from macvlan_global.subnets import Address, Subnet, dynamic_window
 
 log = logging.getLogger(__name__)
 
@@ -237,6 +238,22 @@ class Pools:
     def disown_others(self, networks: Collection[str]) -> None:
         """This host has no networks but these (ids in the cluster). See `PoolCache.disown_others`."""
         self._cache.disown_others(networks)
+
+    def claims_of_containers(self) -> list[OwnClaim]:
+        """The addresses that this host knows to be its containers'."""
+        return self._cache.claims_of_containers()
+
+    def disown_lost(self, claims: Iterable[OwnClaim], own: OwnAddresses, used: Collection[Address]) -> None:
+        """Take into account that this host has lost some of these claims: neither the store has them, as it was read
+        afterwards (`own`), nor are they among the addresses of its endpoints, `used`, which were read still later. The
+        store was restored from an older copy, and the container is gone: nobody gives such an address back."""
+        held = {(each.space, each.address) for each in own.records}
+        for claim in claims:
+            seen = own.subnets is None or any(
+                space == claim.space and claim.address in ip_network(subnet) for space, subnet in own.subnets
+            )
+            if seen and (claim.space, str(claim.address)) not in held and claim.address not in used:
+                self._cache.disown_claim(claim)
 
     async def drop_network(self, network: str, *, if_empty: bool = False, subnets: Iterable[SpaceSubnet] = ()) -> bool:
         """Let go of every pool and address that a network and its endpoints claim; whether it was done. Idempotent.

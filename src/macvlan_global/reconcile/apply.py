@@ -217,6 +217,7 @@ class Reconciler:
         endpoints = tuple(await self._driver.endpoints.all())
         networks = tuple(await self._driver.networks.all())
         later = self._now()
+        clock_set |= self._was_clock_set(grace)  # meanwhile: what was written before that looks old at both times
         return lambda engine: ReconcileFacts(
             host=self._driver.identity.host,
             boot=self._driver.identity.boot,
@@ -239,7 +240,7 @@ class Reconciler:
         """The records of the store that concern this host: addresses of the subnets in which it may have some, and of
         those of networks of other drivers; of its other networks their gateways and aux addresses."""
         tables, held = self._driver.tables, self._driver.addresses.held
-        begun = held.use.moment
+        begun, claims = held.use.moment, self._driver.pools.claims_of_containers()
         networks = await self._driver.networks.all()
         used = {each.network for each in await self._driver.endpoints.all()}
         here = {each for network in networks if network.id in used for each in _subnets_of(network)}
@@ -256,6 +257,8 @@ class Reconciler:
         except Unavailable as error:
             log.info("repair leaves the store out: %s", error)
             return None
+        in_use = {address for each in await self._driver.endpoints.all() for address in each.addresses}
+        self._driver.pools.disown_lost(claims, own, in_use)
         self._driver.pools.disown_others({network.shared_id for network in self._driver.networks.known()})
         known = {network.shared_id for network in networks}
         left = {

@@ -1,5 +1,6 @@
 """One network on several hosts: joined, not taken twice; refused where it could not be unique."""
 
+import contextlib
 from ipaddress import ip_network
 
 import pytest
@@ -86,6 +87,33 @@ async def test_a_pool_is_filled_to_its_last_address_from_two_hosts() -> None:
         await one.engine.run("late", "lan")
     await other.engine.stop(got[1].name)
     assert (await one.engine.run("late", "lan")).address == got[1].address
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_an_address_that_was_lost_in_a_restore_is_this_host_s_only_while_its_container_runs(runs: bool) -> None:
+    """Of a container that ended unseen: its row was there when the driver started, and is not in the older copy. Others
+    ask for all that is left, before repair has claimed the address of one that runs again."""
+    rig = await ClusterRig.build()
+    one = await rig.host("a")
+    await one.publish("lan", TINY)
+    await one.engine.run("c1", "lan", ip="10.9.0.3")
+    if not runs:
+        one.plugin.runs = False
+        await one.engine.stop("c1")
+        (endpoint,) = await one.driver.endpoints.all()
+        await one.driver.tables.endpoints.drop(endpoint.network, endpoint.id)
+        one.plugin.runs = True
+    one = await rig.restart("a")
+    await one.driver.tables.addresses.drop("macvlan-global", "10.9.0.3")
+    claims = one.driver.pools.claims_of_containers()
+    assert [str(each.address) for each in claims] == ["10.9.0.3"]
+    await one.mend()
+    await one.driver.tables.addresses.drop("macvlan-global", "10.9.0.3")
+    got = set()
+    with contextlib.suppress(Exhausted):
+        while True:
+            got.add(await one.driver.ipam.request_address("macvlan-global/10.9.0.0/29", ""))
+    assert ("10.9.0.3/29" in got) == (not runs)
 
 
 async def test_the_creator_goes_and_the_network_stays() -> None:
@@ -306,6 +334,20 @@ async def test_an_adoption_that_fails_takes_nothing_from_the_others() -> None:
         assert {each.address for each in await other.driver.addresses.all()} == held, step
         assert len(await other.driver.pools.all()) == 1
     assert await one.driver.tables.networks.get(here)
+
+
+async def test_a_network_that_is_adopted_has_containers_that_ask() -> None:
+    """Its state was lost, and the engine has it: an address that is the gateway, and another host's container by now,
+    is refused at once, though the network is not recorded yet."""
+    one, other = await two()
+    network = one.engine.id_of("lan")
+    await other.engine.run("router", "lan", ip="10.9.0.1")
+    await one.driver.tables.networks.drop(network)
+    pool, _ = await one.driver.ipam.request_pool(LAN.subnet, "", {"network": network}, ipv6=False, exists=True)
+    with pytest.raises(Conflict, match=r"address 10\.9\.0\.1 is in use by endpoint .* on host b"):
+        await one.driver.ipam.request_address(pool, "10.9.0.1")
+    await one.driver.ipam.request_pool(LAN.subnet, "", {"network": network}, ipv6=False)
+    await one.driver.ipam.request_address(pool, "10.9.0.1")
 
 
 async def test_a_network_that_is_created_beside_one_that_is_joined_is_not_taken_for_it() -> None:

@@ -252,6 +252,28 @@ async def test_a_container_that_starts_while_repair_looks_and_the_clock_is_set_k
     assert {each.address: each.kind for each in await rig.driver.addresses.all()}["192.168.1.9"] == "endpoint"
 
 
+async def test_a_clock_that_is_set_twice_while_repair_looks_takes_no_network() -> None:
+    """It was made in between, and the engine does not list it yet: it looks old by the clock of before and of after."""
+    kernel, steady = SlowToList("eth0"), FakeClock(0)
+    rig = await Rig.build(kernel=kernel, steady=steady)
+
+    async def create() -> None:
+        rig.clock.advance(-86400)
+        await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
+        rig.engine.forget_network("n1")
+        rig.clock.advance(-86400)
+        kernel.meanwhile = None
+
+    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    assert await reconciler.reconcile(rig.engine) == []
+    kernel.meanwhile = create
+    assert await reconciler.reconcile(rig.engine) == []
+    assert [each.id for each in await rig.driver.networks.all()] == [engine_id("n1")]
+    for clock in (rig.clock, steady):
+        clock.advance(61)
+    assert [type(each).__name__ for each in await reconciler.reconcile(rig.engine)] == ["DeleteNetwork"]
+
+
 @pytest.mark.parametrize("seconds", [86400, -86400])
 async def test_a_clock_that_is_set_makes_nothing_old(seconds: int) -> None:
     """For a grace period after it is seen; then what is left over is given back."""
