@@ -3,6 +3,7 @@ to it is as slow for so few hosts as 1 Gbit/s is for a thousand.
 """
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
@@ -12,7 +13,8 @@ from testkit.virtual_time import LeanLoop
 
 T = TypeVar("T")
 
-HOSTS = 40
+HOSTS = int(os.environ.get("MACVLAN_GLOBAL_TESTS_HERD") or 40)
+"""A thousand are for a run by hand."""
 RATE = 125e6 / 1000
 """Bytes a second of each host's share of a line of 1 Gbit/s."""
 REENTRY = {"alive/", "hosts/"}
@@ -37,14 +39,15 @@ def _play(story: Callable[[Herd], Coroutine[None, None, T]], hosts: int = HOSTS)
 
 
 def test_after_an_outage_in_which_nothing_was_lost_nobody_reads_everything() -> None:
-    """Shorter than the leases of hosts, or longer, or ten minutes: watches go on where they were."""
+    """Shorter than the leases of hosts, a minute, or an hour: watches go on where they were. Hosts enter the cluster
+    again without asking who else is there."""
 
     async def story(herd: Herd) -> list[Passed]:
-        return [await herd.lose_store(seconds) for seconds in (10.0, 90.0, 600.0)]
+        return [await herd.lose_store(seconds) for seconds in (10.0, 60.0, 3600.0)]
 
     for passed in _play(story):
         assert set(passed.whole) <= REENTRY, passed
-        assert max(passed.whole.values(), default=0) <= 2, passed
+        assert max(passed.whole.values(), default=0) <= 1, passed
         assert passed.seconds <= _seconds(passed), passed
 
 

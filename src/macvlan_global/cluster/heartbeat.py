@@ -268,11 +268,12 @@ class Heartbeat:
 
     async def _enter(self) -> bool:
         """Create `alive/<id>`; False if another run's key is in the way, which may expire."""
-        if not self._entered:
+        if self._entered:  # a namesake does no harm later on, and containers may run here: the others are not read
+            own = await self._tables.alive.get(self.member.id)
+        else:
             await self._layout.check()
-        rows = await self._tables.alive.scan()
-        own = next((row for row in rows if row.record.id == self.member.id), None)
-        if not self._entered:  # later on it does no harm, and containers may run here
+            rows = await self._tables.alive.scan()
+            own = next((row for row in rows if row.record.id == self.member.id), None)
             self._refuse_namesake(rows)
         if own is None:
             await self._clear_own_key()
