@@ -261,15 +261,20 @@ class Heartbeat:
         return self.ttl / 3
 
     async def _has_key(self) -> bool:
+        row = await self._own_row()
+        return row is not None and row.record.incarnation == self.member.incarnation
+
+    async def _own_row(self) -> Row[AliveRecord] | None:
+        """The row under the key of this host; None if there is none, or it cannot be read: then it is not another
+        run's."""
         alive = self._tables.alive
         entry = await self._store.get(alive.key(self.member.id))
-        row = alive.read(entry) if entry and alive.may_be_row(entry) else None
-        return row is not None and row.record.incarnation == self.member.incarnation
+        return alive.read(entry) if entry and alive.may_be_row(entry) else None
 
     async def _enter(self) -> bool:
         """Create `alive/<id>`; False if another run's key is in the way, which may expire."""
         if self._entered:  # a namesake does no harm later on, and containers may run here: the others are not read
-            own = await self._tables.alive.get(self.member.id)
+            own = await self._own_row()
         else:
             await self._layout.check()
             rows = await self._tables.alive.scan()

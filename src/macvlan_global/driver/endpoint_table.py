@@ -89,7 +89,8 @@ class EndpointTable:
         return self._counts.get(network_id) or EndpointCounts()
 
     def take_macs(self) -> list[str]:
-        """MACs of endpoints that were made or changed since the last call, the latest `MACS_MOST`. Some are gone."""
+        """MACs of endpoints that were made, changed or first read since the last call, the latest `MACS_MOST`. Some of
+        these endpoints are gone."""
         taken = [*self._latest_macs]
         self._latest_macs.clear()
         return taken

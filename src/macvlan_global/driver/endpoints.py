@@ -259,7 +259,7 @@ class Endpoints:
         return self._endpoints.counts(network_id)
 
     def take_macs(self) -> list[str]:
-        """MACs of endpoints that were made since the last call: see `EndpointTable.take_macs`."""
+        """MACs of endpoints that were made or changed since the last call: see `EndpointTable.take_macs`."""
         return self._endpoints.take_macs()
 
     async def find(self, endpoint_id: str) -> EndpointRecord | None:

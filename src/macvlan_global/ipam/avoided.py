@@ -34,13 +34,17 @@ class OnHost:
     gateway: bool = False
 
 
+_Holders = OnHost | dict[OnHost, None]
+"""The hosts of an address: one, as of most, or a set in the order in which they came. All may have one gateway."""
+
+
 class Avoided:
     """Addresses of hosts by host, and remembered ones by address space and IP version."""
 
     def __init__(self) -> None:
         """Nothing is known."""
         self._hosts: dict[str, tuple[HostAddress, ...]] = {}
-        self._on_hosts: dict[tuple[int, int], list[OnHost]] = {}  # by version and number
+        self._on_hosts: dict[tuple[int, int], _Holders] = {}  # by version and number
         self._numbers: dict[int, IntervalSet] = {4: IntervalSet(), 6: IntervalSet()}
         self._static: dict[tuple[str, int], dict[int, StaticAddressRecord]] = {}
         self._remembered: dict[tuple[str, int], LastResorts] = {}
@@ -75,7 +79,8 @@ class Avoided:
 
     def on_hosts(self, address: Address) -> list[OnHost]:
         """The hosts that have an address, or use it as their gateway; those that have it first."""
-        return self._on_hosts.get((address.version, int(address)), [])
+        there = self._on_hosts.get((address.version, int(address)), ())
+        return [there] if isinstance(there, OnHost) else sorted(there, key=lambda each: each.gateway)
 
     def numbers(self, version: int) -> IntervalSet:
         """The addresses of hosts of this IP version, as numbers. It is always the same set, and kept up to date."""
@@ -133,19 +138,25 @@ class Avoided:
                 del times[number]
 
     def _put_on(self, found: HostAddress, host: str) -> None:
-        address = ip_address(found.address)
-        there = [*self.on_hosts(address), OnHost(host, found.link, found.gateway)]
-        self._on_hosts[address.version, int(address)] = sorted(there, key=lambda each: each.gateway)
-        self._numbers[address.version].add(int(address))
+        address, holder = ip_address(found.address), OnHost(host, found.link, found.gateway)
+        key = address.version, int(address)
+        there = self._on_hosts.get(key)
+        if there is None:
+            self._on_hosts[key] = holder
+            self._numbers[address.version].add(int(address))
+        elif isinstance(there, dict):
+            there[holder] = None
+        elif there != holder:
+            self._on_hosts[key] = {there: None, holder: None}
 
     def _take_off(self, found: HostAddress, host: str) -> None:
-        address = ip_address(found.address)
-        there = [*self.on_hosts(address)]
-        there.remove(OnHost(host, found.link, found.gateway))
-        if there:
-            self._on_hosts[address.version, int(address)] = there
-        else:
-            del self._on_hosts[address.version, int(address)]
+        address, holder = ip_address(found.address), OnHost(host, found.link, found.gateway)
+        key = address.version, int(address)
+        there = self._on_hosts.get(key)
+        if isinstance(there, dict):
+            there.pop(holder, None)
+        if not there or there == holder:
+            self._on_hosts.pop(key, None)
             self._numbers[address.version].discard(int(address))
 
     # ------------------------------------------------------------- remembered

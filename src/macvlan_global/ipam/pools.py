@@ -245,14 +245,13 @@ class Pools:
 
     def disown_lost(self, claims: Iterable[OwnClaim], own: OwnAddresses, used: Collection[Address]) -> None:
         """Take into account that this host has lost some of these claims: neither the store has them, as it was read
-        afterwards (`own`), nor are they among the addresses of its endpoints, `used`, which were read still later. The
-        store was restored from an older copy, and the container is gone: nobody gives such an address back."""
+        afterwards (`own`), nor are they `used` by endpoints of this host or its engine, which were read still later.
+        The store was restored from an older copy, and the container is gone: nobody gives such an address back."""
         held = {(each.space, each.address) for each in own.records}
-        for claim in claims:
-            seen = own.subnets is None or any(
-                space == claim.space and claim.address in ip_network(subnet) for space, subnet in own.subnets
-            )
-            if seen and (claim.space, str(claim.address)) not in held and claim.address not in used:
+        lost = [each for each in claims if each.address not in used and (each.space, str(each.address)) not in held]
+        seen = None if own.subnets is None else [(space, ip_network(subnet)) for space, subnet in own.subnets]
+        for claim in lost:  # few, if any
+            if seen is None or any(space == claim.space and claim.address in subnet for space, subnet in seen):
                 self._cache.disown_claim(claim)
 
     async def drop_network(self, network: str, *, if_empty: bool = False, subnets: Iterable[SpaceSubnet] = ()) -> bool:

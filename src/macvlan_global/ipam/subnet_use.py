@@ -53,7 +53,7 @@ class SubnetUse:
         """This host is about to write a row of an address of a subnet (CIDR). Costs nothing but for the first one.
 
         Raises:
-            Unavailable: the store does not answer.
+            Unavailable: the store, or this host's own, does not answer.
         """
         if not self.is_kept:
             return
@@ -74,13 +74,15 @@ class SubnetUse:
         must not wait for it.
 
         Raises:
-            Unavailable: the store does not answer.
+            Unavailable: the store, or this host's own, does not answer.
         """
         if not self.is_kept:
             return []
         ended = self._ended
         noted = {*await self._read_noted()}
         stored = await self.of(self._host)
+        for key in stored:
+            await self._note(key)
         self._lost |= (self._known.keys() | noted) - set(stored)
         self._known = {key: used for key, used in self._known.items() if key not in self._lost}
         if ended == self._ended:  # else one of them may be gone by now

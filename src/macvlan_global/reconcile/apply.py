@@ -19,6 +19,8 @@ from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.ipam.cache import OwnClaim
+from macvlan_global.ipam.held_addresses import OwnAddresses
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION
 from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.names import link_name
@@ -80,6 +82,8 @@ class Reconciler:
         """Durations of reconciliations."""
         self._marked = False
         self._unused: tuple[frozenset[SpaceSubnet], float] = frozenset(), 0.0  # subnets, and when they were looked at
+        # of containers here, and all that the store had afterwards
+        self._claims: tuple[list[OwnClaim], OwnAddresses] | None = None
         self._clock_offset: float | None = None
         self._clock_set_at: float | None = None
 
@@ -101,6 +105,7 @@ class Reconciler:
                 log.info("repair compares with the kernel only: %s", error)
             else:
                 self._driver.liveness.learn((each.id for network in seen for each in network.endpoints), asked)
+                await self._disown_lost((*seen, *foreign))
         return plan(replace(facts(seen), foreign=foreign))
 
     async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
@@ -241,6 +246,7 @@ class Reconciler:
         those of networks of other drivers; of its other networks their gateways and aux addresses."""
         tables, held = self._driver.tables, self._driver.addresses.held
         begun, claims = held.use.moment, self._driver.pools.claims_of_containers()
+        self._claims = None  # unless the store answers
         networks = await self._driver.networks.all()
         used = {each.network for each in await self._driver.endpoints.all()}
         here = {each for network in networks if network.id in used for each in _subnets_of(network)}
@@ -257,8 +263,7 @@ class Reconciler:
         except Unavailable as error:
             log.info("repair leaves the store out: %s", error)
             return None
-        in_use = {address for each in await self._driver.endpoints.all() for address in each.addresses}
-        self._driver.pools.disown_lost(claims, own, in_use)
+        self._claims = claims, own
         self._driver.pools.disown_others({network.shared_id for network in self._driver.networks.known()})
         known = {network.shared_id for network in networks}
         left = {
@@ -266,6 +271,13 @@ class Reconciler:
         }
         self._unused = (own.subnets or frozenset()) - here - left, begun
         return shared
+
+    async def _disown_lost(self, networks: Iterable[EngineNetwork]) -> None:
+        """See `Pools.disown_lost`. A record of an endpoint may be unreadable, or lost: then the engine has it."""
+        used = {address for each in await self._driver.endpoints.all() for address in each.addresses}
+        used |= {ip_address(each) for network in networks for one in network.endpoints for each in one.addresses}
+        if self._claims:
+            self._driver.pools.disown_lost(*self._claims, used)
 
     async def _delete_direct_link(self, endpoint: EndpointRecord, engine: Engine | None) -> None:
         """Delete the direct link of an endpoint that the engine does not know, in a container that it runs: nobody else

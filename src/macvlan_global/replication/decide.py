@@ -240,8 +240,8 @@ def _compared(facts: ReplicationFacts) -> Action:
 
 
 def _unrecorded(facts: ReplicationFacts, found: EngineNetwork) -> Action:
-    """The state folder was lost, and repair has not recorded the network again. It cannot if it was removed in the
-    cluster meanwhile and another one has its pool: then the engine is left with it."""
+    """The state folder was lost, and repair has not recorded the network again. If it was removed in the cluster
+    meanwhile and another one has its pool, repair never can, and without this rule the engine would keep it."""
     if cluster_id(found) in facts.removed and not found.endpoints and not found.referring:
         return _removed(facts, found)
     return Wait("the driver has no record of it yet")

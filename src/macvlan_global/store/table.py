@@ -458,7 +458,7 @@ class Tables:
         self.published = Table(local, "published", PublishedRecord, record_keys.of_published)
         """Networks below which this host has written names. Writers: dns.publish.published."""
         self.used_here = Table(local, "used_here", OwnSubnetUseRecord, record_keys.of_use)
-        """Rows of `used` that this host wrote. Writers: ipam.subnet_use."""
+        """Rows of `used` of this host, on its own disk. Writers: ipam.subnet_use."""
         self.pending = KeptTable(local, "pending", PendingRecord)
         """Operations that wait for the store, by their time. Writers: driver.outbox."""
         self.observed = Table(local, "observed", ObservedRecord)

@@ -394,6 +394,24 @@ async def test_a_machine_of_a_newer_version_that_lives_as_this_host_keeps_its_ke
     assert await site.store.get(f"alive/{A.id}") == entry
 
 
+async def test_a_run_that_finds_a_newer_version_in_its_place_writes_nothing_and_stops(
+    site: Site,
+) -> None:
+    """It was cut off, and a clone came in meanwhile."""
+    anna = site.make(A)
+    await anna.announce()
+    task = site.run(anna)
+    (own,) = await site.store.scan("alive/")
+    await site.store.delete(own)
+    entry = await site.store.create_with(await site.store.lease(600), f"alive/{A.id}", b'{"v":2}')
+    await asyncio.sleep(2 * TTL)
+    assert "another run of this host is in the cluster" in anna.why_not_member()
+    site.clock.advance(2 * TTL + 5.1)
+    with pytest.raises(Conflict, match="another machine lives in the cluster as this host"):
+        await task
+    assert await site.store.get(f"alive/{A.id}") == entry
+
+
 @pytest.mark.parametrize("value", [b'{"v":2}', LIKE_ANNA, b"junk"])
 async def test_a_heartbeat_without_a_lease_is_none(site: Site, value: bytes) -> None:
     """An operator put `alive/` back from a copy of the store, where keys lost their leases: they would never go. It

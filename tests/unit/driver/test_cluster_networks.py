@@ -116,6 +116,28 @@ async def test_an_address_that_was_lost_in_a_restore_is_this_host_s_only_while_i
     assert ("10.9.0.3/29" in got) == (not runs)
 
 
+async def test_an_address_of_a_container_whose_record_cannot_be_read_is_not_given_away() -> None:
+    """A newer version wrote it, or it is damaged. The store has lost the address in a restore; the engine has it."""
+    rig = await ClusterRig.build()
+    one = await rig.host("a")
+    await one.publish("lan", TINY)
+    await one.engine.run("c1", "lan", ip="10.9.0.3")
+    table = one.driver.tables.endpoints
+    (endpoint,) = await one.driver.endpoints.all()
+    entry = await one.disk.get(table.key(endpoint.network, endpoint.id))
+    assert entry
+    await one.disk.replace(entry, b'{"v":2}')
+    one = await rig.restart("a")
+    await one.driver.tables.addresses.drop("macvlan-global", "10.9.0.3")
+    await one.mend()
+    got = set()
+    with contextlib.suppress(Exhausted):
+        while True:
+            got.add(await one.driver.ipam.request_address("macvlan-global/10.9.0.0/29", ""))
+    assert "10.9.0.3/29" not in got
+    assert len(got) == 5
+
+
 async def test_the_creator_goes_and_the_network_stays() -> None:
     """Its copy is forgotten on one host only; pool and gateway are the cluster's."""
     one, other = await two()

@@ -98,6 +98,16 @@ async def test_another_run_knows_what_the_store_has_lost(site: Site) -> None:
     assert await site.restarted().own() == [], "it has ended, in this host's own state too"
 
 
+async def test_what_an_earlier_run_told_is_known_to_the_next_one_though_this_one_does_not_use_it(site: Site) -> None:
+    """A run that had no rows in its state, of an older version or with a copy of the folder put back, told of it."""
+    await site.use.begin(*LAN)
+    await site.tables.used_here.drop("a", *LAN)
+    assert await site.restarted().own() == [LAN]
+    for entry in await site.shared.scan("used/"):
+        await site.shared.delete(entry)
+    assert await site.restarted().own() == [LAN]
+
+
 async def test_rows_of_this_host_s_own_state_are_read_once(site: Site) -> None:
     """Two who ask for them at once, one of whom adds a row meanwhile."""
     await site.use.begin(*LAN)
