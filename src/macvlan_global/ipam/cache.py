@@ -162,12 +162,14 @@ class PoolCache:
     def __init__(self, *, host: str, shared: bool, steady: Callable[[], float] = time.monotonic) -> None:
         """Empty. If the store is `shared`, each host begins at an offset of its own in a subnet. `steady` is a clock
         that is never set."""
-        self._steady = steady
+        self.steady = steady
+        """A clock that is never set."""
         self.recent = RecentWrites()
         self.avoided = Avoided()
         self._pools: dict[str, ParsedPool] = {}
         self._occupied: dict[Wire, Occupancy] = {}
         self._joining: dict[str, tuple[str, float]] = {}  # network and steady time, by pool id
+        self._reserved_pools: dict[str, float] = {}  # steady times, by pool id: those that this run has reserved
         self._own: dict[Wire, dict[int, OwnAddress]] = {}  # what this host has itself
         self._reserved: dict[Wire, set[int]] = {}  # those of `_own` that are not claimed yet: few at any time
         self._host = host
@@ -247,6 +249,18 @@ class PoolCache:
         """The pool with this id, if it is known here."""
         return self._pools.get(pool)
 
+    def reserved(self, record: PoolRecord) -> None:
+        """This run has reserved a pool now."""
+        self._reserved_pools[pool_id(record)] = self.steady()
+        self.remember(record)
+
+    def is_just_reserved(self, record: PoolRecord, now: float) -> bool:
+        """Whether a pool was reserved so lately that its network may be created next. Of a reservation of this run the
+        steady clock tells: the other one may have been set since. `now` is that of a clock that may be set."""
+        since = self._reserved_pools.get(pool_id(record))
+        passed = now - record.at if since is None else self.steady() - since
+        return abs(passed) <= CREATE_WINDOW_SECONDS
+
     def remember(self, record: PoolRecord) -> ParsedPool:
         """Keep a pool as it is now."""
         subnet = ip_network(record.subnet)
@@ -257,11 +271,12 @@ class PoolCache:
     def is_any_reserved(self, now: float) -> bool:
         """Whether a known pool was reserved lately and is claimed by no network."""
         records = [each.record for each in self._pools.values()]
-        return any(not each.network and abs(now - each.at) <= CREATE_WINDOW_SECONDS for each in records)
+        return any(not each.network and self.is_just_reserved(each, now) for each in records)
 
     def forget(self, pool: str) -> None:
         """Keep the pool with this id no longer."""
         self._pools.pop(pool, None)
+        self._reserved_pools.pop(pool, None)
 
     def occupancy(self, record: PoolRecord | AddressRecord) -> Occupancy:
         """The taken addresses of the wire of a pool or an address."""
@@ -341,7 +356,7 @@ class PoolCache:
 
     def begin_joining(self, record: PoolRecord) -> None:
         """The network of this pool is being made here too."""
-        self._joining[pool_id(record)] = record.network, self._steady()
+        self._joining[pool_id(record)] = record.network, self.steady()
 
     def end_joining(self, *, network: str = "", pool: str = "") -> None:
         """The network with this id, or that of the pool with this id, is made here, or is not made after all."""
@@ -350,7 +365,7 @@ class PoolCache:
     def joined_by(self, record: PoolRecord) -> str:
         """The network that is joining this pool on this host just now; "" if none."""
         network, since = self._joining.get(pool_id(record), ("", 0.0))
-        return network if self._steady() - since <= CREATE_WINDOW_SECONDS else ""
+        return network if self.steady() - since <= CREATE_WINDOW_SECONDS else ""
 
     def joined(self, subnets: Iterable[str], now: float) -> str:
         """The network that is joining pools with exactly these subnets just now; "" if there is none.
@@ -366,7 +381,7 @@ class PoolCache:
             if network := self.joined_by(record):
                 joining.setdefault(network, set()).add(record.subnet)
             elif not record.network and record.subnet in wanted:
-                reserved |= abs(now - record.at) <= CREATE_WINDOW_SECONDS
+                reserved |= self.is_just_reserved(record, now)
         found = [network for network, theirs in joining.items() if theirs == wanted]
         if len(found) + reserved > 1:
             raise several_at_once(", ".join(sorted(wanted)))

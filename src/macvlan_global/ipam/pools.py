@@ -119,7 +119,7 @@ class Pools:
                 raise PoolOverlaps(record, existing.record)
             if existing and await self._table.replace(existing, record):
                 break
-        self._cache.remember(record)
+        self._cache.reserved(record)
         self.reserved.set()
         return record
 
@@ -138,7 +138,7 @@ class Pools:
             raise PoolOverlaps(record, row.record)
         if row is None and not await self._create(record):
             raise PoolOverlaps(record, removed)
-        self._cache.remember(record)
+        self._cache.reserved(record)
         self.reserved.set()
         return record
 
@@ -171,6 +171,7 @@ class Pools:
         for candidate in candidates(self._auto_pools, avoid, version=6 if ipv6 else 4):
             record = msgspec.structs.replace(self._record(space, candidate, None), auto=True)
             if await self._create(record):  # else another host chose it at the same time
+                self._cache.reserved(record)
                 self.reserved.set()
                 return record
         raise Exhausted(
@@ -206,7 +207,7 @@ class Pools:
             return mine[0].record
         own = [row for row in rows if not row.record.network and row.record.host in {"", self._identity.host}]
         free = sorted(own, key=lambda row: row.record.at, reverse=True)
-        fresh = [row for row in free if abs(self._now() - row.record.at) <= CREATE_WINDOW_SECONDS] or free[:1]
+        fresh = [row for row in free if self._cache.is_just_reserved(row.record, self._now())] or free[:1]
         if len(fresh) > 1:
             raise several_at_once(str(subnet))
         if not fresh and (held := [row.record for row in rows if row.record.network]):
@@ -315,9 +316,9 @@ class Pools:
             return True
         revision, since = self._reserved_since.get(row.entry.key, (-1, 0.0))
         if revision != row.entry.revision:
-            since = self._now()
+            since = self._cache.steady()
             self._reserved_since[row.entry.key] = row.entry.revision, since
-        return abs(self._now() - since) > CREATE_WINDOW_SECONDS
+        return self._cache.steady() - since > CREATE_WINDOW_SECONDS
 
     async def _create(self, record: PoolRecord) -> bool:
         """Create a pool; False if this very pool is there."""

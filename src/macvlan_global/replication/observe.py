@@ -27,7 +27,7 @@ class LocalState:
 class Observer:
     """Collects `ReplicationFacts`, of one name or of all."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of another owner
         self,
         tables: Tables,
         engine: Engine,
@@ -36,14 +36,16 @@ class Observer:
         *,
         host: str,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`host` is this host's id, `now` gives seconds since the epoch."""
+        """`host` is this host's id, `now` gives seconds since the epoch, `steady` those of a clock that nobody sets."""
         self._tables = tables
         self._engine = engine
         self._definitions = definitions
         self._tombstones = tombstones
         self._host = host
         self._now = now
+        self._steady = steady
         self._stopped: dict[str, tuple[frozenset[str], float]] = {}  # and since when, by the engine's id of a network
         self.kept_for: dict[str, tuple[str, ...]] = {}
         """Stopped containers for which removals were taken back here, by the network's id in the cluster."""
@@ -75,9 +77,9 @@ class Observer:
             self._stopped.pop(found.id, None)
             return 0.0
         if seen != stopped:
-            since = self._now()
+            since = self._steady()
             self._stopped[found.id] = stopped, since
-        return self._now() - since
+        return self._steady() - since
 
     async def observe_all(self) -> list[ReplicationFacts]:
         """The facts about every name that the cluster or this host has a network of, without endpoints and publishers.

@@ -113,7 +113,7 @@ class Replicator:
         )
         self._tombstones = MirroredTable(store, tables.removed, self._tombstones_changed, self._tombstones_resynced)
         mirrors = (self._definitions, self._tombstones)
-        self._observer = Observer(tables, engine, *mirrors, host=host, now=now)
+        self._observer = Observer(tables, engine, *mirrors, host=host, now=now, steady=steady)
         self._ages = ObservedAges(tables, "tombstones", steady=steady)
         self._executor = Executor(tables, engine, networks, *mirrors)
         self._queue: set[str] = set()

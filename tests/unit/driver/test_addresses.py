@@ -33,11 +33,12 @@ class Book:
     kernel: FakeKernel = field(default_factory=FakeKernel)
     clock: FakeClock = field(default_factory=FakeClock)
 
-    def open(self, host: str = "a", *auto: AutoPool) -> Driver:
-        """A driver over the same store, as after a restart or on another host."""
+    def open(self, host: str = "a", *auto: AutoPool, steady: FakeClock | None = None) -> Driver:
+        """A driver over the same store, as after a restart or on another host. Without a `steady` clock the other one
+        is never set."""
         tables = Tables(FaultyStore(self.store, self.faults), self.store)
         settings = Settings(auto_pools=auto or DEFAULT_AUTO_POOLS)
-        return Driver.build(tables, self.kernel, Identity(host, "run"), settings, now=self.clock)
+        return Driver.build(tables, self.kernel, Identity(host, "run"), settings, now=self.clock, steady=steady)
 
     async def claimed(self, driver: Driver, subnet: str = SUBNET, part: str = "", network: str = "n1") -> PoolRecord:
         """A pool of a network that is called lan-ID."""
@@ -172,6 +173,30 @@ async def test_a_claim_that_could_mean_two_pools_is_refused(book: Book, driver: 
     with pytest.raises(Conflict, match="at once"):
         await driver.claims.claim_pool(ip_network(SUBNET), "n1")
     assert [pool.network for pool in await driver.pools.all()] == ["", ""]
+
+
+@pytest.mark.parametrize("seconds", [-86400, 86400])
+async def test_a_clock_that_is_set_does_not_make_a_claim_mean_the_other_pool(book: Book, seconds: int) -> None:
+    """Two networks are created at once, and the clock is set between their reservations."""
+    driver = book.open(steady=FakeClock(0))
+    await driver.ipam.request_pool(SUBNET, "", {}, ipv6=False)
+    book.clock.advance(seconds)
+    await driver.ipam.request_pool(SUBNET, "192.168.1.64/29", {}, ipv6=False)
+    with pytest.raises(Conflict, match="at once"):
+        await driver.claims.claim_pool(ip_network(SUBNET), "n1")
+
+
+async def test_a_clock_that_is_set_does_not_end_the_reservation_of_another_host(book: Book) -> None:
+    """It is this host's clock; the other one is creating its network just now."""
+    steady = FakeClock(0)
+    other, driver = book.open("b"), book.open(steady=steady)
+    await other.ipam.request_pool(SUBNET, "", {}, ipv6=False)
+    for passes in (0, 86400):
+        book.clock.advance(passes)
+        with pytest.raises(Conflict, match="a network is being created with it"):
+            await driver.ipam.request_pool(SUBNET, "", {}, ipv6=False)
+    steady.advance(CREATE_WINDOW_SECONDS + 1)
+    await driver.ipam.request_pool(SUBNET, "", {}, ipv6=False)
 
 
 async def test_a_claim_of_what_nobody_reserved_is_refused(book: Book, driver: Driver) -> None:

@@ -42,6 +42,7 @@ from macvlan_global.store.records import (
 from macvlan_global.store.table import Tables
 from testkit.brief import STRIDE
 from testkit.cluster_rig import ClusterHost, ClusterRig
+from testkit.fake_clock import FakeClock
 from testkit.fake_engine import OUR_DRIVER, OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.faults import Faults, FaultyStore
 
@@ -571,12 +572,14 @@ async def test_containers_are_seen_stopped_since_the_last_of_them_was(pair: Pair
     )
     assert row
     removed.rows[made] = row
-    observer = Observer(pair.a.tables, pair.a.engine, definitions, removed, host="a", now=pair.rig.clock)
+    steady = FakeClock(0)
+    observer = Observer(pair.a.tables, pair.a.engine, definitions, removed, host="a", now=pair.rig.clock, steady=steady)
     seen = []
     for stopped in (["app"], ["app"], ["app", "db"], ["app", "db"]):
         pair.a.engine.referred["lan"] = stopped
         seen.append((await observer.observe("lan")).stopped_for)
-        pair.rig.clock.advance(7)
+        steady.advance(7)
+        pair.rig.clock.advance(86400)  # it is set meanwhile
     assert seen == [0, 7, 0, 7]
 
 
