@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from pyroute2 import IPRoute, netns
@@ -140,8 +140,18 @@ def _flow(address: str, seconds: int) -> Figures:
 
 
 def _rate(*arguments: str) -> float:
-    done = subprocess.run(_iperf("-J", *arguments), capture_output=True, check=True, text=True)
-    return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"])
+    """Bits a second that were received. If iperf3 does not tell, the measurement is made again: its server may be busy
+    with the end of the one before."""
+    told: list[float] = []
+
+    def is_measured() -> bool:
+        done = subprocess.run(_iperf("-J", *arguments), capture_output=True, check=False)
+        with suppress(ValueError, KeyError):
+            told.append(float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]))
+        return bool(told)
+
+    wait_until(is_measured, f"iperf3 {' '.join(arguments)}")
+    return told[0]
 
 
 def _iperf(*arguments: str) -> list[str]:
