@@ -20,7 +20,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 unit: .venv ## unit and property tests, in seconds and without root; ROOM=ipam for those of one room
-	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m pytest -q -p tests.side_by_side --processes 3 $(UNIT_TESTS)
+	@MACVLAN_GLOBAL_TESTS_BRIEF=1 $(PY) -m pytest -q -p tests.side_by_side --processes 5 $(UNIT_TESTS)
 
 coverage: .venv ## the same with line and branch coverage; an error below 85 %, or with a file at 0 %
 	@$(PY) -m tests.covered -n 2
