@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Batch, Entry, Lease
@@ -146,7 +148,10 @@ class HerdStore:
     def _own(self, entries: Iterable[Entry]) -> Iterable[Entry]:
         if not self._copies:
             return entries
-        return (replace(each, key="".join(list(each.key)), value=bytes(bytearray(each.value))) for each in entries)
+        return (
+            msgspec.structs.replace(each, key="".join(list(each.key)), value=bytes(bytearray(each.value)))
+            for each in entries
+        )
 
     async def close(self) -> None:
         """See `Store.close`. What is behind it stays."""
