@@ -131,7 +131,8 @@ class SubnetUse:
                     if row := await self._table.get(self._host, *key):
                         await self._table.delete(row)
                     await self._own_table.drop(self._host, *key)
-                    (self._noted or set()).discard(key)
+                    if self._noted:
+                        self._noted.discard(key)
 
     async def end_of(self, host: str, unused: Iterable[SpaceSubnet]) -> None:
         """Delete the rows of a dead host for subnets in which it has nothing. If it comes back it writes them again.
