@@ -98,7 +98,8 @@ def test_a_stopped_container_elsewhere_keeps_its_address(cluster: ClusterSite) -
         mac = str(json.loads(device.run(["ip", "-json", "link", "show", "dev", "lan0"]).stdout)[0]["address"])
         settle(two, partial(_sees, two, mac, device), "conflict of its container")
         settle(one, partial(_sees, one, mac), "conflict of the other one's container")  # the device is silent by now
-        settle(one, partial(_names, one, mac, device), "name of that container")
+        for site in (one, two):  # an engine says the name of a container a moment after it started
+            settle(site, partial(_names, site, mac, device), "name of that container")
     for site, ours in ((one, False), (two, True)):
         (found,) = _conflicts(site, mac)
         assert (found.address, found.container, found.host) == (FIRST, "static", two.host.name)

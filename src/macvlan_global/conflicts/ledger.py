@@ -34,9 +34,9 @@ class AddressConflict:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Identity of the conflict: seen again, it is the same one. The name of a container elsewhere comes later."""
+        """Identity of the conflict: seen again, it is the same one. A container's name may come later, or change."""
         holding = self.holding
-        who = holding.name if holding.here or not holding.endpoint else holding.endpoint
+        who = holding.endpoint or holding.name
         return self.parent, str(holding.address), holding.kind, who, self.mac, self.claimed
 
     @property

@@ -4,6 +4,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
+import pytest
+
 from macvlan_global.conflicts.judge import Holding
 from macvlan_global.conflicts.ledger import CONFLICTS_MOST, AddressConflict, Ledger
 from macvlan_global.conflicts.tallies import Tallies
@@ -39,11 +41,12 @@ def test_the_last_thousand_conflicts_are_kept() -> None:
     assert ledger.frames == {"container": 2 * (CONFLICTS_MOST + 5), "host": 0, "gateway": 0}
 
 
-def test_a_conflict_of_a_container_elsewhere_gets_its_name_once_that_is_known() -> None:
-    """It is the same conflict."""
-    ledger, there = Ledger(), replace(SEEN.holding, name="0123456789ab", here=False, endpoint="h2/0123456789abcdef")
+@pytest.mark.parametrize("here", [True, False])
+def test_a_conflict_of_a_container_gets_its_name_once_that_is_known(here: bool) -> None:
+    """The engine says it a moment after the container starts, another host a moment later. It is the same conflict."""
+    ledger, holding = Ledger(), replace(SEEN.holding, here=here, endpoint="0123456789abcdef")
     for name in ("0123456789ab", "web"):
-        ledger.add(replace(SEEN, holding=replace(there, name=name)))
+        ledger.add(replace(SEEN, holding=replace(holding, name=name)))
     (found,) = ledger.all()
     assert (found.holding.name, found.count) == ("web", 2)
 
