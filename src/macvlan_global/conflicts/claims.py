@@ -45,13 +45,20 @@ class AddressClaim:
 
 
 def claim_key(frame: bytes) -> bytes:
-    """The part of a frame that says which claim it makes: frames with one key make one claim, whomever they ask."""
+    """The part of a frame that says which claim it makes: frames with one key make one claim, whomever they ask or
+    answer, or none of them makes any."""
     if frame[12:14] == _ARP_TYPE:
-        # a request names its target besides, but only that of a probe matters
-        return frame[20:42] if frame[28:32] == _NO_ADDRESS4 else frame[20:32]
-    if frame[_ICMP6_AT : _ICMP6_AT + 1] == b"\x87" and frame[22:38] != _NO_ADDRESS6:
-        return frame[6:38] + frame[_OPTIONS_AT : _OPTIONS_AT + 8]
-    return frame[6:12] + frame[22:38] + frame[_ICMP6_AT : _OPTIONS_AT + 8]
+        # a request names its target besides, but only that of a probe matters, and whose probe it is
+        is_probe = frame[28:32] == _NO_ADDRESS4
+        key = frame[_ARP_AT:42] + bytes((is_probe_of_ours(frame),)) if is_probe else frame[_ARP_AT:32]
+        return key if len(frame) >= _ARP_AT + _ARP.size else b"cut" + key
+    # sender, EtherType, version; length, next header, hop limit; type and code, without the checksum
+    key = frame[6:15] + frame[18:22] + frame[_ICMP6_AT : _ICMP6_AT + 2]
+    if len(frame) < _OPTIONS_AT:
+        return b"cut" + key
+    if frame[_ICMP6_AT] == NEIGHBOUR_SOLICITATION and frame[22:38] != _NO_ADDRESS6:
+        return b"from" + key + frame[22:38] + frame[_OPTIONS_AT : _OPTIONS_AT + 8]
+    return key + frame[_ICMP6_AT + 4 : _OPTIONS_AT + 8]
 
 
 def claim_in(frame: bytes) -> AddressClaim | None:

@@ -51,6 +51,8 @@ OURS_SECONDS = 600.0
 OURS_MOST = 8192
 CONFIRM_MOST = 50
 """Conflicts with a container that are confirmed in its namespace at a time: each costs a millisecond."""
+PUT_OFF_SECONDS = 30.0
+"""Time for which a claim that could not be judged is judged again."""
 SUSPECTS_MOST, PROBE_WAIT_SECONDS = 10, 0.1
 """Suspects that are probed for at a time, and the wait for the first answer: the others pass the watch as well."""
 LINES_MOST, LINES_SECONDS = 10, 60.0
@@ -72,6 +74,7 @@ class Segment:
         self.claimants = Claimants()
         self.suspects = Suspects()
         self.problem = ""
+        self.doubt = ""
         self.watched = False
         self.lost = 0
         self.lost_at = 0.0
@@ -108,6 +111,7 @@ class ConflictWatch:
         self._due = asyncio.Event()
         self._own_macs: frozenset[str] = frozenset()
         self._own_due = True
+        self._confirmations = CONFIRM_MOST
         self._probes = SUSPECTS_MOST
         self._ours: OrderedDict[str, float] = OrderedDict()  # MACs of containers, and when they were last known
         self._own_since: dict[Address, float] | None = None
@@ -146,7 +150,7 @@ class ConflictWatch:
     def notices(self) -> list[str]:
         """Reasons why conflicts are not seen, in words for operators."""
         now, segments = self._now(), self.segments.values()
-        texts = [each.problem for each in segments if each.problem]
+        texts = [text for each in segments for text in (each.problem, each.doubt) if text]
         texts += [_lost_text(each) for each in segments if each.lost and now - each.lost_at < LOST_SECONDS]
         return list(dict.fromkeys(texts))
 
@@ -187,8 +191,7 @@ class ConflictWatch:
                 frames = opened.take(FRAMES_MOST)
                 segment.tallies.add(frames, self._now())
                 self._due.set()
-                if len(frames) == FRAMES_MOST:
-                    self._note_lost(segment, opened.dropped())
+                self._note_lost(segment, opened.dropped())
                 yield
                 await asyncio.sleep(READ_SECONDS)
         finally:
@@ -224,19 +227,41 @@ class ConflictWatch:
         # some containers were there for less than the time between two looks
         self._remember_ours([*self._driver.endpoints.take_macs(), *(each.mac for each in endpoints)], now)
         self._avoided.expire(now)
-        confirmations, self._probes, self._own_due = CONFIRM_MOST, SUSPECTS_MOST, True
+        self._confirmations, self._probes, self._own_due = CONFIRM_MOST, SUSPECTS_MOST, True
         self._remote.begin()
         for segment in list(self.segments.values()):
             books = books_of(segment.parent, networks, endpoints, self._driver.identity.name, given, now=now)
+            doubt = ""
             for seen, tally in segment.tallies.take(now, partial(self._concern, books)):
-                verdict = await self._judged(segment, books, seen)
-                if verdict.judged == "outside":
-                    self._note_outside(books, seen, tally)
-                elif verdict.judged == "conflict" and confirmations:
-                    confirmations -= 1
-                    await self._confirm(segment, books, seen, verdict)
-                elif verdict.judged == "suspect":
-                    await self._probe_for(segment, seen)
+                try:
+                    await self._act_on(segment, books, seen, tally)
+                except MacvlanGlobalError as error:  # of this one: the namespace of a container cannot be entered, say
+                    doubt = f"a claim on {seen.claim.address} on {segment.parent} cannot be judged: {error}"
+                    self._put_off(seen, tally)
+            if doubt and not segment.doubt:
+                log.warning("%s", doubt)
+            segment.doubt = doubt
+
+    async def _act_on(self, segment: Segment, books: SegmentBooks, seen: Sighting, tally: Tally) -> None:
+        """Judge a claim, and do what follows.
+
+        Raises:
+            MacvlanGlobalError: that could not be done.
+        """
+        verdict = await self._judged(segment, books, seen)
+        if verdict.judged == "outside":
+            self._note_outside(books, seen, tally)
+        elif verdict.judged == "conflict" and self._confirmations:
+            self._confirmations -= 1
+            await self._confirm(segment, books, seen, verdict)
+        elif verdict.judged == "suspect":
+            await self._probe_for(segment, seen)
+
+    def _put_off(self, seen: Sighting, tally: Tally) -> None:
+        """Have a claim judged again for a while, with what was seen of it: its device may announce itself once only."""
+        if self._now() - seen.last < PUT_OFF_SECONDS:
+            tally.hits += seen.count
+            self._due.set()
 
     def _follow_clock(self, now: float) -> None:
         """Begin anew if the host's clock was set: times of before and after cannot be compared, and one in the future

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import socket
 import struct
@@ -34,6 +35,9 @@ from macvlan_global.subnets import Address
 
 T = TypeVar("T")
 
+NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
+NO_DESCRIPTOR = "the driver has no file descriptor left; raise LimitNOFILE= of its service"
+
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
@@ -41,7 +45,10 @@ ETH_P_ALL = 0x0003
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST = 263, 1, 0
 SO_ATTACH_FILTER = 26
 SIOCGIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 0x1, 0x40
+SIOCGIFINDEX = 0x8933
 _FRAME_BYTES = 256
+FRAMES_AT_ONCE = 64
+"""Frames of others that are received before the event loop has its turn: in a storm there is always one more."""
 
 _LD_HALF, _LD_BYTE, _LD_WORD, _JUMP_EQUAL, _AND, _RETURN = 0x28, 0x30, 0x20, 0x15, 0x54, 0x06
 # SKF_AD_OFF + SKF_AD_VLAN_TAG and …_PRESENT: the tag that the kernel took out of the frame. It stays readable when it
@@ -161,8 +168,11 @@ async def _answer(link: socket.socket, address: Address, wait: float) -> str:
     mac = ""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait):
-            while not mac:
-                mac = answered_by(await loop.sock_recv(link, _FRAME_BYTES), address)
+            for number in itertools.count(1):
+                if mac := answered_by(await loop.sock_recv(link, _FRAME_BYTES), address):
+                    break
+                if number % FRAMES_AT_ONCE == 0:  # what has come already is received without waiting
+                    await asyncio.sleep(0)
     return mac
 
 
@@ -205,7 +215,8 @@ def open_filtered(parent: str, program: Sequence[Instruction]) -> socket.socket:
         _attach_filter(link, program)
         link.bind((parent, ETH_P_ALL))
         if link.getsockname()[3] == ARPHRD_ETHER:
-            index = socket.if_nametoindex(parent)
+            request = struct.pack("16si12x", parent.encode(), 0)
+            index = struct.unpack_from("i", fcntl.ioctl(link, SIOCGIFINDEX, request), 16)[0]
             group = _MEMBERSHIP.pack(index, PACKET_MR_MULTICAST, len(ALL_NODES_MAC), ALL_NODES_MAC)
             link.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, group)
     except BaseException:
@@ -243,4 +254,6 @@ def _explained(parent: str, address: Address, error: OSError) -> MacvlanGlobalEr
         )
     if error.errno in {errno.ENOBUFS, errno.EAGAIN}:
         return Unavailable(f"interface {parent} cannot be probed for addresses: its send queue is full; try again")
-    return Internal(f"probing for {address} on {parent}: {error.strerror}")
+    if error.errno in NO_DESCRIPTORS:
+        return Unavailable(f"addresses cannot be probed on {parent}: {NO_DESCRIPTOR}")
+    return Internal(f"probing for {address} on {parent}: {error.strerror or error}")

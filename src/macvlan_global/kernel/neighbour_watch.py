@@ -15,6 +15,8 @@ from collections.abc import Callable
 from macvlan_global.errors import Internal, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel.arp_ndp import NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION
 from macvlan_global.kernel.arp_probe import (
+    NO_DESCRIPTOR,
+    NO_DESCRIPTORS,
     SOL_PACKET,
     address_filter,
     close_on_thread,
@@ -135,4 +137,6 @@ class PacketNeighbourSocket:
             )
         if error.errno == errno.ENETDOWN:
             return Unavailable(f"interface {self._parent} cannot be watched for conflicts: it is down")
-        return Internal(f"watching {self._parent} for conflicts: {error.strerror}")
+        if error.errno in NO_DESCRIPTORS:
+            return Unavailable(f"interface {self._parent} cannot be watched for conflicts: {NO_DESCRIPTOR}")
+        return Internal(f"watching {self._parent} for conflicts: {error.strerror or error}")

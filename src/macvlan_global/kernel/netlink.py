@@ -83,7 +83,7 @@ _HINTS = {
     "above the parent's, and not every kind of interface can be a parent",
     errno.ERANGE: "not the name of an interface",
     errno.ENETDOWN: "the link below it is down",
-    errno.EMFILE: "the driver has no file descriptor left; raise LimitNOFILE= of its service",
+    errno.EMFILE: arp_probe.NO_DESCRIPTOR,
     errno.ENFILE: "this host has no file descriptor left; raise fs.file-max (sysctl)",
     errno.EINTR: "the list changed while it was read, each time; try again",
     errno.ETIMEDOUT: f"the kernel did not answer within {ANSWER_SECONDS:g} s; try again",

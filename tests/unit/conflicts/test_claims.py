@@ -106,11 +106,41 @@ def test_any_bytes_are_decoded(frame: bytes) -> None:
         assert claim is None or (len(claim.mac) == 17 and not claim.address.is_multicast)
 
 
-@given(st.binary(min_size=20, max_size=20), st.integers(1, 2), st.binary(min_size=4, max_size=4))
-def test_frames_with_one_key_make_one_claim(rest: bytes, operation: int, target: bytes) -> None:
-    """Whomever an ordinary request asks: a device that scans a subnet costs one decision."""
-    one = arp("192.0.2.9", "192.0.2.1", operation)[:22] + rest
-    other = one[:32] + bytes(6) + target
-    if claim_key(one) == claim_key(other) and claim_in(one) != claim_in(other):
-        claims = {claim.how for claim in (claim_in(one), claim_in(other)) if claim}
-        assert claims <= {"announces", "uses", "answers for"}
+GOOD = [
+    arp("192.0.2.9", "192.0.2.1"),
+    arp(NOBODY, "192.0.2.9"),
+    probe(FOUR, MAC),
+    advertisement(SIX, MAC),
+    neighbour(135, str(SIX), "2001:db8::1", options=bytes((1, 1)) + MAC),
+    neighbour(135, "::", str(SIX)),
+    neighbour(136, "fe80::9", str(SIX), flags=0x60),
+]
+
+
+@given(st.sampled_from(GOOD), st.integers(12, 90), st.integers(0, 255), st.integers(0, 90))
+def test_frames_with_one_key_make_one_claim(frame: bytes, at: int, value: int, size: int) -> None:
+    """A malformed frame, which nobody heeds, does not stand for a good one that comes after it."""
+    longer = frame + bytes(18)
+    for other in (frame[:size], longer[:at] + bytes((value,)) + longer[at + 1 :]):
+        if claim_key(frame) == claim_key(other):
+            one, two = claim_in(frame), claim_in(other)
+            assert one and two
+            assert (one.address, one.mac, one.own_probe) == (two.address, two.mac, two.own_probe)
+            assert one.how == two.how or {one.how, two.how} == {"announces", "uses"}
+
+
+CHECKED = neighbour(136, "fe80::9", str(SIX), flags=0x60)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (arp("192.0.2.9", "192.0.2.1"), arp("192.0.2.9", "192.0.2.2")),
+        (neighbour(135, str(SIX), "2001:db8::1"), neighbour(135, str(SIX), "2001:db8::2")),
+        (CHECKED, CHECKED[:38] + ip_address("2001:db8::1").packed + CHECKED[54:56] + b"\1\2" + CHECKED[58:]),
+    ],
+    ids=["request", "solicitation", "advertisement"],
+)
+def test_whomever_a_frame_asks_or_answers_it_makes_one_claim(one: bytes, other: bytes) -> None:
+    """A device that scans a subnet, and one that answers to a thousand others, cost one decision each."""
+    assert claim_key(one) == claim_key(other)

@@ -11,7 +11,15 @@ from macvlan_global.conflicts.claimants import PROBES_MOST
 from macvlan_global.conflicts.gateways import GatewayCheck
 from macvlan_global.conflicts.ledger import AddressConflict, Ledger
 from macvlan_global.conflicts.remote import LOOKUPS_MOST, NOBODY_SECONDS
-from macvlan_global.conflicts.watch import FRAMES_MOST, REST_SECONDS, SUSPECTS_MOST, ConflictWatch, Segment
+from macvlan_global.conflicts.tallies import KEYS_MOST
+from macvlan_global.conflicts.watch import (
+    PUT_OFF_SECONDS,
+    READ_SECONDS,
+    REST_SECONDS,
+    SUSPECTS_MOST,
+    ConflictWatch,
+    Segment,
+)
 from macvlan_global.driver.driver import Driver
 from macvlan_global.errors import Exhausted, Unavailable
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
@@ -489,16 +497,52 @@ async def test_parents_are_watched_as_networks_come_and_go() -> None:
     await asyncio.sleep(30)
     assert watch.segments["eth0"].watched
     rig.kernel.watched["eth0"].lost = 7
-    for _ in range(FRAMES_MOST + 1):
-        rig.kernel.watched["eth0"].put(announced("192.168.1.20"))
+    rig.kernel.watched["eth0"].put(announced("192.168.1.20"))
     await asyncio.sleep(5)
     assert any("7 frames were not seen" in each for each in watch.notices())
+    for number in range(KEYS_MOST + 2):  # a hundred at a time: the socket has room for all
+        rig.kernel.watched["eth0"].put(announced(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"))
+        if number % 100 == 0:
+            await asyncio.sleep(READ_SECONDS)
+    await asyncio.sleep(5)
+    assert any("10 frames were not seen" in each for each in watch.notices())
     await rig.engine.stop("web")
     await rig.engine.remove_network("lan")
     await asyncio.sleep(10)
     assert watch.segments == {}
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_cannot_be_judged_is_judged_again_and_hides_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """The namespace of one of two containers cannot be entered for a moment. The device announced itself once."""
+    rig, watched, _ = await lan()
+    await rig.engine.run("db", "lan", ip="192.168.1.21")
+    rig.clock.advance(10)
+    rig.kernel.failing["mac_in_sandbox"] = Unavailable("the namespace cannot be entered")
+    found = await watched.see(announced("192.168.1.20"), announced("192.168.1.21"))
+    assert [str(each.holding.address) for each in found] == ["192.168.1.21"]
+    why = "a claim on 192.168.1.20 on eth0 cannot be judged: the namespace cannot be entered"
+    assert watched.watch.notices() == [why]
+    assert why in caplog.text
+    await watched.watch.judge_now()
+    assert [(str(each.holding.address)[-2:], each.count) for each in watched.watch.ledger.all()] == [
+        ("21", 1),
+        ("20", 1),
+    ]
+    assert watched.watch.notices() == []
+
+
+async def test_what_can_never_be_judged_is_given_up() -> None:
+    """After half a minute."""
+    rig, watched, _ = await lan()
+    await watched.see()
+    for seconds in (0, PUT_OFF_SECONDS - 1, 2):
+        rig.kernel.failing["mac_in_sandbox"] = Unavailable("the namespace cannot be entered")
+        frames = () if seconds else (announced("192.168.1.20"),)
+        assert await watched.see(*frames, after=seconds) == []
+    assert await watched.see() == []
+    assert len(await watched.see(announced("192.168.1.20"))) == 1
 
 
 @pytest.mark.virtual_time
