@@ -88,6 +88,9 @@ class FakeShims:
 
     def _add(self, parent: str, mac: str, *, ipv6: bool) -> str:
         name = shim_name(parent)
+        left = self._kernel.hosted.get(name)
+        if left and (left.kind, left.alias, left.up, left.mac) == ("macvlan", "", False, mac):
+            del self._kernel.hosted[name]
         self._kernel.make(MacvlanSpec(name, parent, "bridge", mac))
         self._kernel.hosted[name] = replace(self._kernel.hosted[name], alias=OUR_ALIAS, up=True)
         self._kernel.altnames[f"{OUR_ALIAS}-{name}"] = name

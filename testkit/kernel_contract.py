@@ -22,6 +22,7 @@ class KernelRig:
 
     `neighbour` gives an address, with its prefix length, to somebody else on the device's segment, in a VLAN (0: none).
     `set_mac` sets the MAC of a link in `sandbox`, as its container may; `set_mtu` the MTU of a link of the host.
+    `half_made` makes a macvlan link that has no alias yet.
     """
 
     kernel: Kernel
@@ -32,6 +33,7 @@ class KernelRig:
     neighbour: Callable[[str, int], Awaitable[None]]
     set_mac: Callable[[str, str], Awaitable[None]]
     set_mtu: Callable[[str, int], Awaitable[None]]
+    half_made: Callable[[MacvlanSpec], Awaitable[None]]
     tunnel: str = "tun0"
 
 

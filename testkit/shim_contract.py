@@ -7,6 +7,7 @@ import asyncio
 from ipaddress import ip_address
 
 from macvlan_global.errors import Conflict, NotFound
+from macvlan_global.kernel.names import shim_name
 from macvlan_global.kernel.ports import HostPath, MacvlanSpec, Shim
 from testkit.kernel_contract import Check, KernelRig, need, refused
 
@@ -36,6 +37,20 @@ async def a_shim_is_made_up_and_ours(rig: KernelRig) -> None:
     await refused(Conflict, rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False))
     await refused(NotFound, rig.kernel.shims.add("nosuch", mac=SHIM_MAC, ipv6=False))
     assert (await only(rig)).settled
+
+
+async def a_shim_that_was_left_half_made_is_made_anew(rig: KernelRig) -> None:
+    """The driver ended before it marked it as ours. A link with another MAC is somebody's, and stays."""
+    name = shim_name(rig.device)
+    await rig.half_made(MacvlanSpec(name, rig.device, "bridge", SHIM_MAC))
+    assert await rig.kernel.shims.all() == []
+    assert await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False) == name
+    assert (await only(rig)).settled
+    await rig.kernel.shims.delete(name)
+    await rig.half_made(MacvlanSpec(name, rig.device, "bridge", PATH.mac))
+    text = await refused(Conflict, rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False))
+    assert "EEXIST" in text
+    assert (await need(rig, name)).mac == PATH.mac
 
 
 async def a_shim_goes_once(rig: KernelRig) -> None:
@@ -143,6 +158,7 @@ async def a_change_of_the_host_is_told(rig: KernelRig) -> None:
 
 SHIM_CONTRACT: tuple[Check, ...] = (
     a_shim_is_made_up_and_ours,
+    a_shim_that_was_left_half_made_is_made_anew,
     a_shim_goes_once,
     a_shim_is_settled_again,
     a_shim_follows_the_mtu_of_its_parent,

@@ -52,7 +52,11 @@ def fake() -> KernelRig:
     async def set_mtu(name: str, mtu: int) -> None:
         kernel.set_mtu(name, mtu)
 
-    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour, set_mac, set_mtu)
+    async def half_made(spec: MacvlanSpec) -> None:
+        kernel.make(spec)
+        kernel.hosted[spec.name] = replace(kernel.hosted[spec.name], alias="")
+
+    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour, set_mac, set_mtu, half_made)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +92,14 @@ async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
     async def set_mtu(name: str, mtu: int) -> None:
         await asyncio.to_thread(machine.run, ["ip", "link", "set", name, "mtu", str(mtu)])
 
-    kernel = NetlinkKernel()
+    async def half_made(spec: MacvlanSpec) -> None:
+        kind = ["type", "macvlan", "mode", spec.mode]
+        command = ["ip", "link", "add", "link", spec.parent, "name", spec.name, "address", spec.mac, *kind]
+        await asyncio.to_thread(machine.run, command)
+
+    kernel, sandbox = NetlinkKernel(), f"/run/netns/{box.namespace}"
     with machine.in_network():
-        yield KernelRig(kernel, "port0", ALTNAME, f"/run/netns/{box.namespace}", move, neighbour, set_mac, set_mtu)
+        yield KernelRig(kernel, "port0", ALTNAME, sandbox, move, neighbour, set_mac, set_mtu, half_made)
         await kernel.close()
     machine.run(["ip", "link", "delete", "tun0"], check=False)
     machine.run(["ip", "link", "delete", "port0"])  # what stands on it goes too, wherever it is

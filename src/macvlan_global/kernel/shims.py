@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from ipaddress import ip_address, ip_interface
 from typing import TypeVar
 
-from macvlan_global.errors import Unavailable
+from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.kernel import rtnl
 from macvlan_global.kernel.container_link import IPV6_OFF, hide, read_setting, write_setting
 from macvlan_global.kernel.names import shim_name
@@ -240,7 +240,18 @@ def _bits(family: int) -> int:
 
 def _add(links: RouteSocket, parent: str, mac: str, *, ipv6: bool) -> LinkFact:
     name = shim_name(parent)
-    links.add_macvlan(MacvlanSpec(name, parent, "bridge", mac), links.get(parent).fact.index)
+    spec, index = MacvlanSpec(name, parent, "bridge", mac), links.get(parent).fact.index
+    try:
+        links.add_macvlan(spec, index)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        if not _is_half_made(links.get(name).fact, mac, index):
+            raise Conflict(
+                f"there is an interface {name} already (EEXIST); if nobody needs it, delete it (ip link delete {name})"
+            ) from error
+        links.delete(name)
+        links.add_macvlan(spec, index)
     try:
         hide(links, name)
         _settle(links, name, ipv6=ipv6)
@@ -249,6 +260,11 @@ def _add(links: RouteSocket, parent: str, mac: str, *, ipv6: bool) -> LinkFact:
         with contextlib.suppress(OSError):
             links.delete(name)
         raise
+
+
+def _is_half_made(link: LinkFact, mac: str, parent: int) -> bool:
+    """Whether a link is a shim of a driver that ended before it could mark it as ours: it has the MAC that we give."""
+    return (link.kind, link.alias, link.up, link.mac, link.lower) == ("macvlan", "", False, mac, parent)
 
 
 def _settle(links: RouteSocket, name: str, *, ipv6: bool) -> None:
