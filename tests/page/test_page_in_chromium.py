@@ -51,6 +51,10 @@ async def _text(page: Page, text: str) -> None:
     await page.wait_for_function("text => document.querySelector('main').innerText.includes(text)", arg=text)
 
 
+NONE = "1:2:3:4:5:6:7:8:9::a"
+"""It looks like an address, and has too many groups."""
+
+
 async def _fill(site: PageSite) -> None:
     await site.make_networks()
     for number, name in enumerate(("web", "api", "cache")):
@@ -59,7 +63,7 @@ async def _fill(site: PageSite) -> None:
     for number in range(40):
         await site.hold("carl", f"db{number}", f"10.65.{number % 3}.{20 + 2 * number}")
     await site.hold("carl", "mail", "10.65.0.30")
-    await site.report("carl", BOND, problems=[f"{CONFLICT}; {REMEDY}"], addresses=["10.65.0.250"])
+    await site.report("carl", BOND, problems=[f"{CONFLICT}; {REMEDY}"], addresses=["10.65.0.250", NONE, "x"])
 
 
 async def test_views_by_keyboard(tmp_path: Path) -> None:
@@ -79,7 +83,8 @@ async def test_views_by_keyboard(tmp_path: Path) -> None:
 
 
 async def _by_plan(page: Page) -> None:
-    """From the subnet down to one address and out again."""
+    """From the subnet down to one address and out again. What a report has as an address, and is none, is nowhere."""
+    assert await page.evaluate(f"import('/ip.js').then((ip) => ip.prefix('{NONE}'))") is None
     await page.locator("button.cell").first.focus()
     await page.keyboard.press("Enter")
     await _text(page, "10.65.0.0/24")

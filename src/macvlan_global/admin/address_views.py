@@ -9,7 +9,7 @@ def address_view(
 ) -> a.AddressView:
     """An address and its holder: an endpoint of this host, or the published names of another's. `host` is a name."""
     network = networks.get(record.network)
-    name = endpoint.names[0] if isinstance(endpoint, NameRecord) else endpoint.container if endpoint else ""
+    name = (endpoint.names or [""])[0] if isinstance(endpoint, NameRecord) else endpoint.container if endpoint else ""
     holder = host if record.kind == "host" else record.label or name or record.endpoint[:12]
     return a.AddressView(
         address=record.address,

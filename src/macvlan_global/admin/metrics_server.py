@@ -2,10 +2,15 @@
 
 from aiohttp import web
 
+from macvlan_global.admin.http_listener import HttpListener
 from macvlan_global.admin.loop_lag import LoopLag
 from macvlan_global.admin.readings import Readings
 from macvlan_global.errors import Unavailable
 from macvlan_global.metrics.exposition import CONTENT_TYPE, text_of
+
+CONNECTIONS_MOST = 32
+IDLE_SECONDS = 120.0
+"""Prometheus asks again within this time on the connection that it has, if its scrape_interval is not longer."""
 
 
 class MetricsServer:
@@ -17,7 +22,8 @@ class MetricsServer:
         self._lag = LoopLag(readings.loop_lag)
         app = web.Application()
         app.router.add_get("/metrics", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=IDLE_SECONDS)
+        self._server = HttpListener(runner, CONNECTIONS_MOST)
 
     async def start(self, address: str) -> None:
         """Begin to serve on `HOST:PORT`.
@@ -26,19 +32,16 @@ class MetricsServer:
             Unavailable: the address cannot be used, or the state file cannot be read.
         """
         await self._readings.load()
-        host, _, port = address.rpartition(":")
-        await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+            await self._server.start(address)
         except OSError as error:
-            await self._runner.cleanup()
             raise Unavailable(f"metrics cannot be served on {address}: {error}") from error
         self._lag.start()
 
     async def stop(self) -> None:
         """Stop."""
         self._lag.stop()
-        await self._runner.cleanup()
+        await self._server.stop()
 
     async def _answer(self, _http: web.Request) -> web.Response:
         text = text_of(await self._readings.read())

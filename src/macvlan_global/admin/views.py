@@ -265,15 +265,15 @@ class Views:
         self, records: Sequence[AddressRecord], known: Mapping[str, EndpointRecord]
     ) -> dict[str, NameRecord]:
         """Published names of containers of other hosts, by endpoint: of few one by one, else of their networks."""
-        tables = self._driver.tables
         if self._scope is None:
             return {}
+        table = self._driver.tables.names
         others = [each for each in records if each.kind == "endpoint" and each.network and each.endpoint not in known]
         asked = {(each.network, each.host, each.endpoint) for each in others}
         if len(asked) > FEW:
-            read = [row for each in {each.network for each in others} for row in await tables.names.scan(each)]
+            read = [row for each in {each.network for each in others} for row in await table.scan(each)]
         else:
-            read = [row for each in sorted(asked) if (row := await tables.names.get(*each))]
+            read = [row for key in sorted(asked) if (each := await table.entry(*key)) and (row := table.read(each))]
         return {row.record.endpoint: row.record for row in read}
 
     async def remembered(self, network: str = "") -> list[a.RememberedView]:

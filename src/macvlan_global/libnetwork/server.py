@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 INTERNAL = "an internal error of macvlan-global; its log says more"
 WAITING = 1024
 """Connections that wait to be accepted."""
+ACCEPTED_AT_ONCE = 16
+"""Connections that are accepted in one turn of the event loop (asyncio's `backlog` is that, too). Without a file
+descriptor each of them would fail, and be logged, in each turn."""
 FINISH_SECONDS = 10.0
 """Time at the end for requests under way."""
 STOP_SECONDS = 3.0
@@ -39,7 +42,8 @@ class PluginServer:
     async def start(self, listener: socket.socket) -> None:
         """Begin to serve on a listening unix socket."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connections.accept, sock=listener, backlog=WAITING)
+        loop.call_soon(listener.listen, WAITING)  # right after asyncio, which listens with its own `backlog`
+        self._server = await loop.create_server(self._connections.accept, sock=listener, backlog=ACCEPTED_AT_ONCE)
 
     async def stop(self) -> None:
         """Finish the requests under way, then stop."""

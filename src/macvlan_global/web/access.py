@@ -51,7 +51,8 @@ def may_be_asked_by(header: str, *, loopback: bool, own_name: str) -> bool:
 def has_token(authorization: str, token: str) -> bool:
     """Whether the header Authorization of a request shows the token. In constant time."""
     shown = authorization.removeprefix(_SCHEME)
-    return authorization.startswith(_SCHEME) and hmac.compare_digest(shown.encode(), token.encode())
+    given = shown.encode(errors="surrogateescape")  # a header may be of any bytes (RFC 9110 section 5.5)
+    return authorization.startswith(_SCHEME) and hmac.compare_digest(given, token.encode())
 
 
 def load_token(state_dir: Path) -> str:

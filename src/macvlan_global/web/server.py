@@ -15,22 +15,24 @@ from importlib.resources import files
 import msgspec
 from aiohttp import hdrs, web
 
+from macvlan_global.admin.http_listener import HttpListener
 from macvlan_global.admin.messages import Problem
 from macvlan_global.admin.server import STATUS
 from macvlan_global.errors import Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.web.access import has_token, is_loopback, may_be_asked_by, split_address
 from macvlan_global.web.api import ROUTES, DataPath, PageData, encode, openapi
 from macvlan_global.web.feed import VIEWERS_MOST, Event, LiveFeed
+from macvlan_global.web.sending import send, write
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MOST = 128
 ANSWERS_MOST = 2
 """Answers of one path that are made at a time; others wait. One of 100,000 addresses has 25 MB."""
+SENT_MOST = 16
+"""Answers that are made or sent at a time."""
 BEAT_SECONDS = 10.0
 """A stream without events says so often that it is there."""
-WRITE_SECONDS = 20.0
-"""A client that takes no event for so long is let go of."""
 COMPRESSED_FROM = 4096
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -73,7 +75,7 @@ class PageServer:
         self._data = data
         self._feed = feed
         self._address = address
-        self._host, self._port = split_address(address)
+        self._host, _ = split_address(address)
         self._own_name = own_name
         self._token = token
         self._files = load_files()
@@ -91,7 +93,7 @@ class PageServer:
         app.router.add_get("/api/openapi.json", self._openapi)
         app.on_response_prepare.append(_add_headers)
         # a stream whose browser is gone ends at once: with the last one the watches of the store do
-        self._runner = web.AppRunner(
+        runner = web.AppRunner(
             app,
             access_log=None,
             handle_signals=False,
@@ -100,7 +102,8 @@ class PageServer:
             keepalive_timeout=30,
             max_headers=64,
         )
-        self._server: asyncio.Server | None = None
+        self._server = HttpListener(runner, CONNECTIONS_MOST)
+        self._room = asyncio.Semaphore(SENT_MOST)
 
     async def start(self) -> None:
         """Begin to serve.
@@ -108,9 +111,8 @@ class PageServer:
         Raises:
             Unavailable: the address cannot be used.
         """
-        await self._runner.setup()
         try:
-            self._server = await asyncio.get_running_loop().create_server(self._connect, self._host, self._port)
+            await self._server.start(self._address)
         except OSError as error:
             raise Unavailable(f"the page cannot be served on {self._address}: {error}") from error
         log.info("the page is at http://%s/", self._address)
@@ -118,15 +120,7 @@ class PageServer:
     async def stop(self) -> None:
         """Stop. Idempotent."""
         self._feed.end()
-        if self._server:
-            self._server.close()
-        await self._runner.cleanup()
-
-    def _connect(self) -> asyncio.Protocol:
-        server = self._runner.server
-        if server is None or len(server.connections) >= CONNECTIONS_MOST:
-            return _Refusal()
-        return server()
+        await self._server.stop()
 
     async def _gate(self, http: web.Request, handler: _Handler) -> web.StreamResponse:
         asked, shown = http.headers.get(hdrs.HOST, ""), http.headers.get(hdrs.AUTHORIZATION, "")
@@ -151,21 +145,22 @@ class PageServer:
     async def _openapi(self, _http: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(openapi()), content_type="application/json")
 
-    def _answer(self, route: DataPath) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _answer(self, route: DataPath) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         free = asyncio.Semaphore(ANSWERS_MOST)
 
-        async def handle(http: web.Request) -> web.Response:
-            async with free:
-                try:
-                    given = http.query.get(route.takes, "") if route.takes else ""
-                    body = await encode(await route.answer(self._data, given))
-                except MacvlanGlobalError as error:
-                    return _refused(STATUS.get(type(error), 500), error)
-                headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
-                if len(body) >= COMPRESSED_FROM and "gzip" in http.headers.get(hdrs.ACCEPT_ENCODING, ""):
-                    headers["Content-Encoding"] = "gzip"
-                    body = await asyncio.to_thread(gzip.compress, body, 1)
-            return web.Response(body=body, content_type="application/json", headers=headers)
+        async def handle(http: web.Request) -> web.StreamResponse:
+            async with self._room:  # until the client has it: a long answer that nobody reads takes memory
+                async with free:
+                    try:
+                        given = http.query.get(route.takes, "") if route.takes else ""
+                        body = await encode(await route.answer(self._data, given))
+                    except MacvlanGlobalError as error:
+                        return _refused(STATUS.get(type(error), 500), error)
+                    headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+                    if len(body) >= COMPRESSED_FROM and "gzip" in http.headers.get(hdrs.ACCEPT_ENCODING, ""):
+                        headers["Content-Encoding"] = "gzip"
+                        body = await asyncio.to_thread(gzip.compress, body, 1)
+                return await send(http, body, headers)
 
         return handle
 
@@ -178,10 +173,7 @@ class PageServer:
             while (event := await _next(viewer.get())) is not None:
                 name, body = event
                 text = b"event: %s\ndata: %s\n\n" % (name.encode(), body) if name else b":\n\n"
-                try:
-                    async with asyncio.timeout(WRITE_SECONDS):
-                        await stream.write(text)
-                except (TimeoutError, ConnectionError):
+                if not await write(http, stream, text):
                     break
         return stream
 
@@ -204,11 +196,3 @@ def _refused(status: int, error: MacvlanGlobalError) -> web.Response:
 
 async def _add_headers(_http: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
-
-
-class _Refusal(asyncio.Protocol):
-    """Closes a connection that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        transport.close()

@@ -10,12 +10,17 @@ import pytest
 from macvlan_global.store.layout import StoreLayout
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
-from macvlan_global.store.records import AddressRecord
+from macvlan_global.store.records import AddressRecord, NameRecord
 from macvlan_global.store.table import Tables
 from testkit.faults import Faults, FaultyStore
 from tests.unit.running import Running, running, with_networks
 
 OTHERS = 300
+NAMELESS = msgspec.json.encode(
+    NameRecord(
+        network="n" * 64, network_name="lan", endpoint="e" * 64, container="c", names=[], host="z", at=0, address="x"
+    )
+)
 
 
 class Counted(FaultyStore):
@@ -92,3 +97,28 @@ async def test_records_that_cannot_be_read_are_named_once_they_were_seen(
             assert entry
             await store.delete(entry)
         assert not {"pools/s/bad", "removed/bad"} & set((await daemon.cli("status", "--json")).json["foreign_records"])
+
+
+@pytest.mark.parametrize("name", [b'{"v": 9}', b"junk", NAMELESS], ids=["newer", "junk", "nameless"])
+async def test_a_name_of_another_host_that_cannot_be_used_hides_no_address(
+    name: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newer driver wrote it, or somebody who should not: the holder is shown by its id."""
+    store = MemoryStore()
+    tables = Tables(store, store)
+    record = AddressRecord(
+        space="s",
+        subnet="10.99.0.0/16",
+        address="10.99.0.9",
+        kind="endpoint",
+        network="n" * 64,
+        endpoint="e" * 64,
+        host="z",
+        incarnation="r",
+        at=0,
+    )
+    await store.create(tables.addresses.key("s", "10.99.0.9"), msgspec.json.encode(record))
+    await store.create(tables.names.key(record.network, record.host, record.endpoint), name)
+    async with running(tmp_path, capsys, shared=store.client()) as daemon:
+        (found,) = (await daemon.cli("addresses", "--json")).json
+    assert (found["address"], found["holder"]) == ("10.99.0.9", "e" * 12)

@@ -13,6 +13,7 @@ import pytest
 
 from lab.speed import patience, within
 from lab.unixhttp import UnixConnection
+from macvlan_global.admin.metrics_server import CONNECTIONS_MOST
 from macvlan_global.cluster.heartbeat import TTL_SECONDS
 from macvlan_global.config import Config
 from macvlan_global.daemon import STEP_SECONDS, Daemon, driver_settings, serve
@@ -94,6 +95,20 @@ async def test_metrics_are_served(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert f'macvlan_global_held{{what="{what}"}} {count}.0' in text
     for by, count in (("name", 1), ("ip", 0)):
         assert f'macvlan_global_remembered_addresses{{by="{by}"}} {count}.0' in text
+
+
+async def test_connections_for_metrics_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They say nothing. One more is closed; the plugin's socket is served all the same, and so is the next scrape."""
+    async with running(tmp_path, capsys, metrics=free_address()) as daemon, within(60):
+        host, _, port = daemon.config.metrics.rpartition(":")
+        writers = [(await asyncio.open_connection(host, int(port)))[1] for _ in range(CONNECTIONS_MOST)]
+        reader, one_more = await asyncio.open_connection(host, int(port))
+        assert await reader.read() == b""
+        await daemon.call("Plugin.Activate")
+        for each in (*writers, one_more):
+            each.close()
+            await each.wait_closed()
+        assert "macvlan_global_held" in await daemon.metrics()
 
 
 async def test_sigterm_stops_it(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import os
-import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import dns.message
@@ -25,23 +23,11 @@ from macvlan_global.dns.resolver.tcp import TcpServer
 from macvlan_global.dns.resolver.udp import UdpServer
 from testkit.foreign_errors import FOREIGN
 from tests.unit.dns.names import ADDRESS, knowing, question, record, until
+from tests.unit.no_descriptors import no_descriptors
 
 pytestmark = pytest.mark.together  # they listen on the address of this process
 
 OPT = struct.pack("!HHI", 41, 1232, 0)
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Let this process open nothing within the block (EMFILE)."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The socket as the engine sees it: HTTP over a unix socket, on a driver over fakes."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -10,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from lab.speed import patience
+from lab.speed import patience, within
 from lab.unixhttp import UnixConnection
 from macvlan_global.libnetwork.handlers import Handlers
 from macvlan_global.libnetwork.http import CONTENT_TYPE, MAX_BODY
-from macvlan_global.libnetwork.server import PluginServer
+from macvlan_global.libnetwork.server import ACCEPTED_AT_ONCE, PluginServer
 from macvlan_global.listening import listen
 from macvlan_global.metrics.counts import Metrics
 from testkit.fake_engine import engine_id
 from testkit.rig import Rig
+from tests.unit.no_descriptors import no_descriptors
 
 N1, E1 = engine_id("n1"), engine_id("e1")
 GENERIC = "com.docker.network.generic"
@@ -290,6 +292,29 @@ async def test_a_caller_that_hangs_up_does_not_stop_the_others(plugin: Plugin) -
 
     await asyncio.to_thread(hang_up)
     assert (await plugin.post("/Plugin.Activate")).status == 200
+
+
+async def test_without_descriptors_little_is_logged_and_who_waits_is_served_later(
+    plugin: Plugin, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio tries again after a second, and logs each connection that it tried to accept."""
+    callers = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(3 * ACCEPTED_AT_ONCE)]
+    with contextlib.ExitStack() as stack:
+        for each in callers:
+            stack.enter_context(each).setblocking(False)
+        with no_descriptors():
+            for each in callers:
+                each.connect(str(plugin.path))
+            async with within(30):
+                while not caplog.records:  # noqa: ASYNC110 - nothing else tells of it
+                    await asyncio.sleep(0.01)
+            assert len(caplog.records) <= ACCEPTED_AT_ONCE
+        request = b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        loop = asyncio.get_running_loop()
+        for each in callers:
+            async with within(30):
+                await loop.sock_sendall(each, request)
+                assert (await loop.sock_recv(each, 100)).startswith(b"HTTP/1.1 200")
 
 
 async def test_the_socket_is_for_root_only(plugin: Plugin) -> None:

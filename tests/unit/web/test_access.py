@@ -71,7 +71,9 @@ def test_names_that_the_page_is_asked_by(header: str, on_loopback: bool, elsewhe
     assert may_be_asked_by(header, loopback=False, own_name="anna") is elsewhere
 
 
-@pytest.mark.parametrize("shown", ["", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cret1", "Basic s3cret"])
+@pytest.mark.parametrize(
+    "shown", ["", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cret1", "Basic s3cret", "Bearer \udcff"]
+)
 def test_another_token_is_none(shown: str) -> None:
     """Nor is the right one without its scheme."""
     assert has_token("Bearer s3cret", "s3cret")

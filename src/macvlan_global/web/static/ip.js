@@ -10,7 +10,7 @@ export function key(text) {
   const [head, tail] = text.split("::");
   const left = head ? head.split(":") : [];
   const right = tail ? tail.split(":") : [];
-  const zeros = tail === undefined ? [] : Array(8 - left.length - right.length).fill("0");
+  const zeros = tail === undefined ? [] : Array(Math.max(0, 8 - left.length - right.length)).fill("0");
   return "6" + [...left, ...zeros, ...right].map((each) => each.padStart(4, "0")).join("");
 }
 

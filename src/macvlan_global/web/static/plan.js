@@ -69,7 +69,7 @@ function cellsOf(prefix, space) {
   for (const address of inConflict()) cellOf(ip.key(address))?.kinds.add("conflict");
   for (const report of state.reports.values()) {
     for (const address of report.addresses) {
-      const cell = cellOf(ip.key(address));
+      const cell = ip.prefix(address) ? cellOf(ip.key(address)) : null;  // another host's words
       if (cell) cell.kinds.add("host"), (cell.own = report.name), (cell.ownAddress = address);
     }
   }

@@ -1,0 +1,54 @@
+"""HTTP on a TCP address, where anybody may connect: so many connections at a time, and no more.
+
+An idle connection costs a file descriptor. Without a bound, whoever opens a thousand takes those that the plugin's
+socket needs, and the engine gets no answer.
+"""
+
+import asyncio
+
+from aiohttp import web
+
+
+class HttpListener:
+    """Serves what a runner has. A connection beyond `most` is closed at once."""
+
+    def __init__(self, runner: web.AppRunner, most: int) -> None:
+        """Nothing listens yet. The runner's `keepalive_timeout` ends idle connections, before a first request too."""
+        self._runner = runner
+        self._most = most
+        self._server: asyncio.Server | None = None
+
+    async def start(self, address: str) -> None:
+        """Begin to serve on `HOST:PORT`.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        host, _, port = address.rpartition(":")
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(self._connect, host.strip("[]"), int(port))
+        except OSError:
+            await self._runner.cleanup()
+            raise
+
+    async def stop(self) -> None:
+        """Stop. Idempotent."""
+        if self._server:
+            self._server.close()
+        await self._runner.cleanup()
+
+    def _connect(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._most:
+            return _Refusal()
+        return server()
+
+
+class _Refusal(asyncio.Protocol):
+    """Closes a connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        transport.close()
