@@ -7,6 +7,8 @@ import select
 import sys
 from typing import TextIO
 
+from macvlan_global.cli.printable import printable
+
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -27,10 +29,7 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging gives it
         """The line, with control characters escaped."""
-        line = super().formatMessage(record)
-        if line.isprintable():
-            return line
-        return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+        return printable(super().formatMessage(record))
 
 
 class PatientHandler(logging.StreamHandler[TextIO]):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from macvlan_global.cli.printable import printable
 from macvlan_global.cli.start import plain_flags, run_driver
 from macvlan_global.errors import MacvlanGlobalError
 
@@ -55,5 +56,5 @@ def _drop_output() -> None:
 
 def _fail(message: str, code: int) -> NoReturn:
     if message:
-        print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from macvlan_global.cli.cells import Cell
+from macvlan_global.cli.printable import printable
 
 UNLIMITED = 100_000
 NARROWEST_LAST_COLUMN = 24
@@ -24,7 +25,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None
     """Print rows below upper-case headings, without lines around them.
 
     Nothing is ever cut off. On a terminal that is too narrow the last column is folded if that is enough, and else
-    the terminal breaks the lines; into a pipe every row is one line.
+    the terminal breaks the lines; into a pipe every row is one line. Control characters are escaped.
     """
     cells = [[_text(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
@@ -51,11 +52,12 @@ def print_pairs(pairs: Iterable[tuple[str, Cell]]) -> None:
 def print_text(text: str, style: str = "") -> None:
     """Print a line of prose; on a terminal it is broken between words."""
     console = _console(0)
-    console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
+    console.print(_text((text, style)), soft_wrap=not console.is_terminal)
 
 
 def _text(cell: Cell) -> Text:
-    return Text(cell) if isinstance(cell, str) else Text(*cell)
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return Text(printable(text), style)
 
 
 def _console(fixed: int) -> Console:

@@ -9,7 +9,9 @@ plugin gives up after three tries to connect, within ten seconds and whatever it
 has may wait.
 """
 
+import contextlib
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,6 +50,7 @@ def run_driver(config: Path | None, flags: Mapping[str, str | None]) -> None:
     """
     loaded = load_config(config, os.environ, flags)
     set_up_logging(loaded.log_level, loaded.log_format)
+    _raise_descriptor_limit()
     signal.signal(signal.SIGTERM, _end)  # until the driver's own: what is open is to be closed
     with locked_folder(Path(loaded.state_dir)), plugin_socket(Path(loaded.socket), os.environ) as listener:
         # no other store speaks TLS, nor does a plain docker_host
@@ -59,6 +62,14 @@ def run_driver(config: Path | None, flags: Mapping[str, str | None]) -> None:
             from macvlan_global.daemon import serve as serve_until_stopped  # noqa: PLC0415
 
         asyncio.run(serve_until_stopped(Daemon(loaded, listener=listener)))
+
+
+def _raise_descriptor_limit() -> None:
+    """Let the driver open as many files as it may. The soft limit, mostly 1,024, is for programs that use select(2);
+    here each parent that is watched for conflicts takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _end(*_: object) -> NoReturn:

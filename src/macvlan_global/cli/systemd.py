@@ -25,6 +25,8 @@ PACKAGED = f"usr/lib/systemd/system/{SERVICE}"
 NETWORKD = "systemd-networkd.service"
 RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
 WRITTEN_BY_US = "# Written by `macvlan-global install`"
+STATE_FILES = ("state.db", "state.db-wal", "state.db-shm", "state.db-journal", "lock", "page-token")
+"""Every file that the driver keeps in its state folder, or that SQLite does."""
 SYSTEMCTL_SECONDS = 120
 START = ("enable", "--now", SOCKET, SERVICE)
 STOP = ("disable", "--now", SERVICE, SOCKET)
@@ -140,7 +142,7 @@ class Installer:
     def purge(self, state: Path) -> Iterator[Step]:
         """Remove the state files of a folder, and the folder if nothing else is in it."""
         folder = self.root / state.relative_to("/")
-        for name in ("state.db", "state.db-wal", "state.db-shm", "lock"):
+        for name in STATE_FILES:
             if (folder / name).exists():
                 yield self._remove(folder / name)
         if folder.is_dir() and (self.dry_run or not any(folder.iterdir())):

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from macvlan_global.cli.options import complete_network
 from macvlan_global.cli.render import print_pairs, print_table, print_text
 from macvlan_global.cli.start import plain_flags, run_driver
 from macvlan_global.cli.waiting import Waiting
-from macvlan_global.errors import Invalid
+from macvlan_global.errors import Invalid, Unavailable
 from tests.unit.running import command
 
 COMMANDS = [command.name for command in app.registered_commands] + ["hosts", "dns"]
@@ -112,6 +114,20 @@ def test_a_table_has_no_lines_and_no_blanks_at_the_end(capsys: pytest.CaptureFix
     )
 
 
+def test_what_others_wrote_is_no_command_of_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of hosts and containers come from a store that others write: escapes are shown, and a row is one line."""
+    evil, shown = "a\x1b]0;pwned\x07\nb\x9b2J", "a\\x1b]0;pwned\\x07\\nb\\x9b2J"
+    print_table(("NAME", "HOST"), [(evil, ("c", "red")), ("d", (evil, "red"))])
+    assert capsys.readouterr().out.split("\n")[1:] == [f"{shown}   c", f"d{' ' * len(shown)}  {shown}", ""]
+    print_pairs([("Name", evil)])
+    assert capsys.readouterr().out == f"Name:  {shown}\n"
+    print_text(evil)
+    assert capsys.readouterr().out == f"{shown}\n"
+    with pytest.raises(SystemExit):
+        entry.main(["status", "--admin-socket", "/nowhere/\x1b[2J"])
+    assert "/nowhere/\\x1b[2J" in capsys.readouterr().err
+
+
 def test_nothing_is_shown_of_waiting_outside_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """A log never holds it."""
     with Waiting("asking the driver"):
@@ -161,6 +177,22 @@ def test_the_log_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("warning", "text")
     logging.getLogger("macvlan_global.test").warning("look")
     assert capsys.readouterr().err.endswith("WARNING macvlan_global.test: look\n")
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_a_driver_may_open_as_many_files_as_its_service_allows(tmp_path: Path) -> None:
+    """Each parent that is watched takes two. A start that fails later has raised the limit all the same."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    handler = signal.getsignal(signal.SIGTERM)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        (tmp_path / "file").touch()
+        with pytest.raises(Unavailable, match="cannot be used"):
+            run_driver(None, {"state_dir": str(tmp_path / "file/state")})
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def test_the_module_runs_the_same_command_line() -> None:

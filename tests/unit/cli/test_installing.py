@@ -1,14 +1,16 @@
 """`install`, `uninstall` and `dns` below another root, in this process."""
 
 import configparser
+import re
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
-from macvlan_global.cli.systemd import SERVICE, SOCKET, WRITTEN_BY_US
+from macvlan_global.cli.systemd import SERVICE, SOCKET, STATE_FILES, WRITTEN_BY_US
 from macvlan_global.kernel.names import OUR_ALIAS
+from macvlan_global.web.access import TOKEN_FILE
 from tests.unit.running import command
 
 UNITS = "etc/systemd/system"
@@ -99,13 +101,21 @@ def test_uninstall_keeps_the_state_and_purge_does_not(tmp_path: Path, capsys: py
     command(capsys, "install", "--root", str(tmp_path))
     state = tmp_path / "var/lib/macvlan-global"
     state.mkdir(parents=True)
-    for name in ("lock", "mine.txt"):
+    for name in (*STATE_FILES, "mine.txt"):
         (state / name).touch()
     assert command(capsys, "uninstall", "--root", str(tmp_path)).code == 0
     assert list((tmp_path / UNITS).iterdir()) == []
     assert (state / "lock").exists()
     assert command(capsys, "uninstall", "--root", str(tmp_path), "--purge").code == 0
     assert [each.name for each in state.iterdir()] == ["mine.txt"]
+
+
+def test_the_package_purges_the_same_files() -> None:
+    """All that is kept in the state folder, the token of the page too."""
+    script = (Path(__file__).parents[3] / "packages/debian/postrm").read_text()
+    (names,) = re.findall(r"for name in (.*); do", script)
+    assert tuple(names.split()) == STATE_FILES
+    assert TOKEN_FILE in STATE_FILES
 
 
 @pytest.fixture
