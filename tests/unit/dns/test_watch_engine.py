@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
 from lab.speed import within
 from macvlan_global.dns.publish.publisher import Publisher
 from macvlan_global.dns.publish.watch_engine import NameWatcher
 from macvlan_global.driver.driver import ClusterHooks
-from macvlan_global.engine.ports import ContainerEvent, NetworkEvent
+from macvlan_global.engine.ports import ContainerEvent, Engine, EngineContainer, EngineNetwork, NetworkEvent
 from macvlan_global.global_scope import shared_ids
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import EndpointRecord
 from testkit.cluster_rig import ClusterHost, ClusterRig
-from testkit.fake_engine import Subnet, engine_id
+from testkit.fake_engine import FakeEngine, Subnet, engine_id
 
 LAN = Subnet("10.9.0.0/24")
 SECONDS = 5.0
@@ -48,15 +49,40 @@ class Learning:
         raise AssertionError("the watch ended")
 
 
+class Late:
+    """An engine whose answers about containers are made at once, and come once they may."""
+
+    def __init__(self) -> None:
+        """Of nobody yet."""
+        self.engine: FakeEngine | None = None
+        self.asked, self.answered = asyncio.Event(), asyncio.Event()
+
+    async def networks(self) -> list[EngineNetwork]:
+        """See `Engine.networks`."""
+        assert self.engine
+        return await self.engine.networks()
+
+    async def container(self, container_id: str) -> EngineContainer | None:
+        """See `Engine.container`."""
+        assert self.engine
+        found = await self.engine.container(container_id)
+        self.asked.set()
+        await self.answered.wait()
+        return found
+
+
 @asynccontextmanager
-async def learning() -> AsyncIterator[Learning]:
-    """Names are learnt within the block, on a host with the network `lan`."""
+async def learning(late: Late | None = None) -> AsyncIterator[Learning]:
+    """Names are learnt within the block, on a host with the network `lan`; with `late`, of its engine."""
     rig = await ClusterRig.build()
     deleted = asyncio.Queue[EndpointRecord]()
     host = await rig.host("a", ClusterHooks(on_deleted=deleted.put_nowait))
     network = await host.publish("lan", LAN)
     publisher = Publisher(host.driver.tables, "a")
-    names = NameWatcher(host.engine, lambda: shared_ids(host.driver.tables), publisher, "a", now=host.clock)
+    if late:
+        late.engine = host.engine
+    engine = cast("Engine", late) if late else host.engine
+    names = NameWatcher(engine, lambda: shared_ids(host.driver.tables), publisher, "a", now=host.clock)
 
     async def pass_on() -> None:
         while True:
@@ -99,6 +125,19 @@ async def test_a_container_that_died_is_known_no_more() -> None:
         await here.known("web")
         await here.names.on_event(ContainerEvent("die", engine_id("web"), "web"))
         await here.known()
+
+
+async def test_a_container_that_dies_while_the_engine_is_asked_about_it_is_known_no_more() -> None:
+    """The engine said that it runs, and its answer comes after the events of the end."""
+    late = Late()
+    async with learning(late) as here:
+        await here.started("web")
+        await late.asked.wait()
+        await here.host.engine.stop("web")
+        await here.names.on_event(ContainerEvent("die", engine_id("web"), "web"))
+        late.answered.set()
+        await here.started("db")
+        await here.known("db")
 
 
 async def test_what_happened_while_nobody_listened_is_made_up_for() -> None:

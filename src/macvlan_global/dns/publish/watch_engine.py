@@ -57,6 +57,8 @@ class NameWatcher:
         elif isinstance(event, ContainerEvent):
             if event.action in {"die", "destroy"}:
                 self._deleted |= self._published.pop(event.container, set())
+                if event.container in self._active:  # the engine may have said before that it runs
+                    self._containers.add(event.container)
             else:
                 self._containers.add(event.container)
         elif isinstance(event, NetworkEvent) and event.container:
