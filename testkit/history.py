@@ -324,7 +324,8 @@ def _clash(first: Hold, second: Hold, gateways: Sequence[Hold]) -> str:
         return ""
     if "fixed" in kinds:
         container, network = (second, first) if first.kind == "fixed" else (first, second)
-        is_gateway = any(each.begun < container.ended and container.begun < each.ended for each in gateways)
+        # it was when the container asked for it: its network may be removed elsewhere meanwhile
+        is_gateway = any(each.begun < container.ended and container.origin < each.ended for each in gateways)
         may_be = (container.asked and is_gateway) or _asked_while_made(container, network)
         return "" if may_be else "gateway or aux address handed out"
     if kinds == {"endpoint"}:

@@ -26,6 +26,8 @@ def test_the_gateway_may_be_a_container_that_asked_for_it() -> None:
     assert judge([gateway, aux, asked]).violations == []
     late = [Event("release", "h1", 1, 2.5, "ok", "e0", GATEWAY), Event("create", "h1", 4, 5, "ok", "e1", GATEWAY)]
     assert judge([gateway, aux, asked, *late]).violations == [], "a release that came late took the reservation"
+    unfix = Event("unfix", "h0", 2.5, 3, "ok", "n1", GATEWAY)
+    assert judge([gateway, aux, asked, unfix]).violations == [], "its network was removed while it was being made"
     by_chance = Event("request", "h1", 2, 3, "ok", "e1", GATEWAY)
     for wrong in (
         [aux, asked],
