@@ -70,7 +70,7 @@ def _looks_like_toml(lines: list[str]) -> bool:
 def _from_toml(text: str, path: str) -> str:
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # numbers of thousands of digits, brackets within brackets
         raise _refuse(path, "is neither TOML nor plain text") from None
     table = document.get("macvlan")
     if not isinstance(table, dict):

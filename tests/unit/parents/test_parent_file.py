@@ -44,6 +44,8 @@ def test_what_a_parent_file_may_hold(content: str, parent: str) -> None:
         (b"\x7fELF\x01hunter2", "is not text"),
         (b"[macvlan\nhunter2", "neither TOML nor plain text"),
         (b"password = hunter2", "neither TOML nor plain text"),
+        (b"[macvlan]\nparent = " + b"[" * 5000 + b"hunter2", "neither TOML nor plain text"),
+        (b"[macvlan]\nparent = " + b"7" * 5000 + b" # hunter2", "neither TOML nor plain text"),
         (b'password = "hunter2"', r"without a \[macvlan\] table"),
         (b'[macvlan]\npassword = "hunter2"', "has no parent"),
         (b"[macvlan]\nparent = 7 # hunter2", "has no parent"),
