@@ -5,8 +5,13 @@ socket needs, and the engine gets no answer.
 """
 
 import asyncio
+import socket
 
 from aiohttp import web
+
+WAITING = 16
+UNREAD_MILLISECONDS = 20_000
+"""The kernel ends the connection of a client that takes nothing for so long (TCP_USER_TIMEOUT, tcp(7))."""
 
 
 class HttpListener:
@@ -28,7 +33,10 @@ class HttpListener:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._connect, host.strip("[]"), int(port))
+            # so many are accepted in one turn of the event loop
+            self._server = await loop.create_server(self._connect, host.strip("[]"), int(port), backlog=WAITING)
+            for each in self._server.sockets:  # what is accepted inherits it
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
         except OSError:
             await self._runner.cleanup()
             raise

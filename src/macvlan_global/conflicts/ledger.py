@@ -34,9 +34,10 @@ class AddressConflict:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Identity of the conflict: seen again, it is the same one. A container's name may come later, or change."""
+        """Identity of the conflict: seen again, it is the same one. A container's name may come later; one that starts
+        again has another endpoint."""
         holding = self.holding
-        who = holding.endpoint or holding.name
+        who = "" if holding.kind == "container" else holding.name
         return self.parent, str(holding.address), holding.kind, who, self.mac, self.claimed
 
     @property

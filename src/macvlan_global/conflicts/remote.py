@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from macvlan_global.conflicts.judge import Holding
-from macvlan_global.errors import Unavailable
+from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Address
 
@@ -81,6 +81,8 @@ class RemoteContainers:
             found = await self._read(space, address, network)
         except Unavailable:
             return RemoteAddress(is_ours=True)
+        except Internal:  # nobody can tell whose it is
+            found = RemoteAddress(is_ours=True)
         self._known.pop((space, address), None)
         until = now + (REMEMBERED_SECONDS if found.holding else NOBODY_SECONDS)
         self._known[space, address] = found = replace(found, mac=mac, at=now, until=until)
@@ -100,14 +102,14 @@ class RemoteContainers:
             del self._known[space, address]
             try:
                 found = await self._read(space, address, holding.network)
-            except Unavailable:
+            except (Unavailable, Internal):
                 return False
             return found.holding == holding
         return False
 
     async def named(self, holding: Holding) -> Holding:
         """The holding with the name of its container, if that is in the store."""
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable, Internal):
             row = await self._tables.names.get(*holding.endpoint.split("/"))
             if row and row.record.names:
                 return replace(holding, name=row.record.names[0])

@@ -236,8 +236,8 @@ class ConflictWatch:
                 try:
                     await self._act_on(segment, books, seen, tally)
                 except MacvlanGlobalError as error:  # of this one: the namespace of a container cannot be entered, say
-                    doubt = f"a claim on {seen.claim.address} on {segment.parent} cannot be judged: {error}"
-                    self._put_off(seen, tally)
+                    if self._is_put_off(seen, tally):
+                        doubt = f"a claim on {seen.claim.address} on {segment.parent} cannot be judged: {error}"
             if doubt and not segment.doubt:
                 log.warning("%s", doubt)
             segment.doubt = doubt
@@ -257,11 +257,14 @@ class ConflictWatch:
         elif verdict.judged == "suspect":
             await self._probe_for(segment, seen)
 
-    def _put_off(self, seen: Sighting, tally: Tally) -> None:
-        """Have a claim judged again for a while, with what was seen of it: its device may announce itself once only."""
-        if self._now() - seen.last < PUT_OFF_SECONDS:
-            tally.hits += seen.count
-            self._due.set()
+    def _is_put_off(self, seen: Sighting, tally: Tally) -> bool:
+        """Have a claim judged again for a while, with what was seen of it: its device may announce itself once only.
+        False once that was for long enough."""
+        if self._now() - seen.last >= PUT_OFF_SECONDS:
+            return False
+        tally.hits += seen.count
+        self._due.set()
+        return True
 
     def _follow_clock(self, now: float) -> None:
         """Begin anew if the host's clock was set: times of before and after cannot be compared, and one in the future

@@ -240,18 +240,18 @@ def _bits(family: int) -> int:
 
 def _add(links: RouteSocket, parent: str, mac: str, *, ipv6: bool) -> LinkFact:
     name = shim_name(parent)
-    spec, index = MacvlanSpec(name, parent, "bridge", mac), links.get(parent).fact.index
+    spec, on = MacvlanSpec(name, parent, "bridge", mac), links.get(parent).fact
     try:
-        links.add_macvlan(spec, index)
+        links.add_macvlan(spec, on.index)
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
-        if not _is_half_made(links.get(name).fact, mac, index):
+        if not _is_half_made(links.get(name).fact, mac, on):
             raise Conflict(
                 f"there is an interface {name} already (EEXIST); if nobody needs it, delete it (ip link delete {name})"
             ) from error
         links.delete(name)
-        links.add_macvlan(spec, index)
+        links.add_macvlan(spec, on.index)
     try:
         hide(links, name)
         _settle(links, name, ipv6=ipv6)
@@ -262,9 +262,11 @@ def _add(links: RouteSocket, parent: str, mac: str, *, ipv6: bool) -> LinkFact:
         raise
 
 
-def _is_half_made(link: LinkFact, mac: str, parent: int) -> bool:
+def _is_half_made(link: LinkFact, mac: str, parent: LinkFact) -> bool:
     """Whether a link is a shim of a driver that ended before it could mark it as ours: it has the MAC that we give."""
-    return (link.kind, link.alias, link.up, link.mac, link.lower) == ("macvlan", "", False, mac, parent)
+    # a macvlan that is made on a macvlan stands on the device below (macvlan_common_newlink)
+    lower = parent.lower if parent.kind == "macvlan" else parent.index
+    return (link.kind, link.alias, link.up, link.mac, link.lower) == ("macvlan", "", False, mac, lower)
 
 
 def _settle(links: RouteSocket, name: str, *, ipv6: bool) -> None:

@@ -30,7 +30,7 @@ CONNECTIONS_MOST = 128
 ANSWERS_MOST = 2
 """Answers of one path that are made at a time; others wait. One of 100,000 addresses has 25 MB."""
 SENT_MOST = 16
-"""Answers that are made or sent at a time."""
+"""Answers that are sent at a time."""
 BEAT_SECONDS = 10.0
 """A stream without events says so often that it is there."""
 COMPRESSED_FROM = 4096
@@ -149,18 +149,21 @@ class PageServer:
         free = asyncio.Semaphore(ANSWERS_MOST)
 
         async def handle(http: web.Request) -> web.StreamResponse:
-            async with self._room:  # until the client has it: a long answer that nobody reads takes memory
-                async with free:
-                    try:
-                        given = http.query.get(route.takes, "") if route.takes else ""
-                        body = await encode(await route.answer(self._data, given))
-                    except MacvlanGlobalError as error:
-                        return _refused(STATUS.get(type(error), 500), error)
-                    headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
-                    if len(body) >= COMPRESSED_FROM and "gzip" in http.headers.get(hdrs.ACCEPT_ENCODING, ""):
-                        headers["Content-Encoding"] = "gzip"
-                        body = await asyncio.to_thread(gzip.compress, body, 1)
+            async with free:
+                try:
+                    given = http.query.get(route.takes, "") if route.takes else ""
+                    body = await encode(await route.answer(self._data, given))
+                except MacvlanGlobalError as error:
+                    return _refused(STATUS.get(type(error), 500), error)
+                headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+                if len(body) >= COMPRESSED_FROM and "gzip" in http.headers.get(hdrs.ACCEPT_ENCODING, ""):
+                    headers["Content-Encoding"] = "gzip"
+                    body = await asyncio.to_thread(gzip.compress, body, 1)
+                await self._room.acquire()
+            try:
                 return await send(http, body, headers)
+            finally:
+                self._room.release()  # the client has it: a long answer that nobody reads takes memory
 
         return handle
 

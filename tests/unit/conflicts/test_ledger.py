@@ -43,12 +43,17 @@ def test_the_last_thousand_conflicts_are_kept() -> None:
 
 @pytest.mark.parametrize("here", [True, False])
 def test_a_conflict_of_a_container_gets_its_name_once_that_is_known(here: bool) -> None:
-    """The engine says it a moment after the container starts, another host a moment later. It is the same conflict."""
-    ledger, holding = Ledger(), replace(SEEN.holding, here=here, endpoint="0123456789abcdef")
-    for name in ("0123456789ab", "web"):
-        ledger.add(replace(SEEN, holding=replace(holding, name=name)))
+    """The engine says it a moment after the container starts, another host a moment later. It is the same conflict, and
+    so it is when the container starts again."""
+    ledger, holding = Ledger(), replace(SEEN.holding, here=here)
+    for name, endpoint in (
+        ("0123456789ab", "0123456789abcdef"),
+        ("web", "0123456789abcdef"),
+        ("web", "fedcba9876543210"),
+    ):
+        ledger.add(replace(SEEN, holding=replace(holding, name=name, endpoint=endpoint)))
     (found,) = ledger.all()
-    assert (found.holding.name, found.count) == ("web", 2)
+    assert (found.holding.name, found.count) == ("web", 3)
 
 
 def test_conflicts_in_words() -> None:

@@ -333,6 +333,21 @@ async def test_containers_of_other_hosts_are_known() -> None:
     assert len(watched.watch._avoided.seen(DEFAULT_SPACE, 4)) == 0
 
 
+async def test_a_conflict_of_a_container_whose_name_cannot_be_read_is_reported() -> None:
+    """A newer driver on the other host wrote it, or somebody who should not. The container is named by its id."""
+    rig, one, two = await two_hosts()
+    web = await two.engine.run("web", "lan", ip="192.168.1.20")
+    (network,) = await one.driver.networks.all()
+    key = one.driver.tables.names.key(network.shared_id, two.driver.identity.host, web.endpoint)
+    await rig.shared.create(key, b'{"v": 9}')
+    rig.clock.advance(10)
+    watched = Watched.on(one.driver, rig.clock)
+    for _ in range(3):
+        await watched.see(announced("192.168.1.20", web.mac), announced("192.168.1.20"))
+    (found,) = watched.watch.ledger.all()
+    assert (found.holding.name, found.holding.host) == (web.endpoint[:12], "two")
+
+
 async def answered(watched: Watched, kernel: FakeKernel, *macs: str, address: str = "192.168.1.20") -> int:
     """Whoever has these MACs answers each probe for an address, for a minute; the number of probes."""
     for _ in range(30):
@@ -541,6 +556,7 @@ async def test_what_can_never_be_judged_is_given_up() -> None:
         rig.kernel.failing["mac_in_sandbox"] = Unavailable("the namespace cannot be entered")
         frames = () if seconds else (announced("192.168.1.20"),)
         assert await watched.see(*frames, after=seconds) == []
+    assert watched.watch.notices() == []
     assert await watched.see() == []
     assert len(await watched.see(announced("192.168.1.20"))) == 1
 

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from aiohttp import web
 
 from lab.speed import patience, within
@@ -44,6 +45,31 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
             async with within(30):
                 while not server.requests_count or server.connections:  # noqa: ASYNC110 - nothing tells of its end
                     await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_asks_on_and_does_not_read_is_cut_off_too() -> None:
+    """Its questions come all at once; the answers are short, and wait for it one by one."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with serving(bytes(60_000), seconds=0.2) as (server, port):
+            client.connect(("127.0.0.1", port))
+            client.send(b"GET / HTTP/1.1\r\nHost: page\r\n\r\n" * 1000)
+            async with within(30):
+                while not server.requests_count or server.connections:  # noqa: ASYNC110 - nothing tells of its end
+                    await asyncio.sleep(0.01)
+            assert server.requests_count < 500
+
+
+async def test_a_client_that_hangs_up_at_once_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A port check, or a page that is loaded anew."""
+    async with serving(b"[1]", seconds=5) as (server, port), within(30):
+        for number in range(1, 11):
+            with socket.socket() as client:
+                client.connect(("127.0.0.1", port))
+                client.send(b"GET / HTTP/1.1\r\nHost: page\r\n\r\n")
+            while server.requests_count < number or server.connections:  # noqa: ASYNC110 - nothing tells of its end
+                await asyncio.sleep(0.001)
+    assert caplog.records == []
 
 
 async def test_a_client_that_reads_slowly_gets_all() -> None:
