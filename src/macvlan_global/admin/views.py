@@ -273,7 +273,7 @@ class Views:
         if len(asked) > FEW:
             read = [row for each in {each.network for each in others} for row in await table.scan(each)]
         else:
-            read = [row for key in sorted(asked) if (each := await table.entry(*key)) and (row := table.read(each))]
+            read = [row for key in sorted(asked) if (row := await table.find(*key))]
         return {row.record.endpoint: row.record for row in read}
 
     async def remembered(self, network: str = "") -> list[a.RememberedView]:

@@ -16,7 +16,7 @@ from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.host_addresses import HostAddresses
 from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.outbox import Outbox
-from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
+from macvlan_global.errors import Conflict, Exhausted, Internal, Invalid, Unavailable
 from macvlan_global.ipam.addresses import Addresses, Reservation
 from macvlan_global.ipam.cache import ParsedPool
 from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps
@@ -207,6 +207,8 @@ class IpamDriver:
                     dead = await self._holders.refuse_unless_dead(taken)
                 except Conflict:
                     return None
+            except Internal:  # what is there cannot be read: nobody can tell who has it
+                return None
         who = await self._probe_or_cancel(reserved)
         if who:
             log.warning("address %s is passed over: %s", address, who)

@@ -82,13 +82,13 @@ class Holders:
 
     async def ends_elsewhere(self, network: str) -> bool:
         """Whether a network (its id in the cluster) was removed, and is left on other hosts only."""
-        if not network or await self._tables.removed.get(network) is None:
+        if not network or await self._tables.removed.find(network) is None:
             return False
         return all(row.record.shared_id != network for row in await self._tables.networks.scan())
 
     async def network_name(self, network: str) -> str:
         """A network by its id in the cluster: its name if it is known, else the beginning of its id."""
-        if removed := await self._tables.removed.get(network):
+        if removed := await self._tables.removed.find(network):
             return f"{removed.record.name} (removed, and containers still run on it)"
         for row in await self._tables.networks.scan():
             if row.record.shared_id == network and row.record.name:
@@ -114,7 +114,7 @@ class Holders:
     async def _endpoint_name(self, address: AddressRecord) -> str:
         """The container of an endpoint, else the beginning of the endpoint's id."""
         if address.host != self._identity.host:
-            row = await self._tables.names.get(address.network, address.host, address.endpoint)
+            row = await self._tables.names.find(address.network, address.host, address.endpoint)
             names = row.record.names if row else []
             return f"container {names[0]}" if names else f"endpoint {address.endpoint[:12]}"
         found = await self._endpoints.find(address.endpoint)

@@ -31,6 +31,10 @@ class HostClaims:
         cidr = await self._ipam.request_address(pool_id(_pool(subnet)), str(address) if address else "")
         return cidr.partition("/")[0]
 
+    async def cancel(self, subnet: SubnetRecord, address: str) -> None:
+        """Cancel the reservation of a bare address."""
+        await self._ipam.release_address(pool_id(_pool(subnet)), address)
+
     async def claim(self, network: str, subnet: SubnetRecord, address: Address) -> None:
         """Claim an address for this host on a network (its id in the cluster). Idempotent.
 

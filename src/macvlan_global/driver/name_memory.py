@@ -25,7 +25,7 @@ from ipaddress import ip_address
 
 from macvlan_global.driver.endpoint_table import EndpointTable
 from macvlan_global.driver.networks import Networks
-from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.errors import Conflict, Internal, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.cache import ParsedPool
 from macvlan_global.ipam.remembered_names import Name
@@ -288,12 +288,15 @@ class NameMemory:
         for endpoint in await self._endpoints.all():
             network = await self._networks.find(endpoint.network) if endpoint.name else None
             if network and self._names.has_read(network.shared_id):
-                await self._keep_young(self._record(network, endpoint))
+                with contextlib.suppress(Internal):  # a row that cannot be read is left alone, here and below
+                    await self._keep_young(self._record(network, endpoint))
         for each in self._all_records():
             if self._ages.age(_version(each)) > REMEMBERED_SECONDS:
-                await self._forget(each)
+                with contextlib.suppress(Internal):
+                    await self._forget(each)
         for record in self._names.surplus():
-            await self._names.expire(record)
+            with contextlib.suppress(Internal):
+                await self._names.expire(record)
 
     # ------------------------------------------------------------------ inside
 

@@ -24,6 +24,7 @@ from macvlan_global.tasks import forever, when
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+BLOCKED_SECONDS = 60.0
 PUBLISH_SECONDS = 4.0
 """Time for which the engine's DeleteNetwork waits for the store; it may wait for a moment on this host besides."""
 
@@ -45,6 +46,7 @@ class Outbox:
         self._something.set()  # of an earlier run of the driver
         self._delivering = asyncio.Lock()
         self._said: set[str] = set()
+        self._is_blocked = False  # something waits for a record that cannot be read
 
     async def release_later(self, space: str, address: Address, *, network: str = "", endpoint: str = "") -> None:
         """Release an address when the store is back: this endpoint's claim, or without one this host's reservation."""
@@ -91,7 +93,7 @@ class Outbox:
             Unavailable: the store does not answer; the rest waits on.
         """
         async with self._delivering:
-            done = 0
+            done, self._is_blocked = 0, False
             for row in await self._tables.pending.scan():
                 try:
                     await self._deliver(row)
@@ -100,6 +102,7 @@ class Outbox:
                     if row.entry.key not in self._said:
                         log.warning("a release or removal stays queued: %s", error)
                     self._said.add(row.entry.key)
+                    self._is_blocked = True
             return done
 
     async def run(self) -> NoReturn:
@@ -107,7 +110,8 @@ class Outbox:
         await forever("delivering releases and removals", self._deliver_added, first=RETRY_SECONDS, last=RETRY_SECONDS)
 
     async def _deliver_added(self) -> None:
-        async with when(self._something):
+        # what an unreadable record blocks is tried again, as somebody may have deleted that
+        async with when(self._something, at_most=BLOCKED_SECONDS if self._is_blocked else None):
             await self.deliver()
 
     async def _add(self, record: PendingRecord) -> None:

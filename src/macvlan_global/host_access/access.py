@@ -58,6 +58,10 @@ class AddressGiver(Protocol):
         """
         ...
 
+    async def cancel(self, subnet: SubnetRecord, address: str) -> None:
+        """Cancel a reservation."""
+        ...
+
     async def claim(self, network: str, subnet: SubnetRecord, address: Address) -> None:
         """Claim an address for this host on a network (its id in the cluster). Idempotent.
 
@@ -282,6 +286,7 @@ class HostAccess:
 
     async def _give(self, need: AddressNeed) -> None:
         network, subnet = need.network, need.subnet
+        earlier = await self._tables.host_access.get(network.id, subnet.subnet)
         record = HostAccessRecord(
             network=network.id,
             cluster=network.shared_id,
@@ -290,10 +295,14 @@ class HostAccess:
             address=await self._giver.reserve(subnet, need.address),
             at=self._now(),
         )
-        if earlier := await self._tables.host_access.get(network.id, subnet.subnet):
-            await self._end(earlier.record, network)
-        # before the claim: a claim without a record would be nobody's to give back
-        await self._tables.host_access.put(record, network.id, subnet.subnet)
+        try:
+            if earlier:
+                await self._end(earlier.record, network)
+            # before the claim: a claim without a record would be nobody's to give back
+            await self._tables.host_access.put(record, network.id, subnet.subnet)
+        except BaseException:  # each try would take another one
+            await self._giver.cancel(subnet, record.address)
+            raise
         await self._claim(record, subnet)
         log.info("the host has the address %s on network %s", record.address, network.shown)
 

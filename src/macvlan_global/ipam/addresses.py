@@ -16,7 +16,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from macvlan_global.errors import Exhausted, Unavailable
+from macvlan_global.errors import Exhausted, Internal, Unavailable
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken
@@ -156,7 +156,7 @@ class Addresses:
         for candidate in self._gateway_candidates(pool, preferred):
             try:
                 return await self.reserve(pool, candidate, for_network=True)
-            except AddressTaken:
+            except (AddressTaken, Internal):  # or what is there cannot be read
                 log.debug("%s is no gateway of %s: a container has it", candidate, pool.record.subnet)
         if pool.record.range:
             raise Exhausted(
@@ -382,8 +382,9 @@ class Addresses:
                 yield candidate
 
     async def _read_own(self, space: str, address: str) -> Row[AddressRecord] | None:
-        """The row of an address that this host is about to let go of. If it is not this host's, it is so already."""
-        row = await self._table.get(space, address)
+        """The row of an address that this host is about to let go of. If it is not this host's, it is so already; so it
+        is if nobody can read whose it is."""
+        row = await self._table.find(space, address)
         if row is None or row.record.host != self._identity.host:
             self._cache.disown(space, address)
         return row

@@ -5,12 +5,14 @@ other. Records are few: the newest of each host, for some weeks, and they go wit
 Addresses that are remembered by the names of containers are in `remembered_names`.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from ipaddress import ip_address, ip_network
 from operator import itemgetter
 
+from macvlan_global.errors import Internal
 from macvlan_global.ipam.avoided import Avoided
 from macvlan_global.ipam.remembered_names import RememberedNames
 from macvlan_global.store.address_keys import unpadded
@@ -129,7 +131,8 @@ class AvoidedTables:
         mine = [each for each in self._avoided.all_static() if each.host == self._host]
         mine.sort(key=lambda each: each.at)
         for record in mine[: max(0, len(mine) - REMEMBERED_MOST)]:
-            await self.forget(record)
+            with contextlib.suppress(Internal):  # somebody overwrote it
+                await self.forget(record)
 
     async def forget(self, record: StaticAddressRecord) -> None:
         """Remember a static address no longer.

@@ -203,8 +203,8 @@ class Pools:
         """
         rows = [row for row in await self._table.scan() if row.record.subnet == str(subnet)]
         mine = [row for row in rows if row.record.network == network]
-        if mine:
-            return mine[0].record
+        if mine:  # perhaps since an earlier try, whose answer was lost
+            return self._cache.remember(mine[0].record).record
         own = [row for row in rows if not row.record.network and row.record.host in {"", self._identity.host}]
         free = sorted(own, key=lambda row: row.record.at, reverse=True)
         fresh = [row for row in free if self._cache.is_just_reserved(row.record, self._now())] or free[:1]

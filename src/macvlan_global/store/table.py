@@ -125,6 +125,11 @@ class Table(Generic[R]):
         entry = await self.entry(*parts)
         return self._row(entry) if entry and self.may_be_row(entry) else None
 
+    async def find(self, *parts: str) -> Row[R] | None:
+        """The row at this key, or None; also if a newer version wrote it or it cannot be read."""
+        entry = await self.entry(*parts)
+        return self.read(entry) if entry and self.may_be_row(entry) else None
+
     async def scan(self, *parts: str) -> list[Row[R]]:
         """Every row below these parts of the key, but those that are left alone (see `unreadable`)."""
         return await self._rows(await self.entries(*parts))

@@ -59,9 +59,11 @@ def address_key(space: str, subnet: str, address: str) -> tuple[str, ...]:
     """The parts of the key of an address. The table of addresses checks that it is one, and is in its usual spelling.
 
     Raises:
-        ValueError: its subnet is none.
+        ValueError: its subnet is none, or is of the other family.
     """
     _subnet(subnet)
+    if (":" in address) != (":" in subnet):
+        raise ValueError(f"{address} cannot be in {subnet}")
     return space, address
 
 
