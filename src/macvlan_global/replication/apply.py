@@ -16,6 +16,7 @@ from macvlan_global.replication.decide import (
     DeleteDefinition,
     InConflict,
     Keep,
+    LeaveAlone,
     Publish,
     Remove,
     RemoveDuplicate,
@@ -72,7 +73,7 @@ class Executor:
             Invalid: the engine refuses, in its own words.
         """
         match action:
-            case Settled() | InConflict() | Keep():
+            case Settled() | LeaveAlone() | InConflict() | Keep():
                 return "done"
             case Wait():
                 return "later"

@@ -38,7 +38,8 @@ class ReplicationFacts:
 
     `definition` is the cluster's, and `publisher` the name of the host that wrote it, "" if not looked up.
     `removed` holds cluster ids of removed networks: tombstones, and removals by this host that wait in `pending/`.
-    `unreadable` holds names of definitions and ids of tombstones that a newer version wrote. `found` is the engine's
+    `unreadable` says that the definition of this name cannot be read, `unreadable_removals` has ids of tombstones that
+    cannot: a newer version wrote them, or anybody. `found` is the engine's
     network of this name, of any driver, and `record` this host's record of it. `missing` is this host's record of a
     published network of this name that the engine does not have. `kept_for` are the stopped containers for which this
     host took its removal back. `stopped_for` are the seconds for which this host has seen the stopped containers of a
@@ -51,7 +52,8 @@ class ReplicationFacts:
     definition: DefinitionRecord | None = None
     publisher: str = ""
     removed: AbstractSet[str] = frozenset()
-    unreadable: AbstractSet[str] = frozenset()
+    unreadable: bool = False
+    unreadable_removals: AbstractSet[str] = frozenset()
     found: EngineNetwork | None = None
     record: NetworkRecord | None = None
     missing: NetworkRecord | None = None
@@ -69,6 +71,13 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Not decidable yet: observe again later."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveAlone:
+    """Not decidable until a record in the store changes, which the watches tell."""
 
     reason: str
 
@@ -184,7 +193,7 @@ Change = (
     Publish | SetPublished | DeleteDefinition | Create | Remove | RemoveDuplicate | WriteTombstone | TakeBackRemoval
 )
 """Actions that change something. `verb`, followed by "network NAME", is the action in words."""
-Action = Settled | Wait | Keep | InConflict | Change
+Action = Settled | Wait | LeaveAlone | Keep | InConflict | Change
 """Closed union: `match` with `assert_never`, so that mypy reports a forgotten one."""
 
 
@@ -197,8 +206,10 @@ def decide(facts: ReplicationFacts) -> Action:
 
 def _unreadable(facts: ReplicationFacts) -> Action | None:
     ids = {cluster_id(facts.found)} if facts.found else set()
-    if facts.unreadable & {facts.name, *ids}:
-        return Wait("its records in the store cannot be read, a newer macvlan-global may have written them")
+    if facts.definition:
+        ids.add(facts.definition.id)
+    if facts.unreadable or facts.unreadable_removals & ids:
+        return LeaveAlone("its records in the store cannot be read, a newer macvlan-global may have written them")
     return None
 
 

@@ -29,14 +29,18 @@ from macvlan_global.replication.decide import (
     Action,
     Change,
     Create,
+    DeleteDefinition,
     InConflict,
     Keep,
+    LeaveAlone,
     Publish,
     Remove,
     RemoveDuplicate,
+    SetPublished,
     Settled,
     TakeBackRemoval,
     Wait,
+    WriteTombstone,
     decide,
 )
 from macvlan_global.replication.mirror import MirroredTable
@@ -66,17 +70,21 @@ REFUSED_APART_SECONDS = 0.5
 """Time between two tries of names that are refused, when there are many."""
 MOST_NAMESAKES = 8
 """Removed networks of one name on which containers are expected to run still."""
+UNAVAILABLE_TOLD_SECONDS = 30.0
+"""Time for which the store may refuse something, while it is followed, until the operator is told."""
 WORKERS = 4
 """Names that are worked on at a time: the engine and the driver have containers to start besides."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """Result of one pass over a name. `action` is None if none was decided; `longest_wait` bounds the back-off."""
+    """Result of one pass over a name. `action` is None if none was decided; `longest_wait` bounds the back-off.
+    `unavailable` is the problem with it if the store or the engine did not do it, which mostly passes."""
 
     outcome: Outcome
     action: type[Action] | None = None
     longest_wait: float = LAST_RETRY_REFUSED_SECONDS
+    unavailable: NetworkProblem | None = None
 
 
 class Replicator:
@@ -119,6 +127,7 @@ class Replicator:
         self._queue: set[str] = set()
         self._queued = asyncio.Event()
         self._active: dict[str, asyncio.Event] = {}  # names with a worker; the event has it look once more
+        self._tried: dict[str, Action] = {}  # the last action of each of these
         self._slots = asyncio.Semaphore(WORKERS)
         self._engine_known = False
         self._resync_due = asyncio.Event()
@@ -255,14 +264,22 @@ class Replicator:
             await self._until_settled(name, self._active[name])
         finally:
             self._active.pop(name, None)
+            self._tried.pop(name, None)
 
     async def _until_settled(self, name: str, again: asyncio.Event) -> None:
         wait, before = FIRST_RETRY_SECONDS, None
+        since: float | None = None
         while True:
             again.clear()
             attempt = await self._attempt(name)
             if attempt.outcome == "done" and not again.is_set():
                 return
+            now = asyncio.get_running_loop().time()
+            since = now if since is None else since
+            if attempt.unavailable is None or not self.following:
+                since = None
+            elif now - since >= UNAVAILABLE_TOLD_SECONDS and name not in self.problems:
+                self.problems.add(attempt.unavailable)
             # the same action twice in a row: its effect is not visible yet, or it failed silently; back off
             if attempt.outcome == "later" or (attempt.action and attempt.action is before):
                 with contextlib.suppress(TimeoutError):
@@ -280,7 +297,8 @@ class Replicator:
         try:
             async with self._slots:
                 action = decide(await self._observer.observe(name))
-                self._report(name, action)
+                self._report(name, action, is_new=self._tried.get(name) != action)
+                self._tried[name] = action
                 outcome = await self._executor.apply(action)
             self._count(action, "later" if outcome == "later" else "applied")
             if isinstance(action, TakeBackRemoval) or (isinstance(action, Publish) and action.definition.kept_for):
@@ -289,7 +307,8 @@ class Replicator:
         except Unavailable as error:
             self._count(action, "later")
             log.debug("network %s: %s", name, error)
-            return _Attempt("later", type(action) if action else None, LAST_RETRY_UNAVAILABLE_SECONDS)
+            problem = _failed(name, action, error)
+            return _Attempt("later", type(action) if action else None, LAST_RETRY_UNAVAILABLE_SECONDS, problem)
         except MacvlanGlobalError as error:
             self.problems.add(_failed(name, action, error))
         except Exception:
@@ -305,8 +324,8 @@ class Replicator:
 
     # --------------------------------------------------------------- reporting
 
-    def _report(self, name: str, action: Action) -> None:
-        """Log a change before it is made, and add or clear the problem of this name."""
+    def _report(self, name: str, action: Action, *, is_new: bool = True) -> None:
+        """Log a change before it is made, unless it is only tried again, and add or clear the problem of this name."""
         match action:
             case InConflict():
                 self.problems.add(
@@ -322,10 +341,12 @@ class Replicator:
                 self._observer.kept_for[action.cluster_id] = action.containers
                 self.problems.note(_kept(name, action))
                 _log_change(name, action)
-            case Wait():
+            case Wait() | LeaveAlone():
                 log.debug("network %s: waiting, %s", name, action.reason)
-            case _:
+            case _ if is_new:
                 _log_change(name, action)
+            case _:
+                pass
 
     # ------------------------------------------------------------------ resync
 
@@ -345,6 +366,8 @@ class Replicator:
             action = decide(facts)
             if isinstance(action, Settled):
                 self._report(facts.name, action)
+                names.discard(facts.name)
+            elif isinstance(action, LeaveAlone):
                 names.discard(facts.name)
             elif facts.name not in self._active:  # one with a worker is tried again anyway
                 names.add(facts.name)
@@ -399,6 +422,8 @@ def _failed(name: str, action: Action | None, error: MacvlanGlobalError) -> Netw
             what = f"network {name} of the cluster cannot be created on this host: {error}"
         case Remove() | RemoveDuplicate():
             what = f"network {name} of the cluster cannot be removed from this host: {error}"
+        case Publish() | SetPublished() | WriteTombstone() | DeleteDefinition() | TakeBackRemoval():
+            what = f"the cluster cannot be told of network {name}: {error}"
         case _:
             what = f"network {name} of the cluster cannot be compared with this host: {error}"
     return NetworkProblem(name, "", what, "correct the cause; it is tried again every 30 seconds")

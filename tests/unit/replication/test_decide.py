@@ -14,6 +14,7 @@ from macvlan_global.replication.decide import (
     DeleteDefinition,
     InConflict,
     Keep,
+    LeaveAlone,
     Publish,
     Remove,
     RemoveDuplicate,
@@ -106,8 +107,8 @@ CASES = {
         replace(NOTHING, found=LAN, record=structs.replace(KNOWN, cluster="zz"), definition=DEFINED),
         SetPublished,
     ),
-    "a newer version defined it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable=frozenset({"lan"})), Wait),
-    "a newer version removed it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable=GONE), Wait),
+    "a newer version defined it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable=True), LeaveAlone),
+    "a newer version removed it": (replace(NOTHING, found=LAN, record=KNOWN, unreadable_removals=GONE), LeaveAlone),
 }
 
 

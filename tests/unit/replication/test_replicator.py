@@ -1,10 +1,11 @@
 """Replicators of several hosts on one store, with engines in memory."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import msgspec
 import pytest
@@ -924,7 +925,7 @@ async def test_what_a_newer_version_wrote_is_left_alone(pair: Pair) -> None:
     await pair.store.create("definitions/lan", b'{"v": 99, "id": "77"}')
     await pair.store.create("removed/88", b"no JSON at all")
     await pair.a.create("lan")
-    await until(lambda: pair.a.replicator.busy, "a look")
+    await settled(pair.a, pair.b)
     entry = await pair.store.get("definitions/lan")
     assert entry
     assert entry.value == b'{"v": 99, "id": "77"}'
@@ -981,3 +982,45 @@ async def test_networks_of_one_name_are_known_by_their_ids(pair: Pair) -> None:
     assert pair.b.replicator.namesakes({"old5"}) == latest | {made}
     assert pair.b.replicator.namesakes({other}) == {other}
     assert pair.b.replicator.namesakes({"unknown"}) == set()
+
+
+async def test_what_cannot_be_read_costs_no_questions(pair: Pair) -> None:
+    """Anybody writes a definition that is none, and below removed/ the name of a network: it is a network's name, and
+    no id. The former is looked at once, the latter is nobody's tombstone."""
+    await pair.store.create("removed/lan", b"no JSON at all")
+    await pair.store.create("definitions/junk", b"nor this")
+    await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
+    await settled(pair.a, pair.b)
+    assert (pair.a.replicator.waiting, pair.b.replicator.waiting) == (0, 0)
+    entry = await pair.store.get("definitions/junk")
+    assert entry
+    assert await pair.store.delete(entry)
+    await pair.a.create("junk", "10.9.0.0/24")
+    await until(lambda: pair.b.engine.has("junk"), "the network of that name")
+
+
+@pytest.mark.virtual_time
+async def test_what_the_store_refuses_for_good_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It answers, and its watches are open, but it does not let us write definitions. It is logged once, and clears
+    when the store permits it."""
+    rig = await ClusterRig.build(new_ids=True)
+    refusing = FaultyStore(rig.shared.client(), faults := Faults())
+    faults.error = Unavailable("Consul refuses (403): Permission denied")
+    faults.refused = "create definitions"
+    site = await Site.build("a", cast("ClusterStore", refusing), rig)
+    with caplog.at_level(logging.INFO):
+        async with site.runs():
+            await site.create("lan")
+            await asyncio.sleep(20)
+            assert site.replicator.problems.all() == []
+            await asyncio.sleep(100)
+            [problem] = site.replicator.problems.all()
+            assert problem.reason == (
+                "the cluster cannot be told of network lan: Consul refuses (403): Permission denied"
+            )
+            said = [each.getMessage() for each in caplog.records if "publish network lan" in each.getMessage()]
+            assert len(said) == len(set(said)) <= 2  # it is new, and then the cluster lacks it
+            faults.refused = ""
+            await asyncio.sleep(40)
+            assert site.replicator.problems.all() == []
