@@ -1,19 +1,36 @@
 """A real etcd cluster of one or more members."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.cluster import Cluster, Member
+from lab.cluster import Cluster, Member, Site
 
 PEER_PORT = 2380
 
 
 class EtcdCluster(Cluster):
-    """See `Cluster`. Elections take half a second."""
+    """See `Cluster`. Elections take half a second.
+
+    `progress` is the time, as etcd writes it, after which quiet watches that want it are told how far they are.
+    """
 
     scheme = "etcd"
     port = 2379
     ports = (2379, PEER_PORT)
+
+    def __init__(
+        self,
+        members: int = 1,
+        *,
+        on: Sequence[tuple[Site, str]] | None = None,
+        tls: bool = False,
+        folder: Path | None = None,
+        progress: str = "10m",
+    ) -> None:
+        """See `Cluster`; `progress` is etcd's own by default."""
+        self._progress = progress
+        super().__init__(members, on=on, tls=tls, folder=folder)
 
     def _prepare(self) -> None:
         self._generation = 1
@@ -53,6 +70,7 @@ class EtcdCluster(Cluster):
             "--logger=zap",
             "--log-level=warn",
             "--enable-v2=false",
+            f"--experimental-watch-progress-notify-interval={self._progress}",
             *tls,
         ]
 

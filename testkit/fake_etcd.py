@@ -40,6 +40,23 @@ class FakeEtcd:
         self._revision = 1
         self._made = 0
         self._changed = asyncio.Event()
+        self._compacted = 0
+        self._watches = 0  # those that began before are ended when this grows
+        self._progress = 0
+
+    def compact(self) -> None:
+        """Forget all history up to now."""
+        self._compacted = self._revision
+
+    def end_watches(self) -> None:
+        """End the answers of all watches, as when a member stops."""
+        self._watches += 1
+        self._changed.set()
+
+    def tell_progress(self) -> None:
+        """Tell the watches that want it up to where they were told everything, as etcd does every ten minutes."""
+        self._progress += 1
+        self._changed.set()
 
     def forget_tokens(self) -> None:
         """Every token that was given out is too old."""
@@ -158,12 +175,19 @@ class FakeEtcd:
     async def _watch(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
         start, end = base64.b64decode(body["key"]), base64.b64decode(body["range_end"])
         told = body["start_revision"] - 1
+        began, progress = self._watches, self._progress
         yield _line({"header": self._header(), "created": True})
-        while True:
+        if body["start_revision"] < self._compacted:
+            yield _line({"header": self._header(), "canceled": True, "compact_revision": str(self._compacted)})
+            return
+        while self._watches == began:
             news = [each for each in self._history if each[0] > told and start <= each[1] < end]
             told = self._revision
             if news:
                 yield _line({"header": self._header(), "events": [_event(*each) for each in news]})
+            elif self._progress != progress and body.get("progress_notify"):
+                yield _line({"header": self._header()})
+            progress = self._progress
             await self._wait()
 
     async def _wait(self) -> None:

@@ -1,12 +1,15 @@
 """Cluster stores when members die, stand still, lose answers, forget and are restored: on real clusters of three."""
 
 import asyncio
+import base64
 import contextlib
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from lab import ConsulCluster, EtcdCluster, TcpProxy
@@ -335,6 +338,36 @@ async def test_a_watch_that_missed_compacted_history_is_read_anew() -> None:
                 assert [batch.whole for batch in mirror.batches] == [True, True]
 
 
+async def test_a_watch_of_what_rarely_changes_survives_the_end_of_old_history() -> None:
+    """Others write elsewhere, and etcd forgets all of that; it told the quiet watch before how far it is."""
+    with EtcdCluster(progress="200ms") as cluster, TcpProxy(cluster.endpoints[0]) as proxy:
+        async with opened(cluster, [proxy.endpoint], prefix="test") as store:
+            await store.create("k/1", b"1")
+            async with Mirror(store, "k/") as mirror:
+                await asyncio.to_thread(cluster.etcdctl, "put", "elsewhere", "1")
+                await _hear_of_progress(cluster.endpoints[0], times=3)  # the other watch has been told meanwhile
+                proxy.cut()
+                await asyncio.to_thread(cluster.compact)
+                proxy.mend()
+                await _works(store, 10)
+                await store.create("k/2", b"2")
+                await mirror.until(lambda: "k/2" in mirror.known)
+                assert [batch.whole for batch in mirror.batches if batch.whole] == [True]
+
+
+async def _hear_of_progress(endpoint: str, times: int) -> None:
+    """Return once etcd has told another quiet watch so often how far it is."""
+    wanted = {"key": base64.b64encode(b"nobody").decode(), "progress_notify": True}
+    async with (
+        asyncio.timeout(patience(20)),
+        aiohttp.ClientSession() as session,
+        session.post(f"http://{endpoint}/v3/watch", json={"create_request": wanted}) as answer,
+    ):
+        while times:
+            line = json.loads(await answer.content.readline())
+            times -= not line["result"].get("created", False)
+
+
 def _access(cluster: Cluster, **secrets: str) -> StoreAccess:
     made = cluster.certificates
     assert made
@@ -416,3 +449,7 @@ async def test_consul_with_certificates_and_a_token() -> None:
         async with opened(cluster, cluster.endpoints, ours, "other") as elsewhere:
             with pytest.raises(Unavailable, match="Consul refuses"):
                 await elsewhere.create("a", b"x")
+        reader = _access(cluster, token=cluster.new_token('key_prefix "macvlan-global/" { policy = "read" }'))
+        async with opened(cluster, cluster.endpoints, reader, OUR_PREFIX) as store:
+            with pytest.raises(Unavailable, match=r"Consul refuses.*[Pp]ermission denied"):
+                await anext(store.watch(GROUP))

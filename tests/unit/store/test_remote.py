@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -75,6 +76,79 @@ async def test_a_consul_that_refuses_says_why() -> None:
         consul.failing = 403
         with pytest.raises(Unavailable, match=r"Consul refuses \(403\)"):
             await store.scan("")
+        await store.close()
+
+
+async def test_a_consul_that_lets_nobody_ring_is_told_so_at_once() -> None:
+    """A token that may read, or may not write bells: each transaction is refused with 409, like one that came too late.
+    It is no lost race, as nobody has rung: few questions are asked, and the error has Consul's words."""
+    consul = FakeConsul()
+    asked: list[str] = []
+
+    async def answer(call: HttpCall) -> HttpReply:
+        asked.append(call.path)
+        operations = json.loads(call.body) if call.path == "/v1/txn" else []
+        bells = [number for number, each in enumerate(operations) if "/bell/" in each["KV"]["Key"]]
+        if bells:
+            errors = [{"OpIndex": number, "What": "Permission denied"} for number in bells]
+            return HttpReply(409, json.dumps({"Results": None, "Errors": errors}).encode())
+        return await consul.answer(call)
+
+    async with HttpServer(answer) as server:
+        store = open_cluster_store(f"consul://{server.address}/test", StoreAccess())
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(Unavailable, match=r"Consul refuses \(409\).*Permission denied"):
+            await store.create("names/n/h/e", b"1")
+        with pytest.raises(Unavailable, match=r"Consul refuses \(409\).*Permission denied"):
+            await anext(store.watch("names/n/"))
+        assert asyncio.get_running_loop().time() - begun < 0.1
+        assert len(asked) < 20
+        await store.close()
+
+
+async def test_a_consul_that_is_asked_too_much_did_nothing() -> None:
+    """429, as its limits of requests have it: another member is asked, or the same one a moment later."""
+    consul, busy = FakeConsul(), 3
+
+    async def answer(call: HttpCall) -> HttpReply:
+        nonlocal busy
+        if busy:
+            busy -= 1
+            return HttpReply(429, b"rate limit exceeded, try again later or against a different server")
+        return await consul.answer(call)
+
+    async with HttpServer(answer) as server:
+        store = open_cluster_store(f"consul://{server.address}/test", StoreAccess())
+        assert await store.create("a", b"1")
+        busy = 1000
+        with pytest.raises(Unavailable, match="it answered 429 rate limit exceeded"):
+            await store.get("a")
+        await store.close()
+
+
+async def test_a_watch_of_what_rarely_changes_survives_the_end_of_old_history() -> None:
+    """Others write elsewhere, and etcd compacts; it told before that there was nothing here up to then. After an
+    interruption nothing is read again."""
+    etcd = FakeEtcd()
+    async with HttpServer(etcd.answer) as server:
+        store = open_cluster_store(f"etcd://{server.address}/test", StoreAccess())
+        await store.create("quiet/a", b"1")
+        async with cluster_contract.Mirror(store, "quiet/") as mirror:
+            for number in range(5):
+                await store.create(f"busy/{number}", b"1")
+            etcd.tell_progress()
+            await asyncio.sleep(1)
+            etcd.compact()
+            etcd.end_watches()
+            await asyncio.sleep(1)
+            await store.create("quiet/b", b"2")
+            await mirror.until(lambda: "quiet/b" in mirror.known)
+            assert [each.whole for each in mirror.batches] == [True, False]
+            for number in range(5, 9):
+                await store.create(f"busy/{number}", b"1")
+            etcd.compact()  # and where it did not tell, all is read
+            etcd.end_watches()
+            await mirror.until(lambda: [each.whole for each in mirror.batches] == [True, False, True])
         await store.close()
 
 

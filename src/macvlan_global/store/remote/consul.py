@@ -22,6 +22,7 @@ from macvlan_global.store.remote.consul_messages import (
     CONFLICT,
     NOT_FOUND,
     OK,
+    TOO_MANY_REQUESTS,
     ConsulTxn,
     Session,
     checked,
@@ -74,7 +75,12 @@ class ConsulStore:
         health = HealthCheck(Request("GET", "/v1/status/leader"), has_leader)
         self._crowd = crowd or Crowd()
         self._members = Members(
-            url.endpoints, tls_context(access) if url.tls else None, health, open_session, watches=WATCHES
+            url.endpoints,
+            tls_context(access) if url.tls else None,
+            health,
+            open_session,
+            watches=WATCHES,
+            busy=TOO_MANY_REQUESTS,
         )
         self._keys = ConsulKeys(self._members, url.prefix, access.token)
         self._bells = Bells(self._keys)

@@ -9,7 +9,7 @@ from macvlan_global.store.remote.members import UNREADABLE, Answer
 
 T = TypeVar("T")
 
-OK, BAD_REQUEST, NOT_FOUND, CONFLICT = 200, 400, 404, 409
+OK, BAD_REQUEST, NOT_FOUND, CONFLICT, TOO_MANY_REQUESTS = 200, 400, 404, 409, 429
 
 
 class ConsulPair(msgspec.Struct, rename="pascal", gc=False):

@@ -33,6 +33,7 @@ from macvlan_global.store.remote.consul_messages import (
     found,
     index_of,
     reasons,
+    refused,
 )
 from macvlan_global.store.remote.members import Answer, AnswerLost, NotAsked, Request
 
@@ -84,6 +85,15 @@ class SeenBells:
     bells: Mapping[str, Bell]
     indexes: Mapping[str, int]
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostRing:
+    """A bell that could not be rung: its number, the index at which we had seen it, and Consul's answer."""
+
+    number: str
+    index: int
+    answer: Answer
 
 
 def share_of(write: Write, bells: int = 0) -> float:
@@ -140,17 +150,22 @@ class Bells:
         """The bells of a group as they are now. If there is none, one is made.
 
         Raises:
-            Unavailable: the store does not answer.
+            Unavailable: the store does not answer, or does not let us write.
         """
 
         async def look(until: float) -> SeenBells:
+            lost: LostRing | None = None
             while True:
                 seen = await self._read(group, until)
                 if seen.bells:
                     return seen
+                _refuse_unless_rung(lost, seen)
                 number = min(seen.indexes, default="0")
-                ring = self._ring(group, number, new_bell(), seen.indexes.get(number, 0))
-                if (answer := await self._transact([ring], until)).status != CONFLICT:
+                index = seen.indexes.get(number, 0)
+                answer = await self._transact([self._ring(group, number, new_bell(), index)], until)
+                if answer.status == CONFLICT:
+                    lost = LostRing(number, index, answer)
+                else:
                     checked(answer)
 
         async with self._members.operation() as until:
@@ -195,13 +210,16 @@ class Bells:
     async def _send(self, group: str, writes: Sequence[Write], until: float) -> Sequence[Done] | None:
         outcomes: dict[int, Done] = {}
         lost = 0
+        lost_ring: LostRing | None = None
         while waiting := [number for number in range(len(writes)) if number not in outcomes]:
             some = [writes[number] for number in waiting]
             seen = self._seen.get(group) or await self._read(group, until)
+            _refuse_unless_rung(lost_ring, seen)
             number = str(random.randrange(COUNT))  # noqa: S311 - it spreads hosts
             bell = rung(seen.bells.get(number) or new_bell(), (write.key[len(group) :] for write in some))
             steps = [each for write in some for each in write.operations]
-            ring = self._ring(group, number, bell, seen.indexes.get(number, 0))
+            index = seen.indexes.get(number, 0)
+            ring = self._ring(group, number, bell, index)
             answer = await self._transact([*steps, ring], until)
             if answer.status == OK:
                 results = decode(answer.body, ConsulTxn).results or ()
@@ -216,7 +234,7 @@ class Bells:
             outcomes |= dict(_refusals(answer, waiting, some, errors))
             if any(each.op_index >= len(steps) for each in errors):
                 self._seen.pop(group, None)  # somebody else has rung
-                lost += 1
+                lost_ring, lost = LostRing(number, index, answer), lost + 1
                 await self._wait_for_others(group, lost, until)
         return [outcomes[number] for number in range(len(writes))]
 
@@ -305,6 +323,13 @@ class Bells:
         for task in self._sweeping:
             task.cancel()
         await asyncio.gather(*self._sweeping, return_exceptions=True)
+
+
+def _refuse_unless_rung(lost: LostRing | None, seen: SeenBells) -> None:
+    """Raise Unavailable, with Consul's reason, if nobody else has rung the bell since: then it was no lost race that
+    kept us from it, and another try would not help. We may only read, say."""
+    if lost and seen.indexes.get(lost.number, 0) == lost.index:
+        raise refused(lost.answer)
 
 
 def _refusals(

@@ -255,9 +255,7 @@ class EtcdStore:
                 async with contextlib.aclosing(self._watched(prefix, seen)) as told:
                     async for watched in told:
                         lost_since, refused = 0.0, 0
-                        if watched.events:
-                            last = watched.events[-1].kv.mod_revision
-                            seen = msgspec.structs.replace(watched.header, revision=last)
+                        seen = _position(watched, seen)
                         if watched.events or resumes:  # what went on where it was says so
                             resumes = False
                             yield self._batch(watched.events, seen)
@@ -291,7 +289,7 @@ class EtcdStore:
             Refused: we may not watch, or our token is too old.
         """
         start, end = self._bounds(prefix)
-        create = {"key": start, "range_end": end, "start_revision": seen.revision}
+        create = {"key": start, "range_end": end, "start_revision": seen.revision, "progress_notify": True}
         rest = b""
         async with contextlib.aclosing(await self._gateway.stream("/v3/watch", {"create_request": create})) as pieces:
             async for piece in pieces:
@@ -302,8 +300,10 @@ class EtcdStore:
                         raise Refused(watched.cancel_reason if watched else line.decode(errors="replace")[:300])
                     if watched.canceled:
                         return
-                    watched.events = [event for event in watched.events if event.kv.mod_revision > seen.revision]
-                    yield watched
+                    news = [event for event in watched.events if event.kv.mod_revision > seen.revision]
+                    if news or not watched.events:
+                        watched.events = news
+                        yield watched
 
     def _batch(self, events: list[EtcdEvent], position: Header) -> Batch:
         last: dict[str, Entry | None] = {}
@@ -319,6 +319,15 @@ class EtcdStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._members.close()
+
+
+def _position(watched: EtcdWatchResponse, seen: Header) -> Header:
+    """The position of a watch after a response. Where little changes etcd tells from time to time that there was
+    nothing up to now: history is compacted, and a position that stays would be forgotten there."""
+    if watched.events:
+        return msgspec.structs.replace(watched.header, revision=watched.events[-1].kv.mod_revision)
+    is_progress = not watched.created and watched.header.revision > seen.revision
+    return watched.header if is_progress else seen
 
 
 class EtcdLease:

@@ -89,9 +89,11 @@ class EtcdEvent(msgspec.Struct):
 
 
 class EtcdWatchResponse(msgspec.Struct):
-    """One piece of news; `compact_revision` says that older ones are forgotten."""
+    """One piece of news; `compact_revision` says that older ones are forgotten. One without events that says nothing
+    else tells that there are none up to its header's revision."""
 
     header: Header = Header()
+    created: bool = False
     canceled: bool = False
     cancel_reason: str = ""
     compact_revision: int = 0

@@ -129,6 +129,7 @@ class Members:
         open_session: "OpenSession | None" = None,
         *,
         watches: int = 1_000,
+        busy: int = 0,
     ) -> None:
         """Know the members; nothing is asked yet.
 
@@ -138,12 +139,14 @@ class Members:
             health: the health check of a member.
             open_session: makes the HTTP clients, on first use; another one is for tests.
             watches: connections for what has no end or takes long, which operations must not wait for.
+            busy: the status by which a member says that it did nothing, since it is asked too much.
         """
         self._roots = [f"{'https' if tls else 'http'}://{each}" for each in endpoints]
         self._names = list(endpoints)
         self._tls = tls
         self._health = health
         self._open_session = open_session
+        self._busy = busy
         self._limits = {False: CONNECTIONS, True: watches}
         self._current = 0
         self._why: dict[int, str] = {}
@@ -260,6 +263,10 @@ class Members:
             raise NotAsked(self._mark_failed(index, error)) from error
         except _BROKEN as error:
             raise AnswerLost(self._mark_failed(index, error)) from error
+        if answer.status == self._busy:
+            self._why[index] = f"it answered {answer.status} {answer.text}"
+            self._pass_over(index)
+            raise NotAsked(self._why[index])
         if answer.status >= SERVER_ERROR:
             # no leader, a leader that changed, a disk that is full: another member may do better
             self._why[index] = f"it answered {answer.status} {answer.text}"
