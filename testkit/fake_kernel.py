@@ -417,6 +417,8 @@ class FakeKernel:
 
     def _upper_of(self, name: str) -> str:
         link = self._named(name)
+        if link and link.master and link.master_kind != "vrf":
+            return f"the {link.master_kind} {link.master}"
         return next((each.name for each in self._on(link.index) if not each.is_shim), "") if link else ""
 
     def _by_index(self, index: int) -> LinkFact | None:

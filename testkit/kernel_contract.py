@@ -22,7 +22,7 @@ class KernelRig:
 
     `neighbour` gives an address, with its prefix length, to somebody else on the device's segment, in a VLAN (0: none).
     `set_mac` sets the MAC of a link in `sandbox`, as its container may; `set_mtu` the MTU of a link of the host.
-    `half_made` makes a macvlan link that has no alias yet.
+    `half_made` makes a macvlan link that has no alias yet. `enslave` makes a link a port of a new bridge.
     """
 
     kernel: Kernel
@@ -34,6 +34,7 @@ class KernelRig:
     set_mac: Callable[[str, str], Awaitable[None]]
     set_mtu: Callable[[str, int], Awaitable[None]]
     half_made: Callable[[MacvlanSpec], Awaitable[None]]
+    enslave: Callable[[str], Awaitable[None]]
     tunnel: str = "tun0"
 
 
@@ -229,6 +230,12 @@ async def a_link_that_stands_on_another_is_seen_wherever_it_is(rig: KernelRig) -
     assert await rig.kernel.upper_of("nosuch") == ""
 
 
+async def the_bridge_of_a_port_is_seen(rig: KernelRig) -> None:
+    """It would lose the port with the link, though nothing stands on that."""
+    await rig.enslave(rig.device)
+    assert "br0" in await rig.kernel.upper_of(rig.device)
+
+
 async def many_requests_at_once_are_all_answered(rig: KernelRig) -> None:
     """Each with its own answer."""
     names = [f"m{number}" for number in range(20)]
@@ -413,6 +420,7 @@ KERNEL_CONTRACT: tuple[Check, ...] = (
     a_passthru_link_has_its_parent_alone,
     a_macvlan_on_a_macvlan_stands_beside_it,
     a_link_that_stands_on_another_is_seen_wherever_it_is,
+    the_bridge_of_a_port_is_seen,
     many_requests_at_once_are_all_answered,
     closing_twice_is_fine,
     the_holder_of_an_address_answers,

@@ -13,6 +13,9 @@ reads them in `docker`'s output: they name the option, the value, and what would
 the contents of a file.
 """
 
+A_BUG = "an internal error of macvlan-global; its log says more"
+"""The text for any exception that is none of these."""
+
 
 class MacvlanGlobalError(Exception):
     """Base of every error that this package raises on purpose; any other exception is a bug."""

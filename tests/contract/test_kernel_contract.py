@@ -56,7 +56,11 @@ def fake() -> KernelRig:
         kernel.make(spec)
         kernel.hosted[spec.name] = replace(kernel.hosted[spec.name], alias="")
 
-    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour, set_mac, set_mtu, half_made)
+    async def enslave(name: str) -> None:
+        kernel.add_device("br0", kind="bridge")
+        kernel.enslave(name, "br0")
+
+    return KernelRig(kernel, "port0", ALTNAME, "/netns/box", move, neighbour, set_mac, set_mtu, half_made, enslave)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +101,16 @@ async def real(hosts: tuple[Host, Host]) -> AsyncIterator[KernelRig]:
         command = ["ip", "link", "add", "link", spec.parent, "name", spec.name, "address", spec.mac, *kind]
         await asyncio.to_thread(machine.run, command)
 
+    async def enslave(name: str) -> None:
+        await asyncio.to_thread(machine.run, ["ip", "link", "add", "br0", "type", "bridge"])
+        await asyncio.to_thread(machine.run, ["ip", "link", "set", name, "master", "br0"])
+
     kernel, sandbox = NetlinkKernel(), f"/run/netns/{box.namespace}"
     with machine.in_network():
-        yield KernelRig(kernel, "port0", ALTNAME, sandbox, move, neighbour, set_mac, set_mtu, half_made)
+        yield KernelRig(kernel, "port0", ALTNAME, sandbox, move, neighbour, set_mac, set_mtu, half_made, enslave)
         await kernel.close()
-    machine.run(["ip", "link", "delete", "tun0"], check=False)
+    for name in ("tun0", "br0"):
+        machine.run(["ip", "link", "delete", name], check=False)
     machine.run(["ip", "link", "delete", "port0"])  # what stands on it goes too, wherever it is
 
 

@@ -29,12 +29,12 @@ class HttpListener:
         Raises:
             OSError: the address cannot be used.
         """
-        host, _, port = address.rpartition(":")
+        host, port = split_address(address)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
             # so many are accepted in one turn of the event loop
-            self._server = await loop.create_server(self._connect, host.strip("[]"), int(port), backlog=WAITING)
+            self._server = await loop.create_server(self._connect, host, port, backlog=WAITING)
             for each in self._server.sockets:  # what is accepted inherits it
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
         except OSError:
@@ -60,3 +60,9 @@ class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         transport.close()
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host, without brackets, and port of a valid HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from macvlan_global.admin.messages import Problem
 from macvlan_global.admin.views import Views
-from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.errors import A_BUG, Conflict, Internal, Invalid, MacvlanGlobalError, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,9 @@ class AdminServer:
             except MacvlanGlobalError as error:
                 body = Problem(kind=type(error).__name__, message=str(error))
                 status = STATUS.get(type(error), 500)
+            except Exception:  # the edge: a bug is told as one
+                log.exception("a bug in the answer to %s", http.path)
+                body, status = Problem(kind=Internal.__name__, message=A_BUG), 500
             return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
 
         return handle

@@ -109,8 +109,8 @@ class RemoteContainers:
 
     async def named(self, holding: Holding) -> Holding:
         """The holding with the name of its container, if that is in the store."""
-        with contextlib.suppress(Unavailable, Internal):
-            row = await self._tables.names.get(*holding.endpoint.split("/"))
+        with contextlib.suppress(Unavailable):
+            row = await self._tables.names.find(*holding.endpoint.split("/"))
             if row and row.record.names:
                 return replace(holding, name=row.record.names[0])
         return holding

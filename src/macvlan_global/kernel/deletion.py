@@ -114,8 +114,9 @@ class Deletion:
                 for kind, payload in parts(events.recv(_BYTES)):
                     # the first byte is the family: with AF_BRIDGE a port has left its bridge
                     if kind == RTM_DELLINK and payload[0] == socket.AF_UNSPEC:
-                        fact = parse_link(payload).fact
-                        if (fact.index == index if index else fact.name == name) and not self._gone.done():
+                        told = parse_link(payload)
+                        is_it = told.fact.index == index if index else told.fact.name == name
+                        if is_it and not told.moved and not self._gone.done():
                             self._gone.set_result(None)
         except BlockingIOError:
             return

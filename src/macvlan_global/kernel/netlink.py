@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,10 +277,16 @@ class NetlinkKernel:
         link = await self.link(name)
         if link is None:
             return ""
+        if link.master and link.master_kind != "vrf":  # which only chooses its routes
+            return f"the {link.master_kind or 'link'} {link.master}, of which it is a port,"
         links = await self.links()
-        for each in links:
-            if each.lower == link.index and each.kind != "veth" and not each.is_shim:  # to a veth it is the other end
-                return each.name
+        above = [each for each in links if each.lower == link.index and each.kind != "veth"]  # it is its other end
+        if named := [each.name for each in above if not each.is_shim]:
+            return named[0]
+        return await self._upper_elsewhere(name, link, links)
+
+    async def _upper_elsewhere(self, name: str, link: LinkFact, links: Sequence[LinkFact]) -> str:
+        """See `upper_of`: one in another namespace. `links` are those of the host."""
         shims = {each.mac for each in links if each.is_shim}
         with kernel_errors(f"looking for links that stand on {name}"):
             if mac := await self._slow.run(lambda links: uppers.in_fdb(links, link.index, shims)):

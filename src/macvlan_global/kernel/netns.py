@@ -13,7 +13,7 @@ from typing import TypeVar
 from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Unavailable
 from macvlan_global.kernel.rtnl import RouteSocket
-from macvlan_global.kernel.workers import Workers
+from macvlan_global.kernel.workers import ThreadLost, Workers
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -34,6 +34,7 @@ def entered(path: str) -> Iterator[None]:
     Raises:
         OSError, ValueError: it cannot be entered, or there is none.
         Unavailable: the thread's own namespace cannot be opened, so there would be no way back.
+        ThreadLost: the way back failed all the same: what this thread did next would be done in the container.
     """
     try:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -48,7 +49,10 @@ def entered(path: str) -> Iterator[None]:
         try:
             yield
         finally:
-            _set_namespace(home)
+            try:
+                _set_namespace(home)
+            except OSError as error:
+                raise ThreadLost from error
     finally:
         os.close(home)
 

@@ -306,9 +306,10 @@ class Kernel(Protocol):
         ...
 
     async def upper_of(self, name: str) -> str:
-        """A link that stands on this one, in whichever network namespace, in words for a log; "" if there is none but
-        a shim. The kernel would delete it together with this one. In a namespace that cannot be entered there may be
-        one. It may enter every namespace, which takes a millisecond for each."""
+        """A link that stands on this one, in whichever network namespace, or the bridge or bond of which it is a port.
+        In words for a log; "" if there is none but a shim or a VRF. The kernel would delete the former together with
+        this one, and the latter would lose its port. In a namespace that cannot be entered there may be one. It may
+        enter every namespace, which takes a millisecond for each."""
         ...
 
     async def add_in_sandbox(self, spec: MacvlanSpec, link: ContainerLink, config: InterfaceConfig) -> MadeInside:

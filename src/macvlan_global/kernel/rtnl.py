@@ -46,6 +46,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x200
 NLM_F_DUMP_INTR = 0x10  # in answers
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_CARRIER, IFLA_LINK_NETNSID, IFLA_ALT_IFNAME = 20, 28, 33, 37, 53
+IFLA_NEW_NETNSID = 45
 IFLA_PROP_LIST = 52 | 0x8000  # NLA_F_NESTED
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND = 1, 2, 4
 IFLA_VLAN_PROTOCOL = 5
@@ -94,11 +95,13 @@ def open_netlink() -> MessageSocket:
 @dataclass(frozen=True, slots=True)
 class RawLink:
     """RTM_NEWLINK: a link, and the index of the bridge or bond that it is a port of (0 if none). `below` is the link it
-    stands on if that is in another namespace: its index there, and that namespace's id in this one."""
+    stands on if that is in another namespace: its index there, and that namespace's id in this one. `moved` says of an
+    RTM_DELLINK that the link went to another namespace."""
 
     fact: LinkFact
     master: int
     below: tuple[int, int] | None = None
+    moved: bool = False
 
     @property
     def alias(self) -> str:
@@ -386,7 +389,7 @@ def parse_link(payload: bytes) -> RawLink:
         alias=_text(found.get(IFLA_IFALIAS, b"")),
     )
     below = None if elsewhere is None else (lower, int.from_bytes(elsewhere, sys.byteorder, signed=True))
-    return RawLink(fact, _number(found.get(IFLA_MASTER, b"")), below)
+    return RawLink(fact, _number(found.get(IFLA_MASTER, b"")), below, IFLA_NEW_NETNSID in found)
 
 
 def _parse_address(payload: bytes) -> RawAddress:

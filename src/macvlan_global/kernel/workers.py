@@ -14,6 +14,10 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+class ThreadLost(Exception):
+    """A call has left its thread in a state in which it must do nothing else. The caller gets the cause of this."""
+
+
 class Workers:
     """Up to `most` threads, which do work in the order in which it came. Each is started when it is needed."""
 
@@ -68,13 +72,19 @@ class Workers:
         else:
             self._threads += 1
 
-    def _answered(self) -> None:
+    def _answered(self, *, lost: bool = False) -> None:
         self._unanswered -= 1
+        if lost:
+            self._threads -= 1
+            if self._unanswered > self._threads and not self._closed:
+                with contextlib.suppress(RuntimeError):  # the next work tries again
+                    self._start()
 
     def _serve(self) -> None:
-        while (work := self._asked.get()) is not None:
+        lost = False
+        while not lost and (work := self._asked.get()) is not None:
             if work.take():
-                work.do()
+                lost = work.do()
             del work  # nor what it holds, while there is nothing to do
         self._at_end()
 
@@ -82,7 +92,7 @@ class Workers:
 class _Work(Generic[T]):
     """A call, and the future of who waits for it."""
 
-    def __init__(self, call: Callable[[], T], loop: asyncio.AbstractEventLoop, answered: Callable[[], None]) -> None:
+    def __init__(self, call: Callable[[], T], loop: asyncio.AbstractEventLoop, answered: Callable[..., None]) -> None:
         self._call = call
         self._loop = loop
         self._answered = answered
@@ -99,16 +109,20 @@ class _Work(Generic[T]):
             return False
         return True
 
-    def do(self) -> None:
-        """Make the call, on a worker thread."""
+    def do(self) -> bool:
+        """Make the call, on a worker thread; whether this thread is lost."""
         result: T | None = None
         failed: BaseException | None = None
+        lost = False
         try:
             result = self._call()
+        except ThreadLost as error:
+            failed, lost = error.__cause__ or error, True
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
             failed = error
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-            self._loop.call_soon_threadsafe(self._give, result, failed)
+            self._loop.call_soon_threadsafe(self._give, result, failed, lost)
+        return lost
 
     async def end(self) -> None:
         """Wait until it is done, though its answer was cancelled."""
@@ -118,9 +132,9 @@ class _Work(Generic[T]):
         elif not self.answer.cancelled():
             self.answer.exception()  # nobody else looks at it
 
-    def _give(self, result: T | None, failed: BaseException | None) -> None:
+    def _give(self, result: T | None, failed: BaseException | None, lost: bool) -> None:
         self._given = True
-        self._answered()
+        self._answered(lost=lost)
         if self._ended and not self._ended.done():
             self._ended.set_result(None)
         if self.answer.done():

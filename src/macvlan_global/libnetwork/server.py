@@ -7,7 +7,7 @@ import time
 from http import HTTPStatus
 
 from macvlan_global.deadline import REQUEST_SECONDS, Deadline
-from macvlan_global.errors import Invalid, MacvlanGlobalError
+from macvlan_global.errors import A_BUG, Invalid, MacvlanGlobalError
 from macvlan_global.libnetwork.codec import decode, encode, encode_error
 from macvlan_global.libnetwork.handlers import Route
 from macvlan_global.libnetwork.http import MAX_BODY, Connections, Reply
@@ -16,7 +16,6 @@ from macvlan_global.metrics.counts import Metrics, Outcome
 
 log = logging.getLogger(__name__)
 
-INTERNAL = "an internal error of macvlan-global; its log says more"
 WAITING = 1024
 """Connections that wait to be accepted."""
 ACCEPTED_AT_ONCE = 16
@@ -80,7 +79,7 @@ class PluginServer:
                 problem = str(error)
             elif error or message is None:  # the edge: a bug must not take the engine down with it, nor leak into Err
                 log.error("a bug in the handling of %s", name, exc_info=error)
-                problem = INTERNAL
+                problem = A_BUG
             content = encode(message) if message is not None and not problem else encode_error(problem, ipam=ipam)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("%s %s -> %s in %.1f ms", name, body, content, (time.perf_counter() - started) * 1000)
@@ -91,7 +90,7 @@ class PluginServer:
 
     def _done(self, name: str, started: float, problem: str) -> None:
         seconds = time.perf_counter() - started
-        outcome: Outcome = "answered" if not problem else "failed" if problem is INTERNAL else "refused"
+        outcome: Outcome = "answered" if not problem else "failed" if problem is A_BUG else "refused"
         self._metrics.observe(name, seconds, outcome)
         if problem:
             log.warning("%s refused in %.1f ms: %s", name, seconds * 1000, problem)

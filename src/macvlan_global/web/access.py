@@ -16,12 +16,6 @@ TOKEN_FILE = "page-token"  # noqa: S105 - the name of a file
 _SCHEME = "Bearer "
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Host, without brackets, and port of a valid HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def is_loopback(host: str) -> bool:
     """Whether nobody but this machine can ask at this address or name."""
     if host.lower() == "localhost":

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from macvlan_global.admin.http_listener import split_address
 from macvlan_global.admin.views import Views
 from macvlan_global.config import Config
 from macvlan_global.doctor.findings import Finding
 from macvlan_global.driver.driver import Driver
 from macvlan_global.store.notify import NotifyingStore
 from macvlan_global.store.ports import ClusterStore, Entry
-from macvlan_global.web.access import is_loopback, load_token, split_address
+from macvlan_global.web.access import is_loopback, load_token
 from macvlan_global.web.reporter import HostReporter
 
 if TYPE_CHECKING:  # a host of a cluster without a page needs the report alone

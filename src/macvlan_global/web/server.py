@@ -15,11 +15,11 @@ from importlib.resources import files
 import msgspec
 from aiohttp import hdrs, web
 
-from macvlan_global.admin.http_listener import HttpListener
+from macvlan_global.admin.http_listener import HttpListener, split_address
 from macvlan_global.admin.messages import Problem
 from macvlan_global.admin.server import STATUS
 from macvlan_global.errors import Invalid, MacvlanGlobalError, NotFound, Unavailable
-from macvlan_global.web.access import has_token, is_loopback, may_be_asked_by, split_address
+from macvlan_global.web.access import has_token, is_loopback, may_be_asked_by
 from macvlan_global.web.api import ROUTES, DataPath, PageData, encode, openapi
 from macvlan_global.web.feed import VIEWERS_MOST, Event, LiveFeed
 from macvlan_global.web.sending import send, write

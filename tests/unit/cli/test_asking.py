@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from macvlan_global import __version__
+from macvlan_global.errors import A_BUG
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.libnetwork.handlers import NAME_KEY
 from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, running, with_networks
@@ -43,6 +44,17 @@ async def test_a_parent_that_is_renamed_under_containers_is_a_problem(daemon: Ru
     assert "; name it eth1 again (ip link set NAME name eth1)" in problem
     daemon.kernel.rename("eth1-old", "eth1")
     assert (await daemon.cli("status", "--json")).json["problems"] == []
+
+
+async def test_a_bug_is_told_as_one(daemon: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """The kernel says what nobody expected; the log has it, the command line has a sentence."""
+    faults = daemon.kernel.faults
+    faults.error, faults.refused = ArithmeticError("a link of minus one byte"), "link"
+    done = await daemon.cli("parents", "lan")
+    assert (done.code, done.error) == (1, A_BUG)
+    assert "minus one byte" in caplog.text
+    faults.refused = ""
+    assert (await daemon.cli("parents", "lan")).code == 0
 
 
 async def test_networks(daemon: Running) -> None:

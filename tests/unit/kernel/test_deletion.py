@@ -16,7 +16,7 @@ from macvlan_global.errors import Conflict
 from macvlan_global.kernel.deletion import LinkEvents
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import ContainerLink
-from macvlan_global.kernel.rtnl import RTM_DELLINK, RTM_NEWLINK
+from macvlan_global.kernel.rtnl import IFLA_NEW_NETNSID, RTM_DELLINK, RTM_NEWLINK, attribute
 from testkit.played_netlink import PlayedNetlink, Request, link_payload, one_link
 
 _AF_BRIDGE = 7
@@ -95,12 +95,14 @@ async def slow() -> AsyncIterator[Slow]:
 
 @BOTH
 async def test_it_is_answered_when_the_link_is_gone(slow: Slow, delete: Delete) -> None:
-    """Other links, one that is made and a port that leaves its bridge do not count; the socket is closed then."""
+    """Other links, one that is made, a port that leaves its bridge and one that moves to a container do not count; the
+    socket is closed then."""
     deleting = asyncio.ensure_future(delete(slow.kernel))
     await slow.asked()
     port = struct.pack("=B", _AF_BRIDGE) + link_payload(2, "lan0")[1:]
     slow.tell((RTM_NEWLINK, link_payload(2, "lan0")), (RTM_DELLINK, link_payload(3, "lan1")))
     slow.tell((RTM_DELLINK, port))
+    slow.tell((RTM_DELLINK, link_payload(2, "lan0") + attribute(IFLA_NEW_NETNSID, struct.pack("=i", 3))))
     done, _ = await asyncio.wait({deleting}, timeout=0.05)
     assert not done
     slow.tell((RTM_DELLINK, link_payload(2, "lan0")))

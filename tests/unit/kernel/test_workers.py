@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.speed import patience
-from macvlan_global.kernel.workers import Workers
+from macvlan_global.kernel.workers import ThreadLost, Workers
 
 
 class Gate:
@@ -122,4 +122,22 @@ def test_a_loop_that_ended_does_not_end_the_thread() -> None:
     asyncio.run(leave())
     gate.open.set()
     assert asyncio.run(workers.run(lambda: "alive")) == "alive"
+    workers.close()
+
+
+async def test_a_thread_that_is_lost_does_nothing_more() -> None:
+    """It could not leave a container's namespace, say. Its caller gets the cause, and others go on with a new one."""
+    workers = Workers("one")
+
+    def lose() -> None:
+        threading.current_thread().name = "lost"
+        raise ThreadLost from OSError("no way back")
+
+    def name() -> str:
+        return threading.current_thread().name
+
+    lost, after = await asyncio.gather(workers.run(lose), workers.run(name), return_exceptions=True)
+    assert repr(lost) == "OSError('no way back')"
+    assert after != "lost"
+    assert await workers.run(name) == after
     workers.close()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from macvlan_global.admin.http_listener import split_address
 from macvlan_global.errors import Unavailable
 from macvlan_global.web.access import (
     TOKEN_FILE,
@@ -12,7 +13,6 @@ from macvlan_global.web.access import (
     is_loopback,
     load_token,
     may_be_asked_by,
-    split_address,
 )
 
 
