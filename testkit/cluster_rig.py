@@ -9,7 +9,7 @@ from macvlan_global.driver.driver import ALONE, ClusterHooks, Driver, Settings
 from macvlan_global.driver.outbox import Outbox
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.reconcile.apply import Reconciler
-from macvlan_global.reconcile.plan import Correction
+from macvlan_global.reconcile.corrections import Correction
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import DefinitionRecord
 from macvlan_global.store.table import Tables

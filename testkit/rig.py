@@ -7,7 +7,7 @@ from typing import Any, Self
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.reconcile.apply import Reconciler
-from macvlan_global.reconcile.plan import Correction
+from macvlan_global.reconcile.corrections import Correction
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Store
 from macvlan_global.store.table import AVOIDED, Tables

@@ -18,7 +18,7 @@ from macvlan_global.global_scope import join_cluster
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.kernel.ports import RouteFacts
 from macvlan_global.metrics.counts import Metrics
-from macvlan_global.reconcile import plan as r
+from macvlan_global.reconcile import corrections
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.store.memory import MemoryStore
@@ -249,7 +249,7 @@ class SimulatedHost:
         self.engine.links = self.kernel = run.kernel
         run.begin(run.start())
 
-    async def repair(self) -> list[r.Correction]:
+    async def repair(self) -> list[corrections.Correction]:
         """Repair with the engine's view, if a driver serves; what was corrected."""
         run = self.run
         if run is None or not run.serving:
@@ -400,22 +400,22 @@ class _NotingReconciler(Reconciler):
         self._around = around
         self._machine = host
 
-    async def plan(self, engine: Engine | None, grace: float | None = None) -> list[r.Correction]:
+    async def plan(self, engine: Engine | None, grace: float | None = None) -> list[corrections.Correction]:
         plan = await super().plan(engine, grace)
         for correction in plan:  # when it is applied is not known, nor whether that works
             self._note(correction, "unknown")
         return plan
 
-    async def _apply(self, correction: r.Correction, engine: Engine | None, grace: float) -> None:
+    async def _apply(self, correction: corrections.Correction, engine: Engine | None, grace: float) -> None:
         await super()._apply(correction, engine, grace)
         self._note(correction, "ok")
 
-    def _note(self, correction: r.Correction, outcome: Literal["ok", "unknown"]) -> None:
+    def _note(self, correction: corrections.Correction, outcome: Literal["ok", "unknown"]) -> None:
         now, host = self._around.now(), self._machine.name
-        if isinstance(correction, r.GiveBackAddress) and not correction.network:
+        if isinstance(correction, corrections.GiveBackAddress) and not correction.network:
             record = correction.address
             self._around.note(Event("take back", host, now, now, outcome, record.endpoint, record.address))
-        elif isinstance(correction, r.DeleteEndpoint):
+        elif isinstance(correction, corrections.DeleteEndpoint):
             for address in self._machine.engine.legs.get(correction.endpoint, ()):
                 self._around.note(Event("take back", host, now, now, outcome, correction.endpoint, address))
 

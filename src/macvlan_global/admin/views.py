@@ -21,8 +21,8 @@ from macvlan_global.engine.ports import Engine
 from macvlan_global.errors import Invalid, NotFound, Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.corrections import Correction
 from macvlan_global.reconcile.engine_follower import EngineFollower, learn_names
-from macvlan_global.reconcile.plan import Correction
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, NetworkRecord, PoolRecord
 from macvlan_global.store.table import AT_ONCE
 from macvlan_global.subnets import parse_address

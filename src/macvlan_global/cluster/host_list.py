@@ -28,7 +28,7 @@ async def read_host_list(tables: Tables) -> list[HostLine]:
         Unavailable: the store cannot be reached.
     """
     held = Counter(
-        row.record.host for row in await tables.addresses.scan() if row.record.kind in {"endpoint", "reserved"}
+        row.record.host for row in await tables.addresses.scan() if row.record.kind in {"endpoint", "host", "reserved"}
     )
     known = {row.record.id: row.record for row in await tables.hosts.scan()}
     heartbeats = await tables.alive.entries()

@@ -110,6 +110,8 @@ class IpamDriver:
         try:
             return await self._pools.reserve(space, subnet, part)
         except PoolOverlaps as error:
+            if await self._pools.has_ended(error.other):
+                return await self._pools.reserve(space, subnet, part)
             if not await self._holders.ends_elsewhere(error.other.network):
                 raise
             return await self._pools.take_over(error.other)

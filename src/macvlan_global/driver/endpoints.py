@@ -105,8 +105,7 @@ class Endpoints:
             if before:
                 if not _same(before.record, request):
                     raise Conflict(f"endpoint {request.id[:12]} exists already, with other addresses or another MAC")
-                # the first request may have been interrupted before
-                return (await self._claim_by_name(network, before.record)).mac
+                return await self._create_again(network, before.record)
             await self._networks.admit(network)
             record = await self._new(network, request)
             async with Undo(f"create endpoint {request.id[:12]}") as undo:
@@ -120,8 +119,7 @@ class Endpoints:
                     await self._write_down(network, record)
                     undo.push("its addresses", lambda: self._let_go(network, record))
                     record = await self._claim_by_name(network, record)
-                if record.mac_asked:
-                    await self._claims.refuse_mac(network, record.mac, record.id)
+                await self._refuse_mac(network, record)
             self._memory.created(network, record)
             self._on_created(record, network.shared_id)
             return record.mac
@@ -291,6 +289,29 @@ class Endpoints:
             sysctls=request.options.sysctls,
             attach=self._attacher.mode(network.options, request.options.ifname),
         )
+
+    async def _create_again(self, network: NetworkRecord, record: EndpointRecord) -> str:
+        """Finish a creation whose answer the engine did not get, and return the MAC. It may have been interrupted
+        anywhere.
+
+        Raises:
+            Conflict: see `create`. The engine takes the endpoint for never made, so nothing of it stays, unless it is
+                in use.
+        """
+        async with Undo(f"create endpoint {record.id[:12]}") as undo:
+            if not record.sandbox:
+                undo.push("its record", lambda: self._endpoints.drop(record))
+                undo.push("its addresses", lambda: self._let_go(network, record))
+            claimed = await self._claim_by_name(network, record)
+            await self._refuse_mac(network, claimed)
+        return claimed.mac
+
+    async def _refuse_mac(self, network: NetworkRecord, record: EndpointRecord) -> None:
+        """Raise Conflict if a container of another host has the MAC: one that a user chose, or that is only half of an
+        IPv6 address."""
+        from_6 = network.options.mac == "address" and not record.address
+        if record.mac_asked or from_6:
+            await self._claims.refuse_mac(network, record.mac, record.id)
 
     async def _claim_each(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
         """Claim the addresses of an endpoint that is in use, each whatever becomes of the other.

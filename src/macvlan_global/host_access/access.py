@@ -208,8 +208,7 @@ class HostAccess:
                 problems.append(f"{who}: {why}")
         wanted = desired(replace(facts, given=await self._given(networks)))
         problems += await self._apply(wanted)
-        if not problems:  # what is given back is on no shim any more
-            await self._give_back(networks)
+        await self._give_back(networks)
         self.on_reach(wanted.reach)
         return [*wanted.problems, *problems]
 
@@ -336,9 +335,12 @@ class HostAccess:
             raise
 
     async def _give_back(self, networks: Iterable[NetworkRecord]) -> None:
-        """Give back addresses of networks that are gone or want none any more."""
+        """Give back addresses of networks that are gone or want none any more, once they are on no shim."""
         ids = {each.id for each in networks}
-        for record in [row.record for row in await self._tables.host_access.scan()]:
-            if record.network not in ids:
+        left = [row.record for row in await self._tables.host_access.scan() if row.record.network not in ids]
+        shims = await self._kernel.shims.all() if left else []
+        used = {str(address) for each in shims for address in each.addresses}
+        for record in left:
+            if record.address not in used:
                 await self._giver.release(record.cluster, record.space, ip_address(record.address))
                 await self._tables.host_access.drop(record.network, record.subnet)

@@ -8,6 +8,7 @@ dead, and repeat the call with `dead=row`: then this row is replaced first, if i
 before that, since a verdict about life and death does not keep.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -84,6 +85,7 @@ class Addresses:
         self._cache = cache
         self._identity = identity
         self._shared = shared
+        self._is_doubtful = False  # a release was broken off: what it was about may be free
         self._now = now
         self.held = HeldAddresses(tables, SubnetUse(tables, identity.host, shared=shared, steady=steady))
         self.all = self.held.all
@@ -175,7 +177,7 @@ class Addresses:
         occupancy = self._cache.occupancy(pool.record)
         skipped = {int(each) for each in passed_over}
         lost = 0
-        is_fresh = not self._shared
+        is_fresh = not (self._shared or self._is_doubtful)
         while True:
             # what is remembered comes last: after all that other hosts have given back meanwhile
             chosen = occupancy.choose(*pool.window, self._now(), remembered=is_fresh)
@@ -183,6 +185,7 @@ class Addresses:
                 occupancy.free(chosen, self._now())
                 chosen = None
             if not is_fresh and (chosen is None or lost == RACES):
+                self._is_doubtful = False
                 await self.learn(pool.record)
                 is_fresh = True
             elif chosen is None:
@@ -303,14 +306,15 @@ class Addresses:
     async def drop_network(self, network: str, subnets: Iterable[SpaceSubnet], *, if_empty: bool = False) -> bool:
         """Delete every address of these subnets that a network and its endpoints claim; whether it was done.
 
-        With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
+        With `if_empty` nothing is done while an endpoint, of any host, has an address of it, and what hosts have
+        themselves stays: each gives it back once it is off its shim.
         """
         rows = {row.entry.key: row for each in sorted(set(subnets)) for row in await self.held.within(*each)}
         held = [row for row in rows.values() if is_of(row.record, network)]
         if if_empty and any(row.record.kind == "endpoint" and row.record.network == network for row in held):
             return False
         # a container may come meanwhile, and be the network's gateway or have one of its aux addresses
-        return all([await self._end_claims(row, network, spares_endpoints=if_empty) for row in held])
+        return all([await self._end_claims(row, network, spares_users=if_empty) for row in held])
 
     async def end_claims(self, record: AddressRecord, network: str) -> None:
         """Delete the claims of a network on an address, whatever other networks claim it. Idempotent."""
@@ -343,21 +347,24 @@ class Addresses:
     async def _delete(self, row: Row[AddressRecord]) -> bool:
         try:
             deleted = await self._table.delete(row)
-        except Unavailable:  # it may be done, and nobody of this host wants the address any more
+        except (Unavailable, asyncio.CancelledError):
+            # it may be done, and nobody of this host wants the address any more
             self._cache.disown(row.record.space, row.record.address)
+            self._is_doubtful = True
             raise
         if not deleted:
             return False
         self._cache.dropped(row.record, self._now())
         return True
 
-    async def _end_claims(self, row: Row[AddressRecord], network: str, *, spares_endpoints: bool = False) -> bool:
-        """See `end_claims`. Others may add or end claims of theirs meanwhile; False if an endpoint of the network has
-        the address by now and is spared."""
+    async def _end_claims(self, row: Row[AddressRecord], network: str, *, spares_users: bool = False) -> bool:
+        """See `end_claims`. Others may add or end claims of theirs meanwhile. With `spares_users` the address of an
+        endpoint or of a host on the network stays; False if an endpoint has it by now."""
         current: Row[AddressRecord] | None = row
         while current and is_of(current.record, network):
-            if spares_endpoints and (current.record.kind, current.record.network) == ("endpoint", network):
-                return False
+            user = current.record.kind if current.record.network == network else ""
+            if spares_users and user in {"endpoint", "host"}:
+                return user == "host"
             left = without_network(current.record, network)
             if left is None:
                 if await self._delete(current):

@@ -310,6 +310,10 @@ class PoolCache:
         for network in sorted(mine.difference(networks, foreign)):
             self.disown_network(network)
 
+    def is_foreign(self, network: str) -> bool:
+        """Whether a known pool is that of a network of another driver, which has this id."""
+        return any(each.record.driver and each.record.network == network for each in self._pools.values())
+
     def forget_subnet(self, record: PoolRecord) -> None:
         """Keep no addresses of the subnet of a pool that is gone, unless another pool overlaps it."""
         subnet, wire = ip_network(record.subnet), wire_of(record)

@@ -5,6 +5,7 @@ address has one holder there. Only the very same subnet and range is another net
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -26,6 +27,10 @@ from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address, Subnet, dynamic_window
 
 log = logging.getLogger(__name__)
+
+ENDING_SECONDS = 2.0
+"""The longest that a request waits until the engine tells that a network of another driver is gone, whose pool it has
+released: it does so before `docker network rm` returns."""
 
 
 class Pools:
@@ -49,6 +54,7 @@ class Pools:
         self._auto_pools = auto_pools
         self._now = now
         self._reserved_since: dict[str, tuple[int, float]] = {}  # of other hosts: revision and first sight, by key
+        self._ending: dict[str, asyncio.Event] = {}  # networks of other drivers whose pools the engine has released
         self.reserved = asyncio.Event()
         """Set when a pool is reserved: somebody is creating a network."""
 
@@ -180,17 +186,39 @@ class Pools:
         )
 
     async def release(self, pool: str) -> None:
-        """Give back the pool with this id if no network has it; otherwise do nothing. Idempotent."""
+        """Give back the pool with this id if no network has it; otherwise do nothing. Idempotent.
+
+        That of another driver's network stays until `end_foreign`: a repeated release may meet the next network's.
+        """
         self._cache.end_joining(pool=pool)
         row = await self._table.get(*key_of(pool))
         if row is None:
             self._cache.forget(pool)
-        elif row.record.driver and row.record.host == self._identity.host:  # nobody else tells of its network's end
-            await self.drop_network(row.record.network)
+        elif row.record.driver and row.record.host == self._identity.host:
+            self._ending.setdefault(row.record.network, asyncio.Event())
         elif row.record.network or row.record.host != self._identity.host:
             log.debug("pool %s stays: network %s or host %s has it", pool, row.record.network[:12], row.record.host)
         else:
             await self._drop(row)
+
+    def is_foreign(self, network: str) -> bool:
+        """Whether a network is one of another driver with pools of this host, as far as is known here."""
+        return network in self._ending or self._cache.is_foreign(network)
+
+    async def end_foreign(self, network: str) -> None:
+        """Let go of all that a network of another driver had: the engine says that it is gone. Idempotent."""
+        await self.drop_network(network)
+        if ending := self._ending.pop(network, None):
+            ending.set()
+
+    async def has_ended(self, pool: PoolRecord) -> bool:
+        """Whether the network of a pool is one of another driver that is just going: then it is gone when this returns.
+        The engine releases its pool first, and tells of its end a moment later."""
+        if ending := self._ending.get(pool.network):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), ENDING_SECONDS)
+            return ending.is_set()
+        return False
 
     async def claim(self, subnet: Subnet, network: str) -> PoolRecord:
         """Claim the reserved pool with this subnet for a network. Idempotent.

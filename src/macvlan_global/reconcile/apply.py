@@ -25,7 +25,7 @@ from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION
 from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.names import link_name
 from macvlan_global.metrics.counts import TimeBuckets
-from macvlan_global.reconcile.plan import (
+from macvlan_global.reconcile.corrections import (
     AdoptEndpoint,
     AdoptNetwork,
     ClaimAddress,
@@ -37,10 +37,12 @@ from macvlan_global.reconcile.plan import (
     GiveBackAddress,
     GiveBackPool,
     HoldAddress,
-    ReconcileFacts,
     RemoveLink,
     RestoreLink,
     RestorePool,
+)
+from macvlan_global.reconcile.plan import (
+    ReconcileFacts,
     Shared,
     plan,
     plan_foreign,
@@ -220,6 +222,7 @@ class Reconciler:
         stood_on = {each.name for each in owned if removes and await self._driver.kernel.upper_of(each.name)}
         unreadable = {link_name(key.rpartition("/")[2]) for key in await self._driver.tables.endpoints.unreadable()}
         endpoints = tuple(await self._driver.endpoints.all())
+        host_access = await self._host_access()
         networks = tuple(await self._driver.networks.all())
         later = self._now()
         clock_set |= self._was_clock_set(grace)  # meanwhile: what was written before that looks old at both times
@@ -236,10 +239,19 @@ class Reconciler:
             links=links,
             stood_on=frozenset(stood_on),
             unreadable=frozenset(unreadable),
+            host_access=host_access,
             engine=engine,
             later=later,
             clock_set=clock_set,
         )
+
+    async def _host_access(self) -> frozenset[tuple[str, str, str]] | None:
+        """The addresses that this host has itself: see `ReconcileFacts`."""
+        table = self._driver.tables.host_access
+        rows = [row.record for row in await table.scan()]
+        if await table.unreadable():
+            return None
+        return frozenset((each.cluster, each.space, each.address) for each in rows)
 
     async def _shared(self, foreign: Iterable[EngineNetwork] = ()) -> Shared | None:
         """The records of the store that concern this host: addresses of the subnets in which it may have some, and of

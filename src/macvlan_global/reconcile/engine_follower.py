@@ -15,7 +15,7 @@ from macvlan_global.engine.ports import Engine, EngineEvent, NetworkEvent
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
-from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork, Correction
+from macvlan_global.reconcile.corrections import AdoptEndpoint, AdoptNetwork, Correction
 from macvlan_global.tasks import Crowd, forever, when
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ class EngineFollower:
         self._names_due = asyncio.Event()
         self._unnamed: set[str] = set()  # containers whose names are to be learnt
         self._all_unnamed = False
+        self._gone: set[str] = set()  # networks of other drivers that had pools of ours
+        self._is_gone = asyncio.Event()
         self._reconciled_at: float | None = None  # with the engine, on the loop's clock
         self._came_back = asyncio.Event()
         self._store_read = store_read or asyncio.Event()
@@ -119,6 +121,8 @@ class EngineFollower:
             tasks.create_task(forever("claiming addresses again", self._claim_again, first=first, last=last))
             other = "claiming pools of networks of other drivers"
             tasks.create_task(forever(other, self._claim_foreign, first=first, last=last))
+            ended = "giving back pools of networks of other drivers"
+            tasks.create_task(forever(ended, self._end_foreign, first=first, last=last))
 
     async def _follow(self) -> AsyncGenerator[None]:
         """Handle events until their stream ends; each item says that the engine answers."""
@@ -147,8 +151,14 @@ class EngineFollower:
             self._names_due.set()
         elif isinstance(event, NetworkEvent) and event.action == "create":
             await self._driver.networks.name(event.network, event.name)
+        elif isinstance(event, NetworkEvent) and self._is_end_of_foreign(event):
+            self._gone.add(event.network)
+            self._is_gone.set()
         for listener in self._listeners:
             await listener(event)
+
+    def _is_end_of_foreign(self, event: NetworkEvent) -> bool:
+        return event.action == "destroy" and self._driver.pools.is_foreign(event.network)
 
     async def _reconcile_later(self) -> None:
         """Reconcile once nothing is younger than the grace period that was there when the engine came back."""
@@ -197,6 +207,15 @@ class EngineFollower:
             while self._driver.pools.is_any_unclaimed():
                 await self.reconciler.claim_foreign(self.engine)
                 await asyncio.sleep(CLAIM_SECONDS)
+
+    async def _end_foreign(self) -> None:
+        """Give back what networks of other drivers had, once the engine says that they are gone. If that is not heard,
+        repair does."""
+        async with when(self._is_gone):
+            while self._gone:
+                network = min(self._gone)
+                await self._driver.pools.end_foreign(network)
+                self._gone.discard(network)
 
     async def _learn(self) -> None:
         async with when(self._names_due, settle=SETTLE_SECONDS):

@@ -14,6 +14,7 @@ version, and its containers may run. A correction that takes something away is c
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -22,6 +23,22 @@ from macvlan_global.ipam.owners import Holder, is_of, network_claims
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.parents.owned import describe, is_what_we_made
+from macvlan_global.reconcile.corrections import (
+    AdoptEndpoint,
+    AdoptNetwork,
+    ClaimAddress,
+    Correction,
+    DeleteEndpoint,
+    DeleteNetwork,
+    DeleteStray,
+    ForgetNetwork,
+    GiveBackAddress,
+    GiveBackPool,
+    HoldAddress,
+    RemoveLink,
+    RestoreLink,
+    RestorePool,
+)
 from macvlan_global.store.records import (
     AddressRecord,
     EndpointRecord,
@@ -59,8 +76,9 @@ class ReconcileFacts:
     epoch, `now` read before everything else and `later` after it: the clock may be set meanwhile. With `clock_set` it
     was set just before: then nothing is known to be old. `settled` holds the ids of the networks and endpoints that
     were recorded, and complete, before `shared` was read; `stood_on` the names of parents of ours on which a link of
-    another network namespace stands, `unreadable` those of links whose endpoint's record cannot be read. `foreign` are
-    the engine's networks of other drivers that have addresses of ours."""
+    another network namespace stands, `unreadable` those of links whose endpoint's record cannot be read. `host_access`
+    are the addresses that this host has itself (the network's id in the cluster, space, bare address), None if they are
+    not known. `foreign` are the engine's networks of other drivers that have addresses of ours."""
 
     host: str
     boot: str
@@ -74,6 +92,7 @@ class ReconcileFacts:
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     stood_on: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
+    host_access: frozenset[tuple[str, str, str]] | None = None
     engine: tuple[EngineNetwork, ...] | None = None
     foreign: tuple[EngineNetwork, ...] = ()
     later: float | None = None
@@ -99,136 +118,6 @@ class ReconcileFacts:
         """Every endpoint that the engine has, by id."""
         networks = (*(self.engine or ()), *self.foreign)
         return {each.id: each for network in networks for each in network.endpoints}
-
-
-@dataclass(frozen=True, slots=True)
-class _Reasoned:
-    """The object of a correction and the difference found, both in the operator's words."""
-
-    subject: str
-    reason: str
-
-    def is_like(self, other: "_Reasoned") -> bool:
-        """Whether both are the same correction, planned at different times."""
-        return (type(self), self.subject, self.reason) == (type(other), other.subject, other.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreLink(_Reasoned):
-    """Make a parent of ours again."""
-
-    link: LinkRecord
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveLink(_Reasoned):
-    """Delete a parent of ours."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteStray(_Reasoned):
-    """Delete a container's link that belongs to no endpoint."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteNetwork(_Reasoned):
-    """Delete a network that the engine does not have."""
-
-    network: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteEndpoint(_Reasoned):
-    """Delete an endpoint that nothing uses."""
-
-    network: str
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBackAddress(_Reasoned):
-    """Release an address that nobody holds; with a `network`, only the claims of that one."""
-
-    address: AddressRecord
-    network: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBackPool(_Reasoned):
-    """Release a pool that no network has."""
-
-    pool: PoolRecord
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetNetwork(_Reasoned):
-    """Release the pools of a network that was removed from the cluster, and its addresses, in these subnets too."""
-
-    network: str
-    subnets: frozenset[tuple[str, str]] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class RestorePool(_Reasoned):
-    """Write the record of a pool that a network of this host has and the store lost. `network` is its id on this
-    host."""
-
-    pool: PoolRecord
-    network: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimAddress(_Reasoned):
-    """Claim an address that this host uses and the store has no claim for. `network` is as in `RestorePool`."""
-
-    pool: PoolRecord
-    address: str
-    holder: Holder
-    network: str
-
-
-@dataclass(frozen=True, slots=True)
-class HoldAddress(_Reasoned):
-    """Reserve an address in the name of a network of another driver, whose container has it."""
-
-    pool: PoolRecord
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdoptNetwork(_Reasoned):
-    """Record a network that the engine has and our state lost."""
-
-    network: EngineNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class AdoptEndpoint(_Reasoned):
-    """Record an endpoint that the engine has and our state lost, and claim its addresses."""
-
-    network: str
-    endpoint: EngineEndpoint
-
-
-Correction = (
-    RestoreLink
-    | RemoveLink
-    | DeleteStray
-    | DeleteNetwork
-    | DeleteEndpoint
-    | GiveBackAddress
-    | GiveBackPool
-    | ForgetNetwork
-    | RestorePool
-    | ClaimAddress
-    | HoldAddress
-    | AdoptNetwork
-    | AdoptEndpoint
-)
 
 
 def plan(facts: ReconcileFacts) -> list[Correction]:
@@ -448,8 +337,8 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
     if facts.engine is None:
         return
     networks = facts.living_networks(deleted)
-    endpoints = {each.id for each in facts.endpoints}
     in_engine = facts.engine_endpoints()
+    endpoints = {each.id for each in facts.endpoints} | in_engine.keys()
     used = {address for each in in_engine.values() for address in each.addresses}
     for each in shared.addresses:
         if not facts.is_old(each.at):
@@ -459,17 +348,31 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
                 yield GiveBackAddress(f"address {each.address}", "its network is gone", each, claim.network)
         if each.host != facts.host or each.network in deleted:
             continue
-        if each.kind == "reserved":
-            if each.address not in used:
-                reason = "it is reserved, and no container of the engine has it"
-                yield GiveBackAddress(f"address {each.address}", reason, each)
-        elif each.kind == "endpoint" and each.endpoint not in endpoints and each.endpoint not in in_engine:
-            yield GiveBackAddress(f"address {each.address}", "its endpoint is gone", each)
+        if reason := _unused(each, endpoints, used, facts.host_access):
+            yield GiveBackAddress(f"address {each.address}", reason, each)
+
+
+def _unused(
+    record: AddressRecord,
+    endpoints: AbstractSet[str],
+    used: AbstractSet[str],
+    host_access: AbstractSet[tuple[str, str, str]] | None,
+) -> str:
+    """The reason why nobody of this host has an address that it holds for an endpoint or for itself; "" if somebody
+    has, or may have. `endpoints` are ids, `used` the addresses of the engine's containers."""
+    if record.kind == "reserved" and record.address not in used:
+        return "it is reserved, and no container of the engine has it"
+    if record.kind == "endpoint" and record.endpoint not in endpoints:
+        return "its endpoint is gone"
+    known = host_access is not None and record.kind == "host"
+    if known and (record.network, record.space, record.address) not in (host_access or ()):
+        return "this host does not use it any more"
+    return ""
 
 
 def _forgotten(shared: Shared) -> Iterator[ForgetNetwork]:
-    """Networks that were removed from the cluster and have no endpoint on any host."""
-    in_use = {each.network for each in shared.addresses if each.kind == "endpoint"}
+    """Networks that were removed from the cluster and on which no endpoint of any host, and no host, has an address."""
+    in_use = {each.network for each in shared.addresses if each.kind in {"endpoint", "host"}}
     # pools of which this host has not seen the addresses are those of other hosts to forget
     holding: dict[str, set[tuple[str, str]]] = {each.network: set() for each in shared.pools if shared.sees(each)}
     # by its addresses too: a host on which its last containers ran may have claimed them anew after the pools went

@@ -2,7 +2,11 @@
 
 import pytest
 
+from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.errors import Conflict
+from macvlan_global.ipam.pool_id import pool_id
+from macvlan_global.kernel.names import link_name
+from macvlan_global.store.records import EndpointRecord
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_engine import Subnet
 from testkit.rig import Rig
@@ -78,3 +82,43 @@ async def test_a_mac_that_an_address_brings_is_refused_to_other_addresses(subnet
         await rig.engine.run("thief", "lan", mac=derived)
     assert (await rig.engine.run("web", "lan", mac=derived, ip=four, ip6=six)).mac == derived
     assert (await rig.engine.run("other", "lan", mac=MAC)).mac == MAC
+
+
+async def test_a_repeated_request_meets_the_same_refusal() -> None:
+    """The driver died after the endpoint's record and before it asked for the MAC; the engine asks once more. Nothing
+    of the endpoint stays."""
+    rig = await ClusterRig.build()
+    one, other = await _two(rig)
+    await one.engine.run("web", "lan", mac=MAC)
+    network = other.engine.id_of("lan")
+    pool = (await other.driver.pools.all())[0]
+    cidr = await other.driver.ipam.request_address(pool_id(pool), "")
+    request = EndpointRequest.read(network, "e" * 64, cidr, "", MAC)
+    written = EndpointRecord(
+        network=network,
+        id=request.id,
+        address=str(request.address),
+        mac=MAC,
+        mac_asked=True,
+        link=link_name(request.id),
+        boot="boot1",
+        at=rig.clock(),
+    )
+    await other.driver.tables.endpoints.put(written, network, request.id)
+    with pytest.raises(Conflict, match="on host a has it"):
+        await other.driver.endpoints.create(request)
+    assert await other.driver.endpoints.all() == []
+    assert {each.host for each in await one.driver.addresses.all() if each.kind == "endpoint"} == {"a"}
+
+
+async def test_a_mac_of_half_an_ipv6_address_is_unique_in_the_cluster() -> None:
+    """With -o mac=address and IPv6 alone, 32 bits of the address make the MAC: others may end in the same."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    options = {"parent": "eth0", "mac": "address"}
+    made = await one.engine.create_network("six", Subnet("fd09::/64"), options=options)
+    await other.engine.create_network("six", Subnet("fd09::/64", options={"network": made}), options=options)
+    web = await one.engine.run("web", "six", ip6="fd09::1:0:9")
+    with pytest.raises(Conflict, match=f"{web.mac} is in use on network .*on host a has it"):
+        await other.engine.run("db", "six", ip6="fd09::2:0:9")
+    await other.engine.run("db", "six", ip6="fd09::2:0:8")

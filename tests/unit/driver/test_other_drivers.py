@@ -1,10 +1,13 @@
 """Networks of other drivers whose addresses are ours (B02), and networks of ours without addresses (B23)."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from macvlan_global.errors import Conflict
+from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
@@ -48,16 +51,66 @@ async def test_repair_takes_nothing_from_a_network_of_another_driver(driver: str
     assert (pool.driver, pool.name) == (driver, "br")
 
 
+@asynccontextmanager
+async def _followed(rig: Rig) -> AsyncIterator[None]:
+    """The engine's events are followed, and the repairs of a start are over."""
+    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    running = asyncio.ensure_future(EngineFollower(rig.driver, rig.engine, reconciler, Metrics()).run())
+    await asyncio.sleep(100)
+    yield
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 @DRIVERS
+@pytest.mark.virtual_time
 async def test_all_goes_with_a_network_of_another_driver(driver: str) -> None:
     """At once, and the subnet is free again."""
     rig = await _with_other(driver)
-    await rig.engine.run("db", "br", ip="10.9.0.20")
-    await rig.mend()
-    await rig.engine.stop("db")
-    await rig.engine.remove_network("br")
-    assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])
-    await rig.engine.create_network("lan", BR, options={"parent": "eth0"})
+    async with _followed(rig):
+        await rig.engine.run("db", "br", ip="10.9.0.20")
+        await rig.mend()
+        await rig.engine.stop("db")
+        await rig.engine.remove_network("br")
+        await rig.engine.create_network("lan", BR, options={"parent": "eth0"})
+        assert {each.network for each in await rig.driver.pools.all()} == {rig.engine.id_of("lan")}
+        assert {each.network for each in await rig.driver.addresses.all()} == {rig.engine.id_of("lan")}
+
+
+@pytest.mark.virtual_time
+async def test_a_release_that_is_repeated_takes_nothing_from_the_next_network() -> None:
+    """The engine repeats a call whose answer was lost; by then the pool of that name is another network's."""
+    rig = await _with_other()
+    async with _followed(rig):
+        (pool,) = await rig.driver.pools.all()
+        await rig.engine.remove_network("br")
+        await rig.engine.create_network("br2", BR, driver="bridge", ipam=OUR_IPAM)
+        await asyncio.sleep(5)
+        await rig.engine.run("db", "br2", ip="10.9.0.20")
+        before = await _held(rig)
+        await rig.driver.ipam.release_pool(pool_id(pool))
+        await asyncio.sleep(5)
+        assert await _held(rig) == before
+        with pytest.raises(Conflict, match="network br2 has it"):
+            await rig.engine.create_network("lan", BR, options={"parent": "eth0"})
+        await rig.engine.stop("db")
+        await rig.engine.remove_network("br2")
+        await asyncio.sleep(1)
+        assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])
+
+
+@pytest.mark.virtual_time
+async def test_the_end_of_a_network_of_another_driver_waits_for_the_store() -> None:
+    """It is away when the engine tells of the end."""
+    rig = await _with_other()
+    async with _followed(rig):
+        await rig.mend()
+        rig.faults.refused = "delete addresses"
+        await rig.engine.remove_network("br")
+        await asyncio.sleep(3)
+        rig.faults.refused = ""
+        await asyncio.sleep(3)
+        assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])
 
 
 async def test_what_a_network_that_went_unnoticed_had_is_given_back() -> None:
@@ -87,14 +140,10 @@ async def test_a_container_s_address_on_another_driver_s_network_is_no_repeated_
 async def test_a_network_of_another_driver_is_claimed_before_the_next_repair() -> None:
     """Within a moment of its creation: another network could be given its pool until then."""
     rig = await Rig.build("eth0")
-    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
-    running = asyncio.ensure_future(EngineFollower(rig.driver, rig.engine, reconciler, Metrics()).run())
-    await asyncio.sleep(100)  # past the repairs of a start
-    await rig.engine.create_network("br", BR, driver="bridge", ipam=OUR_IPAM)
-    await asyncio.sleep(0.5)
-    assert [each.network for each in await rig.driver.pools.all()] == [rig.engine.id_of("br")]
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with _followed(rig):
+        await rig.engine.create_network("br", BR, driver="bridge", ipam=OUR_IPAM)
+        await asyncio.sleep(0.5)
+        assert [each.network for each in await rig.driver.pools.all()] == [rig.engine.id_of("br")]
 
 
 # -------------------------------------------------------------- no addresses

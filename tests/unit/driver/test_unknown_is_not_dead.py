@@ -10,8 +10,8 @@ from macvlan_global.driver.liveness import YOUNG_SECONDS
 from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.kernel.ports import ContainerLink
+from macvlan_global.reconcile.corrections import DeleteEndpoint
 from macvlan_global.reconcile.engine_follower import learn_names
-from macvlan_global.reconcile.plan import DeleteEndpoint
 from testkit.cluster_rig import ClusterRig
 from testkit.fake_engine import Container, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel

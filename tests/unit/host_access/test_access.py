@@ -414,3 +414,19 @@ async def test_many_containers_at_once_are_all_reached() -> None:
     assert set(_led_to(rig)) == {address for each in containers for address in each.addresses}
     await asyncio.gather(*(rig.engine.stop(each.name) for each in containers))
     assert (_led_to(rig), rig.driver.host_access.problems) == ({}, [])
+
+
+async def test_a_network_that_goes_gives_its_address_back_whatever_is_wrong_with_another() -> None:
+    """One network's shim cannot be made for long. What may still be on a shim is kept."""
+    rig = await _rig("eth0", "eth1", own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    await rig.engine.stop("c1")
+    (own,) = await _claimed(rig)
+    rig.kernel.add_device("mgh-eth1")  # an operator's, in the way for good
+    await rig.engine.create_network("n2", Subnet("10.9.0.0/24"), options={**WANTED, "parent": "eth1"})
+    await rig.engine.run("c2", "n2")
+    assert rig.driver.host_access.problems
+    assert own in await _claimed(rig)
+    await rig.engine.remove_network("n1")
+    assert own not in await _claimed(rig)

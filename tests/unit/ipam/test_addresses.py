@@ -355,3 +355,48 @@ async def test_a_container_that_starts_as_the_gateway_of_a_network_that_is_remov
     assert (held.kind, held.endpoint, held.host) == ("endpoint", "live", "b")
     assert await one.addresses.drop_network("n1", [(SPACE, str(SUBNET))])
     assert await one.addresses.all() == []
+
+
+async def test_a_network_that_is_removed_leaves_other_hosts_what_they_have_themselves() -> None:
+    """Another host has an address on its shim, and a stopped container, so it keeps the network for now."""
+    one = Book()
+    two = Book(one.store, one.clock, "b")
+    await one.pool()
+    record = await one.pools.claim(SUBNET, "n1")
+    await one.addresses.claim(record, ip_address("192.168.1.1"), Holder("gateway", "n1"))
+    await two.addresses.claim(record, NINE, Holder("host", "n1", "b"))
+    assert await one.pools.drop_network("n1", if_empty=True)
+    (held,) = await one.addresses.all()
+    assert (held.kind, held.address, held.host) == ("host", str(NINE), "b")
+    await two.addresses.unclaim(SPACE, NINE, Holder("host", "n1", "b"), release_follows=False)
+    assert await one.addresses.all() == []
+
+
+class Stalls(MemoryStore):
+    """A disk that deletes, and whose answer does not come while it stalls."""
+
+    stalls = False
+
+    async def delete(self, entry: Entry) -> bool:
+        """See `Store.delete`."""
+        deleted = await super().delete(entry)
+        if self.stalls:
+            await asyncio.Event().wait()
+        return deleted
+
+
+async def test_a_release_that_was_broken_off_keeps_no_address_from_a_host_alone() -> None:
+    """It is done on the disk, though the engine's request met its deadline before. The last address is found again."""
+    store = Stalls()
+    book = Book(store)
+    book.addresses = Addresses(book.tables, book.cache, Identity("a", "run"), now=book.clock)
+    pool = await book.pool()
+    got = [(await book.addresses.reserve_next(pool)).address for _ in range(6)]
+    store.stalls = True
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await book.addresses.release(SPACE, got[3])
+    store.stalls = False
+    assert (await book.addresses.reserve_next(pool)).address == got[3]
+    with pytest.raises(Exhausted):
+        await book.addresses.reserve_next(pool)

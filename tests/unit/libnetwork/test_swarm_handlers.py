@@ -8,7 +8,7 @@ from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError
 from macvlan_global.libnetwork import messages as m
 from macvlan_global.libnetwork.codec import encode
 from macvlan_global.libnetwork.handlers import GENERIC, Handlers
-from macvlan_global.reconcile.plan import AdoptEndpoint, AdoptNetwork
+from macvlan_global.reconcile.corrections import AdoptEndpoint, AdoptNetwork
 from testkit.fake_engine import engine_id
 from testkit.rig import Rig
 

@@ -14,7 +14,7 @@ from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.names import link_name
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec
 from macvlan_global.reconcile.apply import Reconciler
-from macvlan_global.reconcile.plan import (
+from macvlan_global.reconcile.corrections import (
     AdoptEndpoint,
     AdoptNetwork,
     ClaimAddress,

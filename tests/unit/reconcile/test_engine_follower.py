@@ -10,8 +10,8 @@ from macvlan_global.engine.ports import ContainerEvent, EngineContainer, EngineE
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
+from macvlan_global.reconcile.corrections import AdoptNetwork, Correction
 from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, TOGETHER_SECONDS, EngineFollower, Listener
-from macvlan_global.reconcile.plan import AdoptNetwork, Correction
 from testkit.brief import BRIEF
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.plugin_calls import InProcess

@@ -9,6 +9,7 @@ from msgspec import structs
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.kernel.ports import LinkFact
+from macvlan_global.reconcile import corrections
 from macvlan_global.reconcile import plan as r
 from macvlan_global.store.records import (
     AddressRecord,
@@ -116,8 +117,8 @@ def test_a_network_that_only_the_engine_has_is_adopted_with_its_endpoints() -> N
     empty = but(WHOLE, networks=(), endpoints=(), owned=(), pools=(), addresses=())
     plan = r.plan(empty)
     assert plan == [
-        r.AdoptNetwork("network office", "the engine has it, and the state does not", ENGINE),
-        r.AdoptEndpoint(
+        corrections.AdoptNetwork("network office", "the engine has it, and the state does not", ENGINE),
+        corrections.AdoptEndpoint(
             "endpoint of web (192.168.1.9)", "the engine has it, and the state does not", "n1", ENGINE_ENDPOINT
         ),
     ]
@@ -133,7 +134,9 @@ def test_an_endpoint_that_only_the_engine_has_is_adopted() -> None:
 def test_an_endpoint_of_an_earlier_boot_goes_whatever_its_age(facts: r.ReconcileFacts, at: float) -> None:
     """No container outlives its boot."""
     dead = but(facts, endpoints=(endpoint(at=at, boot="before"),))
-    assert r.DeleteEndpoint("endpoint e1 (192.168.1.9)", "it was made before the last boot", "n1", "e1") in r.plan(dead)
+    assert corrections.DeleteEndpoint(
+        "endpoint e1 (192.168.1.9)", "it was made before the last boot", "n1", "e1"
+    ) in r.plan(dead)
 
 
 def test_an_endpoint_that_the_engine_does_not_have_goes() -> None:
@@ -151,7 +154,7 @@ def test_an_endpoint_without_a_network_goes() -> None:
 def test_a_link_that_no_endpoint_has_is_deleted(facts: r.ReconcileFacts) -> None:
     """A crash between undo and its end."""
     assert r.plan(but(facts, links={**facts.links, STRAY.name: STRAY})) == [
-        r.DeleteStray("link mg-0123456789ab", "no endpoint has it", "mg-0123456789ab")
+        corrections.DeleteStray("link mg-0123456789ab", "no endpoint has it", "mg-0123456789ab")
     ]
 
 
@@ -182,21 +185,24 @@ def test_masters_are_restored_before_what_stands_on_them() -> None:
     """A VLAN in a VLAN, both gone after a reboot."""
     upper = structs.replace(owned("eth0.10.20"), master="eth0.10", vlan_id=20)
     facts = but(WHOLE, networks=(network(parent="eth0.10.20"),), owned=(upper, owned()), links={"eth0": ETH0})
-    assert [each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)] == ["eth0.10", "eth0.10.20"]
+    assert [each.link.name for each in r.plan(facts) if isinstance(each, corrections.RestoreLink)] == [
+        "eth0.10",
+        "eth0.10.20",
+    ]
 
 
 def test_records_that_turn_in_a_circle_do_not_turn_us() -> None:
     """They are wrong, and repair ends all the same."""
     circle = (structs.replace(owned("a.1"), master="b.1"), structs.replace(owned("b.1"), master="a.1"))
     facts = but(WHOLE, networks=(network(parent="a.1"),), owned=circle)
-    assert {each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)} == {"a.1", "b.1"}
+    assert {each.link.name for each in r.plan(facts) if isinstance(each, corrections.RestoreLink)} == {"a.1", "b.1"}
 
 
 def test_an_address_that_was_asked_for_and_never_used_is_given_back() -> None:
     """The answer was lost, or the engine died between its two requests."""
     asked = address("reserved", "192.168.1.10")
     plan = r.plan(but(WHOLE, addresses=(*HELD.addresses, asked)))
-    assert [each.address for each in plan if isinstance(each, r.GiveBackAddress)] == [asked]
+    assert [each.address for each in plan if isinstance(each, corrections.GiveBackAddress)] == [asked]
 
 
 def test_an_address_whose_endpoint_or_network_is_gone_is_given_back() -> None:
@@ -207,7 +213,7 @@ def test_an_address_whose_endpoint_or_network_is_gone_is_given_back() -> None:
         address("aux", "10.0.0.2", network="gone", label="x"),
     )
     plan = r.plan(but(WHOLE, addresses=(*HELD.addresses, *lost)))
-    assert [each.address for each in plan if isinstance(each, r.GiveBackAddress)] == list(lost)
+    assert [each.address for each in plan if isinstance(each, corrections.GiveBackAddress)] == list(lost)
     assert len(plan) == 3
 
 
@@ -276,7 +282,7 @@ def test_an_address_that_a_container_uses_is_claimed_for_it() -> None:
     gateway, held = HELD.addresses
     for found in ((address("reserved"),), (), (structs.replace(held, host="earlier"),)):
         (correction,) = r.plan(but(WHOLE, addresses=(gateway, *found)))
-        assert isinstance(correction, r.ClaimAddress)
+        assert isinstance(correction, corrections.ClaimAddress)
         assert (correction.address, correction.holder) == ("192.168.1.9", Holder("endpoint", "n1", "e1"))
 
 
@@ -344,7 +350,9 @@ def test_a_removed_network_is_forgotten_with_its_last_endpoint() -> None:
     assert r.plan(replace(facts, host="b")) == []
     (correction,) = r.plan(but(replace(facts, host="b"), addresses=HELD.addresses[:1], removed=frozenset({"n1"})))
     where = frozenset({("s", "192.168.1.0/24")})
-    assert correction == r.ForgetNetwork("network n1", "it was removed, and its last endpoint is gone", "n1", where)
+    assert correction == corrections.ForgetNetwork(
+        "network n1", "it was removed, and its last endpoint is gone", "n1", where
+    )
 
 
 def test_a_pool_that_the_engine_has_is_left_alone() -> None:
@@ -402,7 +410,7 @@ def test_nothing_is_old_that_is_young_by_the_clock_as_it_is_afterwards() -> None
     """The clock was set while the host was observed, and the record is of the time after that."""
     new = endpoint("e2", at=NOW + 5_000)
     facts = replace(but(WHOLE, endpoints=(endpoint(), new)), later=NOW + 5_001)
-    assert [each for each in r.plan(facts) if isinstance(each, r.DeleteEndpoint)] == []
+    assert [each for each in r.plan(facts) if isinstance(each, corrections.DeleteEndpoint)] == []
     assert kinds(replace(facts, later=NOW + 5_060)) == ["DeleteEndpoint"]
 
 
@@ -426,7 +434,10 @@ def test_a_master_that_a_network_uses_itself_comes_before_what_stands_on_it() ->
     networks = (network(parent="eth0.10.20"), network("n2", parent="eth0.10", name="zoo"))
     engine = (ENGINE, replace(ENGINE, id="n2", name="zoo", endpoints=()))
     facts = but(WHOLE, networks=networks, engine=engine, owned=(upper, owned()), links={"eth0": ETH0})
-    assert [each.link.name for each in r.plan(facts) if isinstance(each, r.RestoreLink)] == ["eth0.10", "eth0.10.20"]
+    assert [each.link.name for each in r.plan(facts) if isinstance(each, corrections.RestoreLink)] == [
+        "eth0.10",
+        "eth0.10.20",
+    ]
 
 
 def test_the_gateway_of_a_removed_network_is_claimed_while_a_container_is_on_it() -> None:
@@ -434,10 +445,10 @@ def test_the_gateway_of_a_removed_network_is_claimed_while_a_container_is_on_it(
     lost = but(
         WHOLE, removed=frozenset({"n1"}), pools=(), addresses=(address("endpoint", network="n1", endpoint="e1"),)
     )
-    assert [each.address for each in r.plan(lost) if isinstance(each, r.ClaimAddress)] == ["192.168.1.1"]
+    assert [each.address for each in r.plan(lost) if isinstance(each, corrections.ClaimAddress)] == ["192.168.1.1"]
     assert "RestorePool" not in kinds(lost)
     idle = but(replace(WHOLE, endpoints=()), removed=frozenset({"n1"}), pools=(), addresses=())
-    assert [each for each in r.plan(idle) if isinstance(each, r.ClaimAddress)] == []
+    assert [each for each in r.plan(idle) if isinstance(each, corrections.ClaimAddress)] == []
 
 
 def test_a_removed_network_is_forgotten_though_its_claims_stand_behind_another_ones() -> None:
@@ -447,4 +458,40 @@ def test_a_removed_network_is_forgotten_though_its_claims_stand_behind_another_o
     )
     held = (shared, address("endpoint", network="n1", endpoint="e1"))
     plan = r.plan(but(WHOLE, addresses=held, removed=frozenset({"n9"})))
-    assert [each.network for each in plan if isinstance(each, r.ForgetNetwork)] == ["n9"]
+    assert [each.network for each in plan if isinstance(each, corrections.ForgetNetwork)] == ["n9"]
+
+
+OWN_ACCESS = address("host", "192.168.1.30", network="n1", endpoint="a")
+
+
+def test_an_address_that_this_host_has_itself_and_does_not_know_of_is_given_back() -> None:
+    """Its state was put back from an older copy. The shim has another one, or none."""
+    facts = but(WHOLE, addresses=(*HELD.addresses, OWN_ACCESS), host_access=frozenset())
+    assert r.plan(facts) == [
+        corrections.GiveBackAddress("address 192.168.1.30", "this host does not use it any more", OWN_ACCESS)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held", "known"),
+    [
+        (OWN_ACCESS, frozenset({("n1", "s", "192.168.1.30")})),
+        (OWN_ACCESS, None),
+        (structs.replace(OWN_ACCESS, host="b", endpoint="b"), frozenset()),
+        (structs.replace(OWN_ACCESS, at=YOUNG), frozenset()),
+    ],
+    ids=["known", "unreadable", "of another host", "young"],
+)
+def test_an_address_that_a_host_has_itself_stays(
+    held: AddressRecord, known: frozenset[tuple[str, str, str]] | None
+) -> None:
+    """Unless this host surely does not use it."""
+    assert r.plan(but(WHOLE, addresses=(*HELD.addresses, held), host_access=known)) == []
+
+
+def test_a_removed_network_on_which_a_host_has_an_address_is_not_forgotten() -> None:
+    """That host keeps it for a stopped container."""
+    theirs = structs.replace(OWN_ACCESS, host="b", endpoint="b")
+    gone = replace(WHOLE, networks=(), endpoints=(), owned=(), engine=())
+    assert kinds(but(gone, addresses=(theirs,), removed=frozenset({"n1"}))) == []
+    assert kinds(but(gone, addresses=(), removed=frozenset({"n1"}))) == ["ForgetNetwork"]
