@@ -76,9 +76,19 @@ class Workers:
         self._unanswered -= 1
         if lost:
             self._threads -= 1
-            if self._unanswered > self._threads and not self._closed:
-                with contextlib.suppress(RuntimeError):  # the next work tries again
-                    self._start()
+            if self._unanswered > self._threads:
+                self._replace()
+
+    def _replace(self) -> None:
+        """Start a thread in place of a lost one. Without any, nobody waits for what is left."""
+        try:
+            self._start()
+        except RuntimeError as error:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    work = self._asked.get_nowait()
+                    if work and work.take():
+                        work.refuse(error)
 
     def _serve(self) -> None:
         lost = False
@@ -123,6 +133,10 @@ class _Work(Generic[T]):
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
             self._loop.call_soon_threadsafe(self._give, result, failed, lost)
         return lost
+
+    def refuse(self, error: BaseException) -> None:
+        """No thread will do it; called on the loop's thread."""
+        self._give(None, error, lost=False)
 
     async def end(self) -> None:
         """Wait until it is done, though its answer was cancelled."""

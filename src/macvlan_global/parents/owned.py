@@ -114,7 +114,7 @@ class OwnedParents:
         link = await self._kernel.link(name)
         if link and self._is_ours(link, row.record):
             if above := await self._upper_of(name):
-                log.info("%s is kept: %s stands on it", describe(row.record), above)
+                log.info("%s is kept: %s needs it", describe(row.record), above)
                 return False
             await self._kernel.delete(name)
             log.info("deleted %s: no network uses it any more", describe(row.record))

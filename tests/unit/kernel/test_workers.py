@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.speed import patience
+from lab.speed import patience, within
 from macvlan_global.kernel.workers import ThreadLost, Workers
 
 
@@ -141,3 +141,20 @@ async def test_a_thread_that_is_lost_does_nothing_more() -> None:
     assert after != "lost"
     assert await workers.run(name) == after
     workers.close()
+
+
+async def test_what_was_asked_before_the_end_is_done_though_the_thread_is_lost() -> None:
+    """The threads are let go while the last of them gets lost."""
+    workers, gate = Workers("one"), Gate()
+
+    def lose() -> None:
+        gate.pass_through()
+        raise ThreadLost from OSError("no way back")
+
+    asked = [asyncio.ensure_future(workers.run(each)) for each in (lose, lambda: None)]
+    await gate.is_reached()
+    workers.close()
+    gate.open.set()
+    async with within(30):
+        lost, after = await asyncio.gather(*asked, return_exceptions=True)
+    assert (repr(lost), after) == ("OSError('no way back')", None)

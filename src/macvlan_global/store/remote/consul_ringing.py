@@ -96,6 +96,31 @@ class LostRing:
     answer: Answer
 
 
+class Refusals:
+    """Tells a refusal for good from a race that was lost."""
+
+    def __init__(self) -> None:
+        """Nothing was refused yet."""
+        self.lost: LostRing | None = None
+        """The ring that was refused last, until `look`."""
+        self._unexplained = 0
+
+    def look(self, seen: SeenBells) -> None:
+        """Look at the bells as they are after `lost`, and forget that.
+
+        Raises:
+            Unavailable: with Consul's reason. Nobody else has rung, and so it was the last time: then we lost no race,
+                and another try would not help. We may only read, say. Once it may be that a bell came and went.
+        """
+        lost, self.lost = self.lost, None
+        if lost is None:
+            return
+        is_explained = seen.indexes.get(lost.number, 0) != lost.index
+        self._unexplained = 0 if is_explained else self._unexplained + 1
+        if self._unexplained > 1:
+            raise refused(lost.answer)
+
+
 def share_of(write: Write, bells: int = 0) -> float:
     """The share of a transaction that a write takes, with so many bells."""
     steps = len(write.operations) + bells
@@ -154,17 +179,17 @@ class Bells:
         """
 
         async def look(until: float) -> SeenBells:
-            lost: LostRing | None = None
+            refusals = Refusals()
             while True:
                 seen = await self._read(group, until)
                 if seen.bells:
                     return seen
-                _refuse_unless_rung(lost, seen)
+                refusals.look(seen)
                 number = min(seen.indexes, default="0")
                 index = seen.indexes.get(number, 0)
                 answer = await self._transact([self._ring(group, number, new_bell(), index)], until)
                 if answer.status == CONFLICT:
-                    lost = LostRing(number, index, answer)
+                    refusals.lost = LostRing(number, index, answer)
                 else:
                     checked(answer)
 
@@ -210,11 +235,13 @@ class Bells:
     async def _send(self, group: str, writes: Sequence[Write], until: float) -> Sequence[Done] | None:
         outcomes: dict[int, Done] = {}
         lost = 0
-        lost_ring: LostRing | None = None
+        refusals = Refusals()
         while waiting := [number for number in range(len(writes)) if number not in outcomes]:
             some = [writes[number] for number in waiting]
-            seen = self._seen.get(group) or await self._read(group, until)
-            _refuse_unless_rung(lost_ring, seen)
+            # only a read that began after the loss tells whether somebody has rung: watches bring older ones
+            known = None if refusals.lost else self._seen.get(group)
+            seen = known or await self._read(group, until)
+            refusals.look(seen)
             number = str(random.randrange(COUNT))  # noqa: S311 - it spreads hosts
             bell = rung(seen.bells.get(number) or new_bell(), (write.key[len(group) :] for write in some))
             steps = [each for write in some for each in write.operations]
@@ -234,7 +261,7 @@ class Bells:
             outcomes |= dict(_refusals(answer, waiting, some, errors))
             if any(each.op_index >= len(steps) for each in errors):
                 self._seen.pop(group, None)  # somebody else has rung
-                lost_ring, lost = LostRing(number, index, answer), lost + 1
+                refusals.lost, lost = LostRing(number, index, answer), lost + 1
                 await self._wait_for_others(group, lost, until)
         return [outcomes[number] for number in range(len(writes))]
 
@@ -323,13 +350,6 @@ class Bells:
         for task in self._sweeping:
             task.cancel()
         await asyncio.gather(*self._sweeping, return_exceptions=True)
-
-
-def _refuse_unless_rung(lost: LostRing | None, seen: SeenBells) -> None:
-    """Raise Unavailable, with Consul's reason, if nobody else has rung the bell since: then it was no lost race that
-    kept us from it, and another try would not help. We may only read, say."""
-    if lost and seen.indexes.get(lost.number, 0) == lost.index:
-        raise refused(lost.answer)
 
 
 def _refusals(

@@ -255,8 +255,9 @@ class EtcdStore:
                 async with contextlib.aclosing(self._watched(prefix, seen)) as told:
                     async for watched in told:
                         lost_since, refused = 0.0, 0
-                        seen = _position(watched, seen)
-                        if watched.events or resumes:  # what went on where it was says so
+                        before, seen = seen, _position(watched, seen)
+                        # what went on where it was says so, and the position is kept for the next watch
+                        if watched.events or resumes or seen is not before:
                             resumes = False
                             yield self._batch(watched.events, seen)
                 seen = None  # what we have not seen is forgotten there

@@ -45,6 +45,9 @@ BULK = 30.0
 PAUSE = 0.05
 """Seconds between two rounds over members that all failed."""
 
+BUSY_PAUSE = 0.5
+"""The same if a member says that it is asked too much."""
+
 OK, SERVER_ERROR = 200, 500
 
 _UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -147,6 +150,7 @@ class Members:
         self._health = health
         self._open_session = open_session
         self._busy = busy
+        self._is_busy = False  # the last answer was that
         self._limits = {False: CONNECTIONS, True: watches}
         self._current = 0
         self._why: dict[int, str] = {}
@@ -225,13 +229,14 @@ class Members:
 
     async def _next_round(self, until: float) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() + PAUSE >= until:
+        pause = BUSY_PAUSE if self._is_busy else PAUSE
+        if loop.time() + pause >= until:
             # somebody else may have had an answer just now: then it was this one request, or an election that is over
             if loop.time() - self._answered > REFUSAL:
                 self._refuse_until = loop.time() + REFUSAL
             raise Unavailable(f"the store does not answer: {self._reasons()}")
         if len(self._why) == len(self._roots):
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause)
 
     def _reasons(self) -> str:
         return "; ".join(f"{self._names[index]}: {why}" for index, why in sorted(self._why.items())) or "no answer"
@@ -263,7 +268,8 @@ class Members:
             raise NotAsked(self._mark_failed(index, error)) from error
         except _BROKEN as error:
             raise AnswerLost(self._mark_failed(index, error)) from error
-        if answer.status == self._busy:
+        if answer.status == self._busy and not is_long:  # a watch ends with it, and begins again later
+            self._is_busy = True
             self._why[index] = f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
             raise NotAsked(self._why[index])
@@ -303,6 +309,7 @@ class Members:
 
     def _mark_ok(self, index: int) -> None:
         self._why.clear()
+        self._is_busy = False
         self._answered = self._heard[index] = asyncio.get_running_loop().time()
         self._refuse_until = 0.0
 
