@@ -70,9 +70,12 @@ def plan(
             holders.setdefault((record.host, record.space, record.address, "reserved"), []).append(record)
     claims = []
     for records in holders.values():
-        first = records[0]
-        # a reservation does not say for which network it is; a subnet that no network has is on no wire
-        wanted = {first.network} if first.network else owners.get((first.space, first.subnet), set())
+        network = records[0].network
+        of_subnets = [owners.get((each.space, each.subnet), set()) for each in records]
+        # a reservation does not say for which network it is; a subnet that no network has is on no wire. A removed
+        # network has no parent any more, but those that have its subnets now are on its wire
+        is_told_by_subnet = not network or (network not in parents and all(of_subnets))
+        wanted = set().union(*of_subnets) if is_told_by_subnet else {network}
         claims.append(_claim(tuple(records), wanted, parents))
     return claims
 

@@ -73,7 +73,8 @@ class IpamDriver:
         """Reserve a pool (`subnet` and range in CIDR form, "" for one of our choosing); its id and its subnet.
 
         With the option `network` the pool of that network of the cluster is joined instead. `exists` says that the
-        engine has the network already. Neither is refused for its subnet, which an earlier release allowed.
+        engine has the network already. Neither is refused for its subnet, which an earlier release allowed; the latter
+        neither if another network has the pool by now.
 
         Raises:
             Invalid: not a subnet, one of loopback or multicast addresses, a range outside it, an unknown `--ipam-opt`.
@@ -91,10 +92,17 @@ class IpamDriver:
             refuse_no_unicast(wanted, "--subnet")
         part = parse_subnet(allocation_range, "--ip-range") if allocation_range else None
         async with self._holders.named():
-            if network:
-                record = await self._pools.join(space, wanted, part, network)
-            else:
-                record = await self._reserve_pool(space, wanted, part)
+            try:
+                if network:
+                    record = await self._pools.join(space, wanted, part, network)
+                else:
+                    record = await self._reserve_pool(space, wanted, part)
+            except PoolOverlaps as error:
+                if not exists:
+                    raise
+                record = error.other
+                if network:
+                    self._pools.share(record, network)
         (self._existing.add if exists else self._existing.discard)(pool_id(record))
         return pool_id(record), record.subnet
 

@@ -302,9 +302,15 @@ class Endpoints:
             if not record.sandbox:
                 undo.push("its record", lambda: self._endpoints.drop(record))
                 undo.push("its addresses", lambda: self._let_go(network, record))
+                undo.push("its followers", lambda: self._tell_deleted(network, record))
             claimed = await self._claim_by_name(network, record)
             await self._refuse_mac(network, claimed)
         return claimed.mac
+
+    async def _tell_deleted(self, network: NetworkRecord, record: EndpointRecord) -> None:
+        """Tell of the end of an endpoint that may have been told of."""
+        self._memory.deleted(network, record)
+        self._on_deleted(record)
 
     async def _refuse_mac(self, network: NetworkRecord, record: EndpointRecord) -> None:
         """Raise Conflict if a container of another host has the MAC: one that a user chose, or that is only half of an

@@ -41,7 +41,7 @@ from macvlan_global.options.network import MIN_MTU_IPV6, NetworkOptions, parse_o
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Choice, Parent, no_usable_parent
-from macvlan_global.store.records import EndpointRecord, NetworkRecord, SubnetRecord
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord, SubnetRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Subnet
 
@@ -446,15 +446,28 @@ class Networks:
         aux = {name: str(address) for name, address in request.aux.items()}
         if request.space != DEFAULT_SPACE:  # another IPAM driver gives the addresses
             return SubnetRecord(space="", subnet=str(request.subnet), gateway=gateway, aux=aux)
-        pool = await self._claims.claim_pool(request.subnet, shared_id)
+        pool = await self._claim_pool(request, shared_id)
         wanted = [(request.gateway, Holder("gateway", shared_id))] if request.gateway else []
         wanted += [(address, Holder("aux", shared_id, label=name)) for name, address in request.aux.items()]
         # side by side, as there may be many; all end before the first failure is raised, so that it can be undone
         claims = (self._claims.claim(pool, address, holder) for address, holder in wanted)
         for failed in await asyncio.gather(*claims, return_exceptions=True):
-            if failed:
+            if isinstance(failed, Conflict) and request.adopted:
+                log.warning("network %s: %s", shared_id[:12], failed)
+            elif failed:
                 raise failed
         return SubnetRecord(space=pool.space, subnet=pool.subnet, range=pool.range, gateway=gateway, aux=aux)
+
+    async def _claim_pool(self, request: SubnetRequest, shared_id: str) -> PoolRecord:
+        """The pool of a subnet. A network that is adopted keeps its own, also if another network has it by now: its
+        containers run. Repair tells of the conflict for as long as it lasts."""
+        try:
+            return await self._claims.claim_pool(request.subnet, shared_id)
+        except Conflict as error:
+            if request.adopted is None:
+                raise
+            log.warning("network %s: %s", shared_id[:12], error)
+            return request.adopted
 
     async def _write(self, requested: NetworkRecord) -> NetworkRecord:
         """Write the record of a network that is created, for the first time or again: what was learnt of it stays."""

@@ -13,7 +13,7 @@ from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.names import parse_mac
 from macvlan_global.options.endpoint import EndpointOptions
 from macvlan_global.options.network import NetworkOptions, parse_options
-from macvlan_global.store.records import NetworkRecord
+from macvlan_global.store.records import NetworkRecord, PoolRecord
 from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
 
 IPV6_IN_SWARM = (
@@ -26,12 +26,14 @@ PROBE_IN_SWARM = "-o probe=true cannot be used in a swarm, whose managers assign
 
 @dataclass(frozen=True, slots=True)
 class SubnetRequest:
-    """A subnet of the request. `space` is its address space, `aux` its aux addresses by name."""
+    """A subnet of the request. `space` is its address space, `aux` its aux addresses by name. `adopted` is its pool if
+    the engine has the network already, and the state lost it."""
 
     space: str
     subnet: Subnet
     gateway: Address | None = None
     aux: Mapping[str, Address] = field(default_factory=dict)
+    adopted: PoolRecord | None = None
 
     @classmethod
     def read(cls, space: str, subnet: str, gateway: str = "", aux: Mapping[str, str] | None = None) -> Self:

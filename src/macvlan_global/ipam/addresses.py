@@ -85,7 +85,7 @@ class Addresses:
         self._cache = cache
         self._identity = identity
         self._shared = shared
-        self._is_doubtful = False  # a release was broken off: what it was about may be free
+        self._doubtful: set[tuple[str, Address]] = set()  # their releases were broken off: they may be free
         self._now = now
         self.held = HeldAddresses(tables, SubnetUse(tables, identity.host, shared=shared, steady=steady))
         self.all = self.held.all
@@ -177,7 +177,8 @@ class Addresses:
         occupancy = self._cache.occupancy(pool.record)
         skipped = {int(each) for each in passed_over}
         lost = 0
-        is_fresh = not (self._shared or self._is_doubtful)
+        doubts = {each for each in self._doubtful if each[0] == pool.record.space and each[1] in pool.subnet}
+        is_fresh = not (self._shared or doubts)
         while True:
             # what is remembered comes last: after all that other hosts have given back meanwhile
             chosen = occupancy.choose(*pool.window, self._now(), remembered=is_fresh)
@@ -185,8 +186,8 @@ class Addresses:
                 occupancy.free(chosen, self._now())
                 chosen = None
             if not is_fresh and (chosen is None or lost == RACES):
-                self._is_doubtful = False
                 await self.learn(pool.record)
+                self._doubtful -= doubts
                 is_fresh = True
             elif chosen is None:
                 raise pool.exhausted(self._cache.avoided.seen(pool.record.space, pool.subnet.version))
@@ -306,26 +307,26 @@ class Addresses:
     async def drop_network(self, network: str, subnets: Iterable[SpaceSubnet], *, if_empty: bool = False) -> bool:
         """Delete every address of these subnets that a network and its endpoints claim; whether it was done.
 
-        With `if_empty` nothing is done while an endpoint, of any host, has an address of it, and what hosts have
-        themselves stays: each gives it back once it is off its shim.
+        With `if_empty` nothing is done while an endpoint, of any host, has an address of it. What hosts have themselves
+        stays: each gives it back once it is off its shim.
         """
         rows = {row.entry.key: row for each in sorted(set(subnets)) for row in await self.held.within(*each)}
         held = [row for row in rows.values() if is_of(row.record, network)]
         if if_empty and any(row.record.kind == "endpoint" and row.record.network == network for row in held):
             return False
         # a container may come meanwhile, and be the network's gateway or have one of its aux addresses
-        return all([await self._end_claims(row, network, spares_users=if_empty) for row in held])
+        spared = {"endpoint", "host"} if if_empty else {"host"}
+        return all([await self._end_claims(row, network, spared) for row in held])
 
     async def end_claims(self, record: AddressRecord, network: str) -> None:
         """Delete the claims of a network on an address, whatever other networks claim it. Idempotent."""
         if row := await self._table.get(record.space, record.address):
             await self._end_claims(row, network)
 
-    async def drop_reserved(self, pool: PoolRecord) -> None:
-        """Delete every reservation in the subnet of a pool."""
-        for row in await self.held.within(pool.space, pool.subnet):
-            if row.record.subnet == pool.subnet and row.record.kind == "reserved":
-                await self._delete(row)
+    async def drop_reserved(self, rows: Iterable[Row[AddressRecord]]) -> None:
+        """Delete reservations that are still what they were."""
+        for row in rows:
+            await self._delete(row)
 
     async def drop(self, row: Row[AddressRecord]) -> bool:
         """Let go of a row for its container if it is still current; whether it was. Claims of networks stay."""
@@ -350,20 +351,20 @@ class Addresses:
         except (Unavailable, asyncio.CancelledError):
             # it may be done, and nobody of this host wants the address any more
             self._cache.disown(row.record.space, row.record.address)
-            self._is_doubtful = True
+            if not self._shared:
+                self._doubtful.add((row.record.space, ip_address(row.record.address)))
             raise
-        if not deleted:
-            return False
-        self._cache.dropped(row.record, self._now())
-        return True
+        if deleted:
+            self._cache.dropped(row.record, self._now())
+        return deleted
 
-    async def _end_claims(self, row: Row[AddressRecord], network: str, *, spares_users: bool = False) -> bool:
-        """See `end_claims`. Others may add or end claims of theirs meanwhile. With `spares_users` the address of an
-        endpoint or of a host on the network stays; False if an endpoint has it by now."""
+    async def _end_claims(self, row: Row[AddressRecord], network: str, spared: Collection[str] = frozenset()) -> bool:
+        """See `end_claims`. Others may add or end claims of theirs meanwhile. The address of a `spared` kind of holder
+        on the network stays; False if an endpoint has it by now."""
         current: Row[AddressRecord] | None = row
         while current and is_of(current.record, network):
             user = current.record.kind if current.record.network == network else ""
-            if spares_users and user in {"endpoint", "host"}:
+            if user in spared:
                 return user == "host"
             left = without_network(current.record, network)
             if left is None:

@@ -310,9 +310,10 @@ class PoolCache:
         for network in sorted(mine.difference(networks, foreign)):
             self.disown_network(network)
 
-    def is_foreign(self, network: str) -> bool:
-        """Whether a known pool is that of a network of another driver, which has this id."""
-        return any(each.record.driver and each.record.network == network for each in self._pools.values())
+    def foreign(self) -> set[str]:
+        """Networks of other drivers of this host that have a known pool."""
+        pools = (each.record for each in self._pools.values())
+        return {each.network for each in pools if each.driver and each.host == self._host}
 
     def forget_subnet(self, record: PoolRecord) -> None:
         """Keep no addresses of the subnet of a pool that is gone, unless another pool overlaps it."""

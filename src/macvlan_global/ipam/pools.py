@@ -166,6 +166,12 @@ class Pools:
         self._cache.begin_joining(record)
         return record
 
+    def share(self, record: PoolRecord, network: str) -> None:
+        """A network of the cluster is made here that has the very pool of another network: the engine has it, and the
+        store, which was restored from an older copy, knows only the other one."""
+        self._cache.remember(record)
+        self._cache.begin_joining(msgspec.structs.replace(record, network=network))
+
     async def reserve_free(self, space: str, routes: Sequence[Subnet], *, ipv6: bool) -> PoolRecord:
         """Reserve a pool from the default address pools, apart from every other pool and from `routes`.
 
@@ -201,15 +207,14 @@ class Pools:
         else:
             await self._drop(row)
 
-    def is_foreign(self, network: str) -> bool:
-        """Whether a network is one of another driver with pools of this host, as far as is known here."""
-        return network in self._ending or self._cache.is_foreign(network)
+    def foreign(self) -> set[str]:
+        """Networks of other drivers of this host that have pools, as far as is known here: ids of the engine."""
+        return self._ending.keys() | self._cache.foreign()
 
     async def end_foreign(self, network: str) -> None:
         """Let go of all that a network of another driver had: the engine says that it is gone. Idempotent."""
         await self.drop_network(network)
-        if ending := self._ending.pop(network, None):
-            ending.set()
+        self._tell_ended(network)
 
     async def has_ended(self, pool: PoolRecord) -> bool:
         """Whether the network of a pool is one of another driver that is just going: then it is gone when this returns.
@@ -303,7 +308,10 @@ class Pools:
     async def give_back(self, record: PoolRecord) -> bool:
         """Delete exactly this record, and the reservations in it; False if it changed meanwhile."""
         row = await self._table.get(*key_of(pool_id(record)))
-        return row is not None and row.record == record and await self._drop(row)
+        given_back = row is not None and row.record == record and await self._drop(row)
+        if given_back:
+            self._tell_ended(record.network)
+        return given_back
 
     async def restore(self, record: PoolRecord) -> None:
         """Write a pool of a network anew that the store lost. Idempotent.
@@ -335,6 +343,10 @@ class Pools:
             at=self._now(),
         )
 
+    def _tell_ended(self, network: str) -> None:
+        if ending := self._ending.pop(network, None):
+            ending.set()
+
     def _is_abandoned(self, row: Row[PoolRecord]) -> bool:
         """Whether a reservation is this host's, or was seen unchanged for so long that nothing came of it.
 
@@ -356,13 +368,14 @@ class Pools:
         return True
 
     async def _drop(self, row: Row[PoolRecord]) -> bool:
+        record = row.record
+        reserved = await self._addresses.held.reserved(record)  # later ones are those of the next network
         if not await self._table.delete(row):
             return False
-        record = row.record
         self._cache.forget(pool_id(record))
         others = [each.record for each in await self._table.scan(record.space)]
         if not any(each.subnet == record.subnet for each in others):  # nobody has the subnet any more
-            await self._addresses.drop_reserved(record)
+            await self._addresses.drop_reserved(reserved)
         await self._addresses.avoided.forget_pool(record, others)
         self._cache.forget_subnet(record)
         return True

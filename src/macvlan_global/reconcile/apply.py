@@ -17,7 +17,7 @@ from typing import assert_never
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
-from macvlan_global.engine.ports import Engine, EngineNetwork
+from macvlan_global.engine.ports import Engine, EngineNetwork, EngineSubnet
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.cache import OwnClaim
 from macvlan_global.ipam.held_addresses import OwnAddresses
@@ -47,10 +47,12 @@ from macvlan_global.reconcile.plan import (
     plan,
     plan_foreign,
 )
-from macvlan_global.store.records import EndpointRecord, NetworkRecord
+from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord
 
 log = logging.getLogger(__name__)
 
+FOREIGN_PASSES = 3
+"""Looks at a network of another driver that has just been made: a pass that claims a pool is followed by another."""
 CLOCK_SET_SECONDS = 2.0
 """Change of the wall clock against the monotonic one, between two reconciliations, from which it was set: NTP slews it
 by less than that in an hour."""
@@ -124,15 +126,21 @@ class Reconciler:
         logged, and the next reconciliation tries again."""
         async with self._applying:
             try:
-                networks = await engine.ipam_networks()
-                shared = await self._shared(foreign=networks) if networks else None
+                for _ in range(FOREIGN_PASSES):
+                    if not await self._claim_foreign_once(engine):
+                        break
             except Unavailable as error:
                 log.info("networks of other drivers are left to repair: %s", error)
-                return
-            if shared:
-                await self._apply_all(
-                    plan_foreign(networks, shared, self._driver.identity.host, self._now()), engine, self.grace
-                )
+
+    async def _claim_foreign_once(self, engine: Engine) -> bool:
+        """See `claim_foreign`; whether a pool was claimed: a container may have got its address before that."""
+        networks = await engine.ipam_networks()
+        shared = await self._shared(foreign=networks) if networks else None
+        if shared is None:
+            return False
+        plan = plan_foreign(networks, shared, self._driver.identity.host, self._now())
+        done, _, _ = await self._apply_all(plan, engine, self.grace)
+        return any(isinstance(each, RestorePool) for each in done)
 
     async def claim_again(self) -> None:
         """Retry the claims of addresses that endpoints use and that somebody else held at the last reconciliation.
@@ -222,7 +230,7 @@ class Reconciler:
         stood_on = {each.name for each in owned if removes and await self._driver.kernel.upper_of(each.name)}
         unreadable = {link_name(key.rpartition("/")[2]) for key in await self._driver.tables.endpoints.unreadable()}
         endpoints = tuple(await self._driver.endpoints.all())
-        host_access = await self._host_access()
+        host_access, host_access_known = await self._host_access()
         networks = tuple(await self._driver.networks.all())
         later = self._now()
         clock_set |= self._was_clock_set(grace)  # meanwhile: what was written before that looks old at both times
@@ -240,18 +248,19 @@ class Reconciler:
             stood_on=frozenset(stood_on),
             unreadable=frozenset(unreadable),
             host_access=host_access,
+            host_access_known=host_access_known,
             engine=engine,
             later=later,
             clock_set=clock_set,
         )
 
-    async def _host_access(self) -> frozenset[tuple[str, str, str]] | None:
-        """The addresses that this host has itself: see `ReconcileFacts`."""
+    async def _host_access(self) -> tuple[frozenset[str], bool]:
+        """The addresses that this host was given or has on a shim, and whether these are all. A shim outlives a driver,
+        and its state folder."""
         table = self._driver.tables.host_access
-        rows = [row.record for row in await table.scan()]
-        if await table.unreadable():
-            return None
-        return frozenset((each.cluster, each.space, each.address) for each in rows)
+        given = {row.record.address for row in await table.scan()}
+        on_shims = {str(address) for shim in await self._driver.kernel.shims.all() for address in shim.addresses}
+        return frozenset(given | on_shims), not await table.unreadable()
 
     async def _shared(self, foreign: Iterable[EngineNetwork] = ()) -> Shared | None:
         """The records of the store that concern this host: addresses of the subnets in which it may have some, and of
@@ -373,9 +382,9 @@ class Reconciler:
         await self._driver.networks.while_known(correction.network, claim)
 
     async def _claim_foreign(self, correction: RestorePool | HoldAddress | ClaimAddress, engine: Engine | None) -> None:
-        """Claim a pool or an address of a network of another driver, if the engine has that still."""
+        """Claim a pool or an address of a network of another driver, if the engine has that still, also afterwards."""
         claims, pool = self._driver.claims, correction.pool
-        if engine and any(each.id == pool.network for each in await engine.every_network()):
+        if engine and await _has(engine, pool.network):
             match correction:
                 case RestorePool():
                     await claims.restore_pool(pool)
@@ -383,6 +392,8 @@ class Reconciler:
                     await claims.hold(pool, ip_address(correction.address))
                 case ClaimAddress():
                     await claims.claim(pool, ip_address(correction.address), correction.holder)
+            if not await _has(engine, pool.network):  # nobody has been told of its end
+                await self._driver.pools.end_foreign(pool.network)
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
         ours = network.ipam_driver == self._our_ipam
@@ -397,10 +408,7 @@ class Reconciler:
             id=network.id,
             options=network.options,
             internal=network.internal,
-            subnets=tuple(
-                SubnetRequest.read(DEFAULT_SPACE if ours else "", each.subnet, each.gateway, each.aux)
-                for each in network.subnets
-            ),
+            subnets=tuple(_adopted(network, each, self._now()) if ours else _foreign(each) for each in network.subnets),
         )
         await self._driver.networks.create(request, strict=False)
         await self._driver.networks.name(network.id, network.name)
@@ -414,8 +422,25 @@ class Reconciler:
         await self._driver.endpoints.adopt(request, sandbox=sandbox, container=found.container)
 
 
+async def _has(engine: Engine, network: str) -> bool:
+    return any(each.id == network for each in await engine.every_network())
+
+
 def _space_of(network: EngineNetwork) -> str:
     return network.ipam_options.get(SPACE_OPTION, DEFAULT_SPACE)
+
+
+def _foreign(subnet: EngineSubnet) -> SubnetRequest:
+    """A subnet of which another IPAM driver gives the addresses."""
+    return SubnetRequest.read("", subnet.subnet, subnet.gateway, subnet.aux)
+
+
+def _adopted(network: EngineNetwork, subnet: EngineSubnet, at: float) -> SubnetRequest:
+    """A subnet of ours of a network that is adopted, with the pool that this network has as far as the engine knows."""
+    part = "" if subnet.range == subnet.subnet else subnet.range
+    pool = PoolRecord(space=_space_of(network), subnet=subnet.subnet, range=part, network=network.id, at=at)
+    request = SubnetRequest.read(DEFAULT_SPACE, subnet.subnet, subnet.gateway, subnet.aux)
+    return replace(request, adopted=pool)
 
 
 def _subnets_of(network: NetworkRecord) -> Iterator[SpaceSubnet]:

@@ -133,6 +133,7 @@ class EngineFollower:
                         self.following = True
                         await self._driver.attacher.quirks.learn(await self.engine.info())
                         await self._reconcile_unless_just_done()
+                        await self._look_for_ended()
                         self._came_back.set()
                     await self._handle(event)
                     yield
@@ -158,7 +159,14 @@ class EngineFollower:
             await listener(event)
 
     def _is_end_of_foreign(self, event: NetworkEvent) -> bool:
-        return event.action == "destroy" and self._driver.pools.is_foreign(event.network)
+        return event.action == "destroy" and event.network in self._driver.pools.foreign()
+
+    async def _look_for_ended(self) -> None:
+        """Find the networks of other drivers whose end was not heard: the stream of events was closed."""
+        if known := self._driver.pools.foreign():
+            self._gone |= known - {each.id for each in await self.engine.every_network()}
+            if self._gone:
+                self._is_gone.set()
 
     async def _reconcile_later(self) -> None:
         """Reconcile once nothing is younger than the grace period that was there when the engine came back."""

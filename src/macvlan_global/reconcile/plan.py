@@ -77,8 +77,8 @@ class ReconcileFacts:
     was set just before: then nothing is known to be old. `settled` holds the ids of the networks and endpoints that
     were recorded, and complete, before `shared` was read; `stood_on` the names of parents of ours on which a link of
     another network namespace stands, `unreadable` those of links whose endpoint's record cannot be read. `host_access`
-    are the addresses that this host has itself (the network's id in the cluster, space, bare address), None if they are
-    not known. `foreign` are the engine's networks of other drivers that have addresses of ours."""
+    are the addresses (bare) that this host was given, or has on a shim; with `host_access_known` these are all.
+    `foreign` are the engine's networks of other drivers that have addresses of ours."""
 
     host: str
     boot: str
@@ -92,7 +92,8 @@ class ReconcileFacts:
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     stood_on: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
-    host_access: frozenset[tuple[str, str, str]] | None = None
+    host_access: frozenset[str] = frozenset()
+    host_access_known: bool = False
     engine: tuple[EngineNetwork, ...] | None = None
     foreign: tuple[EngineNetwork, ...] = ()
     later: float | None = None
@@ -348,24 +349,18 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
                 yield GiveBackAddress(f"address {each.address}", "its network is gone", each, claim.network)
         if each.host != facts.host or each.network in deleted:
             continue
-        if reason := _unused(each, endpoints, used, facts.host_access):
+        if each.address not in facts.host_access and (reason := _unused(each, endpoints, used, facts)):
             yield GiveBackAddress(f"address {each.address}", reason, each)
 
 
-def _unused(
-    record: AddressRecord,
-    endpoints: AbstractSet[str],
-    used: AbstractSet[str],
-    host_access: AbstractSet[tuple[str, str, str]] | None,
-) -> str:
-    """The reason why nobody of this host has an address that it holds for an endpoint or for itself; "" if somebody
-    has, or may have. `endpoints` are ids, `used` the addresses of the engine's containers."""
+def _unused(record: AddressRecord, endpoints: AbstractSet[str], used: AbstractSet[str], facts: ReconcileFacts) -> str:
+    """The reason why no container of this host has an address that it holds for an endpoint or for itself, nor it
+    itself; "" if one has, or may have. `endpoints` are ids, `used` the addresses of the engine's containers."""
     if record.kind == "reserved" and record.address not in used:
         return "it is reserved, and no container of the engine has it"
     if record.kind == "endpoint" and record.endpoint not in endpoints:
         return "its endpoint is gone"
-    known = host_access is not None and record.kind == "host"
-    if known and (record.network, record.space, record.address) not in (host_access or ()):
+    if record.kind == "host" and facts.host_access_known:
         return "this host does not use it any more"
     return ""
 

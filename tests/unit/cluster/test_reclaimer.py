@@ -248,7 +248,7 @@ async def test_a_record_that_changes_while_the_wire_is_asked_is_left(site: Site)
 async def test_what_cannot_be_asked_is_not_given_back(site: Site) -> None:
     """The parent is down, or the network is not here, or a container of this host has the address."""
     await site.hold("10.8.0.2", "e1")
-    await site.hold("10.8.0.3", "e2", network="elsewhere")
+    await site.hold("fd18::3", "e2", network="elsewhere")
     await site.hold("10.8.0.4", "e3")
     endpoint = EndpointRecord(network="own", id="x", address="10.8.0.4", mac="m", link="l", boot="boot1", at=0)
     await site.tables.endpoints.put(endpoint, "own", "x")
@@ -257,7 +257,7 @@ async def test_what_cannot_be_asked_is_not_given_back(site: Site) -> None:
     outcome = await site.reclaimer.look()
     assert {each.record.address: each.reason for each in outcome.kept} == {
         "10.8.0.2": "interface eth1 cannot be probed for addresses: it is down; set it up (ip link set eth1 up)",
-        "10.8.0.3": "network elsewhere has no parent on this host to probe on",
+        "fd18::3": "network elsewhere has no parent on this host to probe on",
         "10.8.0.4": "a container of this host has it",
     }
 
@@ -470,3 +470,19 @@ async def test_an_operators_removal_finds_what_is_in_no_subnet_that_was_told(sit
     await site.hold("10.8.0.2")
     await site.tables.used.drop(DEAD, SPACE, SUBNET)
     assert [each.address for each in (await site.reclaimer.remove("bert")).outcome.given] == ["10.8.0.2"]
+
+
+@pytest.mark.parametrize("down", [True, False])
+async def test_what_a_dead_host_had_on_a_removed_network_is_probed_for_where_its_subnet_is(
+    site: Site, down: bool
+) -> None:
+    """The network has no parent any more. Another one has its subnet, and is on its wire."""
+    await site.tables.removed.put(RemovedRecord(id="gone", name="gone", host=DEAD, at=0), "gone")
+    await site.hold("10.8.0.7", DEAD, kind="host", network="gone")
+    await site.hold("10.8.0.8", "e8", network="gone")
+    if down:
+        await site.kernel.set_down("eth1")
+    site.clock.advance(GRACE)
+    outcome = await site.reclaimer.look()
+    assert ["cannot be probed" in each.reason for each in outcome.kept] == ([True, True] if down else [])
+    assert await site.held() == (["10.8.0.7", "10.8.0.8"] if down else [])

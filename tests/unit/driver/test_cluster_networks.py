@@ -390,3 +390,32 @@ async def test_a_network_that_is_created_beside_one_that_is_joined_is_not_taken_
     await other.join("lan", one)
     await other.engine.create_network("near", Subnet("10.9.0.0/24", "10.9.0.128/26"), options={"parent": "eth0"})
     assert len({each.network for each in await one.driver.pools.all()}) == 3
+
+
+async def test_a_network_whose_pool_another_one_has_by_now_is_adopted() -> None:
+    """The store is that of an older copy, in which a removed network has the pool; the state folder is lost, too. The
+    container runs, so its address is nobody else's."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("old", LAN)
+    (pool,) = await one.driver.pools.all()
+    await one.engine.remove_network("old")
+    await one.driver.pools.drop_network(pool.network)
+    network = await one.publish("lan", LAN)
+    here = await other.join("lan", one)
+    web = await other.engine.run("web", "lan", ip="10.9.0.9")
+    await one.driver.tables.pools.put(pool, pool.space, pool.subnet)
+    await one.driver.tables.addresses.drop(pool.space, "10.9.0.9")
+    await other.driver.tables.networks.drop(here)
+    await other.driver.tables.endpoints.drop(here, web.endpoint)
+    rig.clock.advance(3600)
+    other = await rig.restart("b")
+    await other.mend(grace=60)
+    (record,) = await other.driver.networks.all()
+    assert (record.shared_id, [each.subnet for each in record.subnets]) == (network, ["10.9.0.0/24"])
+    held = {each.address: each for each in await one.driver.addresses.all()}
+    assert (held["10.9.0.9"].kind, held["10.9.0.9"].network, held["10.9.0.9"].host) == ("endpoint", network, "b")
+    with pytest.raises(Conflict, match=r"10\.9\.0\.9 is in use"):
+        await one.engine.run("thief", "lan", ip="10.9.0.9")
+    await other.engine.stop("web")
+    assert "10.9.0.9" not in {each.address for each in await one.driver.addresses.all()}

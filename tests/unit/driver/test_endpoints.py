@@ -6,15 +6,17 @@ from ipaddress import ip_address
 import msgspec
 import pytest
 
-from macvlan_global.driver.driver import Driver, Settings
+from macvlan_global.driver.driver import ClusterHooks, Driver, Settings
 from macvlan_global.driver.liveness import YOUNG_SECONDS
 from macvlan_global.driver.requests import EndpointRequest
-from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound
+from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder, Identity
+from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.kernel.names import link_name
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.store.records import PoolRecord
 from macvlan_global.store.table import Tables
+from testkit.cluster_rig import ClusterRig
 from testkit.fake_clock import FakeClock
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import HOST, Rig
@@ -419,3 +421,24 @@ async def test_many_containers_start_and_stop_at_once() -> None:
     assert len({each.address for each in containers}) == 50
     await asyncio.gather(*(rig.engine.stop(name) for name in names))
     assert await rig.snapshot() == before
+
+
+async def test_an_endpoint_that_was_told_of_and_is_undone_is_told_of_again() -> None:
+    """The answer to its creation was lost, and the repeated request cannot be done: the store is away."""
+    rig = await ClusterRig.build()
+    made: list[str] = []
+    hooks = ClusterHooks(
+        on_created=lambda endpoint, _network: made.append(endpoint.id),
+        on_deleted=lambda endpoint: made.remove(endpoint.id),
+    )
+    host = await rig.host("a", hooks)
+    network = await host.engine.create_network("lan", Subnet("10.8.0.0/24"), options={"parent": "eth0"})
+    (pool,) = await host.driver.pools.all()
+    cidr = await host.driver.ipam.request_address(pool_id(pool), "")
+    request = EndpointRequest.read(network, "e" * 64, cidr)
+    await host.driver.endpoints.create(request)
+    assert made == [request.id]
+    host.faults.away = True
+    with pytest.raises(Unavailable):
+        await host.driver.endpoints.create(request)
+    assert (await host.driver.endpoints.all(), made) == ([], [])

@@ -1,17 +1,20 @@
 """Networks of other drivers whose addresses are ours (B02), and networks of ours without addresses (B23)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import Conflict
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
-from testkit.fake_engine import OUR_IPAM, Subnet
+from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet
+from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 
 BR = Subnet("10.9.0.0/24", gateway="10.9.0.1", aux={"printer": "10.9.0.7"})
@@ -162,3 +165,73 @@ async def test_a_network_without_addresses_has_no_subnet() -> None:
     await rig.engine.stop("web")
     await rig.engine.remove_network("l2")
     assert await rig.driver.networks.all() == []
+
+
+# ----------------------------------------------------- while it is looked at
+
+
+class Interrupted(FakeEngine):
+    """An engine in which something happens once, after it has listed networks of other drivers, or all."""
+
+    after_ipam: Callable[[], Awaitable[object]] | None = None
+    after_every: Callable[[], Awaitable[object]] | None = None
+
+    async def ipam_networks(self) -> list[EngineNetwork]:
+        """See `Engine.ipam_networks`."""
+        found = await super().ipam_networks()
+        if found:
+            work, self.after_ipam = self.after_ipam, None
+            if work:
+                await work()
+        return found
+
+    async def every_network(self) -> list[EngineNetwork]:
+        """See `Engine.every_network`."""
+        found = await super().every_network()
+        if found:
+            work, self.after_every = self.after_every, None
+            if work:
+                await work()
+        return found
+
+
+async def _interrupted() -> tuple[Rig, Interrupted]:
+    rig = await Rig.build("eth0")
+    engine = Interrupted(InProcess(rig.driver), rig.kernel)
+    return replace(rig, engine=engine), engine
+
+
+@pytest.mark.virtual_time
+async def test_a_container_that_starts_while_its_network_is_claimed_keeps_its_address() -> None:
+    """It was requested before the pool was known for that network's: the next look finds it."""
+    rig, engine = await _interrupted()
+    async with _followed(rig):
+        engine.after_ipam = lambda: engine.run("web", "br", ip="10.9.0.20")
+        await engine.create_network("br", BR, driver="bridge", ipam=OUR_IPAM)
+        await asyncio.sleep(5)
+        with pytest.raises(Conflict, match=r"10\.9\.0\.20 is in use by a container of network br"):
+            await engine.run("thief", "br", ip="10.9.0.20")
+
+
+@pytest.mark.virtual_time
+async def test_a_network_that_is_removed_while_it_is_claimed_leaves_nothing() -> None:
+    """Its end was told before anybody knew of it."""
+    rig, engine = await _interrupted()
+    async with _followed(rig):
+        await engine.create_network("br", BR, driver="bridge", ipam=OUR_IPAM)
+        engine.after_every = lambda: engine.remove_network("br")
+        await asyncio.sleep(5)
+        assert not engine.has("br")
+        assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])
+
+
+@pytest.mark.virtual_time
+async def test_the_end_of_a_network_that_was_not_heard_is_seen_when_the_stream_is_open_again() -> None:
+    """It was closed for a moment, soon after a repair."""
+    rig = await _with_other()
+    async with _followed(rig):
+        await rig.mend()
+        rig.engine.break_streams()
+        await rig.engine.remove_network("br")
+        await asyncio.sleep(3)
+        assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])

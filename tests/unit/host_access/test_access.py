@@ -430,3 +430,20 @@ async def test_a_network_that_goes_gives_its_address_back_whatever_is_wrong_with
     assert own in await _claimed(rig)
     await rig.engine.remove_network("n1")
     assert own not in await _claimed(rig)
+
+
+async def test_an_address_that_is_on_the_shim_is_nobody_else_s_though_its_record_is_lost() -> None:
+    """The state folder was put back from an older copy. The shim gets another address, and then the old one is free."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    (own,) = await _claimed(rig)
+    await rig.driver.tables.host_access.drop(engine_id("n1"), "10.8.0.0/24")
+    rig.clock.advance(7200)
+    again = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine)
+    await again.mend(grace=60)
+    assert own in await _claimed(again)
+    assert own not in {str(each) for each in _shim(again).addresses}
+    await again.mend(grace=60)
+    (new,) = await _claimed(again)
+    assert {str(each) for each in _shim(again).addresses} == {new} != {own}

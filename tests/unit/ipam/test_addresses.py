@@ -357,7 +357,8 @@ async def test_a_container_that_starts_as_the_gateway_of_a_network_that_is_remov
     assert await one.addresses.all() == []
 
 
-async def test_a_network_that_is_removed_leaves_other_hosts_what_they_have_themselves() -> None:
+@pytest.mark.parametrize("if_empty", [True, False])
+async def test_a_network_that_is_removed_leaves_hosts_what_they_have_themselves(if_empty: bool) -> None:
     """Another host has an address on its shim, and a stopped container, so it keeps the network for now."""
     one = Book()
     two = Book(one.store, one.clock, "b")
@@ -365,7 +366,7 @@ async def test_a_network_that_is_removed_leaves_other_hosts_what_they_have_thems
     record = await one.pools.claim(SUBNET, "n1")
     await one.addresses.claim(record, ip_address("192.168.1.1"), Holder("gateway", "n1"))
     await two.addresses.claim(record, NINE, Holder("host", "n1", "b"))
-    assert await one.pools.drop_network("n1", if_empty=True)
+    assert await one.pools.drop_network("n1", if_empty=if_empty)
     (held,) = await one.addresses.all()
     assert (held.kind, held.address, held.host) == ("host", str(NINE), "b")
     await two.addresses.unclaim(SPACE, NINE, Holder("host", "n1", "b"), release_follows=False)
@@ -375,7 +376,13 @@ async def test_a_network_that_is_removed_leaves_other_hosts_what_they_have_thems
 class Stalls(MemoryStore):
     """A disk that deletes, and whose answer does not come while it stalls."""
 
-    stalls = False
+    stalls = away = False
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        if self.away:
+            raise Unavailable("the disk")
+        return await super().scan(prefix)
 
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
@@ -397,6 +404,31 @@ async def test_a_release_that_was_broken_off_keeps_no_address_from_a_host_alone(
         async with asyncio.timeout(0.01):
             await book.addresses.release(SPACE, got[3])
     store.stalls = False
+    other = await book.pool("other")
+    for _ in range(6):
+        await book.addresses.reserve_next(other)
+    with pytest.raises(Exhausted):  # nothing of it is in doubt
+        await book.addresses.reserve_next(other)
+    store.away = True
+    with pytest.raises(Unavailable):  # nor is this looked at
+        await book.addresses.reserve_next(pool)
+    store.away = False
     assert (await book.addresses.reserve_next(pool)).address == got[3]
     with pytest.raises(Exhausted):
         await book.addresses.reserve_next(pool)
+
+
+async def test_the_end_of_a_pool_takes_no_reservation_of_the_next_one() -> None:
+    """Another network of the subnet asks for its gateway while the pool of the last one is being deleted."""
+    store = Meanwhile()
+    book = Book(store)
+    await book.pool()
+    record = await book.pools.claim(SUBNET, "n1")
+
+    async def next_network() -> None:
+        pool = await book.pools.find(f"{SPACE}/{SUBNET}")
+        await book.addresses.reserve(pool, NINE, for_network=True)
+
+    store.meanwhile = next_network
+    assert await book.pools.give_back(record)
+    assert [each.address for each in await book.addresses.all()] == [str(NINE)]

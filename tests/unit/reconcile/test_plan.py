@@ -1,5 +1,6 @@
 """Repair's plan: one test for each correction, and for each thing that is left alone."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -466,27 +467,28 @@ OWN_ACCESS = address("host", "192.168.1.30", network="n1", endpoint="a")
 
 def test_an_address_that_this_host_has_itself_and_does_not_know_of_is_given_back() -> None:
     """Its state was put back from an older copy. The shim has another one, or none."""
-    facts = but(WHOLE, addresses=(*HELD.addresses, OWN_ACCESS), host_access=frozenset())
+    known = frozenset({"192.168.1.31"})
+    facts = but(WHOLE, addresses=(*HELD.addresses, OWN_ACCESS), host_access=known, host_access_known=True)
     assert r.plan(facts) == [
         corrections.GiveBackAddress("address 192.168.1.30", "this host does not use it any more", OWN_ACCESS)
     ]
 
 
 @pytest.mark.parametrize(
-    ("held", "known"),
+    ("held", "used", "known"),
     [
-        (OWN_ACCESS, frozenset({("n1", "s", "192.168.1.30")})),
-        (OWN_ACCESS, None),
-        (structs.replace(OWN_ACCESS, host="b", endpoint="b"), frozenset()),
-        (structs.replace(OWN_ACCESS, at=YOUNG), frozenset()),
+        (OWN_ACCESS, {"192.168.1.30"}, True),
+        (OWN_ACCESS, (), False),
+        (structs.replace(OWN_ACCESS, kind="reserved", network="", endpoint=""), {"192.168.1.30"}, True),
+        (structs.replace(OWN_ACCESS, host="b", endpoint="b"), (), True),
+        (structs.replace(OWN_ACCESS, at=YOUNG), (), True),
     ],
-    ids=["known", "unreadable", "of another host", "young"],
+    ids=["used", "a record is unreadable", "used before it was claimed", "of another host", "young"],
 )
-def test_an_address_that_a_host_has_itself_stays(
-    held: AddressRecord, known: frozenset[tuple[str, str, str]] | None
-) -> None:
+def test_an_address_that_a_host_has_itself_stays(held: AddressRecord, used: Iterable[str], known: bool) -> None:
     """Unless this host surely does not use it."""
-    assert r.plan(but(WHOLE, addresses=(*HELD.addresses, held), host_access=known)) == []
+    addresses = (*HELD.addresses, held)
+    assert r.plan(but(WHOLE, addresses=addresses, host_access=frozenset(used), host_access_known=known)) == []
 
 
 def test_a_removed_network_on_which_a_host_has_an_address_is_not_forgotten() -> None:
