@@ -88,7 +88,9 @@ class End:
         routers = [each for addresses in fixed.values() for each in addresses] if restored else []
         answered = {address for _, addresses in living.values() for address in addresses}
         kept = {each.endpoint for each in claims if each.address in answered}
-        beside = {each.address for each in claims if each.endpoint in kept} | self._on_hosts_by_now(records)
+        on_hosts = self._on_hosts_by_now(records)
+        beside = {each.address for each in claims if each.endpoint in kept} | on_hosts
+        kept |= {each.endpoint for each in records if each.address in on_hosts}  # their names stay, too
         found = [
             each
             for each in unsettled

@@ -65,16 +65,14 @@ class IpamDriver:
         self._hosts = hosts
         self._memory = memory
         self._outbox = outbox
-        self._existing: set[str] = set()  # ids of pools whose networks the engine had before this driver knew of them
 
     async def request_pool(
-        self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool, exists: bool = False
+        self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool
     ) -> tuple[str, str]:
         """Reserve a pool (`subnet` and range in CIDR form, "" for one of our choosing); its id and its subnet.
 
-        With the option `network` the pool of that network of the cluster is joined instead. `exists` says that the
-        engine has the network already. Neither is refused for its subnet, which an earlier release allowed; the latter
-        neither if another network has the pool by now.
+        With the option `network` the pool of that network of the cluster is joined instead, which is not refused for
+        its subnet: an earlier release may have allowed that.
 
         Raises:
             Invalid: not a subnet, one of loopback or multicast addresses, a range outside it, an unknown `--ipam-opt`.
@@ -88,22 +86,14 @@ class IpamDriver:
             record = await self._pools.reserve_free(space, await self._routes(), ipv6=ipv6)
             return pool_id(record), record.subnet
         wanted = parse_subnet(subnet, "--subnet")
-        if not (exists or network):
+        if not network:
             refuse_no_unicast(wanted, "--subnet")
         part = parse_subnet(allocation_range, "--ip-range") if allocation_range else None
         async with self._holders.named():
-            try:
-                if network:
-                    record = await self._pools.join(space, wanted, part, network)
-                else:
-                    record = await self._reserve_pool(space, wanted, part)
-            except PoolOverlaps as error:
-                if not exists:
-                    raise
-                record = error.other
-                if network:
-                    self._pools.share(record, network)
-        (self._existing.add if exists else self._existing.discard)(pool_id(record))
+            if network:
+                record = await self._pools.join(space, wanted, part, network)
+            else:
+                record = await self._reserve_pool(space, wanted, part)
         return pool_id(record), record.subnet
 
     async def _reserve_pool(self, space: str, subnet: Subnet, part: Subnet | None) -> PoolRecord:
@@ -151,7 +141,7 @@ class IpamDriver:
             wanted = parse_address(address, "--gateway" if gateway else "--ip")
             found.refuse_unusable(wanted, gateway=gateway)
             # the engine does not say for whom; before its network is made, none of its containers can ask
-            for_network = gateway or (pool not in self._existing and self._pools.is_being_made(found.record))
+            for_network = gateway or self._pools.is_being_made(found.record)
             if not for_network and self._hosts.have(wanted):
                 self._hosts.refuse(wanted, is_gateway=await self._addresses.held.is_gateway(found.record, wanted))
             reserved = await self._reserve(found, wanted, for_network=for_network)

@@ -103,7 +103,9 @@ class Networks:
             Invalid: an option is unknown or malformed; no parent is usable.
             Conflict: a pool, an address or the parent belongs to another network.
         """
-        joined = self._claims.joined([str(each.subnet) for each in request.subnets])
+        joined = request.cluster
+        if not request.adopted:
+            joined = self._claims.joined([str(each.subnet) for each in request.subnets])
         # options of a network that is joined were accepted where it was created, maybe by another release
         options = self._parse(request, strict=strict and not joined)
         async with self._turns.of(request.id), Undo(f"create network {request.id[:12]}") as undo:
@@ -461,13 +463,13 @@ class Networks:
     async def _claim_pool(self, request: SubnetRequest, shared_id: str) -> PoolRecord:
         """The pool of a subnet. A network that is adopted keeps its own, also if another network has it by now: its
         containers run. Repair tells of the conflict for as long as it lasts."""
-        try:
+        if request.adopted is None:
             return await self._claims.claim_pool(request.subnet, shared_id)
+        try:
+            await self._claims.restore_pool(request.adopted)
         except Conflict as error:
-            if request.adopted is None:
-                raise
             log.warning("network %s: %s", shared_id[:12], error)
-            return request.adopted
+        return request.adopted
 
     async def _write(self, requested: NetworkRecord) -> NetworkRecord:
         """Write the record of a network that is created, for the first time or again: what was learnt of it stays."""

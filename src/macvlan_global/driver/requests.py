@@ -53,12 +53,16 @@ class SubnetRequest:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRequest:
-    """A CreateNetwork request. `id` is the engine's, `options` the user's `-o` as given."""
+    """A CreateNetwork request. `id` is the engine's, `options` the user's `-o` as given. If the engine has the network
+    already and the state lost it, it is `adopted`, and of the network `cluster` of the cluster ("" for one of its own).
+    """
 
     id: str
     options: dict[str, str]
     internal: bool = False
     subnets: tuple[SubnetRequest, ...] = ()
+    adopted: bool = False
+    cluster: str = ""
 
     @property
     def places(self) -> list[tuple[str, str]]:

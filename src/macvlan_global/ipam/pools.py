@@ -57,6 +57,8 @@ class Pools:
         self._ending: dict[str, asyncio.Event] = {}  # networks of other drivers whose pools the engine has released
         self.reserved = asyncio.Event()
         """Set when a pool is reserved: somebody is creating a network."""
+        self.missed = asyncio.Event()
+        """Set when a pool is asked for that nobody has: a network of this host may have lost it."""
 
     async def load(self) -> None:
         """Read into the cache what the store has of this host's subnets. Call once, before anything else.
@@ -90,6 +92,7 @@ class Pools:
             return known
         row = await self._table.get(*key_of(pool))
         if row is None:
+            self.missed.set()
             raise NotFound(
                 f"there is no pool {pool!r}; its network was removed, or was created with another state folder"
             )
@@ -166,12 +169,6 @@ class Pools:
         self._cache.begin_joining(record)
         return record
 
-    def share(self, record: PoolRecord, network: str) -> None:
-        """A network of the cluster is made here that has the very pool of another network: the engine has it, and the
-        store, which was restored from an older copy, knows only the other one."""
-        self._cache.remember(record)
-        self._cache.begin_joining(msgspec.structs.replace(record, network=network))
-
     async def reserve_free(self, space: str, routes: Sequence[Subnet], *, ipv6: bool) -> PoolRecord:
         """Reserve a pool from the default address pools, apart from every other pool and from `routes`.
 
@@ -210,6 +207,11 @@ class Pools:
     def foreign(self) -> set[str]:
         """Networks of other drivers of this host that have pools, as far as is known here: ids of the engine."""
         return self._ending.keys() | self._cache.foreign()
+
+    @property
+    def ending(self) -> Collection[str]:
+        """Those whose pools the engine has released, and of whose end it has not told yet."""
+        return self._ending.keys()
 
     async def end_foreign(self, network: str) -> None:
         """Let go of all that a network of another driver had: the engine says that it is gone. Idempotent."""
@@ -328,6 +330,7 @@ class Pools:
             elif row and row.record.network != record.network:
                 raise PoolOverlaps(record, row.record)
             elif row:
+                self._cache.remember(row.record)
                 return
 
     # ---------------------------------------------------------------- inside

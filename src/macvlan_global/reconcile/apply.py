@@ -21,7 +21,7 @@ from macvlan_global.engine.ports import Engine, EngineNetwork, EngineSubnet
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.cache import OwnClaim
 from macvlan_global.ipam.held_addresses import OwnAddresses
-from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION, network_of
 from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.names import link_name
 from macvlan_global.metrics.counts import TimeBuckets
@@ -140,6 +140,7 @@ class Reconciler:
             return False
         plan = plan_foreign(networks, shared, self._driver.identity.host, self._now())
         done, _, _ = await self._apply_all(plan, engine, self.grace)
+        await self._end_removed(done, engine)
         return any(isinstance(each, RestorePool) for each in done)
 
     async def claim_again(self) -> None:
@@ -230,7 +231,7 @@ class Reconciler:
         stood_on = {each.name for each in owned if removes and await self._driver.kernel.upper_of(each.name)}
         unreadable = {link_name(key.rpartition("/")[2]) for key in await self._driver.tables.endpoints.unreadable()}
         endpoints = tuple(await self._driver.endpoints.all())
-        host_access, host_access_known = await self._host_access()
+        host_access, on_shims, host_access_known = await self._host_access()
         networks = tuple(await self._driver.networks.all())
         later = self._now()
         clock_set |= self._was_clock_set(grace)  # meanwhile: what was written before that looks old at both times
@@ -248,19 +249,20 @@ class Reconciler:
             stood_on=frozenset(stood_on),
             unreadable=frozenset(unreadable),
             host_access=host_access,
+            on_shims=on_shims,
             host_access_known=host_access_known,
             engine=engine,
             later=later,
             clock_set=clock_set,
         )
 
-    async def _host_access(self) -> tuple[frozenset[str], bool]:
-        """The addresses that this host was given or has on a shim, and whether these are all. A shim outlives a driver,
-        and its state folder."""
+    async def _host_access(self) -> tuple[frozenset[tuple[str, str]], frozenset[str], bool]:
+        """The addresses that this host was given, with their spaces; those that it has on a shim besides; and whether
+        these are all. A shim outlives a driver, and its state folder."""
         table = self._driver.tables.host_access
-        given = {row.record.address for row in await table.scan()}
+        given = frozenset((row.record.space, row.record.address) for row in await table.scan())
         on_shims = {str(address) for shim in await self._driver.kernel.shims.all() for address in shim.addresses}
-        return frozenset(given | on_shims), not await table.unreadable()
+        return given, frozenset(on_shims - {address for _, address in given}), not await table.unreadable()
 
     async def _shared(self, foreign: Iterable[EngineNetwork] = ()) -> Shared | None:
         """The records of the store that concern this host: addresses of the subnets in which it may have some, and of
@@ -382,9 +384,9 @@ class Reconciler:
         await self._driver.networks.while_known(correction.network, claim)
 
     async def _claim_foreign(self, correction: RestorePool | HoldAddress | ClaimAddress, engine: Engine | None) -> None:
-        """Claim a pool or an address of a network of another driver, if the engine has that still, also afterwards."""
+        """Claim a pool or an address of a network of another driver, if the engine has that still."""
         claims, pool = self._driver.claims, correction.pool
-        if engine and await _has(engine, pool.network):
+        if engine and any(each.id == pool.network for each in await engine.every_network()):
             match correction:
                 case RestorePool():
                     await claims.restore_pool(pool)
@@ -392,23 +394,24 @@ class Reconciler:
                     await claims.hold(pool, ip_address(correction.address))
                 case ClaimAddress():
                     await claims.claim(pool, ip_address(correction.address), correction.holder)
-            if not await _has(engine, pool.network):  # nobody has been told of its end
-                await self._driver.pools.end_foreign(pool.network)
+
+    async def _end_removed(self, done: Iterable[Correction], engine: Engine) -> None:
+        """End what was claimed for networks of other drivers that were removed meanwhile: nobody knew of them then."""
+        claimed = {each.pool.network for each in done if isinstance(each, RestorePool) and each.pool.driver}
+        if claimed:
+            for network in sorted(claimed - {each.id for each in await engine.every_network()}):
+                await self._driver.pools.end_foreign(network)
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
         ours = network.ipam_driver == self._our_ipam
-        held = {pool.subnet for pool in await self._driver.pools.all() if pool.network == network.id}
-        for subnet in network.subnets if ours else ():
-            if subnet.subnet in held:  # only the network was lost
-                continue
-            await self._driver.ipam.request_pool(
-                subnet.subnet, subnet.range, network.ipam_options, ipv6=":" in subnet.subnet, exists=True
-            )
+        at, host = self._now(), self._driver.identity.host
         request = NetworkRequest(
             id=network.id,
             options=network.options,
             internal=network.internal,
-            subnets=tuple(_adopted(network, each, self._now()) if ours else _foreign(each) for each in network.subnets),
+            subnets=tuple(_adopted(network, each, host, at) if ours else _foreign(each) for each in network.subnets),
+            adopted=True,
+            cluster=network_of(network.ipam_options) if ours else "",
         )
         await self._driver.networks.create(request, strict=False)
         await self._driver.networks.name(network.id, network.name)
@@ -422,10 +425,6 @@ class Reconciler:
         await self._driver.endpoints.adopt(request, sandbox=sandbox, container=found.container)
 
 
-async def _has(engine: Engine, network: str) -> bool:
-    return any(each.id == network for each in await engine.every_network())
-
-
 def _space_of(network: EngineNetwork) -> str:
     return network.ipam_options.get(SPACE_OPTION, DEFAULT_SPACE)
 
@@ -435,10 +434,11 @@ def _foreign(subnet: EngineSubnet) -> SubnetRequest:
     return SubnetRequest.read("", subnet.subnet, subnet.gateway, subnet.aux)
 
 
-def _adopted(network: EngineNetwork, subnet: EngineSubnet, at: float) -> SubnetRequest:
+def _adopted(network: EngineNetwork, subnet: EngineSubnet, host: str, at: float) -> SubnetRequest:
     """A subnet of ours of a network that is adopted, with the pool that this network has as far as the engine knows."""
     part = "" if subnet.range == subnet.subnet else subnet.range
-    pool = PoolRecord(space=_space_of(network), subnet=subnet.subnet, range=part, network=network.id, at=at)
+    owner = network_of(network.ipam_options) or network.id
+    pool = PoolRecord(space=_space_of(network), subnet=subnet.subnet, range=part, network=owner, host=host, at=at)
     request = SubnetRequest.read(DEFAULT_SPACE, subnet.subnet, subnet.gateway, subnet.aux)
     return replace(request, adopted=pool)
 

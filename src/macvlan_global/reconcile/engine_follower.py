@@ -123,6 +123,7 @@ class EngineFollower:
             tasks.create_task(forever(other, self._claim_foreign, first=first, last=last))
             ended = "giving back pools of networks of other drivers"
             tasks.create_task(forever(ended, self._end_foreign, first=first, last=last))
+            tasks.create_task(forever("the repair of lost pools", self._reconcile_pools, first=first, last=last))
 
     async def _follow(self) -> AsyncGenerator[None]:
         """Handle events until their stream ends; each item says that the engine answers."""
@@ -162,9 +163,10 @@ class EngineFollower:
         return event.action == "destroy" and event.network in self._driver.pools.foreign()
 
     async def _look_for_ended(self) -> None:
-        """Find the networks of other drivers whose end was not heard: the stream of events was closed."""
-        if known := self._driver.pools.foreign():
-            self._gone |= known - {each.id for each in await self.engine.every_network()}
+        """Find the networks of other drivers whose end was not heard: the stream of events was closed. Their pools were
+        released; all others are left to repair, which looks twice."""
+        if ending := set(self._driver.pools.ending):
+            self._gone |= ending - {each.id for each in await self.engine.every_network()}
             if self._gone:
                 self._is_gone.set()
 
@@ -224,6 +226,12 @@ class EngineFollower:
                 network = min(self._gone)
                 await self._driver.pools.end_foreign(network)
                 self._gone.discard(network)
+
+    async def _reconcile_pools(self) -> None:
+        """Repair soon after a pool was missed: its network, of this host, may have lost it."""
+        async with when(self._driver.pools.missed, settle=SETTLE_SECONDS):
+            await self._reconcile_again()
+            await asyncio.sleep(APART_SECONDS)
 
     async def _learn(self) -> None:
         async with when(self._names_due, settle=SETTLE_SECONDS):

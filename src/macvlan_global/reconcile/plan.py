@@ -77,8 +77,9 @@ class ReconcileFacts:
     was set just before: then nothing is known to be old. `settled` holds the ids of the networks and endpoints that
     were recorded, and complete, before `shared` was read; `stood_on` the names of parents of ours on which a link of
     another network namespace stands, `unreadable` those of links whose endpoint's record cannot be read. `host_access`
-    are the addresses (bare) that this host was given, or has on a shim; with `host_access_known` these are all.
-    `foreign` are the engine's networks of other drivers that have addresses of ours."""
+    are the addresses that this host was given (space, bare address), `on_shims` those that it has on a shim besides;
+    with `host_access_known` these are all. `foreign` are the engine's networks of other drivers that have addresses of
+    ours."""
 
     host: str
     boot: str
@@ -92,7 +93,8 @@ class ReconcileFacts:
     links: Mapping[str, LinkFact] = field(default_factory=dict)
     stood_on: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
-    host_access: frozenset[str] = frozenset()
+    host_access: frozenset[tuple[str, str]] = frozenset()
+    on_shims: frozenset[str] = frozenset()
     host_access_known: bool = False
     engine: tuple[EngineNetwork, ...] | None = None
     foreign: tuple[EngineNetwork, ...] = ()
@@ -274,7 +276,7 @@ def _users(facts: ReconcileFacts, deleted: set[str]) -> dict[str, tuple[int, str
 def _lost_claims(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended: set[str]) -> Iterator[Correction]:
     """Claims of this host that a store restored from an older copy lacks."""
     # a pool without a network is not ours any more: it was only reserved when the copy was made
-    pools = {(each.space, each.subnet, each.range) for each in shared.pools if each.network}
+    pools = {(each.space, each.subnet, each.range, each.network) for each in shared.pools}
     held = {(each.space, each.address): each for each in shared.addresses}
     for network in facts.networks:
         if network.id in deleted or not facts.is_whole(network):
@@ -289,7 +291,9 @@ def _lost_claims(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended
                 host=facts.host,
                 at=facts.now,
             )
-            if (pool.space, pool.subnet, pool.range) not in pools and network.shared_id not in shared.removed:
+            # if another one has it, the operator is told so
+            has_it = (pool.space, pool.subnet, pool.range, pool.network) in pools
+            if not has_it and network.shared_id not in shared.removed:
                 reason = f"network {network.shown} has it, and the store does not know"
                 yield RestorePool(f"pool {pool.subnet}", reason, pool, network.id)
             if network.shared_id not in shared.removed or used:
@@ -349,17 +353,19 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
                 yield GiveBackAddress(f"address {each.address}", "its network is gone", each, claim.network)
         if each.host != facts.host or each.network in deleted:
             continue
-        if each.address not in facts.host_access and (reason := _unused(each, endpoints, used, facts)):
+        if reason := _unused(each, endpoints, used, facts):
             yield GiveBackAddress(f"address {each.address}", reason, each)
 
 
 def _unused(record: AddressRecord, endpoints: AbstractSet[str], used: AbstractSet[str], facts: ReconcileFacts) -> str:
     """The reason why no container of this host has an address that it holds for an endpoint or for itself, nor it
     itself; "" if one has, or may have. `endpoints` are ids, `used` the addresses of the engine's containers."""
+    if record.kind == "endpoint":
+        return "" if record.endpoint in endpoints else "its endpoint is gone"
+    if (record.space, record.address) in facts.host_access or record.address in facts.on_shims:
+        return ""
     if record.kind == "reserved" and record.address not in used:
         return "it is reserved, and no container of the engine has it"
-    if record.kind == "endpoint" and record.endpoint not in endpoints:
-        return "its endpoint is gone"
     if record.kind == "host" and facts.host_access_known:
         return "this host does not use it any more"
     return ""

@@ -6,10 +6,12 @@ from ipaddress import ip_network
 import pytest
 
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
-from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
+from macvlan_global.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.conflicts import PoolOverlaps
+from macvlan_global.ipam.pool_id import pool_id
+from macvlan_global.reconcile.apply import Reconciler
 from testkit.cluster_rig import ClusterHost, ClusterRig
-from testkit.fake_engine import Subnet
+from testkit.fake_engine import OUR_IPAM, Subnet
 
 LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1", aux={"router": "10.9.0.2"})
 TINY = Subnet("10.9.0.0/29")
@@ -365,11 +367,11 @@ async def test_a_network_that_is_adopted_has_containers_that_ask() -> None:
     network = one.engine.id_of("lan")
     await other.engine.run("router", "lan", ip="10.9.0.1")
     await one.driver.tables.networks.drop(network)
-    pool, _ = await one.driver.ipam.request_pool(LAN.subnet, "", {"network": network}, ipv6=False, exists=True)
+    (pool,) = await one.driver.pools.all()
     with pytest.raises(Conflict, match=r"address 10\.9\.0\.1 is in use by endpoint .* on host b"):
-        await one.driver.ipam.request_address(pool, "10.9.0.1")
+        await one.driver.ipam.request_address(pool_id(pool), "10.9.0.1")
     await one.driver.ipam.request_pool(LAN.subnet, "", {"network": network}, ipv6=False)
-    await one.driver.ipam.request_address(pool, "10.9.0.1")
+    await one.driver.ipam.request_address(pool_id(pool), "10.9.0.1")
 
 
 async def test_a_network_that_is_created_beside_one_that_is_joined_is_not_taken_for_it() -> None:
@@ -401,6 +403,7 @@ async def test_a_network_whose_pool_another_one_has_by_now_is_adopted() -> None:
     (pool,) = await one.driver.pools.all()
     await one.engine.remove_network("old")
     await one.driver.pools.drop_network(pool.network)
+    await one.driver.tables.removed.drop(pool.network)
     network = await one.publish("lan", LAN)
     here = await other.join("lan", one)
     web = await other.engine.run("web", "lan", ip="10.9.0.9")
@@ -417,5 +420,38 @@ async def test_a_network_whose_pool_another_one_has_by_now_is_adopted() -> None:
     assert (held["10.9.0.9"].kind, held["10.9.0.9"].network, held["10.9.0.9"].host) == ("endpoint", network, "b")
     with pytest.raises(Conflict, match=r"10\.9\.0\.9 is in use"):
         await one.engine.run("thief", "lan", ip="10.9.0.9")
+    reconciler = Reconciler(other.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    await reconciler.reconcile(other.engine)
+    assert [f"overlaps with {pool.subnet}" in each for each in reconciler.problems] == [True]
     await other.engine.stop("web")
     assert "10.9.0.9" not in {each.address for each in await one.driver.addresses.all()}
+    await one.driver.pools.drop_network(pool.network)  # the other network is removed, as the operator was told
+    other = await rig.restart("b")
+    with pytest.raises(NotFound):
+        await other.engine.run("web", "lan")
+    assert other.driver.pools.missed.is_set()
+    await other.mend(grace=60)
+    await other.engine.run("web", "lan")
+
+
+async def test_a_network_that_is_adopted_is_taken_for_no_other_one() -> None:
+    """Its pool is another network's by now, which is just joined here; and another space of the same subnet is just
+    reserved. It keeps its id, its space and its range; and the others what they have."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, other = await rig.host("a"), await rig.host("b")
+    former = await other.engine.create_network("former", LAN, options={"parent": "eth0"})
+    (lost,) = await other.driver.pools.all()
+    await other.driver.tables.networks.drop(former)
+    await other.driver.pools.drop_network(former)
+    lan = await one.publish("lan", LAN)
+    await other.driver.ipam.request_pool(LAN.subnet, "", {"network": lan}, ipv6=False)
+    far, _ = await other.driver.ipam.request_pool(LAN.subnet, "", {"space": "far"}, ipv6=False)
+    await other.mend(grace=60)
+    (record,) = await other.driver.networks.all()
+    assert (record.id, record.cluster, [each.space for each in record.subnets]) == (former, former, [lost.space])
+    pools = {pool_id(each): each.network for each in await one.driver.pools.all()}
+    assert pools == {pool_id(lost): lan, far: ""}
+    await other.engine.remove_network("former")
+    pools = {pool_id(each): each.network for each in await one.driver.pools.all()}
+    assert pools == {pool_id(lost): lan, far: ""}
+    assert await one.driver.tables.removed.scan() == []

@@ -1,6 +1,5 @@
 """Repair's plan: one test for each correction, and for each thing that is left alone."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -467,28 +466,33 @@ OWN_ACCESS = address("host", "192.168.1.30", network="n1", endpoint="a")
 
 def test_an_address_that_this_host_has_itself_and_does_not_know_of_is_given_back() -> None:
     """Its state was put back from an older copy. The shim has another one, or none."""
-    known = frozenset({"192.168.1.31"})
-    facts = but(WHOLE, addresses=(*HELD.addresses, OWN_ACCESS), host_access=known, host_access_known=True)
+    facts = replace(
+        WHOLE, host_access=frozenset({("s", "192.168.1.31"), ("t", "192.168.1.30")}), host_access_known=True
+    )
+    facts = but(facts, addresses=(*HELD.addresses, OWN_ACCESS))
     assert r.plan(facts) == [
         corrections.GiveBackAddress("address 192.168.1.30", "this host does not use it any more", OWN_ACCESS)
     ]
 
 
 @pytest.mark.parametrize(
-    ("held", "used", "known"),
+    ("held", "facts"),
     [
-        (OWN_ACCESS, {"192.168.1.30"}, True),
-        (OWN_ACCESS, (), False),
-        (structs.replace(OWN_ACCESS, kind="reserved", network="", endpoint=""), {"192.168.1.30"}, True),
-        (structs.replace(OWN_ACCESS, host="b", endpoint="b"), (), True),
-        (structs.replace(OWN_ACCESS, at=YOUNG), (), True),
+        (OWN_ACCESS, {"host_access": frozenset({("s", "192.168.1.30")}), "host_access_known": True}),
+        (OWN_ACCESS, {"on_shims": frozenset({"192.168.1.30"}), "host_access_known": True}),
+        (OWN_ACCESS, {"host_access_known": False}),
+        (
+            structs.replace(OWN_ACCESS, kind="reserved", network="", endpoint=""),
+            {"host_access": frozenset({("s", "192.168.1.30")}), "host_access_known": True},
+        ),
+        (structs.replace(OWN_ACCESS, host="b", endpoint="b"), {"host_access_known": True}),
+        (structs.replace(OWN_ACCESS, at=YOUNG), {"host_access_known": True}),
     ],
-    ids=["used", "a record is unreadable", "used before it was claimed", "of another host", "young"],
+    ids=["given", "on a shim", "a record is unreadable", "given and not claimed yet", "of another host", "young"],
 )
-def test_an_address_that_a_host_has_itself_stays(held: AddressRecord, used: Iterable[str], known: bool) -> None:
+def test_an_address_that_a_host_has_itself_stays(held: AddressRecord, facts: dict[str, Any]) -> None:
     """Unless this host surely does not use it."""
-    addresses = (*HELD.addresses, held)
-    assert r.plan(but(WHOLE, addresses=addresses, host_access=frozenset(used), host_access_known=known)) == []
+    assert r.plan(but(replace(WHOLE, **facts), addresses=(*HELD.addresses, held))) == []
 
 
 def test_a_removed_network_on_which_a_host_has_an_address_is_not_forgotten() -> None:

@@ -268,8 +268,10 @@ class Members:
             raise NotAsked(self._mark_failed(index, error)) from error
         except _BROKEN as error:
             raise AnswerLost(self._mark_failed(index, error)) from error
-        if answer.status == self._busy and not is_long:  # a watch ends with it, and begins again later
+        if answer.status == self._busy:
             self._is_busy = True
+            if is_long:  # a watch ends with it, and begins again later
+                return answer
             self._why[index] = f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
             raise NotAsked(self._why[index])
@@ -396,7 +398,7 @@ class Members:
         self.refuse_if_closed()
         if asyncio.get_running_loop().time() - lost_since >= LOST:
             raise Unavailable(f"the store does not answer: {self._reasons()}")
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(BUSY_PAUSE if self._is_busy else PAUSE)
 
     # --- the end
 
