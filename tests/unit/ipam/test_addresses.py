@@ -432,3 +432,17 @@ async def test_the_end_of_a_pool_takes_no_reservation_of_the_next_one() -> None:
     store.meanwhile = next_network
     assert await book.pools.give_back(record)
     assert [each.address for each in await book.addresses.all()] == [str(NINE)]
+
+
+async def test_an_address_that_networks_shared_is_free_when_the_other_host_lets_go_of_it() -> None:
+    """This host has let go of it before, and does not take it for its own any more."""
+    one = Book()
+    two = Book(one.store, one.clock, "b")
+    pool = await one.pool()
+    for book, network in ((one, "n1"), (two, "n2")):
+        await book.addresses.claim(pool.record, NINE, Holder("gateway", network))
+    held = [(await one.addresses.reserve_next(pool)).address for _ in range(5)]
+    assert NINE not in held
+    for book, network in ((one, "n1"), (two, "n2")):
+        assert await book.addresses.drop_network(network, [(SPACE, str(SUBNET))])
+    assert (await one.addresses.reserve_next(pool)).address == NINE

@@ -181,3 +181,20 @@ def test_remembered_numbers_are_in_the_order_of_the_stores_revisions() -> None:
     assert list(remembered) == [1, 2, 3]
     remembered.drop(2, "again")
     assert list(remembered) == [1, 3]
+
+
+def test_after_a_jump_a_window_goes_on_at_another_offset() -> None:
+    """Another host allocates here too, as a lost race showed."""
+    occupancy = Occupancy((), spread=iter([0.0, 0.5]))
+    assert [occupancy.choose(0, 100, 0.0), occupancy.choose(0, 100, 0.0)] == [0, 1]
+    occupancy.jump(0, 100)
+    assert occupancy.choose(0, 100, 0.0) == 50
+
+
+def test_an_address_that_is_seen_in_use_outside_is_no_last_resort() -> None:
+    """It cools off, and nothing else is left."""
+    occupancy = Occupancy(range(4), seen=IntervalSet([2]))
+    occupancy.free(2, 0.0)
+    assert occupancy.choose(0, 4, 1.0) is None
+    occupancy.free(3, 0.0)
+    assert occupancy.choose(0, 4, 1.0) == 3
