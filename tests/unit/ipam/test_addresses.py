@@ -446,3 +446,13 @@ async def test_an_address_that_networks_shared_is_free_when_the_other_host_lets_
     for book, network in ((one, "n1"), (two, "n2")):
         assert await book.addresses.drop_network(network, [(SPACE, str(SUBNET))])
     assert (await one.addresses.reserve_next(pool)).address == NINE
+
+
+@pytest.mark.parametrize("holder", [Holder("endpoint", "n2", "e"), Holder("host", "n2", "a")])
+async def test_only_networks_share_an_address(book: Book, holder: Holder) -> None:
+    """The gateway of one network is no address for a container or a host on another one."""
+    pool = await book.pool()
+    await book.addresses.claim(pool.record, NINE, Holder("gateway", "n1"))
+    with pytest.raises(AddressTaken):
+        await book.addresses.claim(pool.record, NINE, holder)
+    await book.addresses.claim(pool.record, NINE, Holder("aux", "n2", label="router"))
