@@ -8,6 +8,7 @@ If the cluster's store is away, a release is kept in the outbox: neither must th
 leak. A conflict that `ipam` raises gets its words from `holders`, which knows names, and knows the dead.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -16,7 +17,7 @@ from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.host_addresses import HostAddresses
 from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.outbox import Outbox
-from macvlan_global.errors import Conflict, Exhausted, Internal, Invalid, Unavailable
+from macvlan_global.errors import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.addresses import Addresses, Reservation
 from macvlan_global.ipam.cache import ParsedPool
 from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps
@@ -65,6 +66,8 @@ class IpamDriver:
         self._hosts = hosts
         self._memory = memory
         self._outbox = outbox
+        self.missed = asyncio.Event()
+        """Set when the engine asks for an address of a pool that nobody has: its network may have lost it."""
 
     async def request_pool(
         self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool
@@ -123,10 +126,13 @@ class IpamDriver:
                 raise
             log.info("repair releases pool %s if it is unused by then", pool)
 
-    async def request_address(self, pool: str, address: str, *, gateway: bool = False, container: str = "") -> str:
+    async def request_address(
+        self, pool: str, address: str, *, gateway: bool = False, container: str = "", for_host: bool = False
+    ) -> str:
         """Reserve an address (bare or CIDR text, "" for one of our choosing); CIDR text of it.
 
-        `container` is the name of the container that it is for, "" if the engine does not say.
+        `container` is the name of the container that it is for, "" if the engine does not say. `for_host` says that
+        this host itself wants it.
 
         Raises:
             NotFound: no such pool.
@@ -134,7 +140,12 @@ class IpamDriver:
             Conflict: it has a holder, or is in use on the segment.
             Exhausted: the pool is full, or each address tried is in use on the segment.
         """
-        found = await self._pools.find(pool)
+        try:
+            found = await self._pools.find(pool)
+        except NotFound:
+            if not for_host:  # that asks again and again
+                self.missed.set()
+            raise
         await self._hosts.refresh()
         name = None if gateway else await self._memory.name_on(found.record, container)
         if address:

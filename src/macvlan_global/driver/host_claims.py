@@ -28,7 +28,7 @@ class HostClaims:
         """
         if address and str(address) == subnet.gateway:  # which a container may be
             raise Conflict(f"address {address} is the gateway of the network; choose another")
-        cidr = await self._ipam.request_address(pool_id(_pool(subnet)), str(address) if address else "")
+        cidr = await self._ipam.request_address(pool_id(_pool(subnet)), str(address) if address else "", for_host=True)
         return cidr.partition("/")[0]
 
     async def cancel(self, subnet: SubnetRecord, address: str) -> None:

@@ -103,9 +103,7 @@ class Networks:
             Invalid: an option is unknown or malformed; no parent is usable.
             Conflict: a pool, an address or the parent belongs to another network.
         """
-        joined = request.cluster
-        if not request.adopted:
-            joined = self._claims.joined([str(each.subnet) for each in request.subnets])
+        joined = request.cluster if request.adopted else self._claims.joined(request.prefixes)
         # options of a network that is joined were accepted where it was created, maybe by another release
         options = self._parse(request, strict=strict and not joined)
         async with self._turns.of(request.id), Undo(f"create network {request.id[:12]}") as undo:

@@ -65,6 +65,11 @@ class NetworkRequest:
     cluster: str = ""
 
     @property
+    def prefixes(self) -> list[str]:
+        """The subnets in CIDR."""
+        return [str(each.subnet) for each in self.subnets]
+
+    @property
     def places(self) -> list[tuple[str, str]]:
         """The address space of each subnet, and the subnet in CIDR."""
         return [(each.space, str(each.subnet)) for each in self.subnets]

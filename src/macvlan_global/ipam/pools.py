@@ -57,8 +57,6 @@ class Pools:
         self._ending: dict[str, asyncio.Event] = {}  # networks of other drivers whose pools the engine has released
         self.reserved = asyncio.Event()
         """Set when a pool is reserved: somebody is creating a network."""
-        self.missed = asyncio.Event()
-        """Set when a pool is asked for that nobody has: a network of this host may have lost it."""
 
     async def load(self) -> None:
         """Read into the cache what the store has of this host's subnets. Call once, before anything else.
@@ -92,7 +90,6 @@ class Pools:
             return known
         row = await self._table.get(*key_of(pool))
         if row is None:
-            self.missed.set()
             raise NotFound(
                 f"there is no pool {pool!r}; its network was removed, or was created with another state folder"
             )

@@ -48,6 +48,7 @@ from macvlan_global.reconcile.plan import (
     plan_foreign,
 )
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord
+from macvlan_global.subnets import parse_subnet
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +179,9 @@ class Reconciler:
         plan = await self.plan(engine, grace)
         done, problems, self._unclaimed = await self._apply_all(plan, engine, self.grace if grace is None else grace)
         self._set_problems(problems)
+        if engine:
+            with contextlib.suppress(Unavailable):  # the next repair finds it
+                await self._end_removed(done, engine)
         await self._driver.host_access.update(observe=True)
         with contextlib.suppress(Unavailable):  # the next repair looks again
             await self._driver.addresses.held.use.end_unused(*self._unused)
@@ -397,7 +401,8 @@ class Reconciler:
 
     async def _end_removed(self, done: Iterable[Correction], engine: Engine) -> None:
         """End what was claimed for networks of other drivers that were removed meanwhile: nobody knew of them then."""
-        claimed = {each.pool.network for each in done if isinstance(each, RestorePool) and each.pool.driver}
+        claims = (each for each in done if isinstance(each, RestorePool | HoldAddress | ClaimAddress))
+        claimed = {each.pool.network for each in claims if each.pool.driver}
         if claimed:
             for network in sorted(claimed - {each.id for each in await engine.every_network()}):
                 await self._driver.pools.end_foreign(network)
@@ -436,10 +441,17 @@ def _foreign(subnet: EngineSubnet) -> SubnetRequest:
 
 def _adopted(network: EngineNetwork, subnet: EngineSubnet, host: str, at: float) -> SubnetRequest:
     """A subnet of ours of a network that is adopted, with the pool that this network has as far as the engine knows."""
-    part = "" if subnet.range == subnet.subnet else subnet.range
-    owner = network_of(network.ipam_options) or network.id
-    pool = PoolRecord(space=_space_of(network), subnet=subnet.subnet, range=part, network=owner, host=host, at=at)
     request = SubnetRequest.read(DEFAULT_SPACE, subnet.subnet, subnet.gateway, subnet.aux)
+    # the engine has what the user typed, which may be another spelling
+    part = parse_subnet(subnet.range, "--ip-range") if subnet.range else request.subnet
+    pool = PoolRecord(
+        space=_space_of(network),
+        subnet=str(request.subnet),
+        range="" if part == request.subnet else str(part),
+        network=network_of(network.ipam_options) or network.id,
+        host=host,
+        at=at,
+    )
     return replace(request, adopted=pool)
 
 

@@ -229,7 +229,7 @@ class EngineFollower:
 
     async def _reconcile_pools(self) -> None:
         """Repair soon after a pool was missed: its network, of this host, may have lost it."""
-        async with when(self._driver.pools.missed, settle=SETTLE_SECONDS):
+        async with when(self._driver.ipam.missed, settle=SETTLE_SECONDS):
             await self._reconcile_again()
             await asyncio.sleep(APART_SECONDS)
 

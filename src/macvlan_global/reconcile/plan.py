@@ -276,7 +276,9 @@ def _users(facts: ReconcileFacts, deleted: set[str]) -> dict[str, tuple[int, str
 def _lost_claims(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended: set[str]) -> Iterator[Correction]:
     """Claims of this host that a store restored from an older copy lacks."""
     # a pool without a network is not ours any more: it was only reserved when the copy was made
-    pools = {(each.space, each.subnet, each.range, each.network) for each in shared.pools}
+    owners: dict[tuple[str, str, str], set[str]] = {}
+    for each in (each for each in shared.pools if each.network):
+        owners.setdefault((each.space, each.subnet, each.range), set()).add(each.network)
     held = {(each.space, each.address): each for each in shared.addresses}
     for network in facts.networks:
         if network.id in deleted or not facts.is_whole(network):
@@ -291,9 +293,11 @@ def _lost_claims(facts: ReconcileFacts, shared: Shared, deleted: set[str], ended
                 host=facts.host,
                 at=facts.now,
             )
-            # if another one has it, the operator is told so
-            has_it = (pool.space, pool.subnet, pool.range, pool.network) in pools
-            if not has_it and network.shared_id not in shared.removed:
+            # if another one has it, the operator is told so, but for networks that are not the cluster's: each host may
+            # have one of before, with the same subnet
+            there = owners.get((pool.space, pool.subnet, pool.range), set())
+            lost = network.shared_id not in there if network.cluster else not there
+            if lost and network.shared_id not in shared.removed:
                 reason = f"network {network.shown} has it, and the store does not know"
                 yield RestorePool(f"pool {pool.subnet}", reason, pool, network.id)
             if network.shared_id not in shared.removed or used:
@@ -360,10 +364,10 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
 def _unused(record: AddressRecord, endpoints: AbstractSet[str], used: AbstractSet[str], facts: ReconcileFacts) -> str:
     """The reason why no container of this host has an address that it holds for an endpoint or for itself, nor it
     itself; "" if one has, or may have. `endpoints` are ids, `used` the addresses of the engine's containers."""
+    if (record.space, record.address) in facts.host_access or record.address in facts.on_shims:
+        return ""  # whatever its record says: it is off the shim first
     if record.kind == "endpoint":
         return "" if record.endpoint in endpoints else "its endpoint is gone"
-    if (record.space, record.address) in facts.host_access or record.address in facts.on_shims:
-        return ""
     if record.kind == "reserved" and record.address not in used:
         return "it is reserved, and no container of the engine has it"
     if record.kind == "host" and facts.host_access_known:

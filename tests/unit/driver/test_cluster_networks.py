@@ -429,7 +429,7 @@ async def test_a_network_whose_pool_another_one_has_by_now_is_adopted() -> None:
     other = await rig.restart("b")
     with pytest.raises(NotFound):
         await other.engine.run("web", "lan")
-    assert other.driver.pools.missed.is_set()
+    assert other.driver.ipam.missed.is_set()
     await other.mend(grace=60)
     await other.engine.run("web", "lan")
 

@@ -235,3 +235,13 @@ async def test_the_end_of_a_network_that_was_not_heard_is_seen_when_the_stream_i
         await rig.engine.remove_network("br")
         await asyncio.sleep(3)
         assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])
+
+
+async def test_a_network_that_is_removed_while_repair_claims_it_leaves_nothing() -> None:
+    """Nobody knew of it when its end was told."""
+    rig, engine = await _interrupted()
+    await engine.create_network("br", BR, driver="bridge", ipam=OUR_IPAM)
+    engine.after_every = lambda: engine.remove_network("br")
+    assert "RestorePool" in {type(each).__name__ for each in await rig.mend()}
+    assert not engine.has("br")
+    assert (await _held(rig), await rig.driver.pools.all()) == ({}, [])

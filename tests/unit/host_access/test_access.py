@@ -11,6 +11,7 @@ import pytest
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Invalid, MacvlanGlobalError, Unavailable
 from macvlan_global.ipam.owners import Identity
+from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.kernel.ports import RouteFacts, Shim
 from macvlan_global.libnetwork import messages as m
 from macvlan_global.libnetwork.handlers import GENERIC, Handlers
@@ -447,3 +448,17 @@ async def test_an_address_that_is_on_the_shim_is_nobody_else_s_though_its_record
     await again.mend(grace=60)
     (new,) = await _claimed(again)
     assert {str(each) for each in _shim(again).addresses} == {new} != {own}
+
+
+async def test_a_pool_that_the_host_misses_asks_for_no_repair() -> None:
+    """It asks in each repair: one would follow the other for ever. The engine's request does."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    (pool,) = await rig.driver.pools.all()
+    await rig.driver.pools.give_back(pool)
+    with pytest.raises(MacvlanGlobalError, match="there is no pool"):
+        await rig.driver.ipam.request_address(pool_id(pool), "", for_host=True)
+    assert not rig.driver.ipam.missed.is_set()
+    with pytest.raises(MacvlanGlobalError, match="there is no pool"):
+        await rig.engine.run("c1", "n1")
+    assert rig.driver.ipam.missed.is_set()

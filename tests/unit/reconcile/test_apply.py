@@ -10,7 +10,7 @@ from macvlan_global.driver.requests import EndpointRequest
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.ipam.owners import Identity
-from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.ipam.pool_id import DEFAULT_SPACE, pool_id
 from macvlan_global.kernel.names import link_name
 from macvlan_global.kernel.ports import LinkFact, MacvlanSpec
 from macvlan_global.reconcile.apply import Reconciler
@@ -448,3 +448,17 @@ async def test_an_address_that_was_given_to_another_host_is_claimed_as_soon_as_i
     one.faults.arm(0)
     await reconciler.claim_again()
     assert one.faults.taken == [], "it has them, and nobody is asked again each second"
+
+
+async def test_a_subnet_is_learnt_as_it_is_meant_and_not_as_it_was_typed() -> None:
+    """The engine shows the user's own spelling, and asks for the pool by ours."""
+    rig = await Rig.build("eth0")
+    subnet = EngineSubnet("FD00:0:0::/64", range="FD00:0:0::/80", gateway="fd00::1")
+    network = EngineNetwork(
+        engine_id("six"), "six", OUR_IPAM, options={"parent": "eth0"}, subnets=(subnet,), driver=OUR_DRIVER
+    )
+    rig.engine.learn(network)
+    await rig.mend()
+    (pool,) = await rig.driver.pools.all()
+    assert (pool.subnet, pool.range, pool.network) == ("fd00::/64", "fd00::/80", network.id)
+    assert await rig.driver.ipam.request_address(pool_id(pool), "") == "fd00::2/64"

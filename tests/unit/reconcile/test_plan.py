@@ -485,10 +485,14 @@ def test_an_address_that_this_host_has_itself_and_does_not_know_of_is_given_back
             structs.replace(OWN_ACCESS, kind="reserved", network="", endpoint=""),
             {"host_access": frozenset({("s", "192.168.1.30")}), "host_access_known": True},
         ),
+        (
+            structs.replace(OWN_ACCESS, kind="endpoint", endpoint="gone"),
+            {"on_shims": frozenset({"192.168.1.30"}), "host_access_known": True},
+        ),
         (structs.replace(OWN_ACCESS, host="b", endpoint="b"), {"host_access_known": True}),
         (structs.replace(OWN_ACCESS, at=YOUNG), {"host_access_known": True}),
     ],
-    ids=["given", "on a shim", "a record is unreadable", "given and not claimed yet", "of another host", "young"],
+    ids=["given", "on a shim", "unreadable", "not claimed yet", "of an endpoint before", "of another host", "young"],
 )
 def test_an_address_that_a_host_has_itself_stays(held: AddressRecord, facts: dict[str, Any]) -> None:
     """Unless this host surely does not use it."""
@@ -501,3 +505,10 @@ def test_a_removed_network_on_which_a_host_has_an_address_is_not_forgotten() -> 
     gone = replace(WHOLE, networks=(), endpoints=(), owned=(), engine=())
     assert kinds(but(gone, addresses=(theirs,), removed=frozenset({"n1"}))) == []
     assert kinds(but(gone, addresses=(), removed=frozenset({"n1"}))) == ["ForgetNetwork"]
+
+
+@pytest.mark.parametrize(("cluster", "told"), [("n1", ["RestorePool"]), ("", [])])
+def test_a_pool_that_another_network_has_is_told_of_networks_of_the_cluster(cluster: str, told: list[str]) -> None:
+    """The store was restored from an older copy. From before the cluster each host may have one of the same subnet."""
+    mine = structs.replace(network(), cluster=cluster, published=bool(cluster))
+    assert kinds(but(WHOLE, networks=(mine,), pools=(structs.replace(pool("other"), host="b"),))) == told
