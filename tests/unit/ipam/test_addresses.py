@@ -13,7 +13,7 @@ from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken, PoolOverlaps, PoolTaken
-from macvlan_global.ipam.owners import Holder, Identity
+from macvlan_global.ipam.owners import Holder, Identity, network_claims
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
@@ -456,3 +456,19 @@ async def test_only_networks_share_an_address(book: Book, holder: Holder) -> Non
     with pytest.raises(AddressTaken):
         await book.addresses.claim(pool.record, NINE, holder)
     await book.addresses.claim(pool.record, NINE, Holder("aux", "n2", label="router"))
+
+
+async def test_a_gateway_that_networks_share_outlives_the_container_that_was_it(book: Book) -> None:
+    """All claims of networks are there again, and the address is free when the last of them ends."""
+    pool = await book.pool()
+    record = await book.pools.claim(SUBNET, "n1")
+    for network in ("n1", "n2", "n3"):
+        await book.addresses.claim(record, NINE, Holder("gateway", network))
+    await book.addresses.reserve(await book.pools.find(f"{SPACE}/{SUBNET}"), NINE)
+    await book.addresses.claim(record, NINE, LIVE)
+    await book.addresses.unclaim(SPACE, NINE, LIVE, release_follows=False)
+    for network in ("n1", "n3", "n2"):
+        (held,) = await book.addresses.all()
+        assert {each.network for each in network_claims(held)} >= {network, "n2"}
+        await book.addresses.end_claims(held, network)
+    assert (pool.record.subnet, await book.addresses.all()) == (str(SUBNET), [])
