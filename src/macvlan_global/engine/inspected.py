@@ -1,6 +1,7 @@
 """Objects of the Docker API as values of the port, and requests of the port as bodies of the API. Pure."""
 
 import re
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from macvlan_global.engine.ports import (
@@ -147,11 +148,29 @@ def _by_number(each: EnginePort) -> tuple[int, str]:
 
 def _subnet(config: dict[str, Any]) -> EngineSubnet:
     return EngineSubnet(
-        subnet=config.get("Subnet", ""),
-        range=config.get("IPRange", ""),
-        gateway=_bare(config.get("Gateway", "")),  # with its prefix if the pool was chosen by an IPAM driver
-        aux={name: _bare(each) for name, each in (config.get("AuxiliaryAddresses") or {}).items()},
+        # engines before 29 show the user's own spelling
+        subnet=_cidr(config.get("Subnet") or ""),
+        range=_cidr(config.get("IPRange") or ""),
+        # with its prefix if the pool was chosen by an IPAM driver
+        gateway=_spelled(_bare(config.get("Gateway") or "")),
+        aux={name: _spelled(_bare(each)) for name, each in (config.get("AuxiliaryAddresses") or {}).items()},
     )
+
+
+def _cidr(text: str) -> str:
+    """A subnet as everybody else spells it; any other text as it is."""
+    try:
+        return str(ip_network(text.strip(), strict=False))
+    except ValueError:
+        return text
+
+
+def _spelled(text: str) -> str:
+    """An address as everybody else spells it; any other text as it is."""
+    try:
+        return str(ip_address(text.strip()))
+    except ValueError:
+        return text
 
 
 def _config(subnet: EngineSubnet) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from macvlan_global.engine.docker import DockerEngine
+from macvlan_global.engine.inspected import network
 from macvlan_global.engine.ports import (
     ContainerEvent,
     EngineEndpoint,
@@ -234,3 +235,23 @@ async def test_a_long_event_costs_no_other_and_not_the_stream(engine: DockerEngi
         ContainerEvent("die", "a" * 64, ""),
         ContainerEvent("start", "b" * 64, "web"),
     ]
+
+
+def test_subnets_are_spelled_as_everywhere_else() -> None:
+    """Engines before 29 show them as the user typed them. Text that is no subnet stays what it is."""
+    config = [
+        {
+            "Subnet": "FD00:0:0::/64",
+            "IPRange": "FD00::0:0/80",
+            "Gateway": "FD00::0:1/64",
+            "AuxiliaryAddresses": {"r": "fd00:0::2"},
+        },
+        {"Subnet": "10.8.0.9/24", "IPRange": None, "Gateway": "10.8.0.1"},
+        {"Subnet": "nonsense", "Gateway": "more"},
+    ]
+    found = network({"Id": "1a", "Name": "lan", "IPAM": {"Config": config}})
+    assert found.subnets == (
+        EngineSubnet("fd00::/64", "fd00::/80", "fd00::1", {"r": "fd00::2"}),
+        EngineSubnet("10.8.0.0/24", gateway="10.8.0.1"),
+        EngineSubnet("nonsense", gateway="more"),
+    )
