@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import cast
 
 import msgspec
 import pytest
@@ -13,10 +14,11 @@ from macvlan_global.ipam.avoided import Avoided, OnHost
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.store.follow_groups import LINGER_SECONDS
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.ports import Batch, Entry
+from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import HostAddress, RememberedRecord, StaticAddressRecord
-from macvlan_global.store.table import Tables
+from macvlan_global.store.table import AVOIDED, Tables
 from testkit.fake_clock import FakeClock
+from testkit.faults import FaultyStore
 
 pytestmark = pytest.mark.virtual_time
 
@@ -27,9 +29,9 @@ FIVE = ip_address("10.0.0.5")
 class Host:
     """One host's exchange. `own` is what its kernel says."""
 
-    def __init__(self, store: MemoryStore, name: str) -> None:
-        """Nothing runs."""
-        client = store.client()
+    def __init__(self, store: MemoryStore, name: str, way: FaultyStore | None = None) -> None:
+        """Nothing runs. Its `way` to the store is a client by default."""
+        client = cast("ClusterStore", way) if way else store.client()
         self.tables = Tables(client, client)
         self.avoided = Avoided()
         self.own: tuple[HostAddress, ...] = ()
@@ -208,4 +210,41 @@ async def test_a_row_that_an_older_copy_of_the_store_does_not_have_is_written_ag
             await asyncio.sleep(0.1)
         assert row
         assert row.record.addresses == [OWN]
+    task.cancel()
+
+
+class Late(FaultyStore):
+    """A way to a store whose answers to what was created come when they are `let`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        """They are not."""
+        super().__init__(store)
+        self.let, self.asked = asyncio.Event(), asyncio.Event()
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        made = await super().create(key, value)
+        if key.startswith(AVOIDED):
+            self.asked.set()
+            await self.let.wait()
+        return made
+
+
+async def test_a_row_that_is_lost_while_it_is_written_is_written_again() -> None:
+    """The store was restored meanwhile: its answer says that the row was written, and it is not there any more."""
+    store = MemoryStore()
+    way = Late(store.client())
+    host = Host(store, "a", way)
+    host.own = (OWN,)
+    await host.heartbeat.announce()
+    task = asyncio.ensure_future(host.exchange.run())
+    await way.asked.wait()
+    table = Tables(store, store).host_addresses
+    await table.drop("a")
+    await asyncio.sleep(1)
+    way.let.set()
+    await asyncio.sleep(60)
+    row = await table.get("a")
+    assert row
+    assert row.record.addresses == [OWN]
     task.cancel()

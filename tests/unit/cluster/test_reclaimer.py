@@ -304,10 +304,10 @@ async def test_what_is_left_of_a_removed_network_goes_though_another_one_has_its
 
 async def test_what_a_newer_version_published_is_not_stranded(site: Site) -> None:
     """A definition that cannot be read may be of any network."""
-    await site.hold("10.9.1.1", "", kind="gateway", network="made")
+    await site.hold("10.8.0.1", "", kind="gateway", network="made")
     await site.tables.definitions.put(DefinitionRecord(v=99, id="made", name="made", host=DEAD, at=0), "made")
     await site.reclaimer.remove("bert")
-    assert await site.held() == ["10.9.1.1"]
+    assert await site.held() == ["10.8.0.1"]
 
 
 async def test_a_store_that_goes_away_costs_nothing(site: Site) -> None:

@@ -11,7 +11,13 @@ from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.corrections import AdoptNetwork, Correction
-from macvlan_global.reconcile.engine_follower import AGAIN_SECONDS, TOGETHER_SECONDS, EngineFollower, Listener
+from macvlan_global.reconcile.engine_follower import (
+    AGAIN_SECONDS,
+    APART_SECONDS,
+    TOGETHER_SECONDS,
+    EngineFollower,
+    Listener,
+)
 from testkit.brief import BRIEF
 from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.plugin_calls import InProcess
@@ -301,6 +307,11 @@ def test_an_interrupted_stream_costs_one_repair_a_minute() -> None:
             followed.engine.closed.clear()
             await asyncio.sleep(GRACE + 5)
             assert followed.reconciler.times == 2
+            await asyncio.sleep(3 * APART_SECONDS)
+            before = followed.reconciler.times
+            followed.engine.closed.set()
+            await asyncio.sleep(1)
+            assert followed.reconciler.times == before + 1
 
     _on_virtual_time(story)
 

@@ -512,3 +512,19 @@ def test_a_pool_that_another_network_has_is_told_of_networks_of_the_cluster(clus
     """The store was restored from an older copy. From before the cluster each host may have one of the same subnet."""
     mine = structs.replace(network(), cluster=cluster, published=bool(cluster))
     assert kinds(but(WHOLE, networks=(mine,), pools=(structs.replace(pool("other"), host="b"),))) == told
+
+
+def test_a_removed_network_whose_addresses_this_host_does_not_see_is_others_to_forget() -> None:
+    """Its pool is known, and what is in its subnet was not read."""
+    gone = replace(WHOLE, networks=(), endpoints=(), owned=(), engine=())
+    facts = but(gone, addresses=(), removed=frozenset({"n1"}))
+    assert facts.shared
+    assert kinds(replace(facts, shared=replace(facts.shared, seen=frozenset()))) == []
+
+
+def test_an_address_that_a_young_container_has_reserved_is_not_claimed_yet() -> None:
+    """It was complete, and lets go of its address just now, or asks for it once more."""
+    settled = replace(WHOLE, endpoints=(endpoint(at=YOUNG),), settled=frozenset({"e1"}))
+    gateway, _ = HELD.addresses
+    assert kinds(but(settled, addresses=(gateway, address("reserved", at=YOUNG)))) == []
+    assert kinds(but(settled, addresses=(gateway,))) == ["ClaimAddress"]
