@@ -486,3 +486,16 @@ async def test_what_a_dead_host_had_on_a_removed_network_is_probed_for_where_its
     outcome = await site.reclaimer.look()
     assert ["cannot be probed" in each.reason for each in outcome.kept] == ([True, True] if down else [])
     assert await site.held() == (["10.8.0.7", "10.8.0.8"] if down else [])
+
+
+async def test_the_same_address_in_another_space_is_another_wire(site: Site) -> None:
+    """A container of this host has it there."""
+    subnet = SubnetRecord(space="far", subnet=SUBNET)
+    far = NetworkRecord(id="far", name="far", given={}, subnets=[subnet], parent="eth1", at=0)
+    await site.tables.networks.put(far, "far")
+    endpoint = EndpointRecord(network="far", id="x", address="10.8.0.4", mac="m", link="l", boot="boot1", at=0)
+    await site.tables.endpoints.put(endpoint, "far", "x")
+    await site.hold("10.8.0.4", "e4")
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    assert await site.held() == []
