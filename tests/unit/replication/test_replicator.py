@@ -393,6 +393,17 @@ async def test_an_engine_that_lost_its_data(pair: Pair) -> None:
     assert (row.record.id, row.record.cluster, row.record.published) == (found.id, made, True)
 
 
+async def test_a_network_that_is_being_made_on_an_engine_that_lost_its_data_is_left_alone(pair: Pair) -> None:
+    """The engine does not list it yet, and nobody else knows of it."""
+    await pair.a.create("lan")
+    await settled(pair.a)
+    pair.a.engine.lose_data()
+    young = NetworkRecord(id="9" * 64, cluster="9" * 64, given={}, at=pair.rig.clock())
+    await pair.a.tables.networks.put(young, young.id)
+    await pair.a.replicator.on_engine_up()
+    assert young in [row.record for row in await pair.a.tables.networks.scan()]
+
+
 async def test_nothing_is_taken_for_removed_from_another_engine(pair: Pair) -> None:
     """An engine that came back empty and that nobody told us of: its networks are not removed elsewhere."""
     await pair.a.create("lan")
@@ -1024,3 +1035,26 @@ async def test_what_the_store_refuses_for_good_is_told(caplog: pytest.LogCapture
             faults.refused = ""
             await asyncio.sleep(40)
             assert site.replicator.problems.all() == []
+
+
+async def test_a_removal_is_not_forgotten_while_containers_run_on_the_network_here() -> None:
+    """Else this host would tell the others to make it again."""
+    rig = await ClusterRig.build(new_ids=True)
+    site = await Site.build("a", rig.shared.client(), rig)
+    async with site.runs():
+        made = await site.create("lan")
+        await settled(site)
+        await site.engine.run("web", "lan")
+        for each, name in ((made, "lan"), ("11", "old")):
+            await site.tables.removed.create(RemovedRecord(id=each, name=name, host="z", at=0), each)
+        await until(site.replicator.problems.all, "it is kept")
+        await site.replicator.on_engine_up()
+        await settled(site)
+        rig.clock.advance(KEEP_TOMBSTONES_SECONDS + TURNS_SECONDS)
+        await site.replicator.on_engine_up()
+        limit = Allowance(5)
+        while len(await site.tables.removed.scan()) > 1:
+            assert not limit.over
+            await asyncio.sleep(0.001)
+        await settled(site)
+        assert [row.record.id for row in await site.tables.removed.scan()] == [made]
