@@ -319,9 +319,9 @@ class Addresses:
         return all([await self._end_claims(row, network, spared) for row in held])
 
     async def end_claims(self, record: AddressRecord, network: str) -> None:
-        """Delete the claims of a network on an address, whatever other networks claim it. Idempotent."""
+        """Delete the claims of a network on an address, unless a container or host has it there. Idempotent."""
         if row := await self._table.get(record.space, record.address):
-            await self._end_claims(row, network)
+            await self._end_claims(row, network, {"endpoint", "host"})
 
     async def drop_reserved(self, rows: Iterable[Row[AddressRecord]]) -> None:
         """Delete reservations that are still what they were."""
@@ -358,7 +358,7 @@ class Addresses:
             self._cache.dropped(row.record, self._now())
         return deleted
 
-    async def _end_claims(self, row: Row[AddressRecord], network: str, spared: Collection[str] = frozenset()) -> bool:
+    async def _end_claims(self, row: Row[AddressRecord], network: str, spared: Collection[str]) -> bool:
         """See `end_claims`. Others may add or end claims of theirs meanwhile. The address of a `spared` kind of holder
         on the network stays; False if an endpoint has it by now."""
         current: Row[AddressRecord] | None = row

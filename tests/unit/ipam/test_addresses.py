@@ -472,3 +472,20 @@ async def test_a_gateway_that_networks_share_outlives_the_container_that_was_it(
         assert {each.network for each in network_claims(held)} >= {network, "n2"}
         await book.addresses.end_claims(held, network)
     assert (pool.record.subnet, await book.addresses.all()) == (str(SUBNET), [])
+
+
+async def test_a_gateway_that_a_container_elsewhere_is_stays_when_its_claim_is_given_back(book: Book) -> None:
+    """The host that wrote the network's claim has lost the network, and the other one's container runs on it."""
+    other = Book(book.store, book.clock, "b")
+    await book.pool()
+    record = await book.pools.claim(SUBNET, "n1")
+    await book.addresses.claim(record, NINE, Holder("gateway", "n1"))
+    await other.addresses.reserve(await other.pools.find(f"{SPACE}/{SUBNET}"), NINE)
+    await other.addresses.claim(record, NINE, LIVE)
+    (before,) = await book.addresses.all()
+    await book.addresses.end_claims(before, "n1")
+    assert await book.addresses.all() == [before]
+    await other.addresses.unclaim(SPACE, NINE, LIVE, release_follows=False)
+    (left,) = await book.addresses.all()
+    await book.addresses.end_claims(left, "n1")
+    assert await book.addresses.all() == []
