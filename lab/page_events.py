@@ -28,7 +28,7 @@ class PageEvents:
         self._socket: socket.socket = connection.sock
         connection.request("GET", "/api/events")
         self._stream = connection.getresponse()
-        self._live = False
+        self._live = self._is_closing = False
         self._hosts: dict[str, str] = {}
         self._problems: dict[str, list[str]] = {}
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -49,6 +49,7 @@ class PageEvents:
 
     def close(self) -> None:
         """End the stream."""
+        self._is_closing = True
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._stream.close()
@@ -63,6 +64,13 @@ class PageEvents:
         self.close()
 
     def _read(self) -> None:
+        try:
+            self._take_all()
+        except (OSError, http.client.HTTPException):
+            if not self._is_closing:  # the server may be telling something as we close, and its kernel resets that
+                raise
+
+    def _take_all(self) -> None:
         name = ""
         for line in iter(self._stream.readline, b""):
             name = line[7:].decode().strip() if line.startswith(b"event: ") else name

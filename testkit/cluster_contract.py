@@ -194,6 +194,28 @@ async def a_leased_key_is_created_only_if_it_is_absent(one: ClusterStore, two: C
     assert await two.get("plain") == plain
 
 
+async def a_leased_key_takes_the_place_of_another(one: ClusterStore, two: ClusterStore) -> None:
+    """If that is current, leased or not; the other lease has nothing to do with it any more."""
+    first, second = await one.lease(LEASE), await two.lease(LEASE)
+    held = await one.create_with(first, "a", b"1")
+    assert held
+    async with Mirror(one, "a") as mirror:
+        taken = await two.create_with(second, "a", b"2", held)
+        assert taken
+        assert taken.leased
+        await mirror.until(lambda: mirror.known.get("a") == b"2")
+        assert [entry.value for batch in mirror.batches for entry in batch.entries] == [b"1", b"2"]
+    assert await one.create_with(first, "a", b"3", held) is None
+    await first.end()
+    assert await one.get("a") == taken
+    plain = await _create(one, "b")
+    assert await two.create_with(second, "b", b"2", plain)
+    await second.end()
+    assert await one.scan("") == []
+    assert await two.create_with(await two.lease(LEASE), "a", b"4", taken) is None
+    assert await one.get("a") is None
+
+
 async def replacing_a_leased_key_keeps_the_lease(one: ClusterStore, two: ClusterStore) -> None:
     """Whoever replaces it."""
     lease = await one.lease(LEASE)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.kernel import arp_ndp
 from macvlan_global.kernel.container_link import OUR_PREFIX
+from macvlan_global.kernel.names import OUR_ALIAS
 from macvlan_global.kernel.ports import (
     ETH_P_8021Q,
     ContainerLink,
@@ -94,7 +95,7 @@ class FakeKernel:
         """Start with `lo` and a plain device, up, for each name."""
         self.hosted: dict[str, LinkFact] = {}
         self.sandboxed: dict[str, dict[str, LinkFact]] = {}
-        self.failing: dict[str, Exception] = {}
+        self.failing: dict[str, BaseException] = {}
         self.faults = Faults()
         self.altnames: dict[str, str] = {}
         self.neighbours: dict[str, set[str]] = {}
@@ -116,6 +117,12 @@ class FakeKernel:
         """A device appears, a plain one unless `facts` (fields of LinkFact) say otherwise."""
         self._put(name, mtu=mtu, **facts)
         self.hosted[name] = replace(self.hosted[name], up=up)
+
+    def add_operators_vlan(self, name: str, master: str, vlan_id: int) -> None:
+        """The operator makes a sub-interface, up."""
+        self._add_vlan(name, master, vlan_id)
+        self.hosted[name] = replace(self.hosted[name], alias="", up=True)
+        del self.altnames[f"macvlan-global-{name}"]
 
     def set_mtu(self, name: str, mtu: int) -> None:
         """Somebody sets the MTU of a link. Macvlan links on it are lowered with it, and not raised."""
@@ -261,11 +268,11 @@ class FakeKernel:
         if any((link.vlan_id, link.vlan_protocol) == (vlan_id, ETH_P_8021Q) for link in self._on(lower.index)):
             raise Conflict(f"making {name}: {master} has VLAN {vlan_id} already (EEXIST)")
         facts: dict[str, object] = {"lower": lower.index, "mac": lower.mac, "mtu": lower.mtu, "vlan_id": vlan_id}
-        self._put(name, kind="vlan", vlan_protocol=ETH_P_8021Q, **facts)
+        self._put(name, kind="vlan", vlan_protocol=ETH_P_8021Q, alias=OUR_ALIAS, **facts)
         self.altnames[f"macvlan-global-{name}"] = name
 
     def _add_dummy(self, name: str) -> None:
-        self._put(name, kind="dummy")
+        self._put(name, kind="dummy", alias=OUR_ALIAS)
         self.altnames[f"macvlan-global-{name}"] = name
 
     def make(self, spec: MacvlanSpec) -> None:

@@ -90,10 +90,10 @@ class FaultyStore:
         inner = await self._step("lease", lambda: self._cluster.lease(seconds))
         return FaultyLease(inner, self._step)
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         inner = lease.inner if isinstance(lease, FaultyLease) else lease
-        return await self._step(f"create_with {key}", lambda: self._cluster.create_with(inner, key, value))
+        return await self._step(f"create_with {key}", lambda: self._cluster.create_with(inner, key, value, over))
 
     async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch, None]:
         """See `ClusterStore.watch`."""

@@ -1,7 +1,9 @@
 """Schedules of the simulation that nobody has tried, on all cores, for as long as they are given.
 
-    python -m testkit.fresh_schedules 3600    # seconds
+    python -m testkit.fresh_schedules 3600        # seconds
+    python -m testkit.fresh_schedules 3600 150    # longer ones, of so many steps
 
+A longer one finds more: what the usual 30 steps cannot bring about, and more in the same time.
 It prints each minute how many there were, the whole story of each that went wrong, and how to play that again.
 """
 
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from macvlan_global.store.memory import MemoryStore
-from testkit.simulation import simulate
+from testkit.simulation import STEPS, again, simulate
 
 TOLD_EVERY = 60.0
 """Seconds between two lines about all that is well."""
@@ -32,17 +34,17 @@ class Played:
     wrong: str = ""
 
 
-def play(seed: int, store: Callable[[], MemoryStore] = MemoryStore) -> Played:
-    """Play one schedule; `store` is as in `simulate`."""
+def play(seed: int, store: Callable[[], MemoryStore] = MemoryStore, steps: int = STEPS) -> Played:
+    """Play one schedule; `store` and `steps` are as in `simulate`."""
     try:
-        outcome = simulate(seed, store=store)
+        outcome = simulate(seed, store=store, steps=steps)
     except Exception:  # noqa: BLE001 - whatever it is, it is a finding, and the others are played
         return Played(seed, traceback.format_exc())
     return Played(seed, outcome.tell() if outcome.verdict.violations else "")
 
 
-def play_fresh(seconds: float, processes: int) -> Iterator[Played]:
-    """Play schedules for so many seconds in so many processes, at least one in each; each as it ends.
+def play_fresh(seconds: float, processes: int, steps: int = STEPS) -> Iterator[Played]:
+    """Play schedules of `steps` for so many seconds in so many processes, at least one in each; each as it ends.
 
     Raises:
         RuntimeError: a process was killed.
@@ -51,7 +53,7 @@ def play_fresh(seconds: float, processes: int) -> Iterator[Played]:
     playing: dict[Connection, multiprocessing.Process] = {}
     for _ in range(processes):
         ours, theirs = multiprocessing.Pipe(duplex=False)
-        playing[ours] = multiprocessing.Process(target=_play_until, args=(until, theirs), daemon=True)
+        playing[ours] = multiprocessing.Process(target=_play_until, args=(until, steps, theirs), daemon=True)
         playing[ours].start()
         theirs.close()
     while playing:
@@ -66,26 +68,27 @@ def play_fresh(seconds: float, processes: int) -> Iterator[Played]:
                     raise RuntimeError(f"a process ended with {ended.exitcode}") from None
 
 
-def _play_until(until: float, played: Connection) -> None:
+def _play_until(until: float, steps: int, played: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent says how far it came
     gc.freeze()  # what is imported stays to the end: it need not be searched for garbage again and again
     gc.set_threshold(20_000, 5, 1000)
     for seed in itertools.count(int.from_bytes(os.urandom(6))):
-        played.send(play(seed))
+        played.send(play(seed, steps=steps))
         if time.monotonic() >= until:
             return
 
 
 def main() -> int:
     """Play for the seconds that are named, and tell; 1 if anything went wrong."""
+    seconds, steps = float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else STEPS
     begun = told = time.monotonic()
     done = wrong = 0
     try:
-        for each in play_fresh(float(sys.argv[1]), len(os.sched_getaffinity(0))):
+        for each in play_fresh(seconds, len(os.sched_getaffinity(0)), steps):
             done += 1
             if each.wrong:
                 wrong += 1
-                _say(f"{each.wrong}\nto play it again: {sys.executable} -m testkit.simulation {each.seed}\n")
+                _say(f"{each.wrong}\n{again(each.seed, steps)}\n")
             if time.monotonic() - told >= TOLD_EVERY:
                 told = time.monotonic()
                 _say(_summary(done, wrong, told - begun))

@@ -126,10 +126,10 @@ class HerdStore:
         """See `ClusterStore.lease`."""
         return SimulatedLease(await self._ask(lambda: self._trunk.store.lease(seconds)), self._ask)
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         inner = lease.inner if isinstance(lease, SimulatedLease) else lease
-        return await self._ask(lambda: self._trunk.store.create_with(inner, key, value), len(key) + len(value))
+        return await self._ask(lambda: self._trunk.store.create_with(inner, key, value, over), len(key) + len(value))
 
     async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`. It resumes after any outage: this store forgets no history."""

@@ -63,14 +63,15 @@ class Event:
 
 @dataclass(slots=True)
 class Hold:
-    """From when to when somebody could rely on an address. `origin` is when it was first asked for; `promised` says
-    that it was reserved until then."""
+    """From when to when somebody could rely on an address. `origin` is when it was first asked for, `requested` when
+    this hold was, which may be in the store since; `promised` says that it was reserved until then."""
 
     kind: Literal["reserved", "endpoint", "fixed"]
     host: str
     holder: str
     address: str
     origin: float
+    requested: float
     begun: float
     ended: float = float("inf")
     asked: bool = False
@@ -121,9 +122,10 @@ def judge(events: Iterable[Event]) -> Verdict:
                 text = f"{first.describe()}; {second.describe()}"
                 found = Violation(kind, address, text, (first.holder, second.holder))
                 # a reservation that was lost on its way is answered all the same, perhaps after the next one's; and
-                # who lost one without knowing claims it, although it was promised to somebody else since
-                only_promised = "reserved" in {first.kind, second.kind}
-                excused = lost.explain(first, second) or (only_promised and lost.explain(second, first))
+                # who lost one without knowing claims it, although it was promised to somebody else since; a claim, too,
+                # may be lost before it is answered
+                claimed = second.origin if "reserved" in {first.kind, second.kind} else second.requested
+                excused = lost.explain(first, second, first.origin) or lost.explain(second, first, claimed)
                 (verdict.excused if excused else verdict.violations).append(found)
     return verdict
 
@@ -181,15 +183,16 @@ class _Losses:
             if event.what == "confirm":
                 self._confirmed[event.endpoint, event.address].append(event.begun)
 
-    def explain(self, first: Hold, second: Hold) -> bool:
-        """Whether a restore lost the claim of `first` before `second` was asked for, and no repair had noticed."""
+    def explain(self, first: Hold, second: Hold, since: float) -> bool:
+        """Whether a restore lost what the store may have had of `first` `since` then, before `second` was asked for,
+        and no repair had noticed."""
         if first.kind == "fixed" and second.kind == "reserved" and second.host in self._forgot:
             return True
         if not self._restored:
             return False
         confirmed = self._confirmed.get((first.holder, first.address), [])
         return any(
-            first.origin <= over and began <= second.begun and not any(over <= at <= second.origin for at in confirmed)
+            since <= over and began <= second.begun and not any(over <= at <= second.origin for at in confirmed)
             for began, over in self._restored
         )
 
@@ -220,7 +223,7 @@ class _Reader:
         origin = before.origin if before else event.begun
         if before:
             self.end(key, event.ended)
-        hold = Hold(kind, event.host, event.endpoint, event.address, origin, event.ended, asked=event.asked)
+        hold = Hold(kind, event.host, event.endpoint, event.address, origin, event.begun, event.ended)
         hold.promised = before is not None
         hold.asked = event.asked or key in self._asked
         self.holds.append(hold)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from macvlan_global.conflicts.claims import claim_in
 from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound, Unavailable
+from macvlan_global.kernel.names import OUR_ALIAS
 from macvlan_global.kernel.ports import ETH_P_8021Q, ContainerLink, Kernel, LinkFact, MacvlanMode, MacvlanSpec
 
 MAC = "02:00:00:00:00:aa"
@@ -300,6 +301,7 @@ async def a_sub_interface_is_made_down_on_its_master(rig: KernelRig) -> None:
     assert (link.mac, link.mtu) == (master.mac, master.mtu)
     assert link in await rig.kernel.links()
     assert await rig.kernel.link("macvlan-global-blue") == link
+    assert link.alias == OUR_ALIAS
 
 
 async def a_vlan_is_made_once_on_a_master(rig: KernelRig) -> None:
@@ -352,6 +354,7 @@ async def a_dummy_is_made_down_and_carries_links(rig: KernelRig) -> None:
     dummy = await need(rig, "dm-0")
     assert (dummy.kind, dummy.lower, dummy.up, dummy.mtu) == ("dummy", 0, False, 1500)
     assert await rig.kernel.link("macvlan-global-dm-0") == dummy
+    assert dummy.alias == OUR_ALIAS
     await refused(Conflict, rig.kernel.add_dummy("dm-0"))
     await rig.kernel.set_up("dm-0")
     await rig.kernel.add_macvlan(MacvlanSpec("m0", "dm-0", "bridge", MAC))

@@ -65,7 +65,8 @@ class End:
         have the address themselves by now: they answer for it. Nor a gateway or aux address of a network that was
         removed and is there again, as the restored store has it, or that was made before the container's host could
         claim its address again. Nor one that a container was given before its network's host could claim it again,
-        which it tells of: the network is then not made anywhere else.
+        which it tells of: the network is then not made anywhere else. Nor is a network made where another one, removed
+        and there again, has its subnet in the restored store, which the host tells of, too.
         """
         living = {}
         by_endpoint: dict[str, SimulatedHost] = {}
@@ -108,7 +109,7 @@ class End:
         found = [each for each in found if each not in lost]
         barred = {network for each in lost for network in each.holders}
         for definition in defined:
-            found += [] if definition.id in barred else self._networks(definition)
+            found += [] if definition.id in barred else self._networks(definition, defined if restored else [])
             for subnet in definition.subnets:
                 found += await self._fill(definition, subnet, records)
         return found
@@ -180,17 +181,25 @@ class End:
             and any(problem.startswith(f"address {each.address} ") and " is in use by " in problem for problem in told)
         ]
 
-    def _networks(self, definition: DefinitionRecord) -> list[Violation]:
-        """A network of the cluster is on every host, as it is defined."""
+    def _networks(self, definition: DefinitionRecord, restored: Sequence[DefinitionRecord]) -> list[Violation]:
+        """A network of the cluster is on every host, as it is defined, if none of those `restored` has its subnet."""
         found = []
         for host in self._hosts:
             network = host.engine.has(definition.name)
             if network is None:
+                if _is_told_as_taken(definition, host, restored):
+                    continue
                 found.append(Violation("network not everywhere", definition.name, f"is not on {host.name}"))
             elif cluster_id(network) != definition.id or differences(definition, network):
                 text = f"is on {host.name} as {cluster_id(network)[:12]}: {differences(definition, network)}"
                 found.append(Violation("network not as defined", definition.name, text))
         return found
+
+    async def _own_of_former_hosts(self) -> set[str]:
+        """Addresses of identities that hosts lost and that nobody could remove: somebody answers for what they held."""
+        lost = {each for host in self._hosts for each in host.former_ids}
+        rows = [row.record for row in await self._tables.host_addresses.scan() if row.record.id in lost]
+        return {each.address for record in rows for each in record.addresses}
 
     async def _fill(
         self, definition: DefinitionRecord, subnet: SubnetRecord, records: list[AddressRecord]
@@ -202,7 +211,7 @@ class End:
         if stop - first > SMALL or host.engine.has(definition.name) is None:
             return []
         held = {record.address for record in records}
-        own = {address for each in self._hosts for address in each.own}
+        own = {address for each in self._hosts for address in each.own} | await self._own_of_former_hosts()
         wanted = {str(from_number(number, whole)) for number in range(first, stop)} - held - own
         pool = "/".join(filter(None, (subnet.space, subnet.subnet, subnet.range)))
         got = set()
@@ -234,6 +243,17 @@ async def _not_intact(host: SimulatedHost, container: Container) -> list[Violati
         text = f"{container.name} on {host.name}"
         found.append(Violation("endpoint forgotten", address, text, (container.endpoint,)))
     return found
+
+
+def _is_told_as_taken(definition: DefinitionRecord, host: SimulatedHost, restored: Sequence[DefinitionRecord]) -> bool:
+    """Whether a host says that it cannot make a network because one of those that the restored store has takes part
+    of its subnet."""
+    others = [f"network {each.name} has it" for each in restored if each.id != definition.id]
+    return host.run is not None and any(
+        problem.name == definition.name and " overlaps with " in problem.reason and other in problem.reason
+        for problem in host.run.scope.replicator.problems.all()
+        for other in others
+    )
 
 
 def _is_told(found: Violation, verdict: Verdict, hosts: Mapping[str, SimulatedHost], undead: Sequence[str]) -> bool:

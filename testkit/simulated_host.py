@@ -10,6 +10,7 @@ from ipaddress import ip_interface
 from typing import Any, Literal, TypeVar
 
 from macvlan_global.cluster.heartbeat import Clocks
+from macvlan_global.cluster.identity import note_clock
 from macvlan_global.config import Config
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.engine.ports import Engine, NewNetwork
@@ -140,6 +141,8 @@ class Run:
         identity = self.driver.tables.identity
         if await identity.get("this") is None:
             await identity.put(IdentityRecord(id=self._host.id), "this")
+        lead = self._host.clock() - self._around.now()
+        self.driver.liveness.note_clock(await note_clock(identity, self.driver.identity.boot, lead))
         while True:
             try:
                 await self.scope.heartbeat.announce()
@@ -400,8 +403,10 @@ class _NotingReconciler(Reconciler):
         self._around = around
         self._machine = host
 
-    async def plan(self, engine: Engine | None, grace: float | None = None) -> list[corrections.Correction]:
-        plan = await super().plan(engine, grace)
+    async def plan(
+        self, engine: Engine | None, grace: float | None = None, *, needs_store: bool = False
+    ) -> list[corrections.Correction]:
+        plan = await super().plan(engine, grace, needs_store=needs_store)
         for correction in plan:  # when it is applied is not known, nor whether that works
             self._note(correction, "unknown")
         return plan

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from macvlan_global.errors import Unavailable
@@ -46,7 +46,8 @@ class Life(Faults):
 class Weather:
     """Loss and delay of messages between hosts and the shared store. Chances are from 0 to 1, times in seconds.
 
-    `away` says that the store serves nobody, `cut_off` names the hosts that do not reach it.
+    `away` says that the store serves nobody, `cut_off` names the hosts that do not reach it. With `resumes` watches go
+    on where they were, as those of etcd and Consul do; else each begins with everything, as after a long outage.
     """
 
     lot: random.Random
@@ -56,6 +57,7 @@ class Weather:
     late: float = 0.0
     away: bool = False
     cut_off: set[str] = field(default_factory=set)
+    resumes: bool = False
     era: int = 0
     """Grows with each snapshot that is put back: what was on its way then arrives nowhere."""
     struck: int = 0
@@ -141,6 +143,25 @@ class LocalStore:
             answer.set_exception(Unavailable("the process is dead"))
 
 
+@dataclass(slots=True)
+class _Place:
+    """A place in a watch: what was told until then, and in which era."""
+
+    era: int
+    told: dict[str, Entry] = field(default_factory=dict)
+
+    def first(self, batch: Batch) -> Batch:
+        """The first batch of a watch that goes on from here: what has changed since."""
+        there = {each.key: each for each in batch.entries}
+        changed = tuple(each for each in batch.entries if self.told.get(each.key) != each)
+        return Batch(False, changed, tuple(key for key in self.told if key not in there))
+
+    def after(self, batch: Batch, era: int) -> "_Place":
+        """The place after a batch."""
+        told = {} if batch.whole else {key: each for key, each in self.told.items() if key not in batch.gone}
+        return _Place(era, told | {each.key: each for each in batch.entries})
+
+
 class SharedStore(LocalStore):
     """The shared store as a process has it."""
 
@@ -155,21 +176,25 @@ class SharedStore(LocalStore):
         """See `ClusterStore.lease`."""
         return SimulatedLease(await self._ask(lambda: self._shared.lease(seconds)), self._ask)
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         inner = lease.inner if isinstance(lease, SimulatedLease) else lease
-        return await self._ask(lambda: self._shared.create_with(inner, key, value))
+        return await self._ask(lambda: self._shared.create_with(inner, key, value, over))
 
     async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`. News takes its time too, and is in order; nothing of it is lost."""
         await self._ask(lambda: self._shared.get(prefix))
         line = self._shared.client()
         self._weather.lines.append((self._host, line))
+        place = after if isinstance(after, _Place) and after.era == self._weather.era else None
         try:
-            async with contextlib.aclosing(line.watch(prefix, after)) as batches:
-                async for batch in batches:
+            async with contextlib.aclosing(line.watch(prefix)) as batches:
+                async for seen in batches:
+                    era = self._weather.era
                     await asyncio.sleep(self._weather.delay())
-                    yield batch
+                    batch = place.first(seen) if place and seen.whole and place is after else seen
+                    place = (place or _Place(era)).after(batch, era) if self._weather.resumes else None
+                    yield replace(batch, position=place)
         finally:
             self._weather.lines.remove((self._host, line))
 

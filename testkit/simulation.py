@@ -4,7 +4,7 @@ Hosts with engines, disks, and our own driver, replicator, reclaimer and publish
 draws how long each message takes, what users do, and what goes wrong. When all is quiet again and repaired, nothing may
 be left over or missing; and the history of the run is read for addresses with two holders.
 
-    python -m testkit.simulation 4711    # the story of one schedule
+    python -m testkit.simulation 4711 815:150    # the stories of two schedules, the second one of 150 steps
     python -m testkit.fresh_schedules 3600    # an hour of others, on all cores
 """
 
@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from macvlan_global.errors import MacvlanGlobalError
@@ -24,11 +25,13 @@ from macvlan_global.store.table import Tables
 from testkit.fake_kernel import FakeKernel
 from testkit.history import Event, Verdict, Violation, judge
 from testkit.simulated_end import End
-from testkit.simulated_host import EPOCH, GRACE, PARENT, SimulatedHost, Surroundings, device
+from testkit.simulated_host import EPOCH, GRACE, HOST_GRACE, PARENT, SimulatedHost, Surroundings, device
 from testkit.simulated_store import Weather
 from testkit.simulated_users import draw_address, draw_habits, draw_subnets
 from testkit.virtual_time import LeanLoop
 
+STEPS = 30
+"""So many things are done before a schedule is left to settle."""
 ROUNDS = 3
 """So many repairs by all hosts settle everything: one host's repair may wait for another's."""
 MORE_ROUNDS = 3
@@ -84,7 +87,7 @@ class Outcome:
 def simulate(
     seed: int,
     *,
-    steps: int = 30,
+    steps: int = STEPS,
     store: Callable[[], MemoryStore] = MemoryStore,
     kernel: Callable[[], FakeKernel] = device,
 ) -> Outcome:
@@ -107,6 +110,9 @@ class _World:
         self._store = store
         self._tables = Tables(self._store, self._store)
         self._weather = Weather(self._lot, slowest=self._lot.choice((0.05, 0.5, 2.0)))
+        self._weather.resumes = seed % 2 == 1
+        self._stays_away = seed % 4 == 1
+        """Whether hosts are cut off or down for longer than the grace period after which others reclaim."""
         self._habits = draw_habits(self._lot)
         self._around = Surroundings(self._store, self._weather, self._lot, [], kernel)
         self._possible = [each for each in FAULTS if self._lot.random() < self._habits.risk]
@@ -213,7 +219,8 @@ class _World:
             return
         self._containers += 1
         self._tell(f"{host.name} runs {container.name} on {name}: {container.address} {container.address6}")
-        for address in avoided & self._known_on_hosts(host) & set(container.addresses):
+        on_hosts = {address for address, _, _ in avoided & self._known_on_hosts(host)}  # all the time
+        for address in on_hosts & set(container.addresses):
             found = Violation("address of a host handed out", address, f"to {container.name} on {host.name}")
             self._lost[address, (container.endpoint,)] = found
 
@@ -253,12 +260,13 @@ class _World:
             self._tell(f"{host.name} repairs: {correction.subject}: {correction.reason}")
         await self._confirm()
 
-    def _known_on_hosts(self, host: SimulatedHost) -> set[str]:
-        """Addresses that a host must know that hosts have: its own at once, those of others after a while."""
+    def _known_on_hosts(self, host: SimulatedHost) -> set[tuple[str, str, float]]:
+        """Addresses that a host must know that hosts have, with their hosts, and since when: its own at once, those of
+        others after a while."""
         now = self._around.now()
         told = set(self._possible) <= HARMLESS
         return {
-            address
+            (address, each.name, since)
             for each in self._hosts
             for address, since in each.own.items()
             if each is host or (told and now - since > TOLD_SECONDS)
@@ -294,7 +302,7 @@ class _World:
     async def _crash(self, host: SimulatedHost) -> None:
         self._tell(f"{host.name}: the driver is killed")
         host.crash()
-        await asyncio.sleep(self._lot.uniform(0, 20))
+        await asyncio.sleep(self._lot.uniform(0, 2 * HOST_GRACE if self._stays_away else 20))
         await self._start(host)
 
     async def _lose_power(self, host: SimulatedHost) -> None:
@@ -322,7 +330,7 @@ class _World:
     async def _cut(self, host: SimulatedHost) -> None:
         self._tell(f"{host.name} is cut off")
         self._weather.cut(host.name)
-        await asyncio.sleep(self._lot.uniform(0.5, 60))
+        await asyncio.sleep(self._lot.uniform(0.5, 2 * HOST_GRACE if self._stays_away else 60))
         self._weather.cut_off.discard(host.name)
 
     async def _jump(self, host: SimulatedHost) -> None:
@@ -420,9 +428,12 @@ class _World:
                         await host.engine.run(f"{host.name}-c{host.made}", container.network, ip=address)
 
     async def _empty_removed(self) -> None:
-        """Networks that were removed wait for their containers only."""
-        removed = {row.record.id for row in await self._tables.removed.scan()}
+        """Networks that were removed wait for their containers only. A restored store may not know of the removal, but
+        the host that keeps one does."""
+        tombstones = {row.record.id for row in await self._tables.removed.scan()}
         for host in self._hosts:
+            kept = {each.shared_id for each in host.run.driver.networks.known() if each.removed} if host.run else set()
+            removed = tombstones | kept
             for container in list(host.engine.containers.values()):
                 network = host.engine.has(container.network)
                 if network and cluster_id(network) in removed:
@@ -480,11 +491,19 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
+def again(seed: int, steps: int = STEPS) -> str:
+    """The command that plays a schedule again."""
+    python, root = Path(sys.executable), Path(__file__).parents[1]
+    shown = python.relative_to(root) if python.is_relative_to(root) else python
+    return f"to play it again: {shown} -m testkit.simulation {seed}" + (f":{steps}" if steps != STEPS else "")
+
+
 def main() -> int:
     """Tell the stories of the seeds that are named; how many of them went wrong."""
     wrong = 0
-    for seed in map(int, sys.argv[1:]):
-        outcome = simulate(seed)
+    for each in sys.argv[1:]:
+        seed, _, steps = each.partition(":")
+        outcome = simulate(int(seed), steps=int(steps or STEPS))
         wrong += bool(outcome.verdict.violations)
         sys.stdout.write(f"{outcome.tell()}\n")
     return wrong

@@ -17,7 +17,7 @@ import msgspec
 from macvlan_global import __version__
 from macvlan_global.admin.server import AdminServer
 from macvlan_global.admin.views import Views
-from macvlan_global.cluster.identity import begin_run, load_identity, machine_fingerprint
+from macvlan_global.cluster.identity import begin_run, load_identity, machine_fingerprint, note_clock
 from macvlan_global.config import Config, load_access
 from macvlan_global.conflicts.service import ConflictService
 from macvlan_global.driver.driver import Driver, Settings
@@ -145,6 +145,7 @@ class Daemon:
             stack.push_async_callback(scope.heartbeat.leave)
         else:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
+        driver.liveness.note_clock(await note_clock(alone.identity, boot, time.time() - time.monotonic()))
         stack.push_async_callback(driver.memory.leave)
         await driver.attacher.quirks.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed

@@ -285,14 +285,13 @@ def join_cluster(  # noqa: PLR0913, PLR0917 - all that a driver stands on
         fenced, tables, engine, driver.networks, identity.host, problems=problems, on_read=store_read.set, **times
     )
 
-    def names_read() -> None:
-        # that Consul went back in time shows only to those who watch what has changed since
+    def names_read() -> None:  # that Consul went back in time shows only to those who watch what has changed since
         names.resync()
         store_read.set()
 
     heartbeat.tell(cache.set_living, names_read)
-    feed, containers = Feed(fenced, tables.names, cache, on_read=names_read), _containers(config, cache)
-    exchange = _host_addresses(shared, heartbeat, driver, clocks)
+    feed = Feed(fenced, tables.names, cache, on_read=names_read, on_hosts=heartbeat.hear_of)
+    exchange, containers = _host_addresses(shared, heartbeat, driver, clocks), _containers(config, cache)
     in_use.tell(FollowedNetworks(feed, replicator, follow_all=config.dns_networks == "all").use, exchange.want)
     resolver = Resolver(cache, read_address(config.dns)) if config.dns else None
     above = (feed, resolver, driver, _reclaimer(config, heartbeat, driver, clocks), store_read, in_use, containers)

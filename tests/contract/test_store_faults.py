@@ -165,7 +165,7 @@ async def _breaks_a_watch(cluster: Cluster) -> None:
                     await anext(watch)
 
 
-@pytest.mark.parametrize("action", ["create", "create_with", "replace", "delete"])
+@pytest.mark.parametrize("action", ["create", "create_with", "create over", "replace", "delete"])
 async def test_each_write_whose_answer_was_lost(cluster: Cluster, proxy: TcpProxy, action: str) -> None:
     """It was done once. Of a delete nobody can tell afterwards whose it was, so that is an error."""
     async with opened(cluster, [proxy.endpoint, cluster.endpoints[1]]) as store:
@@ -180,12 +180,14 @@ async def test_each_write_whose_answer_was_lost(cluster: Cluster, proxy: TcpProx
         if action == "replace":
             done = await store.replace(entry, b"2")
         else:
-            done = await (store.create("new", b"2") if action == "create" else store.create_with(lease, "new", b"2"))
+            over = entry if action == "create over" else None
+            key = "there" if over else "new"
+            done = await (store.create(key, b"2") if action == "create" else store.create_with(lease, key, b"2", over))
         assert done
         assert await store.get(done.key) == done
-        if action == "create_with":
+        if done.leased:
             await lease.end()
-            assert await store.get("new") is None
+            assert await store.get(done.key) is None
 
 
 async def test_writes_that_shared_a_lost_answer(cluster: Cluster, proxy: TcpProxy) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tests.docs.imports import PACKAGE, SOURCE, modules
 
-WRITES = {"create", "put", "update", "change", "replace", "delete", "drop"}
+WRITES = {"create", "create_with", "put", "update", "change", "replace", "delete", "drop"}
 ROW = re.compile(r"^\| `(?P<table>\w+)` \| [^|]* \| [^|]* \| (?P<writers>[^|]*) \|", re.MULTILINE)
 WRITERS = re.compile(r"Writers: (?P<writers>[\w., ]+?)\.?$")
 Writers = dict[str, set[str]]

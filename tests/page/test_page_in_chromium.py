@@ -1,5 +1,6 @@
 """The page in a real Chromium: its views on a cluster of two hosts, live changes, keyboard, schemes, and many rows."""
 
+import asyncio
 import os
 import re
 import time
@@ -8,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, Route
 
 from lab.proxy import TcpProxy
 from lab.speed import patience
@@ -156,6 +157,42 @@ async def test_changes_are_live(tmp_path: Path) -> None:
         await _live(page)
         await page.goto(f"{site.url}#problems")
         await _text(page, "10.65.7.7 (lan) is held")
+
+
+async def test_an_answer_that_is_older_than_an_event(tmp_path: Path) -> None:
+    """What changes while all addresses and reports are read is not undone by their answers, which were made before."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await site.make_networks()
+        goes = await site.run("goes", "10.65.9.1")
+        page = await browser.new_page()
+        made, may_come = asyncio.Semaphore(0), asyncio.Event()
+
+        async def hold_back(route: Route) -> None:
+            answer = await route.fetch()
+            made.release()
+            await may_come.wait()
+            await route.fulfill(response=answer)
+
+        for path in ("addresses", "reports"):
+            await page.route(f"**/api/{path}", hold_back)
+        await _opened(page, site, "containers?q=10.65.9")
+        await made.acquire()
+        await made.acquire()
+        await site.stop(goes, "10.65.9.1")
+        await site.run("comes", "10.65.9.2")
+        await site.report("dora", BOND)
+        await _data(page, "data.state.addresses.has('macvlan-global 10.65.9.2') && data.state.reports.has('dora')")
+        may_come.set()
+        await _data(page, "data.state.loaded")
+        await _text(page, "10.65.9.2")
+        assert "10.65.9.1" not in await page.inner_text("main")
+        await page.goto(f"{site.url}#hosts")
+        await _text(page, "dora")
+
+
+async def _data(page: Page, condition: str) -> None:
+    """Wait until this is so in the page's `data`."""
+    await page.wait_for_function(f"import('/data.js').then((data) => {condition})")
 
 
 @asynccontextmanager

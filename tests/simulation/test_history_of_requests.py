@@ -1,5 +1,7 @@
 """What the reader of a history takes for a hold, where engines and hosts are late."""
 
+import pytest
+
 from testkit.history import Event, judge
 
 GATEWAY, ADDRESS = "10.0.0.1", "10.0.0.2"
@@ -64,3 +66,18 @@ def test_who_lost_a_reservation_without_knowing_may_claim_it() -> None:
     restored = judge([*slow, Event("restore", "", 5, 5), *next_one])
     assert (restored.violations, restored.excused[-1].kind) == ([], "reservation lost")
     assert [each.kind for each in judge([*slow, *next_one]).violations] != []
+
+
+@pytest.mark.parametrize(("claims", "is_excused"), [(2, True), (5.5, False)])
+def test_a_claim_may_be_lost_before_it_is_answered(claims: float, *, is_excused: bool) -> None:
+    """A restore took it on its way, so somebody else got the address first. One that began later has no excuse."""
+    slow = [
+        Event("request", "h1", 0, 1, "ok", "e0", ADDRESS),
+        Event("create", "h1", claims, 12, "ok", "e0", ADDRESS),
+    ]
+    next_one = [
+        Event("request", "h1", 6, 7, "ok", "e1", ADDRESS),
+        Event("create", "h1", 7, 8, "ok", "e1", ADDRESS),
+    ]
+    kinds = {each.kind for each in judge([*slow, Event("restore", "", 5, 5), *next_one]).violations}
+    assert ("two holders" in kinds) != is_excused

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.simulation import Outcome, simulate
+from testkit.simulation import STEPS, Outcome, again, simulate
 
 ROOT = Path(__file__).parents[2]
 KNOWN = range(200)
@@ -20,8 +20,11 @@ FOUND = (
     *(325796076718995, 325796076720003, 325796076718331, 564969599631262, 75025214055452),
     *(74825656504989, 74825656508329, 74825656510950, 47211759336003, 47211759336607, 47211759342888),
     *(191314395024405, 59479344883807, 7550595256128, 219129899138426, 163871295922231),
+    *(16814014101906, 211245690640028, 914132561951321),
 )
 """Seeds that nobody had tried, and that found something."""
+FOUND_LONGER = {150: (162246480717006, 108448456924370, 108448456927381, 8146068235742)}
+"""The same, by the number of steps that they were found with."""
 FRESH = 400
 """So many seeds that nobody has tried are added in each run."""
 TOLD = 2
@@ -31,6 +34,12 @@ TOLD = 2
 def test_schedules_that_are_known(summaries: list[str]) -> None:
     """All faults, all interleavings that these seeds have: nothing is wrong while they run, nor when they are over."""
     _run([*KNOWN, *FOUND], f"seeds 0 to {len(KNOWN) - 1}, and {len(FOUND)} that found something", summaries)
+
+
+def test_longer_schedules_that_are_known(summaries: list[str]) -> None:
+    """What the usual number of steps did not bring about."""
+    for steps, seeds in FOUND_LONGER.items():
+        _run(seeds, f"{len(seeds)} of {steps} steps that found something", summaries, steps)
 
 
 def test_schedules_that_nobody_has_tried(summaries: list[str]) -> None:
@@ -62,13 +71,13 @@ def _play_in_process(seeds: Iterable[int], hashing: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def _run(seeds: Iterable[int], which: str, summaries: list[str]) -> None:
+def _run(seeds: Iterable[int], which: str, summaries: list[str], steps: int = STEPS) -> None:
     """Simulate, say what came of it, and fail with the stories of what went wrong."""
     done: Counter[str] = Counter()
     wrong: list[Outcome] = []
     try:
         for seed in seeds:
-            outcome = _simulate(seed)
+            outcome = _simulate(seed, steps)
             done.update(
                 schedules=1,
                 hosts=outcome.hosts,
@@ -82,20 +91,14 @@ def _run(seeds: Iterable[int], which: str, summaries: list[str]) -> None:
     finally:
         summaries.append(f"{which}: " + ", ".join(f"{count} {what}" for what, count in done.items()))
     if wrong:
-        stories = "\n\n".join(f"{each.tell()}\n{_again(each.seed)}" for each in wrong[:TOLD])
+        stories = "\n\n".join(f"{each.tell()}\n{again(each.seed, steps)}" for each in wrong[:TOLD])
         failed = ", ".join(str(each.seed) for each in wrong)
         pytest.fail(f"{len(wrong)} schedules went wrong, with the seeds {failed}\n\n{stories}", pytrace=False)
 
 
-def _simulate(seed: int) -> Outcome:
+def _simulate(seed: int, steps: int) -> Outcome:
     try:
-        return simulate(seed)
+        return simulate(seed, steps=steps)
     except Exception as error:
-        error.add_note(_again(seed))
+        error.add_note(again(seed, steps))
         raise
-
-
-def _again(seed: int) -> str:
-    python = Path(sys.executable)
-    shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
-    return f"to play it again: {shown} -m testkit.simulation {seed}"

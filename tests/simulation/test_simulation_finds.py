@@ -74,11 +74,11 @@ class BlindStore(MemoryStore):
         """See `Store.scan`."""
         return [] if prefix == "alive/" else await super().scan(prefix)
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         if entry := await self.get(key):
             return await self.replace(entry, value)
-        return await super().create_with(lease, key, value)
+        return await super().create_with(lease, key, value, over)
 
 
 class MacKernel(FakeKernel):
@@ -98,6 +98,20 @@ class LonelyStore(MemoryStore):
         if entry.key.startswith("addresses/"):
             value = re.sub(rb'"sharers":\[.*\]', b'"sharers":[]', value)
         return await super().replace(entry, value)
+
+
+class ObligingStore(MemoryStore):
+    """Gives the memory of a name to whoever asks: of two hosts that start containers of one name, both have its MAC."""
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        entry = await self.get(key) if key.startswith("avoided/names/") else None
+        return await super().replace(entry, value) if entry else await super().create(key, value)
+
+    async def replace(self, entry: Entry, value: bytes) -> Entry | None:
+        """See `Store.replace`."""
+        newest = await self.get(entry.key) if entry.key.startswith("avoided/names/") else None
+        return await super().replace(newest or entry, value)
 
 
 class SilentKernel(FakeKernel):
@@ -128,6 +142,7 @@ class ClumsyKernel(FakeKernel):
         pytest.param(LosingStore, {"two holders"}, 0, id="claims are lost"),
         pytest.param(BlindStore, {"claim lost"}, 40, id="a clone does not meet its original"),
         pytest.param(LonelyStore, {"gateway or aux address lost"}, 0, id="networks share no gateway"),
+        pytest.param(ObligingStore, {"MAC of two"}, 453, id="two hosts have one name"),
     ],
 )
 def test_a_broken_store_is_found(store: Callable[[], MemoryStore], found: set[str], first: int) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from macvlan_global.deadline import Deadline, held, waiting_for
-from macvlan_global.driver.undo import Undo
+from macvlan_global.driver.undo import Leftovers, Undo
 from macvlan_global.errors import Conflict, Unavailable
 
 pytestmark = pytest.mark.virtual_time
@@ -62,7 +62,7 @@ async def test_what_it_did_is_undone_behind_the_answer() -> None:
         undone.append("step")
 
     async def work() -> None:
-        async with Undo("it") as stack:
+        async with Undo("it", Leftovers()) as stack:
             stack.push("its step", undo)
             await _hang()
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from macvlan_global import tasks
 from macvlan_global.attach.container_interface import container_link
 from macvlan_global.kernel.ports import Kernel
+from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import EndpointRecord
 from macvlan_global.store.table import Row, Table
 
@@ -30,6 +31,7 @@ class DeferredDeletion:
         self._endpoints = endpoints
         self._jobs: asyncio.Queue[EndpointRecord] = asyncio.Queue()
         self._pending: dict[str, EndpointRecord] = {}
+        self._turns = KeyedLock()
         self._runs = False
 
     async def defer(self, endpoint: EndpointRecord) -> bool:
@@ -54,7 +56,9 @@ class DeferredDeletion:
     async def delete_now(self, sandbox: str) -> None:
         """Delete this sandbox's pending interfaces now, so the next one can reuse their names."""
         for each in [each for each in self._pending.values() if each.sandbox == sandbox]:
-            await self._kernel.delete_in_sandbox(container_link(each))
+            async with self._turns.of(each.id):
+                if self._pending.get(each.id) is each:
+                    await self._remove(each)
 
     async def resume(self) -> None:
         """Delete the links whose deletion an earlier run of the driver had deferred, and their records."""
@@ -74,9 +78,13 @@ class DeferredDeletion:
     async def _later(self, endpoint: EndpointRecord) -> None:
         try:
             await asyncio.sleep(DELAY_SECONDS)
-            await self._try(endpoint)
+            async with self._turns.of(endpoint.id):
+                # else `delete_now` has done it, and the endpoint may have another link by now, of the same alias
+                if self._pending.get(endpoint.id) is endpoint:
+                    await self._try(endpoint)
         finally:
-            self._pending.pop(endpoint.id, None)
+            if self._pending.get(endpoint.id) is endpoint:
+                del self._pending[endpoint.id]
 
     async def _try(self, endpoint: EndpointRecord) -> None:
         await tasks.attempt(f"deleting link {endpoint.link} (the next repair tries again)", self._remove(endpoint))

@@ -52,10 +52,10 @@ class FencedStore:
         """See `ClusterStore.lease`."""
         return await self._store.lease(seconds)
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         await self._pass(key)
-        return await self._store.create_with(lease, key, value)
+        return await self._store.create_with(lease, key, value, over)
 
     def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`."""

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -120,6 +120,8 @@ class Heartbeat:
         )
         self._lease: Lease | None = None
         self._entered = False
+        self._may_be_reclaimed = False
+        self._is_lost = False  # something of this host may be gone from the store
         self._duplicate_since: float | None = None
         self._other_run: AliveRecord | None = None  # the run of this host whose key is in the way
         self._beat_due = asyncio.Event()
@@ -143,6 +145,10 @@ class Heartbeat:
         """Seconds for which this process has seen the host gone without a gap; None if it lives or nobody knows."""
         return self._membership.gone_for(host, self._clocks.steady())
 
+    def arrivals(self, host: str) -> int:
+        """Times that this process saw the host come: if it is another one than before, the host lived meanwhile."""
+        return self._membership.arrivals(host)
+
     def live(self) -> Mapping[str, AliveRecord]:
         """The hosts that live, by id, as last seen."""
         return self._membership.live
@@ -151,11 +157,20 @@ class Heartbeat:
         """Names of the hosts that are or were, by id, as last seen."""
         return self._membership.names
 
+    def hear_of(self, hosts: Iterable[str]) -> None:
+        """Note that containers of these hosts (ids) have names; of each it is known from then on whether it lives."""
+        self._membership.hear_of(hosts, self._clocks.steady())
+
+    def forget(self, host: str) -> None:
+        """Nothing is left of a dead host. One that was only heard of gives its place to the next."""
+        self._membership.forget(host)
+
     def tell(
         self, on_members: Callable[[frozenset[str]], None], on_key_lost: Callable[[], None] = lambda: None
     ) -> None:
         """Tell `on_members` the ids of the hosts that live, this one among them, whenever they were read or changed.
-        `on_key_lost` is called when the key of this host is gone though its lease lives: the store may lack anything.
+        `on_key_lost` is called when this host has entered the cluster again and something of it may be gone from the
+        store: others gave back what it had, since they took it for dead, or its key was gone though its lease lived.
         """
         self._on_members = on_members
         self._on_key_lost = on_key_lost
@@ -247,18 +262,33 @@ class Heartbeat:
     async def _beat(self) -> float:
         """Renew the lease, or enter the cluster; seconds until the next heartbeat."""
         if self._lease is None:
-            return self.ttl / 3 if await self._enter() else self._retry
-        if not await self._lease.renew():
+            if not await self._enter():
+                return self._retry
+        elif not await self._lease.renew():
             log.warning("the lease of this host ended before it was renewed; it enters the cluster again")
             self._lease = None
             return 0
         # asked each time: who follows a prefix in Consul learns late that the whole store was deleted
-        if not await self._has_key():
+        elif not await self._has_key():
             log.warning("the key of this host is gone from the store; it enters the cluster again")
-            self._lease = None
-            self._on_key_lost()
+            self._lease, self._is_lost = None, True
             return 0
+        if self._may_be_reclaimed or self._is_lost:
+            await self._see_what_is_lost()
         return self.ttl / 3
+
+    async def _see_what_is_lost(self) -> None:
+        """Tell if something of this host may be gone. Asked with the key in place: before they take anything, others
+        write that they do, and then look for the key."""
+        row = await self._tables.hosts.find(self.member.id)
+        if row and row.record.reclaimed:
+            log.warning("others have taken this host for dead, and given back what it had; it is claimed again")
+            self._is_lost = True  # first: the answer to the write may be lost. After a crash the next run claims all
+            await self._tables.hosts.change(self.member.id, reclaimed=False)
+        self._may_be_reclaimed = False
+        if self._is_lost:
+            self._is_lost = False
+            self._on_key_lost()
 
     async def _has_key(self) -> bool:
         row = await self._own_row()
@@ -282,25 +312,26 @@ class Heartbeat:
             self._refuse_namesake(rows)
         if own is None:
             await self._clear_own_key()
-        elif not await self._take_over(own):
+        elif not self._may_take_over(own.record):
             return False
         await self._write_row(await self._summarise())
         lease = await self._store.lease(self.ttl)
         try:
-            entry = await self._create_key(lease)
-            if entry is not None and not self._entered:
+            # in the place of an earlier run's: if there were none for a moment, a clone of this host could be in time
+            made = await self._create_key(lease, own)
+            if made is not None and not self._entered:
                 # create first, look afterwards: of two that came at once, the later one sees the other
                 rows = await self._tables.alive.scan()
-                self._refuse_namesake([row for row in rows if row.entry.revision < entry.revision])
+                self._refuse_namesake([row for row in rows if row.entry.revision < made.entry.revision])
         except BaseException:
             with contextlib.suppress(Unavailable):
                 await lease.end()
             raise
-        if entry is None:
+        if made is None:
             await lease.end()
             return False
         self._lease, self._entered, self._duplicate_since = lease, True, None
-        self._other_run = None
+        self._other_run, self._may_be_reclaimed = None, True
         log.info("host %s is in the cluster as %s", self.member.name, self.member.id[:12])
         return True
 
@@ -313,13 +344,12 @@ class Heartbeat:
                     "another name (host_name in the configuration, or --host-name), or stop the driver there"
                 )
 
-    async def _take_over(self, own: Row[AliveRecord]) -> bool:
-        """Delete an earlier run's key if that run is surely over; whether it is gone."""
-        if own.record.incarnation == self.member.incarnation:  # ours: an answer was lost, or a lease expires just now
-            return await self._tables.alive.delete(own)
-        if self.member.succeeds(own.record) and not self._entered:
-            return await self._tables.alive.delete(own)
-        self._wait_for(own.record)
+    def _may_take_over(self, own: AliveRecord) -> bool:
+        """Whether a key is of a run that is surely over, or of this one: an answer was lost, or a lease expires just
+        now. Otherwise it is waited for."""
+        if own.incarnation == self.member.incarnation or (self.member.succeeds(own) and not self._entered):
+            return True
+        self._wait_for(own)
         return False
 
     def _wait_for(self, other: AliveRecord) -> None:
@@ -350,7 +380,7 @@ class Heartbeat:
         elif entry and not (alive.may_be_row(entry) and alive.read(entry)):
             await self._store.delete(entry)
 
-    async def _create_key(self, lease: Lease) -> Entry | None:
+    async def _create_key(self, lease: Lease, over: Row[AliveRecord] | None) -> Row[AliveRecord] | None:
         record = AliveRecord(
             id=self.member.id,
             name=self.member.name,
@@ -359,7 +389,7 @@ class Heartbeat:
             at=self._clocks.wall(),
             page=self.member.page,
         )
-        return await self._store.create_with(lease, self._tables.alive.key(self.member.id), msgspec.json.encode(record))
+        return await self._tables.alive.create_with(lease, record, self.member.id, over=over)
 
     # ---------------------------------------------------------------- the row
 
@@ -387,9 +417,19 @@ class Heartbeat:
             seen=self._clocks.wall(),
         )
         await self._layout.keep()  # before the row: a store with hosts and without it is one of an earlier release
-        await self._tables.hosts.put(record, self.member.id)
+        await self._put_row(record)
         self._written, self._written_at = summary, self._clocks.steady()
         self._row_seconds = ROW_SECONDS + self.crowd.spread(ROW_SECONDS, ROW_EACH)
+
+    async def _put_row(self, record: HostRecord) -> None:
+        hosts = self._tables.hosts
+        try:
+            row = await hosts.update(lambda old: msgspec.structs.replace(record, reclaimed=old.reclaimed), record.id)
+        except Internal:
+            row = None
+        if row is None:
+            self._is_lost |= self._entered  # an operator removed this host, or the store was restored
+            await hosts.put(record, record.id)
 
     # -------------------------------------------------------- the other hosts
 

@@ -43,6 +43,15 @@ async def begin_run(table: Table[IdentityRecord], run: str) -> tuple[str, ...]:
     return tuple(row.record.runs)
 
 
+async def note_clock(table: Table[IdentityRecord], boot: str, clock: float) -> float:
+    """Record the wall clock's lead over the monotonic one, in seconds, in this run of a boot; the seconds by which the
+    wall clock was set since the run before, 0 if that was in another boot.
+    """
+    row = await table.get(ROW)
+    await table.change(ROW, boot=boot, clock=clock)
+    return clock - row.record.clock if row and row.record.boot == boot else 0.0
+
+
 async def load_identity(
     table: Table[IdentityRecord], machine: str, *, draw: Callable[[], str] = lambda: secrets.token_hex(16)
 ) -> IdentityRecord:

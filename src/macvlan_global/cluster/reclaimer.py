@@ -1,10 +1,11 @@
 """Reclaiming of dead hosts' addresses, pools and names: after the grace period, or when an operator removes a host.
 
 Every host does it beside the others. `reclaim` (pure) tells what is due and what must be probed first; here it is
-probed, the store is asked once more whether the host is dead, and exactly the record that was read is deleted.
+probed, it is asked once more whether the host is dead, and exactly the record that was read is deleted.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -15,7 +16,7 @@ from typing import NoReturn
 from macvlan_global.cluster.heartbeat import Heartbeat
 from macvlan_global.cluster.host_list import HostLine, find_dead, read_host_list
 from macvlan_global.cluster.reclaim import Claim, due, plan, reserved_pools, stranded
-from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.errors import Internal, MacvlanGlobalError
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.owners import network_claims
 from macvlan_global.ipam.pools import Pools
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 600.0
 MOST_REMOVED = 1000
 """Of so many removed networks, the latest, names of dead hosts are looked for: containers may have run there on."""
+DeadHosts = Mapping[str, float | None]
+"""The hosts (ids) that one pass takes for dead, and for how many seconds each was seen gone when it began; None if an
+operator says so."""
 LOOK_EACH = 0.03
 """Seconds by which hosts spread that they look for dead ones, for each host."""
 AT_ONCE = 16
@@ -63,6 +67,14 @@ class Removal:
     forgotten: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """The time from which a dead host is looked at again, None if nothing of it is left. Void if it has come since."""
+
+    due: float | None
+    arrivals: int
+
+
 class Reclaimer:
     """One per process."""
 
@@ -85,7 +97,7 @@ class Reclaimer:
         self._kernel = kernel
         self._grace = grace
         self._steady = steady
-        self._next: dict[str, float | None] = {}
+        self._next: dict[str, _Next] = {}
         self._logged: dict[tuple[str, str], str] = {}
 
     async def run(self) -> NoReturn:
@@ -106,22 +118,34 @@ class Reclaimer:
         """
         gone = {host: self._heartbeat.gone_for(host) for host in self._heartbeat.known()}
         long_gone = {host: seconds for host, seconds in gone.items() if seconds is not None}
-        self._next = {host: when for host, when in self._next.items() if host in long_gone}
+        # a host may come and go between two looks
+        self._next = {
+            host: each
+            for host, each in self._next.items()
+            if host in long_gone and each.arrivals == self._heartbeat.arrivals(host)
+        }
         if not long_gone:
             self._logged.clear()
-        dead = due(long_gone, self._grace, self._heartbeat.member.id, self._heartbeat.live())
-        dead = {host for host in dead if self._is_due(host)}
+        of_age = due(long_gone, self._grace, self._heartbeat.member.id, self._heartbeat.live())
+        dead = {host: long_gone[host] for host in of_age if self._is_due(host)}
         if not dead:
             return ReclaimResult()
+        arrivals = {host: self._heartbeat.arrivals(host) for host in dead}
+        await self._mark(dead)
         use = self._addresses.held.use
         used = {host: await use.of(host) for host in sorted(dead)}
         subnets = {each for those in used.values() for each in those}
         held = await self._addresses.held.within_each(subnets)
         outcome = await self._give_back(dead, held, subnets, ask=True)
-        await self._end_use(used, held, outcome)
+        await self._end_use(dead, used, held, outcome)
         left = {each.record.host for each in outcome.kept}
+        # what a host that was back left besides addresses was passed over
+        left |= {host for host in sorted(dead) if not await self._still_dead(host, dead)}
         again = self._steady() + self._grace
-        self._next |= {host: again if host in left else None for host in dead}
+        self._next |= {host: _Next(again if host in left else None, arrivals[host]) for host in dead}
+        for host in sorted(dead):
+            self._heartbeat.forget(host)
+        self._heartbeat.hear_of(left)  # after those that wait, if that is all that is known of it
         return outcome
 
     async def host_list(self) -> list[HostLine]:
@@ -143,10 +167,12 @@ class Reclaimer:
             Unavailable: the store cannot be reached.
         """
         host = find_dead(await self.host_list(), name)
+        dead = {host.id: None}
+        await self._mark(dead)
         held = await self._addresses.all()
         subnets = {(each.space, each.subnet) for each in held if each.host == host.id}
-        outcome = await self._give_back({host.id}, held, subnets, ask=not force)
-        forgotten = not outcome.kept and await self._still_dead(host.id)
+        outcome = await self._give_back(dead, held, subnets, ask=not force)
+        forgotten = not outcome.kept and await self._still_dead(host.id, dead)
         if forgotten:
             await self._addresses.held.use.end_of(host.id, await self._addresses.held.use.of(host.id))
             await self._tables.host_addresses.drop(host.id)
@@ -156,12 +182,18 @@ class Reclaimer:
             log.info("host %s (%s) was removed by an operator", host.name, host.id[:12])
         return Removal(host, outcome, forgotten)
 
+    async def _mark(self, dead: Collection[str]) -> None:
+        """Write down that these hosts are taken for dead, before anything of them goes: one that comes back sees it."""
+        for host in sorted(dead):
+            with contextlib.suppress(Internal):  # a newer version wrote its row
+                await self._tables.hosts.change(host, reclaimed=True)
+
     def _is_due(self, host: str) -> bool:
-        when = self._next.get(host, 0.0)  # None: nothing of it is left
-        return when is not None and self._steady() >= when
+        known = self._next.get(host)
+        return known is None or (known.due is not None and self._steady() >= known.due)
 
     async def _give_back(
-        self, dead: Collection[str], addresses: Sequence[AddressRecord], subnets: Collection[SpaceSubnet], *, ask: bool
+        self, dead: DeadHosts, addresses: Sequence[AddressRecord], subnets: Collection[SpaceSubnet], *, ask: bool
     ) -> ReclaimResult:
         """Give back what dead hosts have of these addresses, which are all of these subnets, their pools and names."""
         # what is held was read before what is here: an endpoint that comes meanwhile is then seen
@@ -172,13 +204,13 @@ class Reclaimer:
 
         async def settle(claim: Claim) -> None:
             async with free:
-                await self._settle(claim, outcome, ask=ask)
+                await self._settle(claim, dead, outcome, ask=ask)
 
         async with asyncio.TaskGroup() as tasks:
             for claim in plan(dead, addresses, pools, networks):
                 tasks.create_task(settle(claim))
         for pool in reserved_pools(dead, pools):
-            if await self._still_dead(pool.host) and await self._pools.give_back(pool):
+            if await self._still_dead(pool.host, dead) and await self._pools.give_back(pool):
                 log.info("subnet %s, reserved on dead host %s, is reclaimed", pool.subnet, self._name(pool.host))
                 outcome.pools += 1
         await self._drop_stranded(dead, subnets, outcome)
@@ -186,7 +218,11 @@ class Reclaimer:
         return outcome
 
     async def _end_use(
-        self, used: Mapping[str, list[SpaceSubnet]], held: Sequence[AddressRecord], outcome: ReclaimResult
+        self,
+        dead: DeadHosts,
+        used: Mapping[str, list[SpaceSubnet]],
+        held: Sequence[AddressRecord],
+        outcome: ReclaimResult,
     ) -> None:
         """Forget the subnets in which dead hosts have nothing left: whoever looks later reads nothing of them."""
         known = {row.record.id for row in await self._tables.definitions.scan()}
@@ -195,12 +231,10 @@ class Reclaimer:
         rest = [each for each in held if (each.space, each.address) not in given]
         for host, subnets in used.items():
             left = {(each.space, each.subnet) for each in rest if is_kept_by(each, host, known)}
-            if await self._still_dead(host):
+            if await self._still_dead(host, dead):
                 await self._addresses.held.use.end_of(host, [each for each in subnets if each not in left])
 
-    async def _drop_stranded(
-        self, dead: Collection[str], subnets: Collection[SpaceSubnet], outcome: ReclaimResult
-    ) -> None:
+    async def _drop_stranded(self, dead: DeadHosts, subnets: Collection[SpaceSubnet], outcome: ReclaimResult) -> None:
         """Give back claims of dead hosts for networks that they never published, which would block their subnets, and
         what is left of removed networks: perhaps a dead host was the last that had containers on them."""
         tables = self._tables
@@ -222,7 +256,7 @@ class Reclaimer:
         for network in networks:
             makers = {each.host for each in pools if each.network == network}
             makers |= {each.host for each in addresses if each.network == network}
-            if not all([await self._still_dead(host) for host in makers]):
+            if not all([await self._still_dead(host, dead) for host in makers]):
                 continue
             if await self._pools.drop_network(network, if_empty=True, subnets=subnets):
                 log.info("network %s, which a dead host was creating, is dropped", network[:12])
@@ -250,11 +284,11 @@ class Reclaimer:
         here = [networks.get(each.network) for each in endpoints if record.address in {each.address, each.address6}]
         return any(subnet.space == record.space for network in here if network for subnet in network.subnets)
 
-    async def _settle(self, claim: Claim, outcome: ReclaimResult, *, ask: bool) -> None:
+    async def _settle(self, claim: Claim, dead: DeadHosts, outcome: ReclaimResult, *, ask: bool) -> None:
         obstacle = await self._obstacle(claim) if ask else ""
         for record in claim.records:  # what is in the way of one is in the way of all
             try:
-                reason = obstacle or await self._let_go(record, outcome)
+                reason = obstacle or await self._let_go(record, dead, outcome)
             except MacvlanGlobalError as error:
                 reason = str(error)
             if reason:
@@ -268,10 +302,10 @@ class Reclaimer:
         log.log(level, "address %s of dead host %s stays: %s", record.address, self._name(record.host), reason)
         self._logged[key] = reason
 
-    async def _let_go(self, record: AddressRecord, outcome: ReclaimResult) -> str:
+    async def _let_go(self, record: AddressRecord, dead: DeadHosts, outcome: ReclaimResult) -> str:
         """Give an address back; the reason if it stays, "" if the host does not have it any more."""
-        if not await self._still_dead(record.host):
-            return "its host is back"
+        if not await self._still_dead(record.host, dead):
+            return "its host is back, or may have been"
         if await self._addresses.give_back(record):
             log.info("address %s of dead host %s is reclaimed", record.address, self._name(record.host))
             outcome.given.append(record)
@@ -282,14 +316,14 @@ class Reclaimer:
         row = await self._tables.addresses.get(record.space, record.address)
         return "its record changed meanwhile" if row and row.record.host == record.host else ""
 
-    async def _drop_names(self, dead: Collection[str], outcome: ReclaimResult, pools: Collection[PoolRecord]) -> None:
+    async def _drop_names(self, dead: DeadHosts, outcome: ReclaimResult, pools: Collection[PoolRecord]) -> None:
         """Names go once their endpoint holds no address any more."""
         holding = {(each.record.host, each.record.network, each.record.endpoint) for each in outcome.kept}
         networks = await self._networks_with_names(outcome, pools)
         for host, network in itertools.product(sorted(dead), sorted(networks)):
             for row in await self._tables.names.scan(network, host):
                 record = row.record
-                if (host, network, record.endpoint) in holding or not await self._still_dead(host):
+                if (host, network, record.endpoint) in holding or not await self._still_dead(host, dead):
                     continue
                 if await self._tables.names.delete(row):
                     outcome.names += 1
@@ -305,9 +339,17 @@ class Reclaimer:
         found |= {each.id for each in removed[-MOST_REMOVED:]}
         return found - {""}
 
-    async def _still_dead(self, host: str) -> bool:
-        """Ask the store: the membership may be old if this process was held up."""
-        return await self._tables.alive.get(host) is None
+    async def _still_dead(self, host: str, dead: DeadHosts) -> bool:
+        """Whether a host was dead for the whole of the pass. The store is asked: the membership may be old if this
+        process was held up. A host that came back takes the mark away once its key is there; so the key is asked for
+        first, and one that has lost its key again, as in a short outage, was back all the same."""
+        if await self._tables.alive.get(host):
+            return False
+        row = await self._tables.hosts.find(host)
+        if row and not row.record.reclaimed:
+            return False
+        before, gone = dead[host], self._heartbeat.gone_for(host)
+        return before is None or (gone is not None and gone >= before)
 
     def _name(self, host: str) -> str:
         return self._heartbeat.name_of(host)

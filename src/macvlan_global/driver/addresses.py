@@ -11,12 +11,14 @@ leak. A conflict that `ipam` raises gets its words from `holders`, which knows n
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from macvlan_global.driver.address_probe import AddressProbe
 from macvlan_global.driver.holders import Holders
 from macvlan_global.driver.host_addresses import HostAddresses
 from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.outbox import Outbox
+from macvlan_global.driver.undo import Leftovers
 from macvlan_global.errors import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.addresses import Addresses, Reservation
 from macvlan_global.ipam.cache import ParsedPool
@@ -25,6 +27,7 @@ from macvlan_global.ipam.pool_id import DEFAULT_SPACE, key_of, network_of, pool_
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.ipam.remembered_names import Name
 from macvlan_global.kernel.ports import Kernel
+from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import AddressRecord, PoolRecord
 from macvlan_global.store.table import Row
 from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet, refuse_no_unicast
@@ -50,11 +53,12 @@ class IpamDriver:
         kernel: Kernel,
         hosts: HostAddresses,
         memory: NameMemory,
+        leftovers: Leftovers,
         *,
         outbox: Outbox | None = None,
     ) -> None:
         """`kernel` tells the host's routes, which pools of our choosing avoid; `hosts` the addresses that hosts have;
-        `memory` those that containers had.
+        `memory` those that containers had; `leftovers` are told of what may be reserved for nobody.
 
         An `outbox` keeps releases while a store that is shared with other hosts is away.
         """
@@ -65,7 +69,9 @@ class IpamDriver:
         self._kernel = kernel
         self._hosts = hosts
         self._memory = memory
+        self._leftovers = leftovers
         self._outbox = outbox
+        self._named = KeyedLock()
         self.missed = asyncio.Event()
         """Set when the engine asks for an address of a pool that nobody has: its network may have lost it."""
 
@@ -82,6 +88,13 @@ class IpamDriver:
             Conflict: it overlaps another pool.
             Exhausted: no subnet is left to choose.
         """
+        async with self._leftovers.of(f"reserve pool {subnet or 'of our choosing'}"):
+            return await self._request_pool(subnet, allocation_range, options, ipv6=ipv6)
+
+    async def _request_pool(
+        self, subnet: str, allocation_range: str, options: Mapping[str, str], *, ipv6: bool
+    ) -> tuple[str, str]:
+        """See `request_pool`."""
         space, network = space_of(options), network_of(options)
         if not subnet:
             if allocation_range:
@@ -119,12 +132,13 @@ class IpamDriver:
 
     async def release_pool(self, pool: str) -> None:
         """Give back a pool that no network has; any other is left as it is. Idempotent."""
-        try:
-            await self._pools.release(pool)
-        except Unavailable:
-            if self._outbox is None:
-                raise
-            log.info("repair releases pool %s if it is unused by then", pool)
+        async with self._leftovers.of(operation := f"release pool {pool}"):
+            try:
+                await self._pools.release(pool)
+            except Unavailable:
+                if self._outbox is None:
+                    raise
+                self._leftovers.suspect(f"{operation} failed")
 
     async def request_address(
         self, pool: str, address: str, *, gateway: bool = False, container: str = "", for_host: bool = False
@@ -139,7 +153,15 @@ class IpamDriver:
             Invalid: not an address of the pool, or one that no interface can have.
             Conflict: it has a holder, or is in use on the segment.
             Exhausted: the pool is full, or each address tried is in use on the segment.
+            Unavailable: it is reserved, and the engine did not tell in time for which network.
         """
+        operation = f"reserve address {address or 'of our choosing'} of pool {pool}"
+        # this host asks again and again, also while a cable is out for days
+        async with nullcontext() if for_host else self._leftovers.of(operation):
+            return await self._request_address(pool, address, gateway=gateway, container=container, for_host=for_host)
+
+    async def _request_address(self, pool: str, address: str, *, gateway: bool, container: str, for_host: bool) -> str:
+        """See `request_address`."""
         try:
             found = await self._pools.find(pool)
         except NotFound:
@@ -150,14 +172,8 @@ class IpamDriver:
         name = None if gateway else await self._memory.name_on(found.record, container)
         if address:
             wanted = parse_address(address, "--gateway" if gateway else "--ip")
-            found.refuse_unusable(wanted, gateway=gateway)
-            # the engine does not say for whom; before its network is made, none of its containers can ask
-            for_network = gateway or self._pools.is_being_made(found.record)
-            if not for_network and self._hosts.have(wanted):
-                self._hosts.refuse(wanted, is_gateway=await self._addresses.held.is_gateway(found.record, wanted))
-            reserved = await self._reserve(found, wanted, for_network=for_network)
-            self._memory.note(found.record, reserved.address, name)
-            return reserved.cidr
+            async with self._named.of(f"{found.record.space} {wanted}"):  # of two at once one is the second
+                return await self._request_named(found, wanted, name, gateway=gateway)
         if not gateway:
             await self._memory.prepare(found.record)
         if gateway:  # of a device outside, as a rule, so nothing is probed
@@ -177,12 +193,35 @@ class IpamDriver:
         """
         space, _ = key_of(pool)
         wanted = parse_address(address, "address")
-        try:
-            await self._addresses.release(space, wanted)
-        except Unavailable as error:
-            await self._release_later(error, space, wanted)
+        if self._pools.end_asking(pool, space, wanted):
+            return
+        foreign = ""
+        async with self._leftovers.of(f"release address {wanted}"):
+            try:
+                foreign = await self._pools.foreign_network(pool)
+                await self._addresses.release(space, wanted, foreign=foreign)
+            except Unavailable as error:
+                await self._release_later(error, space, wanted, foreign)
 
     # ---------------------------------------------------------------- inside
+
+    async def _request_named(self, pool: ParsedPool, wanted: Address, name: Name | None, *, gateway: bool) -> str:
+        """See `request_address`: this very address."""
+        pool.refuse_unusable(wanted, gateway=gateway)
+        pool = await self._pools.when_claimed(pool, wanted, gateway=gateway)
+        reserved = await self._reserve_named(pool, wanted, gateway=gateway)
+        if reserved.is_shared and not gateway and not pool.record.network:
+            pool = await self._pools.when_looked(pool, wanted)
+            reserved = await self._reserve_named(pool, wanted, gateway=gateway) if pool.record.network else reserved
+        self._memory.note(pool.record, reserved.address, name)
+        return reserved.cidr
+
+    async def _reserve_named(self, pool: ParsedPool, wanted: Address, *, gateway: bool) -> Reservation:
+        # the engine does not say for whom
+        for_network = gateway or self._pools.is_for_network(pool.record)
+        if not for_network and self._hosts.have(wanted):
+            self._hosts.refuse(wanted, is_gateway=await self._addresses.held.is_gateway(pool.record, wanted))
+        return await self._reserve(pool, wanted, for_network=for_network)
 
     async def _routes(self) -> list[Subnet]:
         """Destinations of the host's routes, and subnets of its own addresses."""
@@ -263,10 +302,12 @@ class IpamDriver:
         try:
             await self._addresses.cancel(reserved)
         except Unavailable as error:
-            await self._release_later(error, reserved.pool.record.space, reserved.address)
+            held = reserved.row.record
+            await self._release_later(error, held.space, reserved.address, held.network)
 
-    async def _release_later(self, error: Unavailable, space: str, address: Address) -> None:
-        """Keep a release in the outbox; without one it has failed by this error."""
+    async def _release_later(self, error: Unavailable, space: str, address: Address, foreign: str) -> None:
+        """Keep a release in the outbox, of an address that is perhaps reserved in the name of a `foreign` network;
+        without an outbox it has failed by this error."""
         if self._outbox is None:
             raise error
-        await self._outbox.release_later(space, address)
+        await self._outbox.release_later(space, address, network=foreign)

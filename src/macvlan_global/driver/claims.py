@@ -14,7 +14,7 @@ from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.ipam.subnet_use import SpaceSubnet
-from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
+from macvlan_global.store.records import AddressRecord, EndpointRecord, NetworkRecord, PoolRecord
 from macvlan_global.store.table import Row
 from macvlan_global.subnets import Address, Subnet
 
@@ -104,6 +104,15 @@ class AddressClaims:
     async def is_static(self, space: str, address: Address) -> bool:
         """Whether the user of a container chose an address that is reserved or in use."""
         return await self._addresses.held.is_static(space, address)
+
+    async def let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
+        """Let go of the addresses of an endpoint, those of our IPAM driver. Idempotent. See `unclaim`."""
+        holder = Holder("endpoint", network.shared_id, endpoint.id)
+        for address in endpoint.addresses:
+            subnet = network.subnet_of(address)
+            if subnet and subnet.space:
+                ran = bool(endpoint.sandbox)
+                await self.unclaim(subnet.space, address, holder, release_follows=release_follows, ran=ran)
 
     async def unclaim(
         self, space: str, address: Address, holder: Holder, *, release_follows: bool = True, ran: bool = True

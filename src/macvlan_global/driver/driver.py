@@ -143,7 +143,8 @@ class Driver:
         )
         probe = AddressProbe(tables, kernel, networks, cache.avoided, default=settings.probe, now=now)
         hosts = HostAddresses(kernel, cache.avoided, identity.host, host_name=hooks.host_name)
-        ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, memory, outbox=outbox)
+        left = networks.leftovers
+        ipam = IpamDriver(pools, addresses, holders, probe, kernel, hosts, memory, left, outbox=outbox)
         giver = HostClaims(ipam, claims, identity.host)
         wanted = HostAccessSettings(settings.host_access, settings.access_addresses)
         access = HostAccess(tables, kernel, giver, identity.host, identity.boot, wanted, now=now)

@@ -42,6 +42,7 @@ class EndpointTable:
         self._table = table
         self._networks: dict[str, str] = {}
         self._sandboxes: dict[str, set[str]] = {}  # endpoint ids
+        self._macs: dict[str, str] = {}  # by endpoint id
         self._shapes: dict[str, _Shape] = {}  # of those that are counted
         self._counts: dict[str, EndpointCounts] = {}  # by network
         self._latest_macs: deque[str] = deque(maxlen=MACS_MOST)
@@ -52,13 +53,13 @@ class EndpointTable:
         return await self._table.get(network_id, endpoint_id)
 
     async def need(self, network_id: str, endpoint_id: str) -> EndpointRecord:
-        """The endpoint at this key, in whichever state.
+        """The endpoint at this key.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none, or the engine deleted it, and only its link is still to go.
         """
         row = await self._table.get(network_id, endpoint_id)
-        if row is None:
+        if row is None or not row.record.is_live:
             raise _unknown(endpoint_id)
         return row.record
 
@@ -79,6 +80,13 @@ class EndpointTable:
         ids = self._sandboxes.get(sandbox, set()) & self._networks.keys()
         rows = [await self._table.get(*key) for key in sorted((self._networks[each], each) for each in ids)]
         return [row.record for row in rows if row and row.record.is_live and row.record.sandbox == sandbox]
+
+    async def with_mac(self, mac: str) -> list[EndpointRecord]:
+        """The endpoints with a MAC, on whichever network, from memory but for those that have it."""
+        await self._index()
+        keys = [(self._networks[each], each) for each, its in self._macs.items() if its == mac]
+        rows = [await self._table.get(*key) for key in keys]
+        return [row.record for row in rows if row and row.record.is_live and row.record.mac == mac]
 
     async def load(self) -> None:
         """Read all rows once, as the first question does that needs the index."""
@@ -122,6 +130,7 @@ class EndpointTable:
     def forget(self, endpoint: EndpointRecord) -> None:
         """Drop an endpoint from the index: the engine deleted it, and its record is dropped by somebody else."""
         self._networks.pop(endpoint.id, None)
+        self._macs.pop(endpoint.id, None)
         self._count(endpoint.id, None)
         ids = self._sandboxes.get(endpoint.sandbox, set())
         ids.discard(endpoint.id)
@@ -131,6 +140,7 @@ class EndpointTable:
     def _add(self, record: EndpointRecord) -> None:
         """Called before the record is written: the store's answer may be lost."""
         self._networks[record.id] = record.network
+        self._macs[record.id] = record.mac
         self._latest_macs.append(record.mac)
         if record.sandbox:
             self._sandboxes.setdefault(record.sandbox, set()).add(record.id)

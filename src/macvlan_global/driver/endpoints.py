@@ -1,10 +1,9 @@
 """Endpoints of this host: containers' interfaces on our networks, from CreateEndpoint to DeleteEndpoint.
 
 CreateEndpoint chooses a MAC, records the endpoint and claims its addresses; `name_memory` knows whether they stay with
-the container's name. Join makes its link on the parent of the
-network (`attach/` does), Leave deletes it in the container, DeleteEndpoint deletes the record and gives up the claims.
-Requests about one endpoint take turns, those about different ones run side by side. The record comes before the link
-and goes after it, so that whatever a crash leaves behind has a record for reconciliation.
+the container's name. Join makes its link on the parent of the network (`attach/` does), Leave deletes it in the
+container, DeleteEndpoint deletes the record and gives up the claims. Requests about one endpoint take turns. The record
+comes before the link and goes after it, so that whatever a crash leaves behind has a record for reconciliation.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TypeVar, cast
 
 import msgspec
@@ -26,11 +24,11 @@ from macvlan_global.driver.holders import describe_endpoint
 from macvlan_global.driver.liveness import Liveness
 from macvlan_global.driver.name_memory import NameMemory
 from macvlan_global.driver.networks import Networks, nobody
-from macvlan_global.driver.requests import EndpointRequest
+from macvlan_global.driver.requests import EndpointRequest, refuse_derived_mac
 from macvlan_global.driver.undo import Undo
-from macvlan_global.errors import Conflict, Invalid, NotFound
+from macvlan_global.errors import Conflict, Invalid, MacvlanGlobalError, NotFound
 from macvlan_global.ipam.owners import Holder
-from macvlan_global.kernel.names import DERIVED_MAC, link_name, mac_from_address, mac_from_name, random_mac
+from macvlan_global.kernel.names import link_name, mac_from_address, mac_from_name, random_mac
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord, SubnetRecord
 from macvlan_global.subnets import Address
@@ -76,10 +74,11 @@ class Endpoints:
         self._endpoints = table
         self._claims = claims
         self._networks = networks
+        networks.drop_endpoint = self.drop
         self._attacher = attacher
         self._liveness = liveness
         self._memory = memory
-        self._boot = liveness.boot
+        self._leftovers = networks.leftovers
         self._now = now
         self._on_created = on_created
         self._on_deleted = on_deleted
@@ -108,18 +107,19 @@ class Endpoints:
                 return await self._create_again(network, before.record)
             await self._networks.admit(network)
             record = await self._new(network, request)
-            async with Undo(f"create endpoint {request.id[:12]}") as undo:
+            async with Undo(operation := f"create endpoint {request.id[:12]}", self._leftovers) as undo:
                 # first: a write whose answer is lost may be done, and the engine asks next time with another id
                 undo.push("its record", lambda: self._endpoints.drop(record))
                 if self._claims.in_own_store and not self._may_clash(network, record):
                     # asked in one turn, so mostly in one transaction; no claim is on the disk before its record
-                    undo.push("its addresses", lambda: self._let_go(network, record))
+                    undo.push("its addresses", lambda: self._claims.let_go(network, record))
                     _, record = await _both(self._endpoints.put(record), self._claim_by_name(network, record))
                 else:
                     await self._write_down(network, record)
-                    undo.push("its addresses", lambda: self._let_go(network, record))
+                    undo.push("its addresses", lambda: self._claims.let_go(network, record))
                     record = await self._claim_by_name(network, record)
                 await self._refuse_mac(network, record)
+            self._leftovers.created(request.id, operation)
             self._memory.created(network, record)
             self._on_created(record, network.shared_id)
             return record.mac
@@ -138,15 +138,19 @@ class Endpoints:
             self._liveness.begin(endpoint_id)
             parent = await self._networks.ready_parent(network)
             before = {name: getattr(endpoint, name) for name in ("sandbox", "parent", "why_plain")}
-            async with Undo(f"join endpoint {endpoint_id[:12]}") as undo:
+            async with Undo(f"join endpoint {endpoint_id[:12]}", self._leftovers) as undo:
                 undo.push("its record", lambda: self._endpoints.change(endpoint, **before))
                 now = {"sandbox": sandbox, "parent": parent.name, "why_plain": ""}
                 joining = msgspec.structs.replace(endpoint, **now)
-                undo.push("its link", lambda: self._attacher.delete(joining))
+                # a container that has joined already keeps its link: this request came again, or late
+                joined = endpoint.sandbox == sandbox
+                if not joined:
+                    undo.push("its link", lambda: self._attacher.delete(joining))
                 if joining.attach == "direct":
                     # the record tells in which container the link is before there is one, in case of a crash
                     joining = await self._endpoints.change(endpoint, **now)
-                    undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
+                    if not joined:
+                        undo.push("its link inside", lambda: self._attacher.delete_inside(joining))
                     made = await self._attacher.attach(network, joining, parent, network.options, sandbox)
                 else:  # a plain one has its name on this host from the endpoint's id; the engine moves it afterwards
                     joining, made = await _both(
@@ -174,7 +178,9 @@ class Endpoints:
         Raises:
             Conflict: without a release to follow, the link is in a container by now.
         """
-        async with self._turns.of(endpoint_id):
+        operation = f"delete endpoint {endpoint_id[:12]}"
+        left = self._leftovers.of(operation) if release_follows else contextlib.nullcontext()  # repair looks again
+        async with left, self._turns.of(endpoint_id):
             row = await self._endpoints.get(network_id, endpoint_id)
             if row is None:
                 return
@@ -183,17 +189,23 @@ class Endpoints:
                 raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
             network = await self._networks.find(network_id)
             if network:
-                await self._let_go(network, row.record, release_follows=release_follows)
+                await self._claims.let_go(network, row.record, release_follows=release_follows)
                 self._memory.deleted(network, row.record)
             if await self._attacher.finish(row):
                 self._endpoints.forget(row.record)
             else:
                 await self._endpoints.drop(row.record)
+            self._leftovers.deleted(endpoint_id)
             if row.record.is_inside:
                 await self._restore_siblings(row.record)
             self._on_deleted(row.record)
             if network and row.record.sandbox:
                 await self.on_change(network)
+
+    async def drop(self, network: NetworkRecord, endpoint: EndpointRecord) -> None:
+        """Drop an endpoint that its network takes along, and tell of its end; its link and claims have gone."""
+        await self._endpoints.drop(endpoint)
+        await self._tell_deleted(network, endpoint)
 
     async def adopt(self, request: EndpointRequest, *, sandbox: str, container: str) -> None:
         """Record an endpoint that the engine has and the state lost, and claim its addresses.
@@ -215,7 +227,7 @@ class Endpoints:
                 link=link_name(request.id),
                 parent=network.parent,
                 sandbox=sandbox,
-                boot=self._boot,
+                boot=self._liveness.boot,
                 at=self._now(),
                 container=container,
             )
@@ -273,7 +285,7 @@ class Endpoints:
 
     async def _new(self, network: NetworkRecord, request: EndpointRequest) -> EndpointRecord:
         """The record of a new endpoint, with its MAC."""
-        name = self._memory.name_for(network, request.addresses)
+        name = await self._name(network, request)
         return EndpointRecord(
             network=network.id,
             id=request.id,
@@ -282,13 +294,32 @@ class Endpoints:
             mac=await self._mac(network, request, name),
             mac_asked=bool(request.mac),
             link=link_name(request.id),
-            boot=self._boot,
+            boot=self._liveness.boot,
             at=self._now(),
             name=name,
             ifname_asked=request.options.ifname,
             sysctls=request.options.sysctls,
             attach=self._attacher.mode(network.options, request.options.ifname),
         )
+
+    async def _name(self, network: NetworkRecord, request: EndpointRequest) -> str:
+        """The name of a new endpoint's container; "" if it is not known, or if the MAC that is derived from it is that
+        of another container, whose user chose it."""
+        name = self._memory.name_for(network, request.addresses)
+        if not name or request.mac or not _derives_mac(network):
+            return name
+        mac = mac_from_name(network.shared_id, name)
+        others = [each for each in await self._endpoints.with_mac(mac) if each.id != request.id]
+        if any([not await self._liveness.is_dead(each) for each in others]):
+            log.info("container %s has not the MAC of its name: %s has it", name, describe_endpoint(others[0]))
+            return ""
+        try:
+            if self._memory.may_be_of_another(network, name, mac):  # else no start reads whole subnets
+                await self._claims.refuse_mac(network, mac, request.id)
+        except MacvlanGlobalError as error:
+            log.info("container %s has not the MAC of its name: %s", name, error)
+            return ""
+        return name
 
     async def _create_again(self, network: NetworkRecord, record: EndpointRecord) -> str:
         """Finish a creation whose answer the engine did not get, and return the MAC. It may have been interrupted
@@ -298,10 +329,10 @@ class Endpoints:
             Conflict: see `create`. The engine takes the endpoint for never made, so nothing of it stays, unless it is
                 in use.
         """
-        async with Undo(f"create endpoint {record.id[:12]}") as undo:
+        async with Undo(f"create endpoint {record.id[:12]}", self._leftovers) as undo:
             if not record.sandbox:
                 undo.push("its record", lambda: self._endpoints.drop(record))
-                undo.push("its addresses", lambda: self._let_go(network, record))
+                undo.push("its addresses", lambda: self._claims.let_go(network, record))
                 undo.push("its followers", lambda: self._tell_deleted(network, record))
             claimed = await self._claim_by_name(network, record)
             await self._refuse_mac(network, claimed)
@@ -343,7 +374,7 @@ class Endpoints:
 
     async def _mac(self, network: NetworkRecord, request: EndpointRequest, name: str) -> str:
         if request.mac:
-            _refuse_derived(network, request)
+            refuse_derived_mac(network, request)
             return request.mac
         if network.options.mode == "passthru":
             # a passthru link and its parent are one station: another MAC would change the parent's
@@ -356,8 +387,8 @@ class Endpoints:
         return random_mac(os.urandom)
 
     def _may_clash(self, network: NetworkRecord, record: EndpointRecord) -> bool:
-        """Whether the MAC may be that of another link on the parent: a random one clashes with none, nor does that of a
-        name."""
+        """Whether the MAC may be that of another link on the parent: a random one clashes with none, and of a name
+        it is looked at before."""
         options = network.options
         return record.mac_asked or options.mac == "address" or options.mode == "passthru"
 
@@ -400,9 +431,12 @@ class Endpoints:
         owned, _ = await asyncio.gather(self._memory.own(network, record), self._claim(network, record))
         if owned:
             return record
-        derived = not record.mac_asked and not network.options.mac and network.options.mode != "passthru"
         log.info("container %s is not the only one of its name on network %s", record.name, network.shown)
-        return await self._endpoints.change(record, name="", mac=random_mac(os.urandom) if derived else record.mac)
+        if record.mac_asked or not _derives_mac(network):
+            return await self._endpoints.change(record, name="")
+        record = await self._endpoints.change(record, name="", mac=random_mac(os.urandom))
+        await self._claim(network, record)  # all hosts go by the MAC that is written there
+        return record
 
     async def _claim(self, network: NetworkRecord, endpoint: EndpointRecord, *, in_use: bool = False) -> None:
         for address in endpoint.addresses:
@@ -426,14 +460,6 @@ class Endpoints:
             return True
         return str(address) == subnet.gateway and not await self._claims.is_static(subnet.space, address)
 
-    async def _let_go(self, network: NetworkRecord, endpoint: EndpointRecord, *, release_follows: bool = True) -> None:
-        holder = Holder("endpoint", network.shared_id, endpoint.id)
-        for address in endpoint.addresses:
-            subnet = network.subnet_of(address)
-            if subnet and subnet.space:
-                ran = bool(endpoint.sandbox)
-                await self._claims.unclaim(subnet.space, address, holder, release_follows=release_follows, ran=ran)
-
 
 async def _both(first: Awaitable[S], second: Awaitable[T]) -> tuple[S, T]:
     """The results of two steps side by side, of which the first begins first. If one fails, the other has ended too
@@ -445,20 +471,9 @@ async def _both(first: Awaitable[S], second: Awaitable[T]) -> tuple[S, T]:
     return cast("tuple[S, T]", (one, other))
 
 
-def _refuse_derived(network: NetworkRecord, request: EndpointRequest) -> None:
-    """Raise Conflict if a MAC of the user's is one that another address of the network gets by -o mac=address."""
-    given = request.mac
-    if network.options.mac != "address" or not given.startswith(DERIVED_MAC):
-        return
-    if request.addresses and given == mac_from_address(str(request.addresses[0])):
-        return
-    number = ip_address(bytes.fromhex(given.replace(":", ""))[2:])
-    derived_from_6 = not any(each.prefix.version == 4 for each in network.subnets)
-    if derived_from_6 or any(number in each.prefix for each in network.subnets):
-        raise Conflict(
-            f"--mac-address {given} is in use on network {network.shown}: with -o mac=address a MAC that begins with "
-            f"{DERIVED_MAC} belongs to an address; use another"
-        )
+def _derives_mac(network: NetworkRecord) -> bool:
+    """Whether containers of a network have MACs that are derived from their names, if those are known."""
+    return not network.options.mac and network.options.mode != "passthru"
 
 
 def _same(record: EndpointRecord, request: EndpointRequest) -> bool:

@@ -22,6 +22,9 @@ from macvlan_global.store.records import AddressRecord, EndpointRecord
 
 YOUNG_SECONDS = 60.0
 """Age up to which an endpoint may be without an interface."""
+CLOCK_SET_SECONDS = 2.0
+"""Change of the wall clock against the monotonic one, between two looks, from which it was set: NTP slews it by less
+than that in an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Ages:
         self._steady = steady
         self._begun: dict[str, float] = {}
         self._kept_from = float("inf")
+        self._offset = now() - steady()
+        self._set_at = float("-inf")
 
     def begin(self, key: str) -> None:
         """The object with this key is being created."""
@@ -60,6 +65,19 @@ class Ages:
     def moment(self) -> Moment:
         """The present moment."""
         return Moment(self._now(), self._steady())
+
+    def note_clock(self, change: float) -> None:
+        """The wall clock was set by so many seconds since the last run of this boot began: see `was_clock_set`."""
+        self._offset -= change
+
+    def was_clock_set(self, seconds: float) -> bool:
+        """Whether it was seen less than so many seconds ago that the wall clock was set: until then the times in
+        records do not tell which of them are old."""
+        offset = self._now() - self._steady()
+        if abs(offset - self._offset) > CLOCK_SET_SECONDS:
+            self._set_at = self._steady()
+        self._offset = offset
+        return self._steady() - self._set_at < seconds
 
     def begun_within(self, key: str, seconds: float) -> bool:
         """Whether this process began to create the object less than so many seconds ago."""
@@ -73,8 +91,10 @@ class Ages:
 
     def is_young(self, key: str, at: float, moment: Moment | None = None) -> bool:
         """Whether it is young now, or was at an earlier moment or not there yet. `at` is the wall clock in its record,
-        which may have been ahead, or is ahead now."""
+        which may have been ahead, or is ahead now; if it was set a moment ago, nobody knows."""
         begun = self._begun.get(key)
+        if begun is None and self.was_clock_set(self._seconds):
+            return True
         seen = moment or self.moment()
         age = seen.wall - at if begun is None else seen.steady - begun
         not_yet = moment is not None and begun is not None and age < 0
@@ -119,6 +139,14 @@ class Liveness:
     def moment(self) -> Moment:
         """The present moment, to be taken before the engine is asked."""
         return self._ages.moment()
+
+    def note_clock(self, change: float) -> None:
+        """See `Ages.note_clock`."""
+        self._ages.note_clock(change)
+
+    def was_clock_set(self, seconds: float) -> bool:
+        """See `Ages.was_clock_set`."""
+        return self._ages.was_clock_set(seconds)
 
     def learn(self, endpoints: Iterable[str], asked: Moment) -> None:
         """Take in which endpoints the engine has, by id; `asked` is the moment before it was asked."""

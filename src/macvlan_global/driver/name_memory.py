@@ -99,6 +99,7 @@ class NameMemory:
         self._held = tables.addresses
         self._avoided = addresses.avoided
         self._names = addresses.avoided.names
+        self._names.name_of = self._name_of
         self._networks = networks
         self._endpoints = endpoints
         self._host = host
@@ -164,6 +165,10 @@ class NameMemory:
         }
         name = names.pop() if len(names) == 1 else None
         return name[1] if name and name[0] == network.shared_id else ""
+
+    def may_be_of_another(self, network: NetworkRecord, name: str, mac: str) -> bool:
+        """Whether a container of another name, on whichever host, has or had this MAC. From memory."""
+        return self._names.another_has((network.shared_id, name), mac)
 
     async def own(self, network: NetworkRecord, endpoint: EndpointRecord) -> bool:
         """Whether this endpoint is the one of its name, which has the MAC of the name and is remembered. Never raises,
@@ -299,6 +304,11 @@ class NameMemory:
                 await self._names.expire(record)
 
     # ------------------------------------------------------------------ inside
+
+    async def _name_of(self, endpoint_id: str) -> str:
+        """The name of the container of an endpoint of this host; "" if it is not known."""
+        endpoint = await self._endpoints.find(endpoint_id)
+        return (endpoint.name or endpoint.container) if endpoint else ""
 
     async def _keep_young(self, record: RememberedRecord) -> None:
         known = self._names.get((record.network, record.name))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from ipaddress import IPv4Address, IPv6Interface
 
 import msgspec
@@ -23,20 +23,17 @@ from macvlan_global.driver.outbox import Outbox
 from macvlan_global.driver.requests import (
     NetworkRequest,
     SubnetRequest,
-    refuse_blind_probe,
-    refuse_for_swarm_only,
     refuse_in_swarm,
-    refuse_other_ipam,
+    refuse_outside_swarm,
 )
 from macvlan_global.driver.swarm_ipv6 import derived_address, derived_subnet
-from macvlan_global.driver.undo import Undo
+from macvlan_global.driver.undo import Leftovers, Undo
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Holder
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.ipam.subnet_use import SpaceSubnet
 from macvlan_global.kernel.ports import Kernel, LinkFact
 from macvlan_global.keyed_lock import KeyedLock
-from macvlan_global.options.engine_keys import check_families
 from macvlan_global.options.network import MIN_MTU_IPV6, NetworkOptions, parse_options
 from macvlan_global.parents.choose import ParentChooser
 from macvlan_global.parents.owned import OwnedParents
@@ -88,8 +85,12 @@ class Networks:
         self._swarm = swarm
         self._now = now
         self._admission = admission
+        self.leftovers = Leftovers()
+        """Suspected leftovers of requests about networks, endpoints, pools and addresses."""
         self.on_change: Callable[[NetworkRecord], Awaitable[None]] = nobody
         """Called with each network that was created or deleted. It must not fail."""
+        self.drop_endpoint: Callable[[NetworkRecord, EndpointRecord], Awaitable[None]]
+        """Drops an endpoint that its network takes along: see `Endpoints.drop`."""
         # decisions about parents compare networks, so two must not overlap
         self._deciding = asyncio.Lock()
         self._turns = KeyedLock()
@@ -103,20 +104,19 @@ class Networks:
             Invalid: an option is unknown or malformed; no parent is usable.
             Conflict: a pool, an address or the parent belongs to another network.
         """
-        joined = request.cluster if request.adopted else self._claims.joined(request.prefixes)
+        joined = await self._joined(request)
         # options of a network that is joined were accepted where it was created, maybe by another release
         options = self._parse(request, strict=strict and not joined)
-        async with self._turns.of(request.id), Undo(f"create network {request.id[:12]}") as undo:
+        async with self._turns.of(request.id), Undo(f"create network {request.id[:12]}", self.leftovers) as undo:
             derived = derived_subnet(options) if self._swarm else []
             subnets = [each.subnet for each in request.subnets] + [each.prefix for each in derived]
             if strict and not self._swarm:
-                self._refuse(request, options, joined=bool(joined))
+                refuse_outside_swarm(request, options, joined=bool(joined), shared=self._outbox is not None)
             async with self._decision():
                 before = await self._tables.networks.get(request.id)
                 # a repeated request must not move the network, even if a better parent is there by now
                 kept = await self._usable(before.record.parent) if before else None
-                late = bool(joined) or self._swarm
-                parent = kept or await self._first_parent(request.id, options, subnets, joined=late)
+                parent = kept or await self._first_parent(request.id, options, subnets, joined=bool(joined))
                 requested = NetworkRecord(
                     id=request.id,
                     cluster=joined or (request.id if self._outbox else ""),
@@ -126,6 +126,7 @@ class Networks:
                     at=self._now(),
                 )
                 if before is None:  # a failing repetition must not undo the first request
+                    undo.push("its followers", lambda: self.on_change(requested))  # once it is gone
                     undo.push("its record", lambda: self._tables.networks.drop(request.id))
                 # the record comes first: whatever a crash leaves behind is then found by its network
                 record = await self._write(requested)
@@ -140,24 +141,30 @@ class Networks:
             if row := await self._tables.networks.change(request.id, subnets=[*claimed, *derived]):
                 record = row.record
             self._claims.end_joining(record.shared_id)
+            await self.on_change(record)
         if wrong := self.wrong_with(record):
             log.warning("network %s: no container can start on it: %s", request.id[:12], wrong)
-        await self.on_change(record)
         log.info("network %s created on parent %s", request.id[:12], parent.name if parent else "(none is usable now)")
 
     async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
         """Delete a network, its claims, and a parent of ours that nothing else uses. Idempotent.
 
         If the cluster has it, the other hosts remove it too, each once nothing uses it there; with `everywhere=False`
-        only this host forgets it.
+        only this host forgets it. That is a guess: endpoints that the kernel shows in use stay, with their addresses.
         """
-        async with self._turns.of(network_id):
+        operation = f"delete network {network_id[:12]}"
+        left = self.leftovers.of(operation) if everywhere else nullcontext()  # repair looks again
+        async with left, self._turns.of(network_id):
             row = await self._tables.networks.get(network_id)
             if row is None:
                 return
             for endpoint in await self.endpoints(network_id):
+                if not everywhere and await self._liveness.is_in_use(endpoint):
+                    continue
                 await self._kernel.delete(endpoint.link)
-                await self._tables.endpoints.drop(network_id, endpoint.id)
+                # its own end failed, and its release had nothing to release then: another one does not follow
+                await self._claims.let_go(row.record, endpoint, release_follows=False)
+                await self.drop_endpoint(row.record, endpoint)
             record = await self._as_published(row.record)
             subnets = [(each.space, each.subnet) for each in record.subnets if each.space]
             tells = record.published and everywhere
@@ -172,6 +179,7 @@ class Networks:
                 await self._tables.networks.drop(network_id)
             if self._outbox and tells:
                 await self._outbox.publish(record.shared_id)
+        self.leftovers.deleted(network_id)
         await self.on_change(record)
         log.info("network %s deleted", network_id[:12])
 
@@ -243,7 +251,8 @@ class Networks:
         return await self._parents.choose(network.id, network.options.parent, network.options.parent_file, subnets)
 
     async def ready_parent(self, network: NetworkRecord) -> Parent:
-        """The network's parent, which is there and up. It is chosen again if it is gone and no container runs on it.
+        """The network's parent, which is there and up. It is chosen again if it is gone, or its alternative name in
+        the list is that of another one now, and no container runs on it.
 
         A copy of another host's network chooses again for each first container: no user chose this host's parent.
 
@@ -306,6 +315,16 @@ class Networks:
         async with self._decision():
             await self._leave_parent(parent, network_id)
 
+    async def _joined(self, request: NetworkRequest) -> str:
+        """The network of the cluster that the requested one is a copy of, "" if it is none. A request that comes again
+        finds the copy made."""
+        if request.adopted:
+            return request.cluster
+        if joined := self._claims.joined(request.prefixes):
+            return joined
+        network = await self.find(request.id)
+        return network.shared_id if network and network.shared_id != request.id else ""
+
     def _parse(self, request: NetworkRequest, *, strict: bool) -> NetworkOptions:
         """The options of a new network. In a swarm they are checked when a container joins: see `_refuse_at_join`."""
         try:
@@ -322,26 +341,16 @@ class Networks:
         elif network.options_error:
             raise Invalid(network.options_error)
 
-    def _refuse(self, request: NetworkRequest, options: NetworkOptions, *, joined: bool) -> None:
-        """Raise Invalid for options that cannot work in this scope. For a swarm see `refuse_in_swarm`."""
-        refuse_for_swarm_only(options)
-        if not joined:
-            versions = {each.subnet.version for each in request.subnets}
-            check_families(request.options, ipv4=4 in versions, ipv6=6 in versions)
-        if self._outbox:
-            refuse_other_ipam(request)
-        if options.probe:
-            refuse_blind_probe(request)
-
     async def _first_parent(
         self, network_id: str, options: NetworkOptions, subnets: list[Subnet], *, joined: bool
     ) -> Parent | None:
-        """The parent of a new network; None for one of the cluster without a usable parent: it exists all the same."""
+        """The parent of a new network; None for one of the cluster or of a swarm without a usable parent: it exists all
+        the same."""
         try:
             parent = await self._choose(network_id, options, subnets)
             await self._check(network_id, options, parent, subnets)
         except (Invalid, Conflict) as error:
-            if not joined:
+            if not (joined or self._swarm):
                 raise
             log.warning("network %s: no container can start on it here: %s", network_id[:12], error)
             return None
@@ -382,7 +391,11 @@ class Networks:
 
     async def _stays(self, network: NetworkRecord) -> bool:
         """Whether a network keeps its usable parent, even if a better one is there."""
-        return network.shared_id == network.id or await self._carries_containers(network)
+        own, options = network.shared_id == network.id, network.options
+        if own and not options.parent_file:  # which no start of a container is to read
+            subnets = [each.prefix for each in network.subnets]
+            own = not await self._parents.leads_elsewhere(network.parent, options.parent, subnets)
+        return own or await self._carries_containers(network)
 
     async def _carries_containers(self, network: NetworkRecord) -> bool:
         """Whether the network's parent is there, up or down, and containers have links on it, as far as is known."""
@@ -428,7 +441,8 @@ class Networks:
         # keys of definitions are names, which a new network does not know yet
         if self._outbox and any(row.record.id == network_id for row in await self._tables.definitions.scan()):
             return
-        await self._claims.drop_network(network_id, if_empty=self._outbox is not None, subnets=subnets)
+        if not await self._claims.drop_network(network_id, if_empty=self._outbox is not None, subnets=subnets):
+            self.leftovers.suspect(f"network {network_id[:12]} has addresses of containers that are not known")
 
     async def _others_on(self, parent: str, network_id: str) -> list[NetworkRecord]:
         return [each for each in await self.all() if each.parent == parent and each.id != network_id]
@@ -473,6 +487,8 @@ class Networks:
         """Write the record of a network that is created, for the first time or again: what was learnt of it stays."""
         fields = {name: getattr(requested, name) for name in ("given", "internal", "parent", "at")}
         row = await self._tables.networks.change(requested.id, **fields)
+        if row is None and not self._swarm:  # which makes one network again and again
+            self.leftovers.created(requested.id, f"create network {requested.id[:12]}")
         return (row or await self._tables.networks.put(requested, requested.id)).record
 
     async def _move(self, network: NetworkRecord, parent: Parent) -> None:

@@ -49,7 +49,8 @@ class Outbox:
         self._is_blocked = False  # something waits for a record that cannot be read
 
     async def release_later(self, space: str, address: Address, *, network: str = "", endpoint: str = "") -> None:
-        """Release an address when the store is back: this endpoint's claim, or without one this host's reservation."""
+        """Release an address when the store is back: this endpoint's claim, or without one this host's reservation,
+        also in the name of this network of another driver."""
         run = self._addresses.late.begin(space, str(address), endpoint)
         await self._add(
             PendingRecord(

@@ -1,17 +1,19 @@
-"""Requests for networks and endpoints, and the checks that refuse a network before anything is changed. Pure.
+"""Requests for networks and endpoints, and the checks that refuse one before anything is changed. Pure.
 
 Docker's texts become typed values here, with `read`: nothing below parses a request again.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Self
 
 from macvlan_global.driver.swarm_ipv6 import refuse_gateway_of_a_container
 from macvlan_global.errors import Conflict, Invalid
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
-from macvlan_global.kernel.names import parse_mac
+from macvlan_global.kernel.names import DERIVED_MAC, mac_from_address, parse_mac
 from macvlan_global.options.endpoint import EndpointOptions
+from macvlan_global.options.engine_keys import check_families
 from macvlan_global.options.network import NetworkOptions, parse_options
 from macvlan_global.store.records import NetworkRecord, PoolRecord
 from macvlan_global.subnets import Address, Subnet, parse_address, parse_subnet
@@ -138,6 +140,23 @@ def refuse_in_swarm(network: NetworkRecord) -> None:
     refuse_gateway_of_a_container(options, network.subnets)
 
 
+def refuse_outside_swarm(request: NetworkRequest, options: NetworkOptions, *, joined: bool, shared: bool) -> None:
+    """Check that options can work in global scope (`shared`), or on a host alone. A network that is `joined` was
+    accepted where it was created.
+
+    Raises:
+        Invalid: one cannot.
+    """
+    refuse_for_swarm_only(options)
+    if not joined:
+        versions = {each.subnet.version for each in request.subnets}
+        check_families(request.options, ipv4=4 in versions, ipv6=6 in versions)
+    if shared:
+        refuse_other_ipam(request)
+    if options.probe:
+        refuse_blind_probe(request)
+
+
 def refuse_for_swarm_only(options: NetworkOptions) -> None:
     """Check outside a swarm that no option is for swarms only: the engine has flags for both address families.
 
@@ -189,3 +208,19 @@ def _address_in(subnet: Subnet, text: str, option: str) -> Address:
     if address not in subnet:
         raise Invalid(f"{option} {address} is not in the subnet {subnet}")
     return address
+
+
+def refuse_derived_mac(network: NetworkRecord, request: EndpointRequest) -> None:
+    """Raise Conflict if a MAC of the user's is one that another address of the network gets by -o mac=address."""
+    given = request.mac
+    if network.options.mac != "address" or not given.startswith(DERIVED_MAC):
+        return
+    if request.addresses and given == mac_from_address(str(request.addresses[0])):
+        return
+    number = ip_address(bytes.fromhex(given.replace(":", ""))[2:])
+    derived_from_6 = not any(each.prefix.version == 4 for each in network.subnets)
+    if derived_from_6 or any(number in each.prefix for each in network.subnets):
+        raise Conflict(
+            f"--mac-address {given} is in use on network {network.shown}: with -o mac=address a MAC that begins with "
+            f"{DERIVED_MAC} belongs to an address; use another"
+        )

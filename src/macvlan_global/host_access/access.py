@@ -190,7 +190,7 @@ class HostAccess:
     async def _update(self, *, renew: bool) -> list[str]:
         """See `update`; the problems. With `renew` addresses that the host was given are claimed again."""
         networks = [row.record for row in await self._tables.networks.scan() if self.wants(row.record)]
-        if not networks and self._known == {}:
+        if not networks and self._known == {} and not await self._tables.host_access.scan():
             return []
         if networks:
             self._in_use.set()
@@ -295,23 +295,23 @@ class HostAccess:
             at=self._now(),
         )
         try:
-            if earlier:
-                await self._end(earlier.record, network)
+            if earlier:  # it leaves the shim before somebody else can have it
+                await self._take_off(earlier.record, network)
             # before the claim: a claim without a record would be nobody's to give back
             await self._tables.host_access.put(record, network.id, subnet.subnet)
         except BaseException:  # each try would take another one
             await self._giver.cancel(subnet, record.address)
             raise
+        if earlier:  # after the record that named it, which a start would believe; repair gives back what stays behind
+            await self._giver.release(earlier.record.cluster, earlier.record.space, ip_address(earlier.record.address))
         await self._claim(record, subnet)
         log.info("the host has the address %s on network %s", record.address, network.shown)
 
-    async def _end(self, record: HostAccessRecord, network: NetworkRecord) -> None:
-        """Give an address back that another one follows: it leaves the shim before somebody else can have it."""
-        address = ip_address(record.address)
+    async def _take_off(self, record: HostAccessRecord, network: NetworkRecord) -> None:
+        """Take an address that another one follows off the shim."""
         self._known = None
         if network.parent:
-            await self._kernel.shims.delete_address(shim_name(network.parent), address)
-        await self._giver.release(record.cluster, record.space, address)
+            await self._kernel.shims.delete_address(shim_name(network.parent), ip_address(record.address))
 
     async def _renew(self, networks: Iterable[NetworkRecord]) -> list[str]:
         """Claim again what the host was given: the store may have lost it. The problems."""

@@ -11,13 +11,14 @@ before that, since a verdict about life and death does not keep.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 import msgspec
 
 from macvlan_global.errors import Exhausted, Internal, Unavailable
+from macvlan_global.ipam.allocator import gateway_candidates
 from macvlan_global.ipam.avoided_tables import AvoidedTables
 from macvlan_global.ipam.cache import ParsedPool, PoolCache
 from macvlan_global.ipam.conflicts import AddressTaken
@@ -27,6 +28,7 @@ from macvlan_global.ipam.owners import (
     Holder,
     Identity,
     beside,
+    is_claim_of,
     is_gateway_of,
     is_of,
     network_claims,
@@ -37,12 +39,10 @@ from macvlan_global.ipam.owners import (
 from macvlan_global.ipam.subnet_use import SpaceSubnet, SubnetUse
 from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
 from macvlan_global.store.table import Row, Tables
-from macvlan_global.subnets import Address, from_number, usable, with_prefix
+from macvlan_global.subnets import Address, from_number, with_prefix
 
 log = logging.getLogger(__name__)
 
-GATEWAYS_MOST = 16
-"""Candidates for a gateway that was not named."""
 RACES = 2
 """Candidates that may be lost to other hosts before the taken addresses are read anew."""
 
@@ -64,6 +64,11 @@ class Reservation:
     def is_claimed(self) -> bool:
         """Whether it is the gateway or an aux address of networks already, and of no container."""
         return self.row.record.kind != "reserved"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether networks claim it as their gateway or an aux address, whoever has it besides."""
+        return bool(network_claims(self.row.record))
 
 
 class Addresses:
@@ -111,22 +116,24 @@ class Addresses:
         record = self._record(pool.record, str(address), None, static=not for_network)
         with self.late.taking(record):
             if dead and (replaced := await self._replace(dead, beside(record, dead.record))):
-                return Reservation(pool, address, replaced)
+                return self._reserved(pool, address, replaced)
             # of a network that is joined its claim is there, as a rule: then nothing is written
             looks_first = for_network and bool(pool.record.network)
             while True:
                 if not looks_first and (created := await self._create(record)):
-                    return Reservation(pool, address, created)
+                    return self._reserved(pool, address, created)
                 looks_first = False
                 row = await self._table.get(record.space, record.address)
                 if row is None:
                     continue
-                if self._is_earlier_request(row.record) or (for_network and network_claims(row.record)):
+                elsewhere = self._cache.is_asked_elsewhere(pool, address, for_network=for_network)
+                repeated = self._is_earlier_request(row.record, record) and not elsewhere
+                if repeated or (for_network and network_claims(row.record)):
                     if kept := await self._keep(row):
-                        return Reservation(pool, address, kept)
+                        return self._reserved(pool, address, kept) if repeated else Reservation(pool, address, kept)
                 elif not for_network and pool.record.network and is_gateway_of(row.record, pool.record.network):
                     if taken := await self._replace(row, beside(record, row.record)):
-                        return Reservation(pool, address, taken)
+                        return self._reserved(pool, address, taken)
                 else:
                     raise AddressTaken(row)
 
@@ -142,7 +149,7 @@ class Addresses:
             while created is None and not (created := await self._create(record)):
                 if row := await self._table.get(record.space, record.address):
                     raise AddressTaken(row)
-            return Reservation(pool, address, created)
+            return self._reserved(pool, address, created)
 
     async def reserve_gateway(self, pool: ParsedPool, *, preferred: Collection[Address] = ()) -> Reservation:
         """Reserve a gateway that was not named: that of the network being joined, the first of `preferred` in the
@@ -155,7 +162,9 @@ class Addresses:
             for row in await self.held.within(pool.record.space, pool.record.subnet):
                 if is_gateway_claim(row.record, network):
                     return Reservation(pool, ip_address(row.record.address), row)
-        for candidate in self._gateway_candidates(pool, preferred):
+        for candidate in gateway_candidates(pool.subnet, pool.window if pool.record.range else None, preferred):
+            if candidate not in preferred and self._cache.avoided.on_hosts(candidate):
+                continue
             try:
                 return await self.reserve(pool, candidate, for_network=True)
             except (AddressTaken, Internal):  # or what is there cannot be read
@@ -192,7 +201,7 @@ class Addresses:
             elif chosen is None:
                 raise pool.exhausted(self._cache.avoided.seen(pool.record.space, pool.subnet.version))
             elif row := await self._try_candidate(pool, chosen):
-                return Reservation(pool, from_number(chosen, pool.subnet), row)
+                return self._reserved(pool, from_number(chosen, pool.subnet), row)
             else:
                 lost += 1
                 occupancy.jump(*pool.window)
@@ -206,14 +215,14 @@ class Addresses:
         """Give a reservation back; False if its row changed since."""
         return await self.drop(reservation.row)
 
-    async def release(self, space: str, address: Address) -> None:
-        """Give back an address that this host only reserved; a claimed one stays with its holder. Idempotent."""
+    async def release(self, space: str, address: Address, *, foreign: str = "") -> None:
+        """Give back an address that this host only reserved: for nobody, or for the network `foreign`. Idempotent."""
         bare = str(address)
         known = self._cache.recent.take(space, bare, self._now())
-        if known and known.record.kind == "reserved" and await self.drop(known):
+        if known and self._is_reserved(known.record, foreign) and await self.drop(known):
             return
         row = await self._read_own(space, bare)
-        if row and row.record.kind == "reserved" and row.record.host == self._identity.host:
+        if row and self._is_reserved(row.record, foreign):
             await self.drop(row)
         elif row:
             log.debug("address %s stays: it is %s, of network %s", bare, row.record.kind, row.record.network[:12])
@@ -240,7 +249,7 @@ class Addresses:
             if dead and await self._replace(dead, beside(record, dead.record)):
                 return
             known = self._cache.recent.take(pool.space, bare, self._now())
-            plain = known is not None and self._is_plain_reservation(known.record, holder)
+            plain = known is not None and holder.follows(known.record)
             if known and plain and await self._replace(known, beside(record, known.record)):
                 return
             while True:
@@ -261,13 +270,9 @@ class Addresses:
         with self.late.taking(record):
             while not await self._create(record):
                 row = await self._table.get(record.space, record.address)
-                if row and is_of(row.record, pool.network):
+                if row and (row.record.kind, row.record.network) == ("reserved", pool.network):
                     return
-                if row and (row.record.kind, row.record.host, row.record.network) != (
-                    "reserved",
-                    self._identity.host,
-                    "",
-                ):
+                if row and not (self._is_reserved(row.record) or is_claim_of(row.record, pool.network)):
                     raise AddressTaken(row)
                 if row and await self._replace(row, beside(record, row.record)):
                     return
@@ -295,7 +300,8 @@ class Addresses:
         row = await self._read_own(release.space, release.address)
         if row is None or row.record.host != self._identity.host:
             return
-        mine = row.record.endpoint == release.endpoint if release.endpoint else row.record.kind == "reserved"
+        only = self._is_reserved(row.record, release.network)
+        mine = row.record.endpoint == release.endpoint if release.endpoint else only
         if mine and not self.late.is_void(release, row.record):
             await self.drop(row)
 
@@ -307,16 +313,16 @@ class Addresses:
     async def drop_network(self, network: str, subnets: Iterable[SpaceSubnet], *, if_empty: bool = False) -> bool:
         """Delete every address of these subnets that a network and its endpoints claim; whether it was done.
 
-        With `if_empty` nothing is done while an endpoint, of any host, has an address of it. What hosts have themselves
-        stays: each gives it back once it is off its shim.
+        With `if_empty` nothing is done while a container, of any host, has an address of it. On a network of another
+        driver that is a reservation. What hosts have themselves stays: each gives it back once it is off its shim.
         """
         rows = {row.entry.key: row for each in sorted(set(subnets)) for row in await self.held.within(*each)}
         held = [row for row in rows.values() if is_of(row.record, network)]
-        if if_empty and any(row.record.kind == "endpoint" and row.record.network == network for row in held):
+        used = {"endpoint", "reserved"} if if_empty else set()
+        if any(row.record.kind in used and row.record.network == network for row in held):
             return False
         # a container may come meanwhile, and be the network's gateway or have one of its aux addresses
-        spared = {"endpoint", "host"} if if_empty else {"host"}
-        return all([await self._end_claims(row, network, spared) for row in held])
+        return all([await self._end_claims(row, network, {"host", *used}) for row in held])
 
     async def end_claims(self, record: AddressRecord, network: str) -> None:
         """Delete the claims of a network on an address, unless a container or host has it there. Idempotent."""
@@ -360,7 +366,7 @@ class Addresses:
 
     async def _end_claims(self, row: Row[AddressRecord], network: str, spared: Collection[str]) -> bool:
         """See `end_claims`. Others may add or end claims of theirs meanwhile. The address of a `spared` kind of holder
-        on the network stays; False if an endpoint has it by now."""
+        on the network stays; False if a container has it by now."""
         current: Row[AddressRecord] | None = row
         while current and is_of(current.record, network):
             user = current.record.kind if current.record.network == network else ""
@@ -376,18 +382,10 @@ class Addresses:
             current = await self._table.get(row.record.space, row.record.address)
         return True
 
-    def _gateway_candidates(self, pool: ParsedPool, preferred: Collection[Address]) -> Iterator[Address]:
-        """Addresses for a gateway that was not named, the best first. Of a large subnet not all."""
-        first, stop = usable(pool.subnet)
-        yield from (each for each in preferred if each in pool.subnet and first <= int(each) < stop)
-        outside = range(first, stop)
-        if pool.record.range:
-            low, high = pool.window
-            outside = range(first, low) if first < low else range(high, stop)
-        for number in outside[:GATEWAYS_MOST]:
-            candidate = from_number(number, pool.subnet)
-            if not self._cache.avoided.on_hosts(candidate):
-                yield candidate
+    def _reserved(self, pool: ParsedPool, address: Address, row: Row[AddressRecord]) -> Reservation:
+        if row.record.kind == "reserved":
+            self._cache.asked(pool, address)
+        return Reservation(pool, address, row)
 
     async def _read_own(self, space: str, address: str) -> Row[AddressRecord] | None:
         """The row of an address that this host is about to let go of. If it is not this host's, it is so already; so it
@@ -423,14 +421,15 @@ class Addresses:
             self._cache.not_taken(pool.record, chosen, self._now())
             raise
 
-    async def _keep(self, row: Row[AddressRecord]) -> Row[AddressRecord] | None:
-        """Write a row of this host anew; None if it changed meanwhile.
+    async def _keep(self, row: Row[AddressRecord], mac: str = "") -> Row[AddressRecord] | None:
+        """Write a row of this host anew, with the MAC of its holder if one is given; None if it changed meanwhile.
 
         A release of ours that timed out may still be on its way. It must not find the row that it has read.
         """
-        if not self._shared or row.record.host != self._identity.host:
+        mac = mac or row.record.mac
+        if row.record.host != self._identity.host or not (self._shared or mac != row.record.mac):
             return row
-        kept = msgspec.structs.replace(row.record, incarnation=self._identity.incarnation, at=self._now())
+        kept = msgspec.structs.replace(row.record, incarnation=self._identity.incarnation, at=self._now(), mac=mac)
         return await self._table.replace(row, kept)
 
     async def _let_go(self, row: Row[AddressRecord], *, release_follows: bool, ran: bool) -> bool:
@@ -446,8 +445,8 @@ class Addresses:
     async def _claim_row(self, row: Row[AddressRecord], record: AddressRecord, holder: Holder, *, in_use: bool) -> bool:
         """See `claim`; False if the row is no longer current."""
         if self._has_already(holder, row.record):
-            return await self._keep(row) is not None
-        own = row.record.kind == "endpoint" and row.record.network == holder.network
+            return await self._keep(row, holder.mac) is not None
+        own = row.record.kind in {"endpoint", "reserved"} and row.record.network == holder.network
         if holder.shares(row.record) or (holder.kind == "gateway" and own):  # the store lost one of the two claims
             return await self._replace(row, with_claim(row.record, holder, self._identity.host)) is not None
         if not self._may_take(holder, row.record, in_use=in_use):
@@ -459,15 +458,13 @@ class Addresses:
         if held.static and held.kind == "endpoint":
             await self.avoided.remember(held)
 
-    def _is_earlier_request(self, held: AddressRecord) -> bool:
+    def _is_earlier_request(self, held: AddressRecord, wanted: AddressRecord) -> bool:
         """Whether this host asked for this very address before, and nothing came of it yet."""
-        # one that names a network is of another network driver: its container has it, and claims nothing
-        mine = held.kind == "reserved" and held.host == self._identity.host
-        return mine and held.asked and not held.network
+        return self._is_reserved(held) and held.asked and not wanted.network  # there it is another container's
 
-    def _is_plain_reservation(self, held: AddressRecord, holder: Holder) -> bool:
-        """Whether a row that was written a moment ago becomes the holder's without another look."""
-        return held.kind == "reserved" and not held.network and not (held.sharers and holder.kind != "endpoint")
+    def _is_reserved(self, held: AddressRecord, foreign: str = "") -> bool:
+        """Whether this host only reserved an address: for nobody, or for a container of the network `foreign`."""
+        return held.kind == "reserved" and held.host == self._identity.host and held.network in {"", foreign}
 
     def _has_already(self, holder: Holder, held: AddressRecord) -> bool:
         """An endpoint is of one host. If the record names another one, this host lost its state, and its id with it."""

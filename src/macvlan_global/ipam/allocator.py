@@ -8,15 +8,19 @@ turns out to be taken is marked, and the next one proposed.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from macvlan_global.ipam.intervals import IntervalSet, LastResorts
+from macvlan_global.subnets import Address, Subnet, from_number, usable
 
 COOLING_SECONDS = 60.0
 """Quarantine of a freed address: it is passed over for so long while others are free.
 
 Neighbours on the wire remember the old holder's MAC for about that long (RFC 1122 2.3.2.1 suggests a minute).
 """
+
+GATEWAYS_MOST = 16
+"""Candidates for a gateway that was not named."""
 
 
 class Occupancy:
@@ -157,3 +161,17 @@ def start_offsets(host: str, subnet: str) -> Iterator[float]:
         digest = hashlib.sha256(f"{host} {subnet} {number}".encode()).digest()
         yield int.from_bytes(digest[:6]) / 2**48
         number += 1
+
+
+def gateway_candidates(
+    subnet: Subnet, window: tuple[int, int] | None, preferred: Collection[Address]
+) -> Iterator[Address]:
+    """Addresses for a gateway that was not named, the best first: those `preferred` that are in the subnet, then others
+    outside of the `window` of its range, if it has one. Of a large subnet not all."""
+    first, stop = usable(subnet)
+    yield from (each for each in preferred if each in subnet and first <= int(each) < stop)
+    outside = range(first, stop)
+    if window:
+        low, high = window
+        outside = range(first, low) if first < low else range(high, stop)
+    yield from (from_number(number, subnet) for number in outside[:GATEWAYS_MOST])

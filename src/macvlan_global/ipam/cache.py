@@ -12,6 +12,7 @@ the addresses that this host reserved or claimed and did not release. A store th
 forgotten the latest of them, while their containers run or are being started.
 """
 
+import asyncio
 import time
 from bisect import bisect_left
 from collections import OrderedDict
@@ -48,8 +49,10 @@ Wire = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class ParsedPool:
-    """A pool record and its subnet; `window` is the part handed out unasked, as numbers `[first, stop)`."""
+    """A pool record and its subnet; `window` is the part handed out unasked, as numbers `[first, stop)`. Docker knows
+    it by its `id`."""
 
+    id: str
     record: PoolRecord
     subnet: Subnet
     window: tuple[int, int]
@@ -166,12 +169,15 @@ class PoolCache:
         """A clock that is never set."""
         self.recent = RecentWrites()
         self.avoided = Avoided()
+        self.requested = asyncio.Event()
+        """Set when this host has reserved a pool, or an address of one that may be another driver's network's."""
         self._pools: dict[str, ParsedPool] = {}
         self._occupied: dict[Wire, Occupancy] = {}
         self._joining: dict[str, tuple[str, float]] = {}  # network and steady time, by pool id
         self._reserved_pools: dict[str, float] = {}  # steady times, by pool id: those that this run has reserved
         self._own: dict[Wire, dict[int, OwnAddress]] = {}  # what this host has itself
-        self._reserved: dict[Wire, set[int]] = {}  # those of `_own` that are not claimed yet: few at any time
+        # those of `_own` that are not claimed yet, few at any time, and the pools through which they were asked for
+        self._reserved: dict[Wire, dict[int, frozenset[str]]] = {}
         self._host = host
         self._shared = shared
 
@@ -187,7 +193,7 @@ class PoolCache:
         for wire, records in _by_wire(addresses).items():
             mine = sorted((each for each in records if each.host == self._host), key=number)
             self._own[wire] = {number(each): OwnAddress.of(each, each.at) for each in mine}
-            self._reserved[wire] = {number(each) for each in mine if each.kind == "reserved"}
+            self._reserved[wire] = {number(each): self._unclaimed_of(each) for each in mine if each.kind == "reserved"}
             self._occupied[wire] = self._new_occupancy(wire, (number(each) for each in records))
             for parsed in self._pools.values():
                 first, stop = parsed.window
@@ -210,8 +216,10 @@ class PoolCache:
         taken, wire = number(row.record), wire_of(row.record)
         self.occupancy(row.record).take(taken)
         self._own.setdefault(wire, {})[taken] = OwnAddress.of(row.record, now)
-        reserved = self._reserved.setdefault(wire, set())
-        (reserved.add if row.record.kind == "reserved" else reserved.discard)(taken)
+        reserved = self._reserved.setdefault(wire, {})
+        through = reserved.pop(taken, frozenset())
+        if row.record.kind == "reserved":  # one that names a network was asked for through no other's pool
+            reserved[taken] = frozenset() if row.record.network else through
 
     def not_taken(self, record: PoolRecord, candidate: int, now: float) -> None:
         """Free a candidate that could not be reserved, unless another request of this host has it by now."""
@@ -222,14 +230,57 @@ class PoolCache:
         """Take into account that nobody has this address any more."""
         freed, wire = number(record), wire_of(record)
         self._own.get(wire, {}).pop(freed, None)
-        self._reserved.get(wire, set()).discard(freed)
+        self._reserved.get(wire, {}).pop(freed, None)
         self.occupancy(record).free(freed, now)
 
     def disown(self, space: str, address: str) -> None:
         """Take into account that this host has let go of an address, whatever the store says of it now."""
         found = ip_address(address)
         self._own.get((space, found.version), {}).pop(int(found), None)
-        self._reserved.get((space, found.version), set()).discard(int(found))
+        self._reserved.get((space, found.version), {}).pop(int(found), None)
+
+    def asked(self, pool: ParsedPool, address: Address) -> None:
+        """This host has reserved an address through a pool: in the name of its network, if that is another driver's."""
+        if not pool.record.driver:
+            reserved = self._reserved.setdefault(wire_of(pool.record), {})
+            reserved[int(address)] = reserved.get(int(address), frozenset()) | {pool.id}
+        if not pool.record.network:  # as far as was known when it was asked for
+            self.requested.set()
+
+    def is_asked_elsewhere(self, pool: ParsedPool, address: Address, *, for_network: bool) -> bool:
+        """Whether a reserved address was asked for through other pools, and not through this one. Networks that are
+        being made may have one in common: `for_network` their pools do not count."""
+        through = self._asked_through(pool.record.space, address)
+        others = (each for each in through.values() if each.record.network or not for_network)
+        return pool.id not in through and any(others)
+
+    def is_open(self, pool: ParsedPool, address: Address, *, gateway: bool) -> bool:
+        """Whether a reserved address was asked for through a pool of which it is not known whether its network is just
+        being made, or is another driver's with containers. If the `gateway` of this pool is meant, through another."""
+        through = self._asked_through(pool.record.space, address)
+        open_pools = {key for key, each in through.items() if each.record.driver or not each.record.network}
+        return bool(open_pools - {pool.id} if gateway else open_pools)
+
+    def end_asking(self, pool: str, space: str, address: Address) -> bool:
+        """The pool with this id releases an address; whether it stays, as it was asked for through another one."""
+        reserved = self._reserved.get((space, address.version), {})
+        if int(address) in reserved:
+            reserved[int(address)] -= {pool}
+        return bool(self._asked_through(space, address))
+
+    def nameless(self) -> list[tuple[PoolRecord, Address]]:
+        """Addresses that are reserved in nobody's name, each with the pool through which it was asked for, and that is
+        of a network of another driver: whose it is was not known then."""
+        found = []
+        for (_, version), reserved in self._reserved.items():
+            for address, through in reserved.items():
+                pools = (self._pools[each].record for each in through if each in self._pools)
+                found += [
+                    (each, IPv4Address(address) if version == 4 else IPv6Address(address))
+                    for each in pools
+                    if each.driver
+                ]
+        return found
 
     def claims_of_containers(self) -> list[OwnClaim]:
         """The addresses that this host knows to be its containers'."""
@@ -265,13 +316,18 @@ class PoolCache:
         """Keep a pool as it is now."""
         subnet = ip_network(record.subnet)
         part = ip_network(record.range) if record.range else None
-        self._pools[pool_id(record)] = pool = ParsedPool(record, subnet, dynamic_window(subnet, part))
+        pool = ParsedPool(pool_id(record), record, subnet, dynamic_window(subnet, part))
+        self._pools[pool.id] = pool
         return pool
 
     def is_any_reserved(self, now: float) -> bool:
         """Whether a known pool was reserved lately and is claimed by no network."""
-        records = [each.record for each in self._pools.values()]
-        return any(not each.network and self.is_just_reserved(each, now) for each in records)
+        return any(self.is_just_reserved(each, now) for each in self.unclaimed())
+
+    def unclaimed(self) -> list[PoolRecord]:
+        """The known pools that this host has reserved, and that no network has claimed."""
+        records = (each.record for each in self._pools.values())
+        return [each for each in records if not each.network and each.host in {"", self._host}]
 
     def forget(self, pool: str) -> None:
         """Keep the pool with this id no longer."""
@@ -325,7 +381,7 @@ class PoolCache:
         own = self._own.get(wire, {})
         for each in [each for each in own if first <= each < stop]:
             del own[each]
-            self._reserved.get(wire, set()).discard(each)
+            self._reserved.get(wire, {}).pop(each, None)
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """Usage of a pool's window: addresses held, and its size; (0, 0) if the pool is not known."""
@@ -368,9 +424,11 @@ class PoolCache:
         self._joining = {key: each for key, each in self._joining.items() if key != pool and each[0] != network}
 
     def joined_by(self, record: PoolRecord) -> str:
-        """The network that is joining this pool on this host just now; "" if none."""
+        """The network that is joining this pool on this host just now, and has it; "" if none."""
         network, since = self._joining.get(pool_id(record), ("", 0.0))
-        return network if self.steady() - since <= CREATE_WINDOW_SECONDS else ""
+        # a join that was broken off names its network still when the pool is the next one's
+        is_joining = network == record.network and self.steady() - since <= CREATE_WINDOW_SECONDS
+        return network if is_joining else ""
 
     def joined(self, subnets: Iterable[str], now: float) -> str:
         """The network that is joining pools with exactly these subnets just now; "" if there is none.
@@ -391,6 +449,18 @@ class PoolCache:
         if len(found) + reserved > 1:
             raise several_at_once(", ".join(sorted(wanted)))
         return found[0] if found else ""
+
+    def _asked_through(self, space: str, address: Address) -> dict[str, ParsedPool]:
+        """The pools through which a reserved address was asked for, by their ids, as far as they are there still."""
+        through = self._reserved.get((space, address.version), {}).get(int(address), frozenset())
+        return {each: self._pools[each] for each in through if each in self._pools}
+
+    def _unclaimed_of(self, record: AddressRecord) -> frozenset[str]:
+        """The pools through which an earlier run may have reserved an address for a network that is being made, or for
+        a container of another driver's network that was just made."""
+        at = record.space, record.subnet
+        pools = self.unclaimed() if record.kind == "reserved" and not record.network else []
+        return frozenset(pool_id(each) for each in pools if (each.space, each.subnet) == at)
 
     def _new_occupancy(self, wire: Wire, taken: Iterable[int]) -> Occupancy:
         space, version = wire

@@ -51,6 +51,11 @@ class Holder:
         """Whether this claim of a network may be added to those of other networks in `record`."""
         return self.kind in {"gateway", "aux"} and bool(network_claims(record))
 
+    def follows(self, record: AddressRecord) -> bool:
+        """Whether a row that was written a moment ago becomes this holder's without another look."""
+        plain = record.kind == "reserved" and not record.network
+        return plain and not (record.sharers and self.kind != "endpoint")
+
 
 def network_claims(record: AddressRecord) -> tuple[NetworkClaim, ...]:
     """The claims of networks on an address, the first one's first."""
@@ -103,6 +108,11 @@ def without_network(record: AddressRecord, network: str) -> AddressRecord | None
 def is_of(record: AddressRecord, network: str) -> bool:
     """Whether a network or an endpoint of it has a claim on an address."""
     return record.network == network or any(each.network == network for each in record.sharers)
+
+
+def is_claim_of(record: AddressRecord, network: str) -> bool:
+    """Whether an address is the gateway or an aux address of a network, and of no container or host."""
+    return record.kind in {"gateway", "aux"} and is_of(record, network)
 
 
 def is_on_wire_of(record: AddressRecord, network: NetworkRecord) -> bool:

@@ -13,11 +13,12 @@ from ipaddress import ip_network
 
 import msgspec
 
-from macvlan_global.errors import Conflict, Exhausted, NotFound
+from macvlan_global.errors import Conflict, Exhausted, Internal, NotFound, Unavailable
 from macvlan_global.ipam.addresses import Addresses
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool, candidates
 from macvlan_global.ipam.cache import CREATE_WINDOW_SECONDS, OwnClaim, ParsedPool, PoolCache, PoolFill
 from macvlan_global.ipam.conflicts import PoolOverlaps, PoolTaken, several_at_once
+from macvlan_global.ipam.engine_looks import EngineLooks
 from macvlan_global.ipam.held_addresses import OwnAddresses
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import key_of, pool_id
@@ -48,6 +49,7 @@ class Pools:
     ) -> None:
         """`addresses` are those in these pools; they go with a pool. `cache` is the one that they use."""
         self._table = tables.pools
+        self._networks = tables.networks
         self._cache = cache
         self._addresses = addresses
         self._identity = identity
@@ -55,8 +57,9 @@ class Pools:
         self._now = now
         self._reserved_since: dict[str, tuple[int, float]] = {}  # of other hosts: revision and first sight, by key
         self._ending: dict[str, asyncio.Event] = {}  # networks of other drivers whose pools the engine has released
-        self.reserved = asyncio.Event()
-        """Set when a pool is reserved: somebody is creating a network."""
+        self.looks = EngineLooks()
+        self.requested = cache.requested
+        """Set when this host has reserved a pool, or an address of one that may be another driver's network's."""
 
     async def load(self) -> None:
         """Read into the cache what the store has of this host's subnets. Call once, before anything else.
@@ -89,11 +92,21 @@ class Pools:
         if known := self._cache.get(pool):
             return known
         row = await self._table.get(*key_of(pool))
-        if row is None:
+        found = await self._remember(row.record, None) if row else self._cache.get(pool)
+        if found is None:
             raise NotFound(
                 f"there is no pool {pool!r}; its network was removed, or was created with another state folder"
             )
-        return self._cache.remember(row.record)
+        return found
+
+    async def foreign_network(self, pool: str) -> str:
+        """The network of another driver that has the pool with this id; "" if none has it, or nobody can read whose it
+        is: then repair gives back what such a network's container had."""
+        try:
+            record = (await self.find(pool)).record
+        except (NotFound, Internal):
+            return ""
+        return record.network if record.driver else ""
 
     def usage(self, record: PoolRecord) -> tuple[int, int]:
         """Usage of a pool's dynamic window: addresses held as far as is known, and its size."""
@@ -119,15 +132,14 @@ class Pools:
             PoolOverlaps: a network has this very pool, or another host's request.
         """
         record = self._record(space, subnet, part)
+        seen = self._cache.get(pool_id(record))
         while not await self._create(record):
             existing = await self._table.get(*key_of(pool_id(record)))
             if existing and (existing.record.network or not self._is_abandoned(existing)):
                 raise PoolOverlaps(record, existing.record)
             if existing and await self._table.replace(existing, record):
                 break
-        self._cache.reserved(record)
-        self.reserved.set()
-        return record
+        return await self._reserved(record, seen)
 
     async def take_over(self, removed: PoolRecord) -> PoolRecord:
         """Reserve the pool of a network that was removed from the cluster while containers still run on it elsewhere.
@@ -139,14 +151,13 @@ class Pools:
         """
         part = ip_network(removed.range) if removed.range else None
         record = self._record(removed.space, ip_network(removed.subnet), part)
+        seen = self._cache.get(pool_id(record))
         row = await self._table.get(*key_of(pool_id(removed)))
         if row and (row.record != removed or await self._table.replace(row, record) is None):
             raise PoolOverlaps(record, row.record)
         if row is None and not await self._create(record):
             raise PoolOverlaps(record, removed)
-        self._cache.reserved(record)
-        self.reserved.set()
-        return record
+        return await self._reserved(record, seen)
 
     async def join(self, space: str, subnet: Subnet, part: Subnet | None, network: str) -> PoolRecord:
         """Use the pool that a network of the cluster has, or has lost: a store restored from a copy may be older.
@@ -156,13 +167,14 @@ class Pools:
             PoolOverlaps: another network has this very pool.
         """
         record = self._record(space, subnet, part, network)
+        seen = self._cache.get(pool_id(record))
         while not await self._create(record):
             existing = await self._table.get(*key_of(pool_id(record)))
             if existing and existing.record.network == record.network:
                 break
             if existing:
                 raise PoolOverlaps(record, existing.record)
-        self._cache.remember(record)
+        await self._remember(record, seen)
         self._cache.begin_joining(record)
         return record
 
@@ -176,10 +188,9 @@ class Pools:
         avoid = [*routes, *(ip_network(each.subnet) for each in await self.all())]
         for candidate in candidates(self._auto_pools, avoid, version=6 if ipv6 else 4):
             record = msgspec.structs.replace(self._record(space, candidate, None), auto=True)
+            seen = self._cache.get(pool_id(record))
             if await self._create(record):  # else another host chose it at the same time
-                self._cache.reserved(record)
-                self.reserved.set()
-                return record
+                return await self._reserved(record, seen)
         raise Exhausted(
             f"no free IPv{6 if ipv6 else 4} subnet is left to choose; give one with --subnet, or more room in "
             "[[auto_pools]] of the configuration"
@@ -250,15 +261,68 @@ class Pools:
         if await self._table.replace(fresh[0], claimed) is None:
             return await self.claim(subnet, network)
         self._cache.remember(claimed)
+        self.looks.tell()
         return claimed
 
     def is_any_unclaimed(self) -> bool:
-        """Whether a pool was reserved here a while ago and no network has claimed it yet."""
-        return self._cache.is_any_reserved(self._now())
+        """Whether a pool was reserved here a while ago and no network has claimed it yet, or an address of one that is
+        another driver's network's by now is reserved in nobody's name still; or a request waits to know of its pool."""
+        nameless = any(self._cache.is_just_reserved(pool, self._now()) for pool, _ in self.nameless())
+        return nameless or self.looks.are_awaited or self._cache.is_any_reserved(self._now())
 
-    def is_being_made(self, record: PoolRecord) -> bool:
-        """Whether the network of a pool is being made on this host just now."""
-        return not record.network or bool(self._cache.joined_by(record))
+    def unclaimed(self) -> list[PoolRecord]:
+        """Pools of this host of which it is to be found out whether another driver's network has them: those that no
+        network has claimed yet, and those with nameless addresses."""
+        return [*self._cache.unclaimed(), *dict.fromkeys(pool for pool, _ in self.nameless())]
+
+    def nameless(self) -> list[tuple[PoolRecord, Address]]:
+        """Addresses that containers of networks of other drivers may have got before it was known whose pools they are
+        from, each with the pool as it is now. They are reserved in nobody's name still."""
+        return self._cache.nameless()
+
+    def end_asking(self, pool: str, space: str, address: Address) -> bool:
+        """The pool with this id releases an address: whether that is reserved through another pool, and stays."""
+        return self._cache.end_asking(pool, space, address)
+
+    async def when_claimed(self, pool: ParsedPool, address: Address, *, gateway: bool) -> ParsedPool:
+        """The pool as it is when an address of it, which is asked for by name, can be judged.
+
+        A network that is being made asks for each of its aux addresses once. If one was asked for already, and no
+        network has that pool, then the request comes twice, or one of the two is of a container on a network of another
+        driver that was just made. The engine tells. A `gateway` is for a network, and may be asked for twice.
+
+        Raises:
+            Unavailable: the engine did not tell in time.
+            NotFound: the pool is gone meanwhile.
+        """
+        if not self._cache.is_open(pool, address, gateway=gateway):
+            return pool
+        return await self._look(pool, address, lambda: self._cache.is_open(pool, address, gateway=gateway))
+
+    async def when_looked(self, pool: ParsedPool, address: Address) -> ParsedPool:
+        """The pool as it is when the engine was asked whether a network of another driver has it: an address of it that
+        other networks claim is asked for, which such a network's container does not get. If the engine does not tell in
+        time it is as it was: mostly a network is being made, for which no request may hang.
+
+        Raises:
+            NotFound: the pool is gone meanwhile.
+        """
+        if self.looks.are_in_vain:
+            return pool
+        with contextlib.suppress(Unavailable):
+            return await self._look(pool, address, lambda: True)
+        return pool
+
+    def is_for_network(self, record: PoolRecord) -> bool:
+        """Whether an address of a pool that is asked for by name is for a network, and for no container: the network is
+        being made on this host just now, and none of its containers can ask before.
+
+        A request for the pool may come once more when the network is made: then its containers can.
+        """
+        joined = self._cache.joined_by(record)
+        if joined and any(each.shared_id == joined and each.subnets for each in self._networks.kept):
+            return False
+        return bool(joined) or not record.network
 
     def joined(self, subnets: Sequence[str]) -> str:
         """The network of the cluster whose pools with these subnets this host is joining just now; "" if none."""
@@ -291,7 +355,7 @@ class Pools:
         """Let go of every pool and address that a network and its endpoints claim; whether it was done. Idempotent.
 
         Its addresses are looked for in the subnets of its pools, and in `subnets`: its pools may be lost, or another
-        network's by now. With `if_empty` nothing is done while an endpoint, of any host, has an address of it.
+        network's by now. With `if_empty` nothing is done while a container, of any host, has an address of it.
         """
         rows = [row for row in await self._table.scan() if row.record.network == network]
         there = [*subnets, *((row.record.space, row.record.subnet) for row in rows)]
@@ -307,7 +371,7 @@ class Pools:
     async def give_back(self, record: PoolRecord) -> bool:
         """Delete exactly this record, and the reservations in it; False if it changed meanwhile."""
         row = await self._table.get(*key_of(pool_id(record)))
-        given_back = row is not None and row.record == record and await self._drop(row)
+        given_back = row is not None and row.record == record and await self._drop(row, record.network)
         if given_back:
             self._tell_ended(record.network)
         return given_back
@@ -318,17 +382,21 @@ class Pools:
         Raises:
             PoolOverlaps: another network has this very pool.
         """
+        seen = self._cache.get(pool_id(record))
         while not await self._create(record):
             row = await self._table.get(*key_of(pool_id(record)))
             if row and not row.record.network:  # reserved before the loss, or by a host that saw it free since
                 if await self._table.replace(row, record):
-                    self._cache.remember(record)
-                    return
+                    break
             elif row and row.record.network != record.network:
+                self._cache.remember(row.record)  # it is nobody's no more
                 raise PoolOverlaps(record, row.record)
             elif row:
-                self._cache.remember(row.record)
-                return
+                record = row.record
+                break
+        await self._remember(record, seen)
+        self.looks.tell()
+        self.requested.set()  # addresses of it may be nameless
 
     # ---------------------------------------------------------------- inside
 
@@ -342,6 +410,14 @@ class Pools:
             host=self._identity.host,
             at=self._now(),
         )
+
+    async def _look(self, pool: ParsedPool, address: Address, is_open: Callable[[], bool]) -> ParsedPool:
+        self.requested.set()
+        if not await self.looks.wait_while(is_open):
+            raise Unavailable(
+                f"address {address} is reserved, and the engine did not tell for which network; try again"
+            )
+        return await self.find(pool.id)
 
     def _tell_ended(self, network: str) -> None:
         if ending := self._ending.pop(network, None):
@@ -362,14 +438,36 @@ class Pools:
 
     async def _create(self, record: PoolRecord) -> bool:
         """Create a pool; False if this very pool is there."""
-        if await self._table.create(record, *key_of(pool_id(record))) is None:
-            return False
-        self._cache.remember(record)
-        return True
+        return await self._table.create(record, *key_of(pool_id(record))) is not None
 
-    async def _drop(self, row: Row[PoolRecord]) -> bool:
+    async def _reserved(self, record: PoolRecord, seen: ParsedPool | None) -> PoolRecord:
+        """Take into account that this pool was reserved. See `_remember`."""
+        if self._cache.get(pool_id(record)) is seen:
+            self._cache.reserved(record)
+        else:
+            await self._remember(record, seen)
+        self.requested.set()
+        return record
+
+    async def _remember(self, record: PoolRecord, seen: ParsedPool | None) -> ParsedPool | None:
+        """Keep a pool as it was read or written, if what is known of it is still what was `seen` before. Otherwise the
+        answer came late, and a network may have the pool by now: it is read anew. Without a row nothing changes."""
+        pool = pool_id(record)
+        while (known := self._cache.get(pool)) is not seen:
+            if known and known.record == record:
+                return known
+            row = await self._table.get(*key_of(pool))
+            if row is None:
+                return known
+            seen, record = known, row.record
+        return self._cache.remember(record)
+
+    async def _drop(self, row: Row[PoolRecord], network: str = "") -> bool:
+        """Delete a pool, and the reservations in it: those for nobody, and those of this network of another driver. A
+        container of another one, or one that came since its network was found empty, runs on, and keeps its address."""
         record = row.record
         reserved = await self._addresses.held.reserved(record)  # later ones are those of the next network
+        reserved = [each for each in reserved if each.record.network in {"", network}]
         if not await self._table.delete(row):
             return False
         self._cache.forget(pool_id(record))

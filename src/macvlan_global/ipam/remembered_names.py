@@ -9,7 +9,8 @@ Nobody's clock counts: rows are in the order of their writes to the store, by re
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 
 from msgspec.structs import replace
@@ -29,6 +30,11 @@ TRIES = 3
 
 Name = tuple[str, str]
 """A network's id in the cluster, and the name of a container."""
+
+
+async def not_known(_endpoint: str) -> str:
+    """For those who know no names of containers."""
+    return ""
 
 
 class RememberedNames:
@@ -53,11 +59,14 @@ class RememberedNames:
         self._host = host
         self._rows: dict[str, Row[RememberedRecord]] = {}
         self._used: dict[str, tuple[int, int]] = {}  # by key, sorts by the last use
+        self._macs: Counter[str] = Counter()  # rows with a MAC
         self._latest = 0, 0
         self._read: dict[str, float | None] = {}  # prefixes: when they were read, None while they are followed
         self._reading = KeyedLock()
         self.wanted: frozenset[str] | None = None
         """The networks whose names are followed, or are about to be; None if that is not known yet."""
+        self.name_of: Callable[[str], Awaitable[str]] = not_known
+        """Reads the name of the container of an endpoint (id) of this host; "" if it is not known."""
         self.prefix = tables.remembered.prefix
         self.count = 0
         """Number of remembered addresses."""
@@ -266,6 +275,11 @@ class RememberedNames:
             if reason != own and (row := self._rows.get(reason))
         ]
 
+    def another_has(self, name: Name, mac: str) -> bool:
+        """Whether the row of another name has this MAC."""
+        own = self.get(name)
+        return self._macs[mac] > (1 if own and own.mac == mac else 0)
+
     def moved_up(self, name: Name) -> None:
         """The addresses of a name were in use just now: `touch` will write it."""
         if row := self._rows.get(self._table.key(*name)):
@@ -278,7 +292,11 @@ class RememberedNames:
         row = await self._addresses.get(record.space, address)
         if row is None or row.record.host != record.host:
             return False
-        return row.record.kind == "reserved" or (row.record.kind, row.record.mac) == ("endpoint", record.mac)
+        if row.record.kind == "reserved":
+            return True
+        # with mac=address, whoever has the address has the MAC
+        same = (row.record.kind, row.record.mac) == ("endpoint", record.mac)
+        return same and await self.name_of(row.record.endpoint) in {"", record.name}
 
     def _reasons(self, space: str, address: str) -> frozenset[str]:
         found = ip_address(address)
@@ -302,6 +320,9 @@ class RememberedNames:
 
     def _index(self, record: RememberedRecord, key: str, revision: int | None = None, *, drop: bool = False) -> None:
         self.count += -len(record.addresses) if drop else len(record.addresses)
+        self._macs[record.mac] += -1 if drop else 1
+        if not self._macs[record.mac]:
+            del self._macs[record.mac]
         for each in record.addresses:
             found = ip_address(each)
             remembered = self._avoided.remembered(record.space, found.version)

@@ -16,12 +16,14 @@ from macvlan_global.parents.rules import (
     Parent,
     ParentFacts,
     choose_parent,
+    entries_of_links,
     isolated,
     judge_link,
     names_behind_auto,
     names_to_look_up,
     refuse_without_parent,
     split_entries,
+    stands_for,
     wants_routes,
     wants_sub_interfaces,
 )
@@ -73,6 +75,22 @@ class ParentChooser:
             refuse_without_parent(self._scope)
             return isolated(network_id)
         return choose_parent(text, replace(await self._facts(text), refused=refused), subnets)
+
+    async def leads_elsewhere(self, current: str, parent: str, subnets: Sequence[Subnet]) -> bool:
+        """Whether each entry of the list is another usable link than `current` now, one of them by an alternative name:
+        after a reboot the kernel may number the interfaces the other way round.
+
+        As long as an entry leads nowhere, or goes by the default route (`auto`), it may be the one that `current` was
+        chosen by. The kernel is asked only if the list does not have the name of `current` itself.
+        """
+        entries = entries_of_links(parent, self._aliases)
+        if not entries or current in entries:
+            return False
+        names = names_to_look_up(",".join(entries), {})
+        found = {name: link.name for name in names if (link := await self._kernel.link(name))}
+        if all(name == its for name, its in found.items()) or current in {found.get(each) for each in entries}:
+            return False
+        return not {"", current} & set(stands_for(parent, await self._facts(parent), subnets))
 
     async def judge(self, name: str) -> tuple[Parent | None, str]:
         """The link of this name as a parent now, None if it is not there or cannot be one; and the reason."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound
+from macvlan_global.kernel.names import OUR_ALIAS
 from macvlan_global.kernel.ports import Kernel, LinkFact
 from macvlan_global.parents.rules import Parent
 from macvlan_global.store.records import LinkRecord
@@ -66,13 +67,11 @@ class OwnedParents:
             boot=self._boot,
             at=self._now(),
         )
-        already_ours = await self._table.get(parent.name) is not None
+        is_new = await self._table.get(parent.name) is None
         await self._table.put(record, parent.name)
         try:
-            await self._make(record)
+            await self._make(record, is_new=is_new)
         except MacvlanGlobalError:
-            if not already_ours:
-                await self._table.drop(parent.name)
             if master_is_new:
                 await self._remove(parent.master)
             raise
@@ -80,7 +79,8 @@ class OwnedParents:
         return True
 
     async def restore(self, record: LinkRecord) -> bool:
-        """Make a link of ours again that a reboot or somebody deleted; whether it was made.
+        """Make a link of ours again that a reboot or somebody deleted; whether it was made. `record` was read earlier:
+        nothing is made if it was dropped meanwhile, with the last network on the link.
 
         Raises:
             NotFound, Unavailable, Conflict: not now (its master is not there yet, say).
@@ -89,11 +89,22 @@ class OwnedParents:
             found = await self._kernel.link(record.name)
             if found:
                 return await self._ensure_up(found)
-            again = msgspec.structs.replace(record, boot=self._boot, index=0)
+            row = await self._table.get(record.name)
+            if row is None:
+                return False
+            master = await self._master(row.record)
+            again = msgspec.structs.replace(row.record, master=master, boot=self._boot, index=0)
             await self._table.put(again, record.name)
-            await self._make(again)
-            log.info("made %s again: it had been deleted", describe(record))
+            await self._make(again, is_new=False)
+            log.info("made %s again: it had been deleted", describe(again))
             return True
+
+    async def _master(self, record: LinkRecord) -> str:
+        """The master on which a sub-interface of ours is made again. It was asked for by the name that is in the name
+        of the sub-interface, and an alternative name may be another link's since the host was booted."""
+        asked, _, _ = record.name.rpartition(".")
+        link = await self._kernel.link(asked) if asked not in {"", record.master} else None
+        return link.name if link else record.master
 
     async def remove(self, name: str) -> bool:
         """Delete a link of ours; False (and nothing done) if it is not ours, or another link stands on it.
@@ -132,7 +143,8 @@ class OwnedParents:
             above = await self._kernel.upper_of(name)
         return above
 
-    async def _make(self, record: LinkRecord) -> None:
+    async def _make(self, record: LinkRecord, *, is_new: bool) -> None:
+        """Make the link of a record that was just written. If that fails, a new record goes, once nothing is there."""
         made = False
         try:
             if record.kind == "dummy":
@@ -147,6 +159,8 @@ class OwnedParents:
             # without an answer it may have been made all the same; only a conflict tells that it is somebody else's
             if made or not isinstance(error, Conflict):
                 await self._kernel.delete(record.name)
+            if is_new:
+                await self._table.drop(record.name)
             raise
 
     async def _add_vlan(self, record: LinkRecord) -> None:
@@ -185,9 +199,15 @@ class OwnedParents:
 
     def _is_ours(self, link: LinkFact, record: LinkRecord) -> bool:
         """Whether a link is the very one that the record is about, not one made again under its name and of its kind.
-        Without an index in the record the driver died while it made the link; records of 0.1.0 have no boot."""
-        same_boot = record.boot in {"", self._boot}
-        return same_boot and record.index in {0, link.index} and is_what_we_made(link, record)
+
+        Without an index in the record a making failed, was broken off, or the driver died in it. Our link has its alias
+        before the kernel has answered; one that somebody else made meanwhile has not. Records of 0.1.0 have no boot.
+        """
+        if record.boot not in {"", self._boot} or not is_what_we_made(link, record):
+            return False
+        if record.boot and not record.index:
+            return link.alias == OUR_ALIAS
+        return record.index in {0, link.index}
 
 
 def is_what_we_made(link: LinkFact, record: LinkRecord) -> bool:

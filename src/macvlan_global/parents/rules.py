@@ -108,6 +108,12 @@ def names_to_look_up(text: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(name for name in names if name and not _invalid_name(name))
 
 
+def entries_of_links(text: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
+    """The entries of this list, with aliases as what they stand for; () if one depends on the host's routes."""
+    entries = tuple(_expand(split_entries(text), aliases))
+    return () if any(each.partition(".")[0] == AUTO for each in entries) else entries
+
+
 def names_behind_auto(text: str, aliases: Mapping[str, str], routes: RouteFacts) -> tuple[str, ...]:
     """Every interface name that `auto` and `auto.VID` entries of this list may stand for, with these routes."""
     names = dict.fromkeys(_default_links(routes))
@@ -143,6 +149,13 @@ def choose_parent(text: str, facts: ParentFacts, subnets: Iterable[Subnet] = ())
         if parent:
             return Choice(parent, tuple(verdicts))
     return Choice(None, tuple(verdicts))
+
+
+def stands_for(text: str, facts: ParentFacts, subnets: Iterable[Subnet] = ()) -> list[str]:
+    """The parents that the entries of this list stand for; "" for one that stands for none that is usable now."""
+    subnets = tuple(subnets)
+    found = (_judge(entry, facts, subnets)[0] for entry in _expand(split_entries(text), facts.aliases))
+    return [each.name if each else "" for each in found]
 
 
 def no_usable_parent(choice: Choice, parent_file: str = "") -> str:

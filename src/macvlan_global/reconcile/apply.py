@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
@@ -16,15 +17,16 @@ from typing import assert_never
 
 from macvlan_global.driver.driver import Driver
 from macvlan_global.driver.holders import describe_endpoint
-from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
-from macvlan_global.engine.ports import Engine, EngineNetwork, EngineSubnet
+from macvlan_global.driver.requests import EndpointRequest
+from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Conflict, MacvlanGlobalError, NotFound, Unavailable
 from macvlan_global.ipam.cache import OwnClaim
 from macvlan_global.ipam.held_addresses import OwnAddresses
-from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION, network_of
+from macvlan_global.ipam.owners import network_claims
 from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.names import link_name
 from macvlan_global.metrics.counts import TimeBuckets
+from macvlan_global.reconcile.adoption import request_of
 from macvlan_global.reconcile.corrections import (
     AdoptEndpoint,
     AdoptNetwork,
@@ -44,19 +46,19 @@ from macvlan_global.reconcile.corrections import (
 from macvlan_global.reconcile.plan import (
     ReconcileFacts,
     Shared,
+    parts_with,
     plan,
     plan_foreign,
+    plan_nameless,
+    space_of,
+    unknown_subnets,
 )
-from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord
-from macvlan_global.subnets import parse_subnet
+from macvlan_global.store.records import EndpointRecord, NetworkRecord
 
 log = logging.getLogger(__name__)
 
-FOREIGN_PASSES = 3
-"""Looks at a network of another driver that has just been made: a pass that claims a pool is followed by another."""
-CLOCK_SET_SECONDS = 2.0
-"""Change of the wall clock against the monotonic one, between two reconciliations, from which it was set: NTP slews it
-by less than that in an hour."""
+_OF_STORE = RestorePool | ClaimAddress | HoldAddress | GiveBackAddress | GiveBackPool | ForgetNetwork
+"""Corrections of what the store has."""
 
 
 class Reconciler:
@@ -80,27 +82,35 @@ class Reconciler:
         """The corrections that failed last time, for the operator."""
         self.on_problems: Callable[[], None] = lambda: None
         """Called when `problems` changed."""
+        self.broken_off = ""
+        """The error by which the store went away while corrections were applied last time; "" if it did not."""
         self._unclaimed: dict[str, list[str]] = {}  # by endpoint id, those of `problems` that are about its addresses
         self.corrections: Counter[tuple[str, str]] = Counter()
         """Corrections since the driver began, by kind and outcome: applied or failed."""
         self.durations = TimeBuckets()
         """Durations of reconciliations."""
+        self._planned: tuple[ReconcileFacts, list[Correction]] | None = None  # at the last time
+        self._last: tuple[ReconcileFacts, list[Correction]] | None = None  # the same, of the last reconciliation
         self._marked = False
         self._unused: tuple[frozenset[SpaceSubnet], float] = frozenset(), 0.0  # subnets, and when they were looked at
         # of containers here, and all that the store had afterwards
         self._claims: tuple[list[OwnClaim], OwnAddresses] | None = None
-        self._clock_offset: float | None = None
-        self._clock_set_at: float | None = None
 
-    async def plan(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
+    async def plan(
+        self, engine: Engine | None, grace: float | None = None, *, needs_store: bool = False
+    ) -> list[Correction]:
         """The corrections that are due. Without an engine, or if it does not answer, only what the kernel proves.
 
         `grace` in seconds replaces the configured one.
+
+        Raises:
+            Unavailable: with `needs_store`, the store does not answer.
         """
         seen: tuple[EngineNetwork, ...] | None = None
         foreign: tuple[EngineNetwork, ...] = ()
         # the engine is asked last: an object that it gets meanwhile then never looks unknown to it
-        facts = await self._observe(self.grace if grace is None else grace, removes=engine is not None)
+        grace = self.grace if grace is None else grace
+        facts = await self._observe(grace, removes=engine is not None, needs_store=needs_store)
         if engine:
             asked = self._driver.liveness.moment()
             try:
@@ -111,38 +121,60 @@ class Reconciler:
             else:
                 self._driver.liveness.learn((each.id for network in seen for each in network.endpoints), asked)
                 await self._disown_lost((*seen, *foreign))
-        return plan(replace(facts(seen), foreign=foreign))
+        known = replace(facts(seen), foreign=foreign)
+        self._planned = known, plan(known)
+        return self._planned[1]
 
-    async def reconcile(self, engine: Engine | None, grace: float | None = None) -> list[Correction]:
-        """Apply the corrections that are due; those that were applied. A failed one is logged and the others go on."""
+    async def reconcile(
+        self, engine: Engine | None, grace: float | None = None, *, needs_store: bool = False
+    ) -> list[Correction]:
+        """Apply the corrections that are due; those that were applied. A failed one is logged and the others go on.
+
+        Raises:
+            Unavailable: with `needs_store`, the store does not answer; nothing was done.
+        """
         async with self._applying:  # two at once would both apply the same ones
             started = time.perf_counter()
             try:
-                return await self._reconcile(engine, grace)
+                return await self._reconcile(engine, grace, needs_store=needs_store)
             finally:
                 self.durations.add(time.perf_counter() - started)
 
+    def passed_over(self) -> frozenset[tuple[str, str]] | None:
+        """The corrections, by kind and subject, that the last reconciliation left because something may be too young;
+        None if the engine did not answer: then nothing is known."""
+        if self._last is None or self._last[0].engine is None:
+            return None
+        facts, due = self._last
+        of_any_age = plan(replace(facts, grace=0, clock_set=False))
+        left, found = ({(type(each).__name__, each.subject) for each in some} for some in (of_any_age, due))
+        return frozenset(left - found)
+
     async def claim_foreign(self, engine: Engine) -> None:
         """Claim pools and addresses of networks of other drivers: the engine has just created one. A failed claim is
-        logged, and the next reconciliation tries again."""
-        async with self._applying:
-            try:
-                for _ in range(FOREIGN_PASSES):
-                    if not await self._claim_foreign_once(engine):
-                        break
-            except Unavailable as error:
-                log.info("networks of other drivers are left to repair: %s", error)
+        logged, and the next look tries again, or repair. Safe beside a repair, for which no request is to wait."""
+        try:
+            await self._claim_new(engine)
+        except Unavailable as error:
+            log.info("networks of other drivers are left to repair: %s", error)
 
-    async def _claim_foreign_once(self, engine: Engine) -> bool:
-        """See `claim_foreign`; whether a pool was claimed: a container may have got its address before that."""
-        networks = await engine.ipam_networks()
-        shared = await self._shared(foreign=networks) if networks else None
-        if shared is None:
-            return False
+    async def _claim_new(self, engine: Engine) -> None:
+        """See `claim_foreign`. Only networks are looked at whose pools were not known to be theirs."""
+        pools = self._driver.pools
+        look, new = pools.looks.begin(), tuple(pools.unclaimed())
+        networks = parts_with(await engine.ipam_networks(), new) if new else []
+        subnets = {(space_of(network), each.subnet) for network in networks for each in network.subnets}
+        shared = Shared(pools=new, addresses=tuple(await self._driver.addresses.held.within_each(subnets)))
         plan = plan_foreign(networks, shared, self._driver.identity.host, self._now())
-        done, _, _ = await self._apply_all(plan, engine, self.grace)
-        await self._end_removed(done, engine)
-        return any(isinstance(each, RestorePool) for each in done)
+        # what a container asked for is known; the engine may show one that has just ended
+        claims = [each for each in plan if not isinstance(each, HoldAddress)]
+        done, _, _ = await self._apply_all(claims, engine, self.grace)
+        held, _, _ = await self._apply_all(plan_nameless(networks, pools.nameless()), engine, self.grace)
+        await self._end_removed(done + held, engine)
+        if all(each in done for each in claims if isinstance(each, RestorePool)):
+            pools.looks.end(look)
+        if any(isinstance(each, RestorePool | HoldAddress) for each in done + held):
+            self._driver.networks.leftovers.suspect("requests of another driver's network came before it was known")
 
     async def claim_again(self) -> None:
         """Retry the claims of addresses that endpoints use and that somebody else held at the last reconciliation.
@@ -162,22 +194,19 @@ class Reconciler:
         if before != problems:
             self.on_problems()
 
-    def _was_clock_set(self, grace: float) -> bool:
-        """Whether the wall clock was set in this run, and that was seen less than the grace period ago: until then the
-        times in records do not tell which of them are old."""
-        moment = self._driver.liveness.moment()
-        offset = moment.wall - moment.steady
-        if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_SET_SECONDS:
-            self._clock_set_at = moment.steady
-        self._clock_offset = offset
-        return self._clock_set_at is not None and moment.steady - self._clock_set_at < grace
-
-    async def _reconcile(self, engine: Engine | None, grace: float | None) -> list[Correction]:
+    async def _reconcile(self, engine: Engine | None, grace: float | None, *, needs_store: bool) -> list[Correction]:
+        self.broken_off = ""
         await self._driver.attacher.deferred.resume()
         if engine and not self._marked:
             await self._mark_links()
-        plan = await self.plan(engine, grace)
-        done, problems, self._unclaimed = await self._apply_all(plan, engine, self.grace if grace is None else grace)
+        due = await self.plan(engine, grace, needs_store=needs_store)
+        self._last = self._planned
+        done, problems, unclaimed = await self._apply_all(due, engine, self.grace if grace is None else grace)
+        if self._claims is None:  # the store was not read: what was lost there still is
+            kept = {each: words for each, words in self._unclaimed.items() if each not in unclaimed}
+            problems += [word for words in kept.values() for word in words if word not in problems]
+            unclaimed |= kept
+        self._unclaimed = unclaimed
         self._set_problems(problems)
         if engine:
             with contextlib.suppress(Unavailable):  # the next repair finds it
@@ -202,6 +231,8 @@ class Reconciler:
                 log.warning("repair: %s (%s) failed: %s", correction.subject, correction.reason, error)
                 self.corrections[type(correction).__name__, "failed"] += 1
                 problems.append(f"{correction.subject} ({correction.reason}): {error}")
+                if isinstance(error, Unavailable) and isinstance(correction, _OF_STORE):
+                    self.broken_off = str(error)
                 if isinstance(correction, ClaimAddress) and correction.holder.endpoint:
                     unclaimed.setdefault(correction.holder.endpoint, []).append(problems[-1])
             else:
@@ -220,16 +251,22 @@ class Reconciler:
         self._marked = True
 
     async def _observe(
-        self, grace: float, *, removes: bool
+        self, grace: float, *, removes: bool, needs_store: bool
     ) -> Callable[[tuple[EngineNetwork, ...] | None], ReconcileFacts]:
         """Everything but the engine's view. `removes` says that parents of ours may be planned to be removed."""
         now = self._now()
-        clock_set = self._was_clock_set(grace)
+        clock_set = self._driver.liveness.was_clock_set(grace)
         # addresses are read before their holders: a holder that comes in between is then never taken for missing. One
         # that was recorded before that, and complete, surely has its claims.
         settled = {each.id for each in await self._driver.endpoints.all()}
         settled |= {each.id for each in await self._driver.networks.all() if each.subnets}
-        shared = await self._shared()
+        try:
+            shared = await self._shared()
+        except Unavailable as error:
+            if needs_store:
+                raise
+            log.info("repair leaves the store out: %s", error)
+            shared = None
         owned = tuple((await self._driver.owned.owned()).values())
         links = {link.name: link for link in await self._driver.kernel.links()}
         stood_on = {each.name for each in owned if removes and await self._driver.kernel.upper_of(each.name)}
@@ -238,7 +275,8 @@ class Reconciler:
         host_access, on_shims, host_access_known = await self._host_access()
         networks = tuple(await self._driver.networks.all())
         later = self._now()
-        clock_set |= self._was_clock_set(grace)  # meanwhile: what was written before that looks old at both times
+        # meanwhile: what was written before that looks old at both times
+        clock_set |= self._driver.liveness.was_clock_set(grace)
         return lambda engine: ReconcileFacts(
             host=self._driver.identity.host,
             boot=self._driver.identity.boot,
@@ -268,28 +306,47 @@ class Reconciler:
         on_shims = {str(address) for shim in await self._driver.kernel.shims.all() for address in shim.addresses}
         return given, frozenset(on_shims - {address for _, address in given}), not await table.unreadable()
 
-    async def _shared(self, foreign: Iterable[EngineNetwork] = ()) -> Shared | None:
+    async def _defined_and_removed(self, named: AbstractSet[str]) -> tuple[frozenset[str], frozenset[str], bool]:
+        """The networks that have a definition, those that have a tombstone, and whether others cannot be read. `named`
+        are networks that have something: if one is neither, its tombstone may have come since."""
+        tables = self._driver.tables
+        tombstones = await tables.removed.read_all(await tables.removed.entries())
+        definitions = await tables.definitions.read_all(await tables.definitions.entries())
+        defined = frozenset(row.record.id for _, row in definitions if row)
+        # a removal writes the tombstone first, and then deletes the definition
+        if named - defined - {row.record.id for _, row in tombstones if row}:
+            tombstones += await tables.removed.read_all(await tables.removed.entries())
+        removed = frozenset(row.record.id for _, row in tombstones if row)
+        return defined, removed, any(row is None for _, row in (*tombstones, *definitions))
+
+    async def _shared(self, foreign: Iterable[EngineNetwork] = ()) -> Shared:
         """The records of the store that concern this host: addresses of the subnets in which it may have some, and of
-        those of networks of other drivers; of its other networks their gateways and aux addresses."""
-        tables, held = self._driver.tables, self._driver.addresses.held
+        those of networks of other drivers; of its other networks their gateways and aux addresses. See also
+        `unknown_subnets`."""
+        held = self._driver.addresses.held
         begun, claims = held.use.moment, self._driver.pools.claims_of_containers()
         self._claims = None  # unless the store answers
         networks = await self._driver.networks.all()
         used = {each.network for each in await self._driver.endpoints.all()}
         here = {each for network in networks if network.id in used for each in _subnets_of(network)}
-        here |= {(_space_of(network), each.subnet) for network in foreign for each in network.subnets}
-        try:
-            own = await held.own(here, partial(_fixed, networks))
-            shared = Shared(
-                addresses=tuple(own.records),
-                pools=tuple(await self._driver.pools.all()),
-                removed=frozenset(row.record.id for row in await tables.removed.scan()),
-                defined=frozenset(row.record.id for row in await tables.definitions.scan()),
-                seen=own.subnets,
-            )
-        except Unavailable as error:
-            log.info("repair leaves the store out: %s", error)
-            return None
+        here |= {(space_of(network), each.subnet) for network in foreign for each in network.subnets}
+        pools = tuple(await self._driver.pools.all())
+        besides = unknown_subnets(pools, networks, self._driver.identity.host)
+        own = await held.own(here | besides, partial(_fixed, networks))
+        named = {each.network for each in pools}
+        named |= {claim.network for each in own.records for claim in network_claims(each)}
+        named -= {"", *(each.shared_id for each in networks)}
+        defined, removed, some_unreadable = await self._defined_and_removed(named)
+        if not some_unreadable:  # their tombstones may be gone; and whoever defined one again may be a newer release
+            removed |= {each.shared_id for each in networks if each.removed} - defined
+        shared = Shared(
+            addresses=tuple(own.records),
+            pools=pools,
+            removed=removed,
+            defined=defined,
+            some_unreadable=some_unreadable,
+            seen=own.subnets,
+        )
         self._claims = claims, own
         self._driver.pools.disown_others({network.shared_id for network in self._driver.networks.known()})
         known = {network.shared_id for network in networks}
@@ -409,15 +466,7 @@ class Reconciler:
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
         ours = network.ipam_driver == self._our_ipam
-        at, host = self._now(), self._driver.identity.host
-        request = NetworkRequest(
-            id=network.id,
-            options=network.options,
-            internal=network.internal,
-            subnets=tuple(_adopted(network, each, host, at) if ours else _foreign(each) for each in network.subnets),
-            adopted=True,
-            cluster=network_of(network.ipam_options) if ours else "",
-        )
+        request = request_of(network, ours=ours, host=self._driver.identity.host, at=self._now())
         await self._driver.networks.create(request, strict=False)
         await self._driver.networks.name(network.id, network.name)
 
@@ -428,31 +477,6 @@ class Reconciler:
         if found.container_id and not sandbox:
             raise NotFound(f"container {found.container} has gone meanwhile")
         await self._driver.endpoints.adopt(request, sandbox=sandbox, container=found.container)
-
-
-def _space_of(network: EngineNetwork) -> str:
-    return network.ipam_options.get(SPACE_OPTION, DEFAULT_SPACE)
-
-
-def _foreign(subnet: EngineSubnet) -> SubnetRequest:
-    """A subnet of which another IPAM driver gives the addresses."""
-    return SubnetRequest.read("", subnet.subnet, subnet.gateway, subnet.aux)
-
-
-def _adopted(network: EngineNetwork, subnet: EngineSubnet, host: str, at: float) -> SubnetRequest:
-    """A subnet of ours of a network that is adopted, with the pool that this network has as far as the engine knows."""
-    request = SubnetRequest.read(DEFAULT_SPACE, subnet.subnet, subnet.gateway, subnet.aux)
-    # the engine has what the user typed, which may be another spelling
-    part = parse_subnet(subnet.range, "--ip-range") if subnet.range else request.subnet
-    pool = PoolRecord(
-        space=_space_of(network),
-        subnet=str(request.subnet),
-        range="" if part == request.subnet else str(part),
-        network=network_of(network.ipam_options) or network.id,
-        host=host,
-        at=at,
-    )
-    return replace(request, adopted=pool)
 
 
 def _subnets_of(network: NetworkRecord) -> Iterator[SpaceSubnet]:

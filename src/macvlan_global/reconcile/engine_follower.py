@@ -15,7 +15,7 @@ from macvlan_global.engine.ports import Engine, EngineEvent, NetworkEvent
 from macvlan_global.errors import Conflict, Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
-from macvlan_global.reconcile.corrections import AdoptEndpoint, AdoptNetwork, Correction
+from macvlan_global.reconcile.corrections import AdoptEndpoint, AdoptNetwork, Correction, HoldAddress
 from macvlan_global.tasks import Crowd, forever, when
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ class EngineFollower:
             ended = "giving back pools of networks of other drivers"
             tasks.create_task(forever(ended, self._end_foreign, first=first, last=last))
             tasks.create_task(forever("the repair of lost pools", self._reconcile_pools, first=first, last=last))
+            tasks.create_task(forever("the repair of leftovers", self._reconcile_leftovers, first=first, last=last))
 
     async def _follow(self) -> AsyncGenerator[None]:
         """Handle events until their stream ends; each item says that the engine answers."""
@@ -180,10 +181,11 @@ class EngineFollower:
                 await self._reconcile_again()
 
     async def _reconcile_with_store(self) -> None:
-        """Claim again at once what the store lost: until then others could be given it."""
+        """Claim again at once what the store lost: until then others could be given it. Nobody tells of it twice, so it
+        is due until the store has answered."""
         # several watches tell it
         async with when(self._store_read, settle=SETTLE_SECONDS + self._crowd.spread(CLAIM_SPREAD, CLAIM_EACH)):
-            await self._reconcile_again()
+            await self._reconcile_again(needs_store=True)
             self._came_back.set()
 
     async def _reconcile_unless_just_done(self) -> None:
@@ -194,17 +196,27 @@ class EngineFollower:
         else:
             log.info("the stream of the engine's events was opened again; the next repair follows in a minute")
 
-    async def _reconcile(self) -> list[Correction]:
-        done = await self.reconciler.reconcile(self.engine)
+    async def _reconcile(self, *, needs_store: bool = False) -> list[Correction]:
+        done = await self.reconciler.reconcile(self.engine, needs_store=needs_store)
         self._reconciled_at = asyncio.get_running_loop().time()
         self._metrics.corrected(len(done))
+        if any(isinstance(each, AdoptNetwork | AdoptEndpoint | HoldAddress) for each in done):
+            self._driver.networks.leftovers.suspect("repair adopted what the engine may have removed meanwhile")
         return done
 
-    async def _reconcile_again(self) -> None:
+    async def _reconcile_again(self, *, needs_store: bool = False) -> None:
         """Reconcile, and look at the engine anew if that brought back a record which the listeners had to do without:
-        they passed over the containers of a network that was not known."""
-        if any(isinstance(each, AdoptNetwork | AdoptEndpoint) for each in await self._reconcile()):
+        they passed over the containers of a network that was not known.
+
+        Raises:
+            Unavailable: with `needs_store`, the store does not answer. What it does not take, if it refuses writes or
+                goes away on the way, is left to the repair of leftovers.
+        """
+        done = await self._reconcile(needs_store=needs_store)
+        if any(isinstance(each, AdoptNetwork | AdoptEndpoint) for each in done):
             await self._handle(None)
+        if needs_store and self.reconciler.broken_off:
+            self._driver.networks.leftovers.suspect(f"repair was broken off ({self.reconciler.broken_off})")
 
     async def _claim_again(self) -> None:
         await asyncio.sleep(CLAIM_SECONDS)
@@ -213,10 +225,10 @@ class EngineFollower:
     async def _claim_foreign(self) -> None:
         """Find the network of a pool that no CreateNetwork claims: it is of another driver. Until its pool is claimed
         another network could be given the same."""
-        async with when(self._driver.pools.reserved, settle=FOREIGN_SECONDS):
+        async with when(self._driver.pools.requested, settle=FOREIGN_SECONDS):
             while self._driver.pools.is_any_unclaimed():
                 await self.reconciler.claim_foreign(self.engine)
-                await asyncio.sleep(CLAIM_SECONDS)
+                await self._driver.pools.looks.pause(CLAIM_SECONDS)
 
     async def _end_foreign(self) -> None:
         """Give back what networks of other drivers had, once the engine says that they are gone. If that is not heard,
@@ -230,8 +242,21 @@ class EngineFollower:
     async def _reconcile_pools(self) -> None:
         """Repair soon after a pool was missed: its network, of this host, may have lost it."""
         async with when(self._driver.ipam.missed, settle=SETTLE_SECONDS):
-            await self._reconcile_again()
+            await self._reconcile_again(needs_store=True)
             await asyncio.sleep(APART_SECONDS)
+
+    async def _reconcile_leftovers(self) -> None:
+        """Repair a grace period after requests that may have left something, and again until store and engine have
+        answered, and nothing of it looks young any more, as it does when the clock was set: nothing else is known to
+        bring such a repair about. What a busy host has under way is young at one look, and not at the next."""
+        async with when(self._driver.networks.leftovers.suspected):
+            left: frozenset[tuple[str, str]] | None = None
+            while left is None or left:
+                await asyncio.sleep(self.reconciler.grace + 1 + self._crowd.spread(AGAIN_SECONDS / 2, AGAIN_EACH))
+                if self.following:
+                    await self._reconcile_again(needs_store=True)
+                    young = self.reconciler.passed_over()
+                    left = young if left is None or young is None else left & young
 
     async def _learn(self) -> None:
         async with when(self._names_due, settle=SETTLE_SECONDS):

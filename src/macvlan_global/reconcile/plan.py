@@ -13,13 +13,13 @@ version, and its containers may run. A correction that takes something away is c
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
-from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork
-from macvlan_global.ipam.owners import Holder, is_of, network_claims
+from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
+from macvlan_global.ipam.owners import Holder, network_claims
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, SPACE_OPTION
 from macvlan_global.kernel.ports import LinkFact
 from macvlan_global.parents.owned import describe, is_what_we_made
@@ -47,6 +47,7 @@ from macvlan_global.store.records import (
     PoolRecord,
     SubnetRecord,
 )
+from macvlan_global.subnets import Address
 
 _OUR_LINK = re.compile(r"mg-[0-9a-f]{12}")
 
@@ -54,7 +55,8 @@ _OUR_LINK = re.compile(r"mg-[0-9a-f]{12}")
 @dataclass(frozen=True, slots=True)
 class Shared:
     """Records that the hosts of a cluster share; a host alone has pools and addresses of its own. `defined` and
-    `removed` are the cluster's ids of the networks that have a definition, and of those that have a tombstone.
+    `removed` are the cluster's ids of the networks that have a definition, and of those that have a tombstone, or whose
+    removal this host remembers; with `some_unreadable` there are others that cannot be read.
 
     `addresses` are all of the subnets in `seen` (spaces and CIDR), and some others; without it they are all there are.
     """
@@ -63,11 +65,26 @@ class Shared:
     addresses: tuple[AddressRecord, ...] = ()
     defined: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    some_unreadable: bool = False
     seen: frozenset[tuple[str, str]] | None = None
 
     def sees(self, pool: PoolRecord) -> bool:
         """Whether `addresses` has all that there are in the subnet of a pool."""
         return self.seen is None or (pool.space, pool.subnet) in self.seen
+
+
+def unknown_subnets(
+    pools: Iterable[PoolRecord], networks: Iterable[NetworkRecord], host: str
+) -> frozenset[tuple[str, str]]:
+    """The subnets of a host's pools whose networks it does not have: they are its to give back, and only their
+    addresses tell whether other hosts have containers there."""
+    known = {"", *(each.shared_id for each in networks)}
+    return frozenset((each.space, each.subnet) for each in pools if each.network not in known and is_own(each, host))
+
+
+def is_own(pool: PoolRecord, host: str) -> bool:
+    """Whether a host asked for a pool, or none is known that did: then it may give it back."""
+    return pool.host in {"", host}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +129,19 @@ class ReconcileFacts:
 
     def living_networks(self, deleted: set[str]) -> set[str]:
         """Ids, local and of the cluster, of networks with a record, in the engine or with a definition, without those
-        that this plan deletes."""
+        that this plan deletes; and of those on which other hosts have addresses, or may have some that were not read,
+        whatever became of the definition."""
         here = {each.id for each in self.networks} | {each.shared_id for each in self.networks}
-        defined = self.shared.defined if self.shared else frozenset()
-        return (here | {each.id for each in (*(self.engine or ()), *self.foreign)}) - deleted | defined
+        here |= {each.id for each in (*(self.engine or ()), *self.foreign)}
+        return here - deleted | self._living_elsewhere()
+
+    def _living_elsewhere(self) -> set[str]:
+        if self.shared is None:
+            return set()
+        held = (each for each in self.shared.addresses if each.kind in {"endpoint", "host"})
+        # one that goes while this host looks is seen the next time: see `unknown_subnets`
+        unseen = {each.network for each in self.shared.pools if each.network and not self.shared.sees(each)}
+        return {each.network for each in held if each.host != self.host} | self.shared.defined | unseen
 
     def engine_endpoints(self) -> dict[str, EngineEndpoint]:
         """Every endpoint that the engine has, by id."""
@@ -144,15 +170,20 @@ def plan(facts: ReconcileFacts) -> list[Correction]:
     return corrections
 
 
+def space_of(network: EngineNetwork) -> str:
+    """The address space of a network that the engine has."""
+    return network.ipam_options.get(SPACE_OPTION, DEFAULT_SPACE)
+
+
 def plan_foreign(networks: Iterable[EngineNetwork], shared: Shared, host: str, now: float) -> Iterator[Correction]:
     """Claims of networks of other drivers on their pools, gateways and aux addresses, and their containers' addresses:
     no CreateNetwork and no CreateEndpoint tells of them, so the engine is asked."""
     pools = {(each.space, each.subnet, each.range): each for each in shared.pools}
     held = {(each.space, each.address): each for each in shared.addresses}
     for network in networks:
-        space = network.ipam_options.get(SPACE_OPTION, DEFAULT_SPACE)
+        space = space_of(network)
         for subnet in network.subnets:
-            part = "" if subnet.range == subnet.subnet else subnet.range
+            part = _range_of(subnet)
             pool = PoolRecord(
                 space=space,
                 subnet=subnet.subnet,
@@ -171,9 +202,44 @@ def plan_foreign(networks: Iterable[EngineNetwork], shared: Shared, host: str, n
             yield from _unclaimed(NetworkRecord(id=network.id, name=network.name, given={}, at=now), pool, record, held)
             for address in (each for one in network.endpoints for each in one.addresses if _is_in(each, record)):
                 found = held.get((space, address))
-                if found is None or not is_of(found, network.id):
+                if found is None or (found.kind, found.network) != ("reserved", network.id):
                     reason = f"a container on network {network.name} has it, and the store does not say so"
                     yield HoldAddress(f"address {address}", reason, pool, address)
+
+
+def parts_with(networks: Iterable[EngineNetwork], pools: Iterable[PoolRecord]) -> list[EngineNetwork]:
+    """Those of the networks that have subnets of these pools, with these subnets only."""
+    wanted = {(each.space, each.subnet, each.range) for each in pools}
+    parts = []
+    for network in networks:
+        space = space_of(network)
+        subnets = tuple(each for each in network.subnets if (space, each.subnet, _range_of(each)) in wanted)
+        if subnets:
+            parts.append(replace(network, subnets=subnets))
+    return parts
+
+
+def plan_nameless(
+    networks: Collection[EngineNetwork], nameless: Iterable[tuple[PoolRecord, Address]]
+) -> Iterator[HoldAddress]:
+    """Addresses that are to be in the name of these networks, of other drivers: containers asked for them before it was
+    known whose pools they are from. The networks asked for their gateways and aux addresses in the same way."""
+    here = {each.id for each in networks}
+    fixed = {
+        (space_of(network), address)
+        for network in networks
+        for subnet in network.subnets
+        for address in (subnet.gateway, *subnet.aux.values())
+    }
+    for pool, address in nameless:
+        if pool.network in here and (pool.space, str(address)) not in fixed:
+            reason = f"it was requested for a container before network {pool.name} was known"
+            yield HoldAddress(f"address {address}", reason, pool, str(address))
+
+
+def _range_of(subnet: EngineSubnet) -> str:
+    """The range as a pool has it."""
+    return "" if subnet.range == subnet.subnet else subnet.range
 
 
 def _is_in(address: str, subnet: SubnetRecord) -> bool:
@@ -329,7 +395,8 @@ def _unclaimed_by(
     held: Mapping[tuple[str, str], AddressRecord],
     facts: ReconcileFacts,
 ) -> Iterator[ClaimAddress]:
-    """The addresses of an endpoint in a subnet that the store does not have as its claims."""
+    """The addresses of an endpoint in a subnet that the store does not have as its claims, or with another MAC than it
+    was given."""
     holder = Holder("endpoint", network.shared_id, endpoint.id)
     pool = PoolRecord(space=subnet.space, subnet=subnet.subnet, range=subnet.range, at=facts.now)
     for address in (str(each) for each in endpoint.addresses if each in subnet.prefix):
@@ -340,6 +407,9 @@ def _unclaimed_by(
         if record is None or not holder.holds(record) or record.host != facts.host:
             reason = f"{endpoint.shown} uses it, and the store does not say so"
             yield ClaimAddress(f"address {address}", reason, pool, address, holder, network.id)
+        elif "" not in {endpoint.mac, record.mac} and endpoint.mac != record.mac:  # older releases wrote none
+            reason = f"{endpoint.shown} has the MAC {endpoint.mac}, and the store says {record.mac}"
+            yield ClaimAddress(f"address {address}", reason, pool, address, holder, network.id)
 
 
 def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iterator[GiveBackAddress]:
@@ -348,11 +418,11 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
     networks = facts.living_networks(deleted)
     in_engine = facts.engine_endpoints()
     endpoints = {each.id for each in facts.endpoints} | in_engine.keys()
-    used = {address for each in in_engine.values() for address in each.addresses}
+    used = {(space, address) for space, each in _by_space(facts) for address in each.addresses}
     for each in shared.addresses:
         if not facts.is_old(each.at):
             continue
-        for claim in network_claims(each):
+        for claim in network_claims(each) if not shared.some_unreadable else ():
             if claim.host == facts.host and claim.network not in networks | shared.removed | deleted:
                 yield GiveBackAddress(f"address {each.address}", "its network is gone", each, claim.network)
         if each.host != facts.host or each.network in deleted:
@@ -361,14 +431,23 @@ def _addresses(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iter
             yield GiveBackAddress(f"address {each.address}", reason, each)
 
 
-def _unused(record: AddressRecord, endpoints: AbstractSet[str], used: AbstractSet[str], facts: ReconcileFacts) -> str:
+def _by_space(facts: ReconcileFacts) -> Iterator[tuple[str, EngineEndpoint]]:
+    """Every endpoint that the engine has, with the address space of its network."""
+    for network in (*(facts.engine or ()), *facts.foreign):
+        yield from ((space_of(network), each) for each in network.endpoints)
+
+
+def _unused(
+    record: AddressRecord, endpoints: AbstractSet[str], used: AbstractSet[tuple[str, str]], facts: ReconcileFacts
+) -> str:
     """The reason why no container of this host has an address that it holds for an endpoint or for itself, nor it
-    itself; "" if one has, or may have. `endpoints` are ids, `used` the addresses of the engine's containers."""
+    itself; "" if one has, or may have. `endpoints` are ids, `used` the addresses of the engine's containers, with their
+    spaces."""
     if (record.space, record.address) in facts.host_access or record.address in facts.on_shims:
         return ""  # whatever its record says: it is off the shim first
     if record.kind == "endpoint":
         return "" if record.endpoint in endpoints else "its endpoint is gone"
-    if record.kind == "reserved" and record.address not in used:
+    if record.kind == "reserved" and (record.space, record.address) not in used:
         return "it is reserved, and no container of the engine has it"
     if record.kind == "host" and facts.host_access_known:
         return "this host does not use it any more"
@@ -396,10 +475,12 @@ def _pools(facts: ReconcileFacts, shared: Shared, deleted: set[str]) -> Iterator
     claimed = {pool.subnet for pool in shared.pools if pool.network in networks}
     subnets = {subnet.subnet for each in (*facts.engine, *facts.foreign) for subnet in each.subnets} - claimed
     for pool in shared.pools:
-        if not facts.is_old(pool.at) or pool.network in networks or pool.host not in {"", facts.host}:
+        if not facts.is_old(pool.at) or pool.network in networks or not is_own(pool, facts.host):
             continue
         if pool.network in deleted | shared.removed:
             continue  # it goes with its network
+        if pool.network and shared.some_unreadable:
+            continue
         if pool.network:
             yield GiveBackPool(f"pool {pool.subnet}", "its network is gone", pool)
         elif pool.subnet not in subnets:

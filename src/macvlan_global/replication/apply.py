@@ -21,6 +21,7 @@ from macvlan_global.replication.decide import (
     Remove,
     RemoveDuplicate,
     SetPublished,
+    SetRemoved,
     Settled,
     TakeBackRemoval,
     Wait,
@@ -80,7 +81,10 @@ class Executor:
             case Publish():
                 return await self._publish(action)
             case SetPublished():
-                await self._note_published(action.network, action.name, cluster=action.cluster)
+                await self._note_published(action.network, action.name, cluster=action.cluster, removed=False)
+                return "again"
+            case SetRemoved():
+                await self._tables.networks.change(action.network, removed=True)
                 return "again"
             case DeleteDefinition():
                 return await self._delete_definition(action.definition)
@@ -151,7 +155,7 @@ class Executor:
 
     async def _take_back(self, action: TakeBackRemoval) -> Outcome:
         # recorded first: a published network that the engine has and the cluster does not define is published again
-        await self._note_published(action.network, action.name)
+        await self._note_published(action.network, action.name, removed=False)
         with self._tombstones.asking(action.cluster_id) as question:
             row = await self._tables.removed.get(action.cluster_id)
             if row and not await self._tables.removed.delete(row):
@@ -160,7 +164,7 @@ class Executor:
         return "again"
 
     async def _remove(self, action: Remove) -> Outcome:
-        if not await self._is_removed(action.cluster_id):
+        if not await self._is_removed(action.cluster_id) and not await self._stays_removed(action):
             return "again"
         # `published`, so that what it claimed is given back, even if it was created while others removed it
         await self._note_published(action.network, action.name)
@@ -185,13 +189,23 @@ class Executor:
         pending = await self._tables.pending.scan()
         return any(each.record.kind == "removal" and each.record.network == cluster_id for each in pending)
 
+    async def _stays_removed(self, action: Remove) -> bool:
+        """Whether this host remembers the removal of a network, and nobody has defined it again: see `SetRemoved`."""
+        row = await self._tables.networks.get(action.network)
+        if row is None or not row.record.removed:
+            return False
+        with self._definitions.asking(action.name) as question:
+            defined = await self._tables.definitions.get(action.name)
+            self._definitions.put(question, defined)
+        return defined is None or defined.record.id != action.cluster_id
+
     async def _has_tombstone(self, cluster_id: str) -> bool:
         with self._tombstones.asking(cluster_id) as question:
             row = await self._tables.removed.get(cluster_id)
             self._tombstones.put(question, row)
         return row is not None
 
-    async def _note_published(self, network_id: str, name: str, **fields: str) -> None:
+    async def _note_published(self, network_id: str, name: str, **fields: object) -> None:
         """Record that the cluster has, or had, the definition of a network. Its removal is found by its name, which the
         engine's event may not have told yet."""
         await self._tables.networks.change(network_id, published=True, name=name, **fields)

@@ -7,8 +7,9 @@ observed and decided again, until the action is `Settled`. The first rule that f
 2. A published network that this same engine no longer has was removed by its operator while the driver was down: write
    a tombstone, so that every host removes it. A record younger than `GRACE_SECONDS` is left alone, its network may
    still be in the making.
-3. A network with a tombstone is removed here too: at once if no container uses it, else with its last container. If
-   stopped containers refer to it, they could never start again, and its removal on another host is taken back.
+3. A network with a tombstone is removed here too: at once if no container uses it, else with its last container. Until
+   then this host remembers the removal itself: the tombstone may go before. If stopped containers refer to it, they
+   could never start again, and its removal on another host is taken back.
 4. A network of this host that the cluster does not define is published, again if its definition was lost.
 5. A name that is taken here by another network is a conflict. Neither network is touched. Of two networks that the
    engine made by racing itself, the one that replication asked for is removed.
@@ -37,7 +38,8 @@ class ReplicationFacts:
     """Observed state of one network name. `host` is this host's id, `now` seconds since the epoch.
 
     `definition` is the cluster's, and `publisher` the name of the host that wrote it, "" if not looked up.
-    `removed` holds cluster ids of removed networks: tombstones, and removals by this host that wait in `pending/`.
+    `removed` holds cluster ids of removed networks: tombstones, removals by this host that wait in `pending/`, and
+    those that this host remembers, as it kept the network for containers, if they are not defined again.
     `unreadable` says that the definition of this name cannot be read, `unreadable_removals` has ids of tombstones that
     cannot: a newer version wrote them, or anybody. `found` is the engine's
     network of this name, of any driver, and `record` this host's record of it. `missing` is this host's record of a
@@ -94,14 +96,23 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class SetPublished:
-    """Set `published` in this host's record, and the network's name and its id in the cluster. `network` is the
-    engine's id."""
+    """Set `published` in this host's record, and the network's name and its id in the cluster; `removed` is cleared.
+    `network` is the engine's id."""
 
     verb: ClassVar[str] = "record as published"
     network: str
     name: str
     reason: str
     cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetRemoved:
+    """Set `removed` in this host's record. `network` is the engine's id."""
+
+    verb: ClassVar[str] = "remember the removal of"
+    network: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +201,15 @@ class InConflict:
 
 
 Change = (
-    Publish | SetPublished | DeleteDefinition | Create | Remove | RemoveDuplicate | WriteTombstone | TakeBackRemoval
+    Publish
+    | SetPublished
+    | SetRemoved
+    | DeleteDefinition
+    | Create
+    | Remove
+    | RemoveDuplicate
+    | WriteTombstone
+    | TakeBackRemoval
 )
 """Actions that change something. `verb`, followed by "network NAME", is the action in words."""
 Action = Settled | Wait | LeaveAlone | Keep | InConflict | Change
@@ -261,7 +280,9 @@ def _unrecorded(facts: ReplicationFacts, found: EngineNetwork) -> Action:
 def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord) -> Action:
     own, definition = cluster_id(found), facts.definition
     if own in facts.removed:
-        return _removed(facts, found)
+        action = _removed(facts, found)
+        lasts = isinstance(action, Keep | InConflict)
+        return action if record.removed or not lasts else SetRemoved(found.id, "containers use it here")
     if definition is None:
         reason = "the cluster lost its definition" if record.published else "it was created on this host"
         definition = definition_of(found, facts.host, facts.now)
@@ -269,7 +290,7 @@ def _shared(facts: ReplicationFacts, found: EngineNetwork, record: NetworkRecord
     if definition.id != own:
         return _two_of_a_name(facts, found, definition)
     # without IP management no RequestPool names the cluster's id before the network is created
-    if not record.published or record.cluster != own:
+    if not record.published or record.removed or record.cluster != own:
         return SetPublished(found.id, found.name, "the cluster defines it", own)
     if reasons := differences(definition, found):
         return InConflict(

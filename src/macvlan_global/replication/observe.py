@@ -18,10 +18,12 @@ from macvlan_global.store.table import Tables
 
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """This host's records: its networks by the engine's id, and cluster ids of removals that are not delivered yet."""
+    """This host's records: its networks by the engine's id, and cluster ids of removals that are not delivered yet.
+    `kept` are those of the networks that the cluster removed while containers used them here."""
 
     networks: Mapping[str, NetworkRecord]
     pending_removals: frozenset[str]
+    kept: tuple[NetworkRecord, ...]
 
 
 class Observer:
@@ -103,7 +105,8 @@ class Observer:
         """This host's records."""
         networks = {row.record.id: row.record for row in await self._tables.networks.scan()}
         pending = [row.record for row in await self._tables.pending.scan()]
-        return LocalState(networks, frozenset(each.network for each in pending if each.kind == "removal"))
+        removals = frozenset(each.network for each in pending if each.kind == "removal")
+        return LocalState(networks, removals, tuple(each for each in networks.values() if each.removed))
 
     async def _publisher(self, definition: DefinitionRecord | None) -> str:
         """The name of the host that published a definition, "" if it cannot be told: only words for people need it."""
@@ -129,7 +132,7 @@ class Observer:
             host=self._host,
             now=self._now(),
             definition=definition,
-            removed=self._tombstones.rows.keys() | local.pending_removals,
+            removed=self._tombstones.rows.keys() | local.pending_removals | self._remembered(local),
             unreadable=name in self._definitions.unreadable,
             unreadable_removals=self._tombstones.unreadable,
             found=found,
@@ -137,3 +140,13 @@ class Observer:
             missing=missing[0] if missing else None,
             kept_for=self.kept_for.get(cluster_id(found), ()) if found else (),
         )
+
+    def _remembered(self, local: LocalState) -> set[str]:
+        """The networks that stay removed without a tombstone: a definition of one says that its removal was taken
+        back."""
+        rows = self._definitions.rows
+        return {
+            each.shared_id
+            for each in local.kept
+            if each.name not in rows or rows[each.name].record.id != each.shared_id
+        }

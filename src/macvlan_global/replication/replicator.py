@@ -130,6 +130,8 @@ class Replicator:
         self._tried: dict[str, Action] = {}  # the last action of each of these
         self._slots = asyncio.Semaphore(WORKERS)
         self._engine_known = False
+        self._new_engine = ""  # the id of the data of an engine that lost those that this host's networks are about
+        self._lost: dict[str, str] = {}  # ids and names of such networks, whose records are not deleted yet
         self._resync_due = asyncio.Event()
         self._resyncing = False
         self.actions: Counter[tuple[str, str]] = Counter()
@@ -159,24 +161,39 @@ class Replicator:
 
         An engine that lost its networks gets them again: the records of those it had are deleted first, so that they
         are not taken for removals by an operator. Nothing may be deleted as unknown to the engine before this returns.
+        A record that cannot be deleted now is tried again with each resync. Until none is left the engine counts as
+        another one than that of the records, for whose networks no tombstone is written.
 
         Raises:
             Unavailable: the engine does not answer; nothing was concluded.
         """
         found = (await self._engine.info()).id
         here = {each.id for each in await self._engine.every_network()}
-        known = KnownEngine(self._tables)
-        if found and (await known.read()).id != found:
-            for network in (await self._observer.local()).networks.values():
-                if network.published and network.id not in here:
-                    log.warning(
-                        "network %s: the engine lost its data; the network is created again",
-                        network.name or network.id[:12],
-                    )
-                    await self._networks.delete(network.id, everywhere=False)
-            await known.remember_id(found)
+        if not found or (await KnownEngine(self._tables).read()).id == found:
+            self._new_engine, self._lost = "", {}
+        elif found != self._new_engine:
+            records = (await self._observer.local()).networks.values()
+            lost = {each.id: each.shown for each in records if each.published and each.id not in here}
+            self._new_engine, self._lost = found, lost
+        await self._forget_lost()
         self._engine_known = True
         self._request_resync()
+
+    async def _forget_lost(self) -> None:
+        """Delete the records of the networks that the engine lost with its data; those that are made on it since then
+        are not among them."""
+        engine = self._new_engine
+        for network, shown in list(self._lost.items()):
+            try:
+                await self._networks.delete(network, everywhere=False)
+            except MacvlanGlobalError as error:  # of the kernel, say: the others are created meanwhile
+                self.problems.add(_failed(shown, None, error))
+            else:
+                log.warning("network %s: the engine lost its data; the network is created again", shown)
+                self._lost.pop(network, None)
+        if engine and engine == self._new_engine and not self._lost:
+            await KnownEngine(self._tables).remember_id(engine)
+            self._new_engine = ""
 
     # ------------------------------------------------------------------- state
 
@@ -296,7 +313,10 @@ class Replicator:
         action: Action | None = None
         try:
             async with self._slots:
-                action = decide(await self._observer.observe(name))
+                facts = await self._observer.observe(name)
+                if facts.missing and facts.missing.id in self._lost:  # a resync enqueues it again
+                    return _Attempt("done")
+                action = decide(facts)
                 self._report(name, action, is_new=self._tried.get(name) != action)
                 self._tried[name] = action
                 outcome = await self._executor.apply(action)
@@ -352,6 +372,7 @@ class Replicator:
 
     async def _resync_when_due(self) -> None:
         async with when(self._resync_due, at_most=RESYNC_SECONDS):
+            await self._forget_lost()
             if self._ready:
                 self._resyncing = True
                 try:
@@ -379,7 +400,9 @@ class Replicator:
         not pile up: every host follows them.
 
         Their age is that which this host observed: see `store.observed_age`. A host that was away for longer would
-        bring a network back. Each host has a time of its own within a day for each of them: the first deletes it.
+        bring a network back. One whose containers still run on it remembers the removal: see `SetRemoved`. As long as
+        a pool names the network, those who look for what it leaves must know that it was removed.
+        Each host has a time of its own within a day for each of them: the first deletes it.
         """
         rows = self._tombstones.rows
         await self._ages.update(rows.keys())
@@ -387,10 +410,15 @@ class Replicator:
         surplus = oldest_first[: max(0, len(rows) - MOST_TOMBSTONES)]
         old = [key for key in surplus if self._is_older(key, KEEP_SURPLUS_SECONDS)]
         old += [key for key in oldest_first[len(surplus) :] if self._is_older(key, KEEP_TOMBSTONES_SECONDS)]
-        used = {each.shared_id for each in (await self._observer.local()).networks.values()} if old else set()
+        if not old:
+            return
+        used = {each.shared_id for each in (await self._observer.local()).networks.values()}
+        pools = await self._tables.pools.read_all(await self._tables.pools.entries())
+        used |= {row.record.network for _, row in pools if row}
+        unread = [entry.value for entry, row in pools if row is None]  # of a newer version: they name it all the same
         for key in old:
             row = self._tombstones.rows.get(key)
-            if row and row.record.id not in used:
+            if row and row.record.id not in used and not any(key.encode() in each for each in unread):
                 with self._tombstones.asking(key) as question:
                     await self._tables.removed.delete(row)  # if it changed meanwhile, the watch says so
                     self._tombstones.put(question, None)
@@ -426,4 +454,4 @@ def _failed(name: str, action: Action | None, error: MacvlanGlobalError) -> Netw
             what = f"the cluster cannot be told of network {name}: {error}"
         case _:
             what = f"network {name} of the cluster cannot be compared with this host: {error}"
-    return NetworkProblem(name, "", what, "correct the cause; it is tried again every 30 seconds")
+    return NetworkProblem(name, "", what, "correct the cause; the driver tries again by itself")

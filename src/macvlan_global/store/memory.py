@@ -198,13 +198,15 @@ class MemoryStore:
         self._contents.begin(lease)
         return lease
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         self._begin()
-        if key in self._contents.entries:
+        if key in self._contents.entries if over is None else not self._is_current(over):
             return None
         if not isinstance(lease, MemoryLease) or lease not in self._contents.leases:
             raise Unavailable("the lease has ended")
+        if before := self._contents.leased.get(key):
+            before.keys.discard(key)
         self._contents.leased[key] = lease
         lease.keys.add(key)
         return self._contents.write(key, value)

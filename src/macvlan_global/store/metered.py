@@ -107,10 +107,10 @@ class MeteredClusterStore(MeteredStore):
         """See `ClusterStore.lease`."""
         return _MeteredLease(await self._timed(self._lease, self._cluster.lease(seconds)), self._renewed)
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         inside = lease.inside if isinstance(lease, _MeteredLease) else lease
-        return await self._written(self._create_with, key, self._cluster.create_with(inside, key, value))
+        return await self._written(self._create_with, key, self._cluster.create_with(inside, key, value, over))
 
     async def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:
         """See `ClusterStore.watch`."""

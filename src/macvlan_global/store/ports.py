@@ -107,8 +107,11 @@ class ClusterStore(Store, Protocol):
         """A new lease; it ends `seconds` (10 at least) after its last renewal, or up to twice that."""
         ...
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
-        """Create the key if it is absent, to go with the lease; None if it is there. `replace` keeps it so."""
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
+        """Create the key if it is absent, to go with the lease; None if it is there. `replace` keeps it so.
+
+        With `over`, an entry of this key, it takes that one's place if it is still current: at no time is there none.
+        """
         ...
 
     def watch(self, prefix: str, after: object = None) -> AsyncGenerator[Batch]:

@@ -181,13 +181,15 @@ class NetworkRecord(Record, frozen=True, kw_only=True, dict=True, gc=True):
 
     `name` is learnt from the engine later and may be "". `cluster` is its id in the cluster, which is its id on the
     host where it was created; "" in local scope, where nobody else knows it. `published` says that the cluster had
-    its definition once.
+    its definition once, `removed` that the cluster removed it while containers used it here: its tombstone may go
+    before them. Older records do not have that.
     """
 
     id: str
     name: str = ""
     cluster: str = ""
     published: bool = False
+    removed: bool = False
     given: dict[str, str] = msgspec.field(name="options")
     internal: bool = False
     subnets: list[SubnetRecord] = []
@@ -333,8 +335,9 @@ class IdentityRecord(Record, frozen=True, kw_only=True):
     """The identity of this host, for good: a random id that survives restarts and changes of the host's name.
 
     `machine` is the machine's fingerprint when it was written: a copied state folder is then known for a copy. `runs`
-    are the last runs of the driver with this folder, the latest last. The other fields are no longer written: they are
-    those of `EngineRecord`, in state files of earlier drivers.
+    are the last runs of the driver with this folder, the latest last. `clock` is the wall clock's lead over the
+    monotonic one, in seconds, at the start of the last run, which was in `boot`. The other fields are no longer
+    written: they are those of `EngineRecord`, in state files of earlier drivers.
     """
 
     id: str
@@ -344,6 +347,8 @@ class IdentityRecord(Record, frozen=True, kw_only=True):
     engine_version: str = ""
     live_restore: bool = False
     runs: list[str] = []
+    boot: str = ""
+    clock: float = 0.0
 
 
 class EngineRecord(Record, frozen=True, kw_only=True):
@@ -363,8 +368,9 @@ class EngineRecord(Record, frozen=True, kw_only=True):
 class PendingRecord(Record, frozen=True, kw_only=True):
     """Something to tell the cluster store as soon as it answers again.
 
-    `kind` "release": let go of `address` in `space` if `endpoint` of `network` has it still. `incarnation` is the run
-    of the driver that kept it; older records have none.
+    `kind` "release": let go of `address` in `space` if `endpoint` of `network` has it still; without an endpoint, if
+    this host only reserved it, for nobody or for this network of another driver. `incarnation` is the run of the driver
+    that kept it; older records have none.
     `kind` "removal": the network `network`, called `name`, was removed here by its operator. `subnets` are its spaces
     and subnets; older records have none.
     """
@@ -423,7 +429,11 @@ class RemovedRecord(Record, frozen=True, kw_only=True):
 
 
 class HostRecord(Record, frozen=True, kw_only=True):
-    """A host of the cluster, living or not. `seen` is when it last wrote this, in seconds since the epoch."""
+    """A host of the cluster, living or not. `seen` is when it last wrote this, in seconds since the epoch.
+
+    `reclaimed` is written by others, before they give back what it had: it was dead. The host takes it away when it is
+    in the cluster again, and claims anew what its containers have.
+    """
 
     id: str
     name: str
@@ -432,6 +442,7 @@ class HostRecord(Record, frozen=True, kw_only=True):
     networks: int = 0
     endpoints: int = 0
     seen: float
+    reclaimed: bool = False
 
 
 class ReportRecord(Record, frozen=True, kw_only=True):

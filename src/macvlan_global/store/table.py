@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
 from ipaddress import ip_address
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from macvlan_global.deadline import waiting_for
 from macvlan_global.errors import Internal
 from macvlan_global.store import record_keys
 from macvlan_global.store.address_keys import covering, padded, within
-from macvlan_global.store.ports import Entry, Store
+from macvlan_global.store.ports import ClusterStore, Entry, Lease, Store
 from macvlan_global.store.records import (
     AddressRecord,
     AliveRecord,
@@ -350,6 +350,13 @@ class LeasedTable(Table[R]):
             self._unreadable.notice(entry.key)
         return entry.leased
 
+    async def create_with(self, lease: Lease, record: R, *parts: str, over: Row[R] | None = None) -> Row[R] | None:
+        """Create the record to go with a lease, in the place of the row `over` if there is one. See `ClusterStore`."""
+        store = cast("ClusterStore", self._store)  # no other one has leases
+        before = over.entry if over else None
+        entry = await store.create_with(lease, self._key(parts), self._encoder.encode(record), before)
+        return Row(record, entry) if entry else None
+
 
 class KeptTable(Table[R]):
     """A table that only this process writes, with its records in memory too: metrics look at them and ask no store.
@@ -448,10 +455,10 @@ class Tables:
         self.alive = LeasedTable(shared, "alive", AliveRecord, record_keys.by_id)
         """Hosts that live: each creates its own row, with a lease. Writers: cluster.heartbeat."""
         self.networks = KeptTable(local, "networks", NetworkRecord, record_keys.of_network)
-        """Networks of this host. Replication sets `published` and `cluster`, and nothing else.
+        """Networks of this host. Replication sets `published`, `removed`, `name` and `cluster` only.
         Writers: driver.networks, replication.apply."""
         self.endpoints = Table(local, "endpoints", EndpointRecord, record_keys.of_endpoint, decode=decode_endpoint)
-        """Endpoints of this host. Writers: driver.endpoint_table, driver.networks, attach.deferred_delete."""
+        """Endpoints of this host. Writers: driver.endpoint_table, attach.deferred_delete."""
         self.links = KeptTable(local, "links", LinkRecord)
         """Parents that we made. Writers: parents.owned."""
         self.host_access = Table(local, "host_access", HostAccessRecord, record_keys.of_host_access)

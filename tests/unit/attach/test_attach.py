@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from macvlan_global.attach.attach import plain_against_wish
+from macvlan_global.attach.deferred_delete import DELAY_SECONDS
 from macvlan_global.driver.driver import Settings
 from macvlan_global.driver.endpoints import JoinResult
 from macvlan_global.driver.requests import EndpointRequest
-from macvlan_global.errors import Conflict, Invalid, Unavailable
+from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.kernel.names import link_name
 from macvlan_global.options.endpoint import EndpointOptions
 from testkit.fake_engine import Subnet, engine_id
@@ -149,6 +150,46 @@ async def test_a_join_that_comes_twice_makes_one_link() -> None:
     assert (again.ifname, _inside(rig)) == ("mv0", ["mv0"])
 
 
+async def test_a_late_join_that_fails_leaves_the_link_of_a_running_container() -> None:
+    """The parent went down meanwhile."""
+    rig = await _rig(attach="direct")
+    await _join(rig)
+    before = await rig.driver.endpoints.get(engine_id("n1"), E1)
+    rig.kernel.failing["add_in_sandbox"] = Unavailable("the parent went down")
+    with pytest.raises(Unavailable, match="went down"):
+        await rig.driver.endpoints.join(engine_id("n1"), E1, BOX)
+    assert _inside(rig) == ["mv0"]
+    assert await rig.driver.endpoints.get(engine_id("n1"), E1) == before
+
+
+async def test_an_endpoint_that_joins_again_at_once_keeps_its_link() -> None:
+    """The deletion of the link that it had before was deferred; the new one has the same alias."""
+    rig = await _rig(attach="direct")
+    async with _running(rig):
+        await _join(rig)
+        await rig.driver.endpoints.leave(engine_id("n1"), E1)
+        assert (await rig.driver.endpoints.join(engine_id("n1"), E1, BOX)).ifname == "mv0"
+        await asyncio.sleep(2 * DELAY_SECONDS)
+        assert _inside(rig) == ["mv0"]
+        await rig.driver.endpoints.leave(engine_id("n1"), E1)
+        await rig.driver.endpoints.delete(engine_id("n1"), E1)
+        await _until([], lambda: _inside(rig))
+    assert await rig.driver.tables.endpoints.scan() == []
+
+
+async def test_a_join_that_comes_after_the_deletion_is_refused() -> None:
+    """The engine plays it: it repeats a request late, while the link of the deleted endpoint is still to go."""
+    rig = await _rig(attach="direct")
+    async with _running(rig):
+        await _join(rig)
+        await rig.driver.endpoints.leave(engine_id("n1"), E1)
+        await rig.driver.endpoints.delete(engine_id("n1"), E1)
+        with pytest.raises(NotFound, match="not known"):
+            await rig.driver.endpoints.join(engine_id("n1"), E1, BOX)
+        await _until([], lambda: _inside(rig))
+    assert await rig.driver.tables.endpoints.scan() == []
+
+
 async def test_a_link_loses_its_addresses_at_once_and_goes_in_a_moment() -> None:
     """The engine is not kept waiting; its record goes last, and holds nothing meanwhile."""
     rig = await _rig(attach="direct")
@@ -188,6 +229,7 @@ async def test_a_name_is_free_for_who_comes_next() -> None:
         await rig.driver.endpoints.delete(engine_id("n1"), E1)
         assert (await _join(rig, E2, 10)).ifname == "mv0"
         assert _inside(rig) == ["mv0"]
+    assert [row.record.id for row in await rig.driver.tables.endpoints.scan()] == [E2]
 
 
 async def test_what_a_killed_driver_was_about_to_take_away_is_taken_away_by_the_next() -> None:

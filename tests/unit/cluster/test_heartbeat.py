@@ -257,6 +257,23 @@ async def test_a_restart_within_a_boot_takes_over_at_once(slow_site: Site) -> No
     assert [row.record.name for row in await slow_site.tables.hosts.scan()] == ["anna-new"]
 
 
+async def test_a_restart_leaves_a_clone_no_moment_without_a_key(slow_site: Site) -> None:
+    """The new run's key takes the place of the earlier one's. A clone of the host, which waits for that, stays out."""
+    await slow_site.crash(await slow_site.start(A))
+    seconds_left: list[float] = []
+
+    class Looks(Outage):
+        def end(self, number: int) -> None:
+            seconds_left.append(slow_site.store.seconds_left(f"alive/{A.id}"))
+            super().end(number)
+
+    slow_site.outage = Looks()
+    again = await slow_site.start(replace(A, incarnation="run2"))
+    assert again.has_entered
+    assert len(seconds_left) > 3
+    assert min(seconds_left) > 0
+
+
 async def test_after_a_reboot_the_old_lease_is_waited_for(site: Site) -> None:
     """Before the driver serves: it could be that of a host whose clone this one is. Then it is in the cluster again."""
     await site.crash(await site.start(A))
@@ -498,6 +515,86 @@ async def test_what_is_lost_is_made_again(site: Site) -> None:
     await until(lambda: site.store.expire() or not site.store.save().leased)  # type: ignore[func-returns-value]
     site.outage.away = False
     await until(key_is_there)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "reclaimed", "removed"])
+async def test_a_host_that_was_away_is_told_if_others_gave_back_what_it_had(site: Site, meanwhile: str) -> None:
+    """They took it for dead, or an operator removed it. If nobody did, nothing is read again after an outage."""
+    anna, lost = await site.start(A), asyncio.Event()
+    anna.tell(lambda _living: None, lost.set)
+    await until(lambda: A.id in anna.live())
+    site.outage.away = True
+    await until(lambda: site.store.expire() or not site.store.save().leased)  # type: ignore[func-returns-value]
+    if meanwhile == "reclaimed":
+        await site.tables.hosts.change(A.id, reclaimed=True)
+    elif meanwhile == "removed":
+        await site.tables.hosts.drop(A.id)
+    site.outage.away = False
+
+    async def is_back() -> bool:
+        row = await site.tables.hosts.get(A.id)
+        return await site.tables.alive.get(A.id) is not None and row is not None and not row.record.reclaimed
+
+    await until(is_back)
+    renewed = site.outage.taken.count("renew")
+    await until(lambda: site.outage.taken.count("renew") > renewed)
+    assert lost.is_set() == (meanwhile != "nothing")
+
+
+async def test_a_host_is_told_though_the_answer_to_its_last_word_about_it_is_lost(site: Site) -> None:
+    """The villain is the store: it writes that the host knows now that others gave back what it had, and breaks off."""
+
+    class LosesAnswer(Outage):
+        is_noted = False
+
+        def end(self, number: int) -> None:
+            if self.is_noted and b'"reclaimed":true' not in site.store.save().entries[f"hosts/{A.id}"].value:
+                self.is_noted = False
+                raise Unavailable("the answer was lost")
+            super().end(number)
+
+    site.outage = outage = LosesAnswer()
+    anna, lost = site.make(A), asyncio.Event()
+    anna.tell(lambda _living: None, lost.set)
+    await anna.announce()
+    await site.tables.hosts.change(A.id, reclaimed=True)
+    outage.is_noted = True
+    site.run(anna)
+    await asyncio.wait_for(lost.wait(), 10)
+    assert not outage.is_noted
+
+
+async def test_a_host_whose_row_goes_while_it_lives_is_told(site: Site) -> None:
+    """The villain is an operator, who removes a host that is just coming back: its row goes last of all."""
+    anna, lost = await site.start(A), asyncio.Event()
+    anna.tell(lambda _living: None, lost.set)
+    renewed = site.outage.taken.count("renew")
+    await until(lambda: site.outage.taken.count("renew") > renewed + 1)
+    assert not lost.is_set()
+    await site.tables.hosts.drop(A.id)
+    site.clock.advance(100)
+    anna.on_change()
+    await asyncio.wait_for(lost.wait(), 10)
+    assert await site.tables.hosts.get(A.id) is not None
+
+
+async def test_a_host_s_row_keeps_what_others_note_in_it(site: Site) -> None:
+    """Until it has seen that it was taken for dead, in whichever order the two are written."""
+    anna = site.make(A)
+    await anna.announce()
+    await site.tables.hosts.change(A.id, reclaimed=True)
+    site.facts = HostSummary(networks=7)
+    lost = asyncio.Event()
+    anna.tell(lambda _living: None, lost.set)
+    site.run(anna)
+    await asyncio.wait_for(lost.wait(), 10)
+
+    async def is_described() -> bool:
+        row = await site.tables.hosts.get(A.id)
+        return row is not None and row.record.networks == 7 and not row.record.reclaimed
+
+    anna.on_change()
+    await until(is_described)
 
 
 async def test_a_deletion_that_no_watch_tells_is_noticed(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from macvlan_global.cluster.identity import MOST_RUNS, begin_run, load_identity, machine_fingerprint
+from macvlan_global.cluster.identity import MOST_RUNS, begin_run, load_identity, machine_fingerprint, note_clock
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import IdentityRecord
 from macvlan_global.store.table import Tables
@@ -52,6 +52,17 @@ async def test_the_runs_of_a_state_folder_are_recorded() -> None:
         assert (earlier[-1], len(earlier)) == (f"r{number - 1}", min(number, MOST_RUNS))
     again = await load_identity(tables.identity, "m1")
     assert (again.id, again.machine, again.runs[-1]) == (own.id, own.machine, "r19")
+
+
+async def test_a_clock_that_was_set_between_two_runs_is_noticed() -> None:
+    """In one boot. In another boot the monotonic clock begins anew, and an earlier release noted nothing."""
+    tables = _tables()
+    await load_identity(tables.identity, "m1")
+    assert await note_clock(tables.identity, "boot1", 1000.0) == 0
+    assert await note_clock(tables.identity, "boot1", 1000.0) == 0
+    assert await note_clock(tables.identity, "boot1", 4600.0) == 3600
+    assert await note_clock(tables.identity, "boot2", 9000.0) == 0
+    assert await note_clock(tables.identity, "boot2", 8999.0) == -1
 
 
 def test_the_fingerprint_is_not_the_machine_id(tmp_path: Path) -> None:

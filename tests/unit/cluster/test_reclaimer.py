@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
+from macvlan_global.cluster.membership import MOST_HEARD
 from macvlan_global.cluster.reclaimer import Reclaimer
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Conflict, NotFound, Unavailable
@@ -98,7 +99,7 @@ class Site:
     async def hold(self, address: str, endpoint: str = "e1", **other: object) -> AddressRecord:
         """An address of the dead host's."""
         facts = {"kind": "endpoint", "network": "lan", "endpoint": endpoint, "host": DEAD, "at": 0, **other}
-        facts["subnet"] = "fd18::/64" if ":" in address else SUBNET
+        facts.setdefault("subnet", "fd18::/64" if ":" in address else SUBNET)
         record = AddressRecord(space=SPACE, address=address, incarnation="i", **facts)  # type: ignore[arg-type]  # fields by name
         used = SubnetUseRecord(host=record.host, space=SPACE, subnet=record.subnet)
         await self.tables.used.put(used, used.host, SPACE, used.subnet)
@@ -222,9 +223,58 @@ async def test_what_was_seen_is_checked_before_anything_goes(site: Site) -> None
     site.clock.advance(GRACE)
     await site.beat(AliveRecord(id=DEAD, name="bert", boot="x", incarnation="y", at=0))
     outcome = await site.reclaimer.look()
-    assert [each.reason for each in outcome.kept] == ["its host is back"]
+    assert [each.reason for each in outcome.kept] == ["its host is back, or may have been"]
     assert (await site.held(), await site.names()) == (["10.8.0.2"], ["e1"])
     assert await site.tables.pools.get(SPACE, "10.9.0.0/24") is not None
+
+
+@pytest.mark.parametrize("noticed", ["in the store", "in the membership"])
+async def test_a_host_that_is_back_and_gone_again_within_a_pass_keeps_everything(site: Site, noticed: str) -> None:
+    """The villain is a host, whose lease ends once more while the wire is asked. It has taken away the mark that others
+    give back what it had; or it looked before that was there, but it was seen. The grace period begins anew."""
+    await site.hold("10.8.0.2")
+    await site.name("e1", "10.8.0.2")
+    await site.tables.pools.put(PoolRecord(space=SPACE, subnet="10.9.0.0/24", host=DEAD, at=0), SPACE, "10.9.0.0/24")
+
+    async def back_and_gone() -> None:
+        site.kernel.meanwhile = None
+        if noticed == "in the store":
+            await site.tables.hosts.change(DEAD, reclaimed=False)
+        else:
+            await _see(site, alive=True)
+            await _see(site, alive=False)
+
+    site.clock.advance(GRACE)
+    site.kernel.meanwhile = back_and_gone
+    outcome = await site.reclaimer.look()
+    assert [each.reason for each in outcome.kept] == ["its host is back, or may have been"]
+    assert (outcome.pools, await site.held(), await site.names()) == (0, ["10.8.0.2"], ["e1"])
+    site.clock.advance(GRACE)
+    assert (await site.reclaimer.look()).pools == 1
+    assert (await site.held(), await site.names()) == ([], [])
+
+
+@pytest.mark.parametrize("by_operator", [True, False])
+async def test_names_of_a_host_that_was_back_go_the_next_time(site: Site, by_operator: bool) -> None:
+    """The villain is a host that takes the mark away in the middle of a pass, and dies. Nothing of it was kept but what
+    the pass did not come to any more."""
+    await site.hold("10.8.0.2")
+    await site.name("e1", "10.8.0.2")
+
+    async def back_and_gone() -> None:
+        site.shared.afterwards = None
+        await site.tables.hosts.change(DEAD, reclaimed=False)
+
+    site.clock.advance(GRACE)
+    site.shared.afterwards = back_and_gone
+    if by_operator:
+        assert not (await site.reclaimer.remove("bert")).forgotten
+    else:
+        assert (await site.reclaimer.look()).kept == []
+    assert (await site.held(), await site.names()) == ([], ["e1"])
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    assert await site.names() == []
 
 
 async def test_a_record_that_changes_while_the_wire_is_asked_is_left(site: Site) -> None:
@@ -291,6 +341,25 @@ async def test_a_network_that_died_in_the_making_blocks_no_subnet(site: Site) ->
     assert await site.tables.pools.get(SPACE, "10.9.1.0/24") is None
 
 
+async def test_what_is_kept_of_a_network_of_another_driver_stays(site: Site) -> None:
+    """The villain is the store: it was cut off from a host on which a container runs. Its network is in no definition,
+    and nobody else has a parent of it to probe on. Once an operator says that the host is gone, all of it goes."""
+    subnet = "10.9.0.0/24"
+    pool = PoolRecord(space=SPACE, subnet=subnet, network="bridge", driver="ipvlan", host=DEAD, at=0)
+    await site.tables.pools.put(pool, SPACE, subnet)
+    await site.hold("10.9.0.1", "", kind="gateway", network="bridge", subnet=subnet)
+    await site.hold("10.9.0.5", "", kind="reserved", network="bridge", subnet=subnet)
+    site.clock.advance(GRACE)
+    outcome = await site.reclaimer.look()
+    assert [(each.record.address, each.reason) for each in outcome.kept] == [
+        ("10.9.0.5", "network bridge has no parent on this host to probe on")
+    ]
+    assert (outcome.pools, await site.held()) == (0, ["10.9.0.1", "10.9.0.5"])
+    assert await site.tables.pools.get(SPACE, subnet) is not None
+    assert (await site.reclaimer.remove("bert", force=True)).forgotten
+    assert (await site.held(), await site.tables.pools.get(SPACE, subnet)) == ([], None)
+
+
 async def test_what_is_left_of_a_removed_network_goes_though_another_one_has_its_pool(site: Site) -> None:
     """Its host died before it let go of the gateway. A container that still runs on it keeps its network's claims."""
     for network, last in (("gone", 1), ("used", 2)):
@@ -354,6 +423,77 @@ async def test_a_host_with_nothing_left_is_looked_at_once(site: Site) -> None:
     site.clock.advance(GRACE)
     await site.reclaimer.look()
     assert await site.held() == []
+
+
+async def test_a_host_that_was_back_between_two_looks_is_looked_at_again(site: Site) -> None:
+    """The villain is a host that starts, takes an address and dies for good within seconds. It had nothing before."""
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    await _see(site, alive=True)
+    await site.hold("10.8.0.2")
+    await _see(site, alive=False)
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    assert await site.held() == []
+
+
+async def test_it_is_written_down_before_anything_goes(site: Site) -> None:
+    """So a host that comes back in the middle of it knows that it has to claim everything anew."""
+    await site.hold("10.8.0.2")
+    marked: list[bool] = []
+
+    async def look() -> None:
+        row = await site.tables.hosts.get(DEAD)
+        marked.append(row is not None and row.record.reclaimed)
+
+    site.shared.afterwards = look
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    assert marked == [True]
+
+
+async def test_names_of_a_host_that_has_no_row_go_too(site: Site) -> None:
+    """The store was restored from an older copy, and the host wrote nothing but names before it died for good."""
+    record = NameRecord(
+        network="lan", network_name="lan", endpoint="e9", container="c", names=["web"], host=THIRD, at=0
+    )
+    await site.tables.names.put(record, "lan", THIRD, "e9")
+    site.clock.advance(10 * GRACE)
+    site.heartbeat.hear_of({THIRD})
+    site.clock.advance(0.9 * GRACE)
+    await site.reclaimer.look()
+    assert await site.names() == ["e9"]
+    site.clock.advance(GRACE)
+    await site.reclaimer.look()
+    assert await site.names() == []
+    assert THIRD not in site.heartbeat.known()
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_names_of_however_many_hosts_without_rows_go(site: Site, held: bool) -> None:
+    """The villain is the store: it was restored from an older copy, and lost the rows of many hosts, which are dead.
+    Their names are told of once. Hosts of which something stays are in nobody's way."""
+    hosts = [f"{number:032x}" for number in range(1, 3 * MOST_HEARD + 1)]
+    for host in hosts:
+        record = NameRecord(
+            network="lan", network_name="lan", endpoint="e9", container="c", names=["web"], host=host, at=0
+        )
+        await site.tables.names.put(record, "lan", host, "e9")
+    if held:
+        for number, host in enumerate(hosts[:MOST_HEARD], 2):
+            await site.hold(f"10.8.0.{number}", "e9", host=host)
+            site.kernel.neighbours.setdefault("eth1", set()).add(f"10.8.0.{number}")
+    site.heartbeat.hear_of(hosts)
+    for _ in range(3):
+        site.clock.advance(2 * GRACE)
+        await site.reclaimer.look()
+    assert len(await site.names()) == (MOST_HEARD if held else 0)
+    assert len(site.heartbeat.known().keys() - {OWN, DEAD}) == (MOST_HEARD if held else 0)
+    assert len(site.kernel.probed) == (MOST_HEARD if held else 0)
+    site.kernel.neighbours.clear()
+    site.clock.advance(2 * GRACE)
+    await site.reclaimer.look()
+    assert (await site.names(), await site.held()) == ([], [])
 
 
 async def test_an_operator_removes_a_host_at_once(site: Site) -> None:

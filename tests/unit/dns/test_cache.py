@@ -48,15 +48,30 @@ def test_how_much_is_kept_is_bounded_and_foreign_names_do_not_drive_out_ours() -
         ask(cache, f"x{number}.example")
     kept = {question(name)[2:] for name in ("shop", "web.lan", *(f"x{number}.example" for number in range(20, 30)))}
     assert set(cache.templates) == kept
-    assert len(cache._by_name) == len(kept)
+    assert len(cache._over_udp._by_name) == len(kept)
 
 
 def test_what_differs_each_time_is_not_kept() -> None:
     """A cookie makes every asker's query another one."""
     cache = knowing(record(1, "web"))
     ask(cache, "web", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")])
-    cache.respond(question("web"), udp=False)
     assert cache.templates == {}
+
+
+def test_answers_over_tcp_are_kept_for_themselves_and_few_of_them() -> None:
+    """They are long, and none may be sent over UDP. Of names that nobody has none is kept: a client may ask for any."""
+    cache = ResponseCache(5, most_over_tcp=2)
+    cache.update(put=[(key(record(1)), record(1, "web", "shop"))])
+    cache.set_awaited(frozenset())
+    for name in ("web", "shop", "elsewhere.example", "web.lan"):
+        ask(cache, name, udp=False)
+    assert list(cache.templates_over_tcp) == [question(name)[2:] for name in ("shop", "web.lan")]
+    assert cache.templates == {}
+    cache.update(put=[(key(record(1)), record(1, "web"))])
+    assert cache.templates_over_tcp == {}
+    ask(cache, "web", udp=False)
+    cache.set_living(frozenset({"h2"}))
+    assert cache.templates_over_tcp == {}
 
 
 def test_what_is_answered_changes_with_hosts_and_networks() -> None:

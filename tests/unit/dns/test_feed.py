@@ -58,6 +58,21 @@ async def test_names_come_and_go_with_the_store() -> None:
         assert feed.following
 
 
+async def test_hosts_whose_names_come_are_told() -> None:
+    """Also of one that nobody else knows."""
+    store, told = MemoryStore(), set[str]()
+    names = Tables(store, store).names
+    await put(names, record(1, "web"))
+    feed = Feed(store, names, ResponseCache(5), on_hosts=told.update)
+    feed.want([LAN])
+    running = asyncio.ensure_future(feed.run())
+    await until(lambda: told == {"h1"})
+    await put(names, msgspec.structs.replace(record(2, "db"), host="h2"))
+    await until(lambda: told == {"h1", "h2"})
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_an_empty_network_is_known_too() -> None:
     """Names are then refused, and no longer a failure; with no network at all that is so at once."""
     async with _fed(MemoryStore()) as (cache, feed):

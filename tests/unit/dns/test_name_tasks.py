@@ -142,7 +142,9 @@ def test_an_event_that_cannot_be_published_makes_a_comparison_due(error: Excepti
 
 
 class Docker(FakeEngine):
-    """An engine with one container `web` on the network `lan`, which runs."""
+    """An engine with one container `web` on the network `lan`, which runs as long as it is said to."""
+
+    is_running = True
 
     async def networks(self) -> list[EngineNetwork]:
         """See `Engine.networks`."""
@@ -154,7 +156,7 @@ class Docker(FakeEngine):
         """See `Engine.container`."""
         self._answer("container")
         leg = EngineLeg("n1", "lan", "e1", "10.65.0.1")
-        return EngineContainer(container_id, "web", "web", running=True, legs=(leg,))
+        return EngineContainer(container_id, "web", "web", running=self.is_running, legs=(leg,))
 
 
 @each_error
@@ -180,6 +182,34 @@ def test_the_name_watcher_lives_on(error: Exception) -> None:
             await store.delete((await store.scan("names/"))[0])
             await watcher.on_event(None)
             await until(lambda: _equal(_names(store), {"web"}))
+
+    play(story)
+
+
+def test_a_stopped_container_has_no_names_until_it_starts() -> None:
+    """The engine shows it with the endpoint that it had when the host lost power, and tells that it was renamed."""
+
+    async def story() -> None:
+        store = MemoryStore()
+        docker = Docker(NoDriver())
+        publisher = Publisher(Tables(store, MemoryStore()), "h1")
+
+        async def networks() -> dict[str, str]:
+            return {"n1": "n1"}
+
+        watcher = NameWatcher(docker, networks, publisher, "h1")
+        async with running(watcher.run()):
+            docker.is_running = False
+            await watcher.on_event(ContainerEvent("rename", "c1", "web"))
+            await watcher.on_event(None)
+            await asyncio.sleep(30)
+            assert await _names(store) == set()
+            docker.is_running = True
+            await watcher.on_event(ContainerEvent("start", "c1", "web"))
+            await until(lambda: _equal(_names(store), {"web"}))
+            docker.is_running = False
+            await watcher.on_event(ContainerEvent("rename", "c1", "web"))
+            await until(lambda: _equal(_names(store), set()))
 
     play(story)
 

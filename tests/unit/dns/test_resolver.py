@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lab.speed import patience
+from lab.speed import patience, within
 from macvlan_global.dns.address import ListenAddress, read_address
 from macvlan_global.dns.resolvconf.ask import ask as probe
 from macvlan_global.dns.resolver.cache import ResponseCache
@@ -63,7 +63,7 @@ async def test_it_answers_over_udp_and_tcp_on_one_address(address: ListenAddress
         assert await reader.readexactly(2 + len(replies[0])) == struct.pack("!H", len(replies[0])) + replies[0]
         writer.close()
         answers = resolver.answers()
-        assert (answers["udp", "noerror"], answers["tcp", "noerror"], resolver.cached) == (2, 1, 1)
+        assert (answers["udp", "noerror"], answers["tcp", "noerror"], resolver.cached) == (2, 1, 2)
 
 
 async def test_a_batch_with_what_gets_no_reply_loses_none_of_the_others() -> None:
@@ -174,6 +174,54 @@ async def test_tcp_has_limits() -> None:
     long[1].write(b"\xff\xff")
     assert await asyncio.wait_for(long[0].read(), patience(5)) == b""
     for _, writer in (talking, silent, too_many, long):
+        writer.close()
+    await server.stop()
+
+
+class Counted(ResponseCache):
+    """Counts the replies that are built."""
+
+    built = 0
+
+    def respond(self, query: bytes, *, udp: bool) -> bytes | None:
+        """See `ResponseCache.respond`."""
+        self.built += 1
+        return super().respond(query, udp=udp)
+
+
+async def test_of_many_clients_over_tcp_one_is_answered_in_a_round_of_the_event_loop() -> None:
+    """Their queries come at once; each has a long answer of its own. Of those that ask the same, all but the first get
+    what is kept."""
+    cache = Counted(5)
+    names = [f"web{number}" for number in range(20)]
+    cache.update(put=[(key(each), each) for each in (record(number, *names) for number in range(9))])
+    cache.set_awaited(frozenset())
+    server = TcpServer(cache)
+    await server.start(socket.create_server((ADDRESS.ip, ADDRESS.port)))
+    clients = [await asyncio.open_connection(ADDRESS.ip, ADDRESS.port) for _ in names]
+
+    async def answered() -> None:
+        for reader, _ in clients:
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            assert (await reader.readexactly(length))[7] == 9
+
+    def ask_all(*asked: str) -> None:
+        for (_, writer), name in zip(clients, asked, strict=True):
+            writer.write(struct.pack("!H", len(question(name))) + question(name))
+
+    ask_all(*[names[0]] * len(clients))
+    await answered()
+    assert (server.queries, cache.built) == (20, 1)
+    ask_all(*names)
+    at_once = 0
+    async with within(5):
+        while cache.built < 20:
+            before = cache.built
+            await asyncio.sleep(0)
+            at_once = max(at_once, cache.built - before)
+    assert at_once == 1
+    await answered()
+    for _, writer in clients:
         writer.close()
     await server.stop()
 

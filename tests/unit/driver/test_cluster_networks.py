@@ -11,7 +11,8 @@ from macvlan_global.ipam.conflicts import PoolOverlaps
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.reconcile.apply import Reconciler
 from testkit.cluster_rig import ClusterHost, ClusterRig
-from testkit.fake_engine import OUR_IPAM, Subnet
+from testkit.fake_engine import OUR_IPAM, Subnet, engine_id
+from testkit.looking import looking
 
 LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1", aux={"router": "10.9.0.2"})
 TINY = Subnet("10.9.0.0/29")
@@ -42,6 +43,48 @@ async def test_the_network_s_aux_addresses_are_refused_to_containers() -> None:
     _, other = await two()
     with pytest.raises(Conflict, match="in use by network lan as its aux address"):
         await other.engine.run("thief", "lan", ip="10.9.0.2")
+
+
+async def test_an_aux_address_is_refused_to_a_container_though_the_pool_was_asked_for_again() -> None:
+    """The request came late a second time; the network is made here already."""
+    one, other = await two()
+    ipam = other.driver.ipam
+    pool, _ = await ipam.request_pool(LAN.subnet, "", {"network": one.engine.id_of("lan")}, ipv6=False)
+    with pytest.raises(Conflict, match="in use by network lan as its aux address"):
+        await ipam.request_address(pool, "10.9.0.2")
+
+
+async def test_a_request_for_a_copy_that_comes_again_is_answered_as_before() -> None:
+    """The engine plays it: it did not get the answer. The host has no usable parent, and another release made the
+    network, with an option that is not known here; containers cannot start on it, and it exists all the same."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    network = await one.publish("lan", LAN)
+    other.kernel.hosted.pop("eth0")
+    pool, _ = await other.driver.ipam.request_pool(LAN.subnet, "", {"network": network}, ipv6=False)
+    for address in (LAN.gateway, LAN.aux["router"]):
+        await other.driver.ipam.request_address(pool, address, gateway=address == LAN.gateway)
+    subnet = SubnetRequest.read("macvlan-global", LAN.subnet, LAN.gateway, LAN.aux)
+    copy = NetworkRequest(engine_id("lan on b"), {"parent": "eth0", "new": "1"}, subnets=(subnet,))
+    await other.driver.networks.create(copy)
+    before = await other.driver.networks.all()
+    await other.driver.networks.create(copy)
+    assert await other.driver.networks.all() == before
+    assert [(each.shared_id, each.parent) for each in before] == [(network, "")]
+
+
+async def test_a_join_that_was_broken_off_makes_the_next_network_no_copy_of_a_removed_one() -> None:
+    """The engine asked for the pool and for nothing else; the network is removed, and its subnet is the next one's."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, other = await rig.host("a"), await rig.host("b")
+    lan = await one.publish("lan", LAN)
+    await other.driver.ipam.request_pool(LAN.subnet, "", {"network": lan}, ipv6=False)
+    await one.engine.remove_network("lan")
+    await one.outbox.deliver()
+    new = await other.publish("new", LAN)
+    assert [each.shared_id for each in await other.driver.networks.all()] == [new]
+    assert [each.network for each in await one.driver.pools.all()] == [new]
+    await one.join("new", other)
 
 
 async def test_one_container_of_the_cluster_may_be_its_network_s_gateway() -> None:
@@ -226,7 +269,8 @@ async def test_a_pool_that_is_still_in_use_after_the_removal_says_so() -> None:
 async def test_a_network_created_anew_gets_the_pool_of_the_removed_one_that_ends_elsewhere() -> None:
     """The container there keeps its address, for which nobody else is taken, and its end takes nothing from the new."""
     one, other, address = await _removed_under_a_container()
-    again = await one.publish("lan", LAN)
+    async with looking(one.driver, one.engine):
+        again = await one.publish("lan", LAN)
     with pytest.raises(Conflict, match=f"address {address} is in use by endpoint .* on host b"):
         await one.engine.run("thief", "lan", ip=address)
     web = await one.engine.run("web", "lan")
@@ -244,11 +288,12 @@ async def test_a_network_created_anew_gets_the_pool_of_the_removed_one_that_ends
 async def test_a_removed_network_runs_on_beside_one_in_its_place_that_fails() -> None:
     """The engine takes back the pool that it asked for; a container of the removed network keeps its address."""
     one, _, address = await _removed_under_a_container()
-    with pytest.raises(Invalid, match="nosuch0"):
-        await one.engine.create_network("lan", LAN, options={"parent": "nosuch0"})
-    assert await one.driver.pools.all() == []
-    assert [each.address for each in await one.driver.addresses.all() if each.kind == "endpoint"] == [address]
-    await one.publish("lan", LAN)
+    async with looking(one.driver, one.engine):
+        with pytest.raises(Invalid, match="nosuch0"):
+            await one.engine.create_network("lan", LAN, options={"parent": "nosuch0"})
+        assert await one.driver.pools.all() == []
+        assert [each.address for each in await one.driver.addresses.all() if each.kind == "endpoint"] == [address]
+        await one.publish("lan", LAN)
     with pytest.raises(Conflict, match=f"address {address} is in use"):
         await one.engine.run("thief", "lan", ip=address)
 
@@ -455,3 +500,36 @@ async def test_a_network_that_is_adopted_is_taken_for_no_other_one() -> None:
     pools = {pool_id(each): each.network for each in await one.driver.pools.all()}
     assert pools == {pool_id(lost): lan, far: ""}
     assert await one.driver.tables.removed.scan() == []
+
+
+@pytest.mark.parametrize("is_published", [False, True])
+async def test_a_network_that_is_removed_takes_the_addresses_of_its_last_containers_along(is_published: bool) -> None:
+    """The engine plays it: it forgot a container whose end had failed, and removes the network."""
+    rig = await ClusterRig.build(new_ids=True)
+    host = await rig.host("a")
+    if is_published:
+        await host.publish("lan", LAN)
+    else:
+        await host.engine.create_network("lan", LAN, options={"parent": "eth0"})
+    await host.engine.run("web", "lan", ip="10.9.0.9")
+    host.engine.forget("web")
+    await host.engine.remove_network("lan")
+    assert await host.driver.addresses.all() == []
+    assert await host.driver.pools.all() == []
+    assert not host.driver.networks.leftovers.suspected.is_set()
+
+
+async def test_a_network_whose_addresses_are_not_all_known_leaves_the_rest_to_repair() -> None:
+    """The state folder plays it: it lost the record of a container, whose address keeps the network's pool."""
+    rig = await ClusterRig.build(new_ids=True)
+    host = await rig.host("a")
+    network = await host.engine.create_network("lan", LAN, options={"parent": "eth0"})
+    container = await host.engine.run("web", "lan", ip="10.9.0.9")
+    await host.driver.tables.endpoints.drop(network, container.endpoint)
+    host.engine.forget("web")
+    await host.engine.remove_network("lan")
+    assert host.driver.networks.leftovers.suspected.is_set()
+    rig.clock.advance(60)
+    await host.mend(grace=60)
+    assert await host.driver.addresses.all() == []
+    assert await host.driver.pools.all() == []

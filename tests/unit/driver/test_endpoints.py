@@ -347,8 +347,12 @@ async def test_a_clock_that_is_set_makes_nobody_old() -> None:
     rig.clock.advance(YOUNG_SECONDS * 10)
     with pytest.raises(Conflict, match=r"192\.168\.1\.9 is in use by endpoint"):
         await driver.endpoints.create(EndpointRequest.read(N1, E2, "192.168.1.9/24"))
-    steady.advance(YOUNG_SECONDS)
-    driver.liveness.learn([], driver.liveness.moment())
+    for _ in range(2):  # once its time is over, and that of whatever was made before the clock was set
+        with pytest.raises(Conflict, match=r"192\.168\.1\.9 is in use by endpoint"):
+            await driver.endpoints.create(EndpointRequest.read(N1, E2, "192.168.1.9/24"))
+        steady.advance(YOUNG_SECONDS)
+        rig.clock.advance(YOUNG_SECONDS)
+        driver.liveness.learn([], driver.liveness.moment())
     await driver.endpoints.create(EndpointRequest.read(N1, E2, "192.168.1.9/24"))
 
 
@@ -442,3 +446,22 @@ async def test_an_endpoint_that_was_told_of_and_is_undone_is_told_of_again() -> 
     with pytest.raises(Unavailable):
         await host.driver.endpoints.create(request)
     assert (await host.driver.endpoints.all(), made) == ([], [])
+
+
+async def test_an_endpoint_that_goes_with_its_network_is_told_of() -> None:
+    """The kernel plays it: the end of a container fails, and the engine forgets it and removes the network."""
+    rig = await ClusterRig.build()
+    made: list[str] = []
+    hooks = ClusterHooks(
+        on_created=lambda endpoint, _network: made.append(endpoint.id),
+        on_deleted=lambda endpoint: made.remove(endpoint.id),
+    )
+    host = await rig.host("a", hooks)
+    network = await host.engine.create_network("lan", Subnet("10.8.0.0/24"), options={"parent": "eth0"})
+    container = await host.engine.run("web", "lan")
+    host.kernel.failing["delete"] = Unavailable("not now")
+    await host.engine.stop("web")
+    assert (made, host.driver.endpoints.counts(network).endpoints) == ([container.endpoint], 1)
+    await host.engine.remove_network("lan")
+    assert (made, host.driver.endpoints.counts(network).endpoints) == ([], 0)
+    assert await host.driver.endpoints.all() == []

@@ -133,3 +133,22 @@ async def test_what_another_host_has_is_refused_here_with_its_name_and_interface
             await host.engine.run("web", "lan", ip="10.9.0.4")
     got = {(await rig.hosts["a"].engine.run(f"c{number}", "lan")).address for number in range(3)}
     assert got == {"10.9.0.2/29", "10.9.0.5/29", "10.9.0.6/29"}
+
+
+async def test_a_request_for_its_pool_that_comes_again_makes_no_exception_of_a_container() -> None:
+    """The engine's request comes late a second time: the network is made here already, so what is asked for by name is
+    for a container, which gets no address of a host, and none that a device outside has."""
+    rig = await ClusterRig.build()
+    one, other = await rig.host("a"), await rig.host("b")
+    subnet = Subnet("10.9.0.0/29", gateway="10.9.0.1")
+    await one.engine.create_network("lan", subnet, options={**OPTIONS, "probe": "true"})
+    await other.join("lan", one)
+    other.kernel.route_facts = _facts("eth0 10.9.0.5/24")
+    other.kernel.neighbours["eth0"] = {"10.9.0.6"}
+    network = {"network": one.engine.id_of("lan")}
+    await other.driver.ipam.request_pool(subnet.subnet, "", network, ipv6=False)
+    with pytest.raises(Conflict, match=r"address 10\.9\.0\.5 is in use: this host has it on eth0"):
+        await other.engine.run("thief", "lan", ip="10.9.0.5")
+    with pytest.raises(Conflict, match=r"address 10\.9\.0\.6 is in use on the segment"):
+        await other.engine.run("thief", "lan", ip="10.9.0.6")
+    assert (await other.engine.run("web", "lan", ip="10.9.0.3")).address == "10.9.0.3/29"

@@ -4,6 +4,7 @@ import asyncio
 from ipaddress import ip_interface
 
 import pytest
+from msgspec.structs import replace
 
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.driver.name_memory import AGAIN_SECONDS, REMEMBERED_SECONDS, TOGETHER_SECONDS
@@ -150,6 +151,53 @@ async def test_two_hosts_with_one_name_at_a_time_have_two_addresses_and_two_macs
     assert (again.address, again.mac) == (first.address, first.mac)
 
 
+async def test_the_second_container_of_a_name_is_known_by_the_mac_that_it_has() -> None:
+    """Another host has the name, which is known when the address is claimed already. Users and conflicts go by the MAC
+    that the claim has; repair mends what an earlier release wrote."""
+    one, other = await _two(await ClusterRig.build())
+    first, second = await one.engine.run("web", "lan"), await other.engine.run("web", "lan", ip="10.8.0.77")
+
+    async def told() -> dict[str, str]:
+        return {each.address: each.mac for each in await one.driver.addresses.all() if each.kind == "endpoint"}
+
+    macs = {first.addresses[0]: first.mac, "10.8.0.77": second.mac}
+    assert await told() == macs
+    with pytest.raises(Conflict, match="on host b has it"):
+        await one.engine.run("db", "lan", mac=second.mac)
+    row = await other.driver.tables.addresses.get("macvlan-global", "10.8.0.77")
+    assert row and row.record.static
+    assert await other.driver.tables.addresses.replace(row, replace(row.record, mac=first.mac))
+    assert await one.mend() == []
+    assert len(await other.mend()) == 1
+    assert await told() == macs
+
+
+@pytest.mark.parametrize("attach", ["plain", "direct"])
+async def test_a_mac_of_a_name_that_a_user_chose_for_another_container_is_not_given_twice(attach: str) -> None:
+    """The container of the name starts, with a random MAC; it has its own again when the other one is gone."""
+    rig = await _rig(options={"attach": attach})
+    had = (await _had(rig, "web"))["web"]
+    await rig.engine.run("copy", "lan", mac=had[2])
+    assert (await rig.engine.run("web", "lan")).mac != had[2]
+    await rig.engine.stop("web")
+    await rig.engine.stop("copy")
+    assert (await rig.engine.run("web", "lan")).mac == had[2]
+
+
+async def test_a_mac_of_a_name_that_a_user_chose_on_another_host_is_not_given_twice() -> None:
+    """As far as its row is known here. A row whose container is gone hinders nobody."""
+    one, other = await _two(await ClusterRig.build())
+    mac = (await other.engine.run("web", "lan")).mac
+    await other.engine.stop("web")
+    await one.engine.run("copy", "lan", mac=mac)
+    await _follow(one, other)
+    assert (await other.engine.run("web", "lan")).mac != mac
+    await other.engine.stop("web")
+    await one.engine.stop("copy")
+    await _follow(one, other)
+    assert (await other.engine.run("web", "lan")).mac == mac
+
+
 async def test_a_host_that_knows_an_old_row_of_a_name_asks_the_store_who_has_it() -> None:
     """The other host has started one of that name meanwhile, and this one has not heard of it: its own last row of the
     name is all that it knows."""
@@ -181,6 +229,8 @@ async def test_a_container_that_is_renamed_while_the_next_one_starts_keeps_what_
     rig.engine.containers["old"] = rig.engine.containers.pop("web")
     new = await rig.engine.run("web", "lan")
     assert new.address != old.address and new.mac != old.mac
+    told = {each.address: each.mac for each in await rig.driver.addresses.all() if each.kind == "endpoint"}
+    assert told == {old.addresses[0]: old.mac, new.addresses[0]: new.mac}
 
 
 async def test_remembered_addresses_are_given_to_others_last_and_the_longest_unused_first() -> None:
@@ -227,6 +277,25 @@ async def test_options_say_what_stays(options: dict[str, str]) -> None:
     else:
         assert made.address == had[0]
         assert (made.mac == had[2]) == (options != {"mac": "random"})
+
+
+@pytest.mark.parametrize("options", [{}, {"mac": "address"}])
+@pytest.mark.parametrize("tells", [True, False], ids=["of a name", "of an engine that tells no names"])
+async def test_a_name_whose_address_another_container_has_keeps_its_next_one(
+    options: dict[str, str], tells: bool
+) -> None:
+    """A user gave the other one that address. With mac=address that one has the MAC of before, too."""
+    rig = await _rig(options=options)
+    had = (await _had(rig, "web"))["web"]
+    rig.engine.tells_names = tells
+    db = await rig.engine.run("db", "lan", ip=had[0].partition("/")[0])
+    await rig.driver.endpoints.name(await rig.driver.endpoints.get(rig.engine.id_of("lan"), db.endpoint), "db")
+    await rig.driver.memory.settle()
+    rig.engine.tells_names = True
+    next_one = (await _had(rig, "web"))["web"]
+    assert next_one[0] != had[0]
+    await _had(rig, "other")
+    assert (await _had(rig, "web"))["web"] == next_one
 
 
 async def test_an_engine_that_does_not_tell_names_changes_nothing() -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
+from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
+from macvlan_global.store.records import NetworkRecord
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import Rig
 
@@ -256,6 +258,62 @@ async def test_a_parent_that_is_gone_is_chosen_again() -> None:
     assert await rig.driver.owned.owned() == {}
 
 
+async def _rebooted(rig: Rig, altnames: dict[str, str]) -> Rig:
+    """The host boots again, and its alternative names are those of other interfaces."""
+    for name in set(rig.kernel.hosted) - {"lo", "eth0", "eth1"}:
+        await rig.kernel.delete(name)
+    rig.kernel.altnames = dict(altnames)
+    later = Identity("a", "run2", "boot2")
+    rig = await Rig.build(kernel=rig.kernel, disk=rig.disk, engine=rig.engine, identity=later)
+    await rig.mend()
+    return rig
+
+
+@pytest.mark.parametrize("parent", ["lan", "lan.10"])
+async def test_an_alternative_name_leads_to_its_interface_after_a_reboot(parent: str) -> None:
+    """The kernel plays it: it numbers the interfaces the other way round."""
+    rig = await Rig.build("eth0", "eth1")
+    rig.kernel.altnames |= {"lan": "eth0", "wan": "eth1"}
+    await rig.engine.create_network("n1", LAN, options={"parent": parent})
+    rig = await _rebooted(rig, {"lan": "eth1", "wan": "eth0"})
+    container = await rig.engine.run("c1", "n1")
+    stands_on = (await rig.driver.endpoints.all())[0].parent
+    assert stands_on == (await rig.driver.networks.get(N1)).parent == ("lan.10" if "." in parent else "eth1")
+    if "." in parent:
+        assert rig.kernel.hosted["lan.10"].lower == rig.kernel.hosted["eth1"].index
+    assert container.sandbox
+
+
+async def test_a_network_stays_where_some_entry_or_a_container_has_it() -> None:
+    """An alternative name is put onto another interface: that it comes first in the list is no reason to move, and no
+    network moves from under its containers."""
+    rig = await Rig.build("eth0", "eth1")
+    rig.kernel.altnames["lan"] = "eth0"
+    await rig.engine.create_network("n1", LAN, options={"parent": "lan,eth0"})
+    await rig.engine.create_network("n2", Subnet("10.2.0.0/24"), options={"parent": "lan"})
+    await rig.engine.run("c1", "n2")
+    rig.kernel.altnames["lan"] = "eth1"
+    for name, container in (("n1", "c2"), ("n2", "c3")):
+        await rig.engine.run(container, name)
+        assert (await rig.driver.networks.get(engine_id(name))).parent == "eth0"
+    for container in ("c1", "c2", "c3"):
+        await rig.engine.stop(container)
+    for name, parent in (("n1", "eth0"), ("n2", "eth1")):
+        await rig.engine.run("c4", name)
+        assert (await rig.driver.networks.get(engine_id(name))).parent == parent
+        await rig.engine.stop("c4")
+
+
+async def test_a_network_stays_if_its_alternative_name_is_gone() -> None:
+    """The operator plays it: he gave the name with `ip link property`, which no reboot keeps."""
+    rig = await Rig.build("eth0", "eth1")
+    rig.kernel.altnames["lan"] = "eth0"
+    await rig.engine.create_network("n1", LAN, options={"parent": "lan"})
+    rig = await _rebooted(rig, {})
+    await rig.engine.run("c1", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth0"
+
+
 async def test_a_parent_that_is_down_keeps_its_containers_together() -> None:
     """While containers run on it, the network does not move from under them; without, it does."""
     rig = await Rig.build("eth0", "eth1")
@@ -415,3 +473,32 @@ async def test_a_vlan_that_is_in_another_namespace_is_passed_over() -> None:
     await rig.engine.stop("c1")
     await rig.engine.remove_network("n1")
     assert set(rig.kernel.hosted) == {"lo", "eth0", "eth1"}
+
+
+async def test_a_network_that_is_broken_off_while_others_hear_of_it_is_undone() -> None:
+    """The kernel plays it: the host's own link to the network takes so long that the engine gives up. They hear of its
+    end, too, once it is gone."""
+    rig = await Rig.build("eth0")
+    heard: list[int] = []
+    hears = asyncio.Event()
+
+    async def hear(_network: NetworkRecord) -> None:
+        heard.append(len(await rig.driver.networks.all()))
+        if len(heard) == 1:
+            hears.set()
+            await asyncio.Event().wait()
+
+    rig.driver.networks.on_change = hear
+    before = await rig.snapshot()
+    creating = asyncio.create_task(rig.engine.create_network("n1", LAN, options={"parent": "eth0.10"}))
+    await hears.wait()
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    assert heard == [1, 0]
+    await rig.engine.plugin.call(
+        "IpamDriver.ReleaseAddress", PoolID=f"{DEFAULT_SPACE}/{LAN.subnet}", Address=LAN.gateway
+    )
+    await rig.engine.plugin.call("IpamDriver.ReleasePool", PoolID=f"{DEFAULT_SPACE}/{LAN.subnet}")
+    assert await rig.snapshot() == before
+    assert rig.driver.networks.leftovers.suspected.is_set()

@@ -5,6 +5,7 @@ import pytest
 from macvlan_global.errors import Conflict
 from testkit.cluster_rig import ClusterRig
 from testkit.fake_engine import Subnet
+from testkit.looking import looking
 from testkit.rig import Rig
 
 OPTIONS = {"parent": "eth0"}
@@ -45,7 +46,8 @@ async def test_two_networks_share_router_and_host_and_keep_them_until_the_last_g
     common = {"gateway": "192.168.34.1", "aux": {"host": "192.168.34.5"}}
     for name, parent, part in (("a", "eth0", "64"), ("b", "eth1", "128")):
         subnet = Subnet("192.168.34.0/24", f"192.168.34.{part}/26", **common)  # type: ignore[arg-type]
-        await rig.engine.create_network(name, subnet, options={"parent": parent})
+        async with looking(rig.driver, rig.engine):
+            await rig.engine.create_network(name, subnet, options={"parent": parent})
     for name in ("a", "b"):
         web = await rig.engine.run(f"web-{name}", name)
         assert web.joined and web.joined.gateway == "192.168.34.1"

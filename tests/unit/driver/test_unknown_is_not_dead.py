@@ -240,3 +240,25 @@ async def test_the_engine_s_word_in_a_repair_lets_an_address_of_nobody_be_asked_
         await later.engine.run("two", "lan", ip=ADDRESS)
     await later.mend(grace=1e9)
     assert (await later.engine.run("two", "lan", ip=ADDRESS)).address == f"{ADDRESS}/24"
+
+
+async def test_an_engine_that_lost_its_data_takes_no_address_from_a_container_that_runs_on() -> None:
+    """Another data folder under live containers: the network is made again, and what the kernel shows in use stays."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, other = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    here = await other.join("lan", one)
+    runs = await other.engine.run("web", "lan", ip=ADDRESS)
+    rig.clock.advance(YOUNG_SECONDS)
+    sandbox = dict(other.kernel.sandboxed[runs.sandbox])
+    other.engine.lose_data()
+    other.kernel.sandboxed[runs.sandbox] = sandbox
+    await other.driver.networks.delete(here, everywhere=False)
+    await other.join("lan", one)
+    await other.mend()
+    with pytest.raises(Conflict, match=f"address {ADDRESS} is in use by endpoint .* on host b"):
+        await one.engine.run("thief", "lan", ip=ADDRESS)
+    del other.kernel.sandboxed[runs.sandbox]
+    for _ in range(2):  # its endpoint, then what that had
+        await other.mend()
+    assert (await one.engine.run("next", "lan", ip=ADDRESS)).address == f"{ADDRESS}/24"

@@ -17,7 +17,7 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import AddressRecord
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_clock import FakeClock
-from testkit.fake_engine import Subnet
+from testkit.fake_engine import OUR_IPAM, Subnet
 from testkit.rig import Rig
 
 LAN, LAN6 = Subnet("10.8.0.0/24", gateway="10.8.0.1"), Subnet("fd00::/64")
@@ -162,6 +162,28 @@ async def test_a_pool_whose_claim_was_answered_late_is_known_as_the_network_s() 
     await a.plugin.call("NetworkDriver.CreateNetwork", **wanted)
     with pytest.raises(Conflict, match=r"10\.8\.0\.7 is in use"):
         await a.plugin.call("IpamDriver.RequestAddress", PoolID=pool["PoolID"], Address="10.8.0.7", Options={})
+
+
+@JUNK
+@pytest.mark.parametrize("foreign", [False, True])
+async def test_an_address_is_given_back_though_the_record_of_its_pool_cannot_be_read(
+    junk: bytes, foreign: bool
+) -> None:
+    """The villain is whoever writes into the store while the driver is down. A container of another driver's network is
+    known to be one by that record: what it had is repair's to give back."""
+    rig = await Rig.build("eth0")
+    driver = {"driver": "bridge", "ipam": OUR_IPAM} if foreign else {"options": {"parent": "eth0"}}
+    await rig.engine.create_network("lan", LAN, **driver)
+    await rig.mend()
+    await rig.engine.run("web", "lan", ip="10.8.0.7")
+    for each in await rig.disk.scan("pools/"):
+        await rig.disk.replace(each, junk)
+    rig = await Rig.build(kernel=rig.kernel, disk=rig.disk, clock=rig.clock, engine=rig.engine)
+    await rig.engine.stop("web")
+    if foreign:
+        rig.clock.advance(7200)
+        await rig.mend(grace=60)
+    assert "10.8.0.7" not in {each.address for each in await rig.driver.addresses.all()}
 
 
 @pytest.mark.virtual_time

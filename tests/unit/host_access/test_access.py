@@ -160,6 +160,29 @@ async def test_a_chosen_address_that_somebody_has_is_said_and_had_when_it_is_fre
     assert again.driver.host_access.problems == []
 
 
+@pytest.mark.parametrize("refused", ["replace host_access/", "delete addresses/"])
+async def test_an_address_is_the_hosts_as_long_as_its_record_names_it(refused: str) -> None:
+    """A driver that dies before the record names the next one would take the earlier one again. One whose record is
+    replaced and that was not given back is given back by repair."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    settings = Settings(access_addresses=(ip_address("10.8.0.50"),))
+    again = await Rig.build(kernel=rig.kernel, disk=rig.disk, engine=rig.engine, settings=settings)
+    again.faults.refused = refused
+    await again.driver.host_access.update(observe=True)
+    assert again.driver.host_access.problems
+    named = {row.record.address for row in await again.driver.tables.host_access.scan()}
+    assert named == {str(each) for each in _shim(again).addresses}
+    held = {each.address for each in await again.driver.addresses.all() if each.kind in {"host", "reserved"}}
+    assert named <= held
+    again.faults.refused = ""
+    again = await Rig.build(kernel=rig.kernel, disk=rig.disk, engine=rig.engine, settings=settings)
+    await again.mend()
+    await again.mend()
+    assert await _claimed(again) == ["10.8.0.50"] == [str(each) for each in _shim(again).addresses]
+
+
 @pytest.mark.parametrize("address", ["10.8.0.0", "10.8.0.1", "10.8.0.255"])
 async def test_a_chosen_address_that_cannot_be(address: str) -> None:
     """The network's own, and its gateway's: the problem says so, and the container runs."""
@@ -431,6 +454,20 @@ async def test_a_network_that_goes_gives_its_address_back_whatever_is_wrong_with
     assert own in await _claimed(rig)
     await rig.engine.remove_network("n1")
     assert own not in await _claimed(rig)
+
+
+async def test_a_network_whose_parent_is_gone_gives_its_address_back() -> None:
+    """The kernel plays it: the interface is gone, and the shim with it, before the network is removed."""
+    rig = await _rig(own=False)
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    await rig.engine.stop("c1")
+    assert await _claimed(rig)
+    await rig.kernel.delete("eth0")
+    await rig.driver.host_access.update(observe=True)
+    await rig.engine.remove_network("n1")
+    assert await _claimed(rig) == []
+    assert await rig.driver.tables.host_access.scan() == []
 
 
 async def test_an_address_that_is_on_the_shim_is_nobody_else_s_though_its_record_is_lost() -> None:

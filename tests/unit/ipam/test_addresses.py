@@ -357,6 +357,26 @@ async def test_a_container_that_starts_as_the_gateway_of_a_network_that_is_remov
     assert await one.addresses.all() == []
 
 
+@pytest.mark.parametrize("network", ["n1", "n2"])
+async def test_a_container_that_starts_while_its_pool_goes_keeps_its_reservation(network: str) -> None:
+    """The villain is another host, which is back and starts a container on a network of another driver: after that
+    network was seen to be empty, or on a second one, which has lost its own pool of the same subnet."""
+    store = Meanwhile()
+    one = Book(store)
+    two = Book(store, one.clock, "b")
+    await one.pool()
+    record = await one.pools.claim(SUBNET, "n1")
+    await one.addresses.claim(record, ip_address("192.168.1.1"), Holder("gateway", "n1"))
+    foreign = msgspec.structs.replace(record, network=network, driver="ipvlan")
+    store.meanwhile = partial(two.addresses.hold, foreign, NINE)
+    assert await one.pools.drop_network("n1", if_empty=True)
+    (held,) = await one.addresses.all()
+    assert (held.kind, held.address, held.network, held.host) == ("reserved", str(NINE), network, "b")
+    assert not await one.addresses.drop_network(network, [(SPACE, str(SUBNET))], if_empty=True)
+    assert await one.addresses.drop_network(network, [(SPACE, str(SUBNET))])
+    assert await one.addresses.all() == []
+
+
 @pytest.mark.parametrize("if_empty", [True, False])
 async def test_a_network_that_is_removed_leaves_hosts_what_they_have_themselves(if_empty: bool) -> None:
     """Another host has an address on its shim, and a stopped container, so it keeps the network for now."""
@@ -489,3 +509,102 @@ async def test_a_gateway_that_a_container_elsewhere_is_stays_when_its_claim_is_g
     (left,) = await book.addresses.all()
     await book.addresses.end_claims(left, "n1")
     assert await book.addresses.all() == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_request_is_repeated_only_through_the_same_pool(book: Book, restarted: bool) -> None:
+    """Of two pools that overlap neither is a network's yet. The driver may have begun anew since the first request."""
+    wide = ip_network("192.168.0.0/16")
+    await book.pool()
+    await book.pools.reserve(SPACE, wide)
+    await book.addresses.reserve(await book.pools.find(f"{SPACE}/{SUBNET}"), NINE)
+    if restarted:
+        book = Book(book.store, book.clock)
+        await book.pools.load()
+    pool, other = [await book.pools.find(f"{SPACE}/{each}") for each in (SUBNET, wide)]
+    with pytest.raises(AddressTaken):
+        await book.addresses.reserve(other, NINE)
+    await book.addresses.reserve(pool, NINE)
+    assert book.pools.end_asking(f"{SPACE}/{wide}", SPACE, NINE)
+    await book.addresses.reserve(other, NINE, for_network=True)  # two networks that are made at once have it in common
+    assert book.pools.end_asking(f"{SPACE}/{SUBNET}", SPACE, NINE)
+    assert not book.pools.end_asking(f"{SPACE}/{wide}", SPACE, NINE)
+
+
+async def test_a_container_on_another_driver_s_network_may_have_its_gateway(book: Book) -> None:
+    """Its claim was lost, that of the network was not: it is held once, and repeated for nothing."""
+    await book.pools.restore(PoolRecord(space=SPACE, subnet=str(SUBNET), network="n1", driver="ipvlan", host="a", at=0))
+    (record,) = await book.pools.all()
+    await book.addresses.claim(record, NINE, Holder("gateway", "n1"))
+    for _ in range(2):
+        await book.addresses.hold(record, NINE)
+    (held,) = await book.addresses.all()
+    assert (held.kind, held.network, [each.kind for each in held.sharers]) == ("reserved", "n1", ["gateway"])
+    await book.addresses.release(SPACE, NINE)
+    assert await book.addresses.all() == [held]
+    await book.addresses.release(SPACE, NINE, foreign="n1")
+    (held,) = await book.addresses.all()
+    assert (held.kind, held.network, held.sharers) == ("gateway", "n1", [])
+
+
+# --------------------------------------------- answers that come late
+
+
+class LateAnswers(MemoryStore):
+    """A store whose first answer to an operation on pools waits until it `goes`; `asked` is set when it is done."""
+
+    def __init__(self, method: str) -> None:
+        """`method` is the operation."""
+        super().__init__()
+        self.method = method
+        self.asked, self.goes = asyncio.Event(), asyncio.Event()
+
+    async def get(self, key: str) -> Entry | None:
+        """See `Store.get`."""
+        return await self._answer("get", key, await super().get(key))
+
+    async def create(self, key: str, value: bytes) -> Entry | None:
+        """See `Store.create`."""
+        return await self._answer("create", key, await super().create(key, value))
+
+    async def _answer(self, method: str, key: str, answer: Entry | None) -> Entry | None:
+        if method == self.method and key.startswith("pools/") and not self.asked.is_set():
+            self.asked.set()
+            await self.goes.wait()
+        return answer
+
+
+@pytest.mark.parametrize("request_is", ["reserve", "take_over", "join"])
+async def test_a_late_answer_to_a_request_for_a_pool_takes_it_from_no_network(request_is: str) -> None:
+    """The engine has repeated the request, and a network has claimed the pool since."""
+    store = LateAnswers("create")
+    book = Book(store)
+    removed = PoolRecord(space=SPACE, subnet=str(SUBNET), network="old", host="a", at=0)
+    requests = {
+        "reserve": partial(book.pools.reserve, SPACE, SUBNET),
+        "take_over": partial(book.pools.take_over, removed),
+        "join": partial(book.pools.join, SPACE, SUBNET, None, "old"),
+    }
+    late = asyncio.ensure_future(requests[request_is]())
+    await store.asked.wait()
+    if request_is == "join":
+        await book.pools.drop_network("old")
+    await book.pools.reserve(SPACE, SUBNET)
+    await book.pools.claim(SUBNET, "n1")
+    store.goes.set()
+    await late
+    pool = await book.pools.find(f"{SPACE}/{SUBNET}")
+    assert (pool.record.network, book.pools.is_any_unclaimed()) == ("n1", False)
+
+
+async def test_a_late_answer_of_what_a_pool_was_takes_it_from_no_network() -> None:
+    """It was read before a network claimed it."""
+    store = LateAnswers("get")
+    book, driver = Book(store), Book(store)  # the first one has started anew
+    await driver.pools.reserve(SPACE, SUBNET)
+    late = asyncio.ensure_future(book.pools.find(f"{SPACE}/{SUBNET}"))
+    await store.asked.wait()
+    await book.pools.claim(SUBNET, "n1")
+    store.goes.set()
+    assert (await late).record.network == "n1"
+    assert (await book.pools.find(f"{SPACE}/{SUBNET}")).record.network == "n1"

@@ -56,3 +56,48 @@ async def test_an_alternative_name_leads_to_the_link() -> None:
     kernel = FakeKernel("enp3s0")
     kernel.altnames["the-uplink-of-this-house"] = "enp3s0"
     assert await _choose(_parents(kernel), "the-uplink-of-this-house") == "enp3s0"
+
+
+@pytest.mark.parametrize(
+    ("parent", "elsewhere"),
+    [
+        ("lan", True),
+        ("lan.10", True),
+        ("up", True),
+        ("lan,lan.10", True),
+        ("nosuch,lan", False),
+        ("lan,down", False),
+        ("auto,lan", False),
+        ("auto.10,lan.10", False),
+        ("lan,eth0", False),
+        ("lan,wan", False),
+        ("lan,auto", False),
+        ("up,eth0", False),
+        ("auto", False),
+        ("auto.5", False),
+        ("gone", False),
+        ("gone.10", False),
+        ("eth1", False),
+        ("", False),
+    ],
+)
+async def test_only_an_alternative_name_leads_away_from_a_link(parent: str, elsewhere: bool) -> None:
+    """Not a better entry, nor a fallback's alternative name while another entry leads nowhere, or goes by a default
+    route that is not there yet: the link may have been chosen by that one."""
+    kernel = FakeKernel("eth0", "eth1", "down")
+    await kernel.set_down("down")
+    kernel.altnames |= {"lan": "eth1", "wan": "eth0"}
+    parents = _parents(kernel, up="lan")
+    subnets = [ip_network("10.0.0.0/24")]
+    assert await parents.leads_elsewhere("eth0", parent, subnets) is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("parent", "asked"), [("eth0", 0), ("eth7,eth0", 0), ("auto", 0), ("up", 0), ("", 0), ("wan", 1), ("nosuch,wan", 2)]
+)
+async def test_a_start_of_a_container_asks_the_kernel_for_other_names_only(parent: str, asked: int) -> None:
+    """Most lists have the parent's own name."""
+    kernel = FakeKernel("eth0", "eth1", routes=RouteFacts(default_link="eth0"))
+    kernel.altnames["wan"] = "eth0"
+    assert not await _parents(kernel, up="eth1,eth0").leads_elsewhere("eth0", parent, [])
+    assert kernel.faults.taken == ["link"] * asked

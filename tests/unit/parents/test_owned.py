@@ -1,5 +1,8 @@
 """Links that we make: written down first, made, and taken away when nothing uses them."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
@@ -7,7 +10,6 @@ from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Parent
 from macvlan_global.store.memory import MemoryStore
-from macvlan_global.store.records import LinkRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_kernel import FakeKernel
 
@@ -108,6 +110,63 @@ async def test_a_failed_remaking_keeps_the_ownership(kernel: FakeKernel, owned: 
     assert list(await owned.owned()) == ["eth0.10"]
 
 
+async def _fails_to_ensure(owned: OwnedParents, kernel: FakeKernel) -> None:
+    kernel.failing["add_vlan"] = Unavailable("no")
+    with pytest.raises(Unavailable):
+        await owned.ensure(VLAN)
+
+
+async def _fails_to_restore(owned: OwnedParents, kernel: FakeKernel) -> None:
+    kernel.failing["add_vlan"] = Unavailable("no")
+    with pytest.raises(Unavailable):
+        await owned.restore((await owned.owned())["eth0.10"])
+
+
+async def _is_broken_off(owned: OwnedParents, kernel: FakeKernel) -> None:
+    kernel.failing["add_vlan"] = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await owned.ensure(VLAN)
+
+
+async def _cannot_take_it_back(owned: OwnedParents, kernel: FakeKernel) -> None:
+    kernel.failing |= {"add_vlan": Unavailable("no"), "delete": Unavailable("no")}
+    with pytest.raises(Unavailable):
+        await owned.ensure(VLAN)
+
+
+@pytest.mark.parametrize("fails", [_fails_to_ensure, _fails_to_restore, _is_broken_off, _cannot_take_it_back])
+@pytest.mark.parametrize("boot", ["boot1", "boot2"])
+async def test_what_the_operator_makes_after_a_failed_remaking_is_his(
+    kernel: FakeKernel, fails: Callable[[OwnedParents, FakeKernel], Awaitable[None]], boot: str
+) -> None:
+    """The kernel plays it, and he helps himself: it is not deleted with the network."""
+    table = Tables(MemoryStore(), MemoryStore()).links
+    await OwnedParents(kernel, table, "boot1").ensure(VLAN)
+    await kernel.delete("eth0.10")
+    owned = OwnedParents(kernel, table, boot)
+    await fails(owned, kernel)
+    kernel.add_operators_vlan("eth0.10", "eth0", 10)
+    assert not await owned.ensure(VLAN)
+    await owned.remove("eth0.10")
+    assert "eth0.10" in kernel.hosted
+    assert await owned.owned() == {}
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_is_made_though_its_making_failed_is_ours(kernel: FakeKernel, again: bool) -> None:
+    """The kernel plays it: it does not answer, nor the deletion. So it goes with its network, or with a repair."""
+    owned = OwnedParents(kernel, Tables(MemoryStore(), MemoryStore()).links, "boot1")
+    if again:
+        await owned.ensure(VLAN)
+        await kernel.delete("eth0.10")
+    kernel.failing |= {"set_up": Unavailable("no"), "delete": Unavailable("no")}
+    with pytest.raises(Unavailable):
+        await owned.ensure(VLAN)
+    assert "eth0.10" in kernel.hosted
+    assert await owned.remove("eth0.10")
+    assert "eth0.10" not in kernel.hosted
+
+
 async def test_a_lost_link_is_restored_from_its_record(kernel: FakeKernel, owned: OwnedParents) -> None:
     """After a reboot, or a deletion behind our back; a second time there is nothing to do."""
     await owned.ensure(VLAN)
@@ -118,11 +177,40 @@ async def test_a_lost_link_is_restored_from_its_record(kernel: FakeKernel, owned
     assert not await owned.restore(record)
 
 
+async def test_a_link_is_restored_on_the_master_that_has_its_name_now(kernel: FakeKernel) -> None:
+    """The kernel plays it: at a reboot it numbers the interfaces the other way round, and their alternative names stay
+    with them. Where such a name is gone, the master is the one of before."""
+    table = Tables(MemoryStore(), MemoryStore()).links
+    kernel.add_device("eth1")
+    kernel.altnames["lan"] = "eth0"
+    await OwnedParents(kernel, table, "boot0").ensure(Parent("vlan", "lan.10", master="eth0", vlan_id=10))
+    for boot, altnames in (("boot1", {"lan": "eth1"}), ("boot2", {})):
+        await kernel.delete("lan.10")
+        kernel.altnames = dict(altnames)
+        owned = OwnedParents(kernel, table, boot)
+        assert await owned.restore((await owned.owned())["lan.10"])
+        assert kernel.hosted["lan.10"].lower == kernel.hosted["eth1"].index
+        assert (await owned.owned())["lan.10"].master == "eth1"
+
+
 async def test_a_link_whose_master_is_away_cannot_be_restored_now(kernel: FakeKernel, owned: OwnedParents) -> None:
     """The parent appears late: not found, and nothing changes."""
+    await owned.ensure(VLAN)
+    record = (await owned.owned())["eth0.10"]
+    await kernel.delete("eth0")
     with pytest.raises(NotFound):
-        await owned.restore(LinkRecord(name="eth9.5", kind="vlan", master="eth9", vlan_id=5, at=0))
-    assert "eth9.5" not in kernel.hosted
+        await owned.restore(record)
+    assert list(await owned.owned()) == ["eth0.10"]
+
+
+async def test_a_link_that_went_with_its_network_is_not_restored(kernel: FakeKernel, owned: OwnedParents) -> None:
+    """The engine plays it: it removed the network after repair had looked."""
+    await owned.ensure(VLAN)
+    record = (await owned.owned())["eth0.10"]
+    await owned.remove("eth0.10")
+    assert not await owned.restore(record)
+    assert "eth0.10" not in kernel.hosted
+    assert await owned.owned() == {}
 
 
 async def test_a_parent_that_another_link_stands_on_stays(kernel: FakeKernel, owned: OwnedParents) -> None:

@@ -20,10 +20,13 @@ from macvlan_global.reconcile.corrections import (
     ClaimAddress,
     DeleteEndpoint,
     DeleteNetwork,
+    GiveBackAddress,
+    GiveBackPool,
     RestorePool,
 )
 from macvlan_global.store.memory import MemoryStore
-from testkit.cluster_rig import ClusterRig
+from macvlan_global.store.ports import Entry
+from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_clock import FakeClock
 from testkit.fake_engine import OUR_DRIVER, OUR_IPAM, FakeEngine, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel
@@ -439,6 +442,10 @@ async def test_an_address_that_was_given_to_another_host_is_claimed_as_soon_as_i
     assert await reconciler.reconcile(one.engine) == []
     await reconciler.claim_again()
     assert ["10.8.0.9" in each for each in reconciler.problems] == [True]
+    one.faults.away = True  # a repair without the store says nothing about it
+    assert await reconciler.reconcile(one.engine) == []
+    one.faults.away = False
+    assert ["10.8.0.9" in each for each in reconciler.problems] == [True]
     await two.engine.stop("c2")
     await reconciler.claim_again()
     assert reconciler.problems == []
@@ -462,3 +469,138 @@ async def test_a_subnet_is_learnt_as_it_is_meant_and_not_as_it_was_typed() -> No
     (pool,) = await rig.driver.pools.all()
     assert (pool.subnet, pool.range, pool.network) == ("fd00::/64", "fd00::/80", network.id)
     assert await rig.driver.ipam.request_address(pool_id(pool), "") == "fd00::2/64"
+
+
+class _MeanwhileStore(MemoryStore):
+    """Something happens right after the first read of a prefix."""
+
+    prefix = ""
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    def client(self) -> MemoryStore:
+        """See `MemoryStore.client`."""
+        return self
+
+    async def scan(self, prefix: str) -> list[Entry]:
+        """See `Store.scan`."""
+        found = await super().scan(prefix)
+        if prefix == self.prefix and (meanwhile := self.meanwhile):
+            self.meanwhile = None
+            await meanwhile()
+        return found
+
+
+async def _made_here_and_used_there(rig: ClusterRig) -> tuple[ClusterHost, ClusterHost, str]:
+    """Hosts a and b, and the id of `lan`, which a made, and on which b runs a container. It is long since a had an
+    address there, so it does not read those of the subnet."""
+    one, two = await rig.host("a"), await rig.host("b")
+    made = await one.publish("lan", Subnet("10.8.0.0/28", gateway="10.8.0.5"))
+    await two.join("lan", one)
+    await two.engine.run("web", "lan")
+    for table in (one.driver.tables.used, one.driver.tables.used_here):
+        await table.drop("a", DEFAULT_SPACE, "10.8.0.0/28")
+    rig.clock.advance(600)
+    return await rig.restart("a"), two, made
+
+
+async def test_the_pool_of_a_network_whose_removal_is_taken_back_is_not_given_back() -> None:
+    """Another host, the villain, has deleted its tombstone and has not defined it yet: its containers are what counts,
+    and without them the pool goes."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, two, made = await _made_here_and_used_there(rig)
+    await one.engine.remove_network("lan")
+    await two.driver.tables.removed.drop(made)
+    assert await one.mend(grace=60) == []
+    assert [each.network for each in await one.driver.pools.all()] == [made]
+    await two.engine.stop("web")
+    assert [type(each) for each in await one.mend(grace=60)] == [GiveBackAddress, GiveBackPool]
+    assert await one.driver.pools.all() == []
+    assert await one.driver.addresses.all() == []
+
+
+async def test_what_a_network_has_that_is_removed_while_repair_reads_is_not_given_back() -> None:
+    """The operator is the villain: its tombstone comes, and its definition and record go, between two reads. This host
+    does not look for containers of others there."""
+    shared = _MeanwhileStore()
+    rig = ClusterRig(shared=shared, new_ids=True)
+    one, _, made = await _made_here_and_used_there(rig)
+
+    async def remove() -> None:
+        await one.engine.remove_network("lan")
+
+    shared.prefix, shared.meanwhile = "removed/", remove
+    await one.mend(grace=60)
+    assert shared.meanwhile is None
+    assert [each.network for each in await one.driver.pools.all()] == [made]
+    assert {each.kind for each in await one.driver.addresses.all()} == {"gateway", "endpoint"}
+
+
+@pytest.mark.parametrize("prefix", ["removed/", "definitions/"])
+async def test_a_network_that_is_removed_while_repair_reads_is_not_taken_for_gone(prefix: str) -> None:
+    """Its tombstone comes and its definition goes between two reads; containers of another host run on it."""
+    shared = _MeanwhileStore()
+    rig = ClusterRig(shared=shared, new_ids=True)
+    one, two = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", Subnet("10.8.0.0/28", gateway="10.8.0.5"))
+    await two.join("lan", one)
+    await two.engine.run("web", "lan")
+    rig.clock.advance(600)
+
+    async def remove() -> None:
+        await one.engine.remove_network("lan")
+
+    shared.prefix, shared.meanwhile = prefix, remove
+    await one.mend(grace=60)
+    assert shared.meanwhile is None
+    assert {each.kind for each in await one.driver.addresses.all()} == {"gateway", "endpoint"}
+    assert [each.subnet for each in await one.driver.pools.all()] == ["10.8.0.0/28"]
+
+
+async def test_a_removed_network_that_a_host_remembers_gets_no_pool_again() -> None:
+    """Another host deletes its tombstone, the villain, while a container runs on it here; its pool has gone too."""
+    rig = await ClusterRig.build(new_ids=True)
+    one, two = await rig.host("a"), await rig.host("b")
+    made = await one.publish("lan", Subnet("10.8.0.0/28", gateway="10.8.0.5"))
+    copy = await two.join("lan", one)
+    await two.engine.run("web", "lan")
+    await one.engine.remove_network("lan")
+    await two.driver.tables.networks.change(copy, removed=True)
+    await two.driver.tables.removed.drop(made)
+    [pool] = await two.driver.pools.all()
+    await two.driver.tables.pools.drop(pool.space, pool.subnet)
+    rig.clock.advance(600)
+    assert await two.mend(grace=60) == []
+    assert await two.driver.pools.all() == []
+
+
+async def test_a_removal_that_is_remembered_takes_nothing_while_a_definition_cannot_be_read() -> None:
+    """A newer release on another host plays it: it took the removal back, and defines the network in a form of its
+    own."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("a"), await rig.host("b")
+    made = await one.publish("lan", Subnet("10.8.0.0/24", gateway="10.8.0.1"))
+    await two.join("lan", one)
+    await one.driver.tables.networks.change(made, removed=True)
+    [entry] = await rig.shared.scan("definitions/")
+    await rig.shared.replace(entry, entry.value.replace(b'"v":1', b'"v":99'))
+    rig.clock.advance(7200)
+    assert await one.mend(grace=60) == []
+    assert [each.subnet for each in await one.driver.pools.all()] == ["10.8.0.0/24"]
+
+
+async def test_a_store_that_goes_away_before_or_during_a_repair_that_needs_it_is_told() -> None:
+    """The store plays it: it lost a pool, and is away, or takes no writes. Whoever repairs tries again."""
+    rig = await ClusterRig.build()
+    host = await rig.host("h1")
+    await host.publish("lan", Subnet("10.8.0.0/24", gateway="10.8.0.1"))
+    reconciler = Reconciler(host.driver, grace=0, our_ipam=OUR_IPAM, now=host.clock)
+    await host.driver.tables.pools.drop(DEFAULT_SPACE, "10.8.0.0/24")
+    host.faults.away = True
+    with pytest.raises(Unavailable, match="failed on purpose"):
+        await reconciler.reconcile(host.engine, needs_store=True)
+    host.faults.away, host.faults.refused = False, "create pools/"
+    await reconciler.reconcile(host.engine, needs_store=True)
+    assert reconciler.broken_off == "failed on purpose"
+    host.faults.refused = ""
+    assert [type(each) for each in await reconciler.reconcile(host.engine, needs_store=True)] == [RestorePool]
+    assert reconciler.broken_off == ""

@@ -80,13 +80,23 @@ class CountingReconciler(Reconciler):
     done: tuple[Correction, ...] = ()
     times: int = 0
     claims: int = 0
+    sees_store: bool = True
+    young: frozenset[tuple[str, str]] | None = frozenset()
 
-    async def reconcile(self, engine: object, grace: float | None = None) -> list[Correction]:
+    async def reconcile(
+        self, engine: object, grace: float | None = None, *, needs_store: bool = False
+    ) -> list[Correction]:
         """See `Reconciler.reconcile`."""
         self.times += 1
         if self.error:
             raise self.error
+        if needs_store and not self.sees_store:
+            raise Unavailable("the store does not answer")
         return list(self.done)
+
+    def passed_over(self) -> frozenset[tuple[str, str]] | None:
+        """See `Reconciler.passed_over`."""
+        return self.young
 
     async def claim_again(self) -> None:
         """See `Reconciler.claim_again`."""
@@ -213,6 +223,51 @@ def test_a_reconciliation_follows_when_nothing_is_young_any_more() -> None:
     _on_virtual_time(story)
 
 
+def test_claims_that_were_lost_are_due_until_the_store_has_answered() -> None:
+    """The store plays it: it tells that it lost them, and is away at that moment."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, _ = await _follow(stack)
+            await asyncio.sleep(2 * (TOGETHER_SECONDS + GRACE))  # all that follows a start is over
+            followed.reconciler.sees_store = False
+            followed.store_read.set()
+            await asyncio.sleep(2 * APART_SECONDS)
+            assert followed.reconciler.times > 20  # nothing is read in these
+            followed.reconciler.sees_store = True
+            await asyncio.sleep(3)
+            done = followed.reconciler.times
+            await asyncio.sleep(APART_SECONDS / 2)
+            assert followed.reconciler.times == done
+            await asyncio.sleep(TOGETHER_SECONDS + GRACE + 1)  # that comes after each such repair
+            assert followed.reconciler.times == done + 1
+
+    _on_virtual_time(story)
+
+
+@pytest.mark.parametrize("cause", ["store read", "pool missed"])
+def test_a_store_that_refuses_what_repair_writes_is_asked_once_a_minute(cause: str) -> None:
+    """The store plays it, with a disk that is full, or by its rights: it answers reads. It is not asked at once again,
+    by every host, and what it lost is written when it takes it."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, _ = await _follow(stack)
+            await asyncio.sleep(2 * (TOGETHER_SECONDS + GRACE))  # all that follows a start is over
+            followed.reconciler.broken_off = "etcd refused: no space"
+            before = followed.reconciler.times
+            (followed.store_read if cause == "store read" else followed.rig.driver.ipam.missed).set()
+            await asyncio.sleep(10 * (GRACE + 1))
+            assert before + 8 < followed.reconciler.times <= before + 12
+            followed.reconciler.broken_off = ""
+            await asyncio.sleep(2 * (GRACE + 1))
+            done = followed.reconciler.times
+            await asyncio.sleep(5 * GRACE)
+            assert followed.reconciler.times == done
+
+    _on_virtual_time(story)
+
+
 def test_engine_and_store_that_come_together_have_one_later_repair() -> None:
     """As at a start of the driver."""
 
@@ -249,6 +304,59 @@ def test_what_is_adopted_later_is_told_to_the_listeners() -> None:
             followed.store_read.set()
             await asyncio.sleep(1)
             assert heard == [None, None]
+
+    _on_virtual_time(story)
+
+
+def test_leftovers_are_looked_for_once_nothing_of_them_is_young() -> None:
+    """Not before, and again for as long as the store does not answer; what repair adopts is a reason, too."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, task = await _follow(stack)
+            await asyncio.sleep(2 * (TOGETHER_SECONDS + GRACE))  # all that follows a start is over
+            before = followed.reconciler.times
+            followed.reconciler.sees_store = False
+            followed.rig.driver.networks.leftovers.suspect("a test")
+            await asyncio.sleep(GRACE)
+            assert followed.reconciler.times == before
+            await asyncio.sleep(2)
+            assert followed.reconciler.times == before + 1
+            await asyncio.sleep(2 * (GRACE + 3))
+            assert followed.reconciler.times == before + 3
+            followed.reconciler.sees_store = True
+            await asyncio.sleep(GRACE + 3)
+            network = EngineNetwork(engine_id("lan"), "lan", OUR_IPAM)
+            followed.reconciler.done = (AdoptNetwork("network lan", "the state has it not", network),)
+            followed.store_read.set()
+            await asyncio.sleep(1)
+            followed.reconciler.done = ()
+            assert followed.reconciler.times == before + 5
+            await asyncio.sleep(2 * (TOGETHER_SECONDS + GRACE))
+            assert followed.reconciler.times == before + 7  # one of them follows the store's return
+            assert not task.done()
+
+    _on_virtual_time(story)
+
+
+def test_leftovers_are_looked_for_until_the_engine_answered_and_nothing_looks_young() -> None:
+    """The engine plays it, which does not answer, and the clock, which is set. What is young at one look only is what a
+    busy host has under way."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, _ = await _follow(stack)
+            await asyncio.sleep(2 * (TOGETHER_SECONDS + GRACE))  # all that follows a start is over
+            looks = followed.reconciler.times
+            followed.rig.driver.networks.leftovers.suspect("a test")
+            seen = (None, {"a", "b"}, None, {"a", "b"}, {"a", "c"}, {"a", "d"}, {"d", "e"})
+            for number, young in enumerate(seen, start=1):
+                subjects = None if young is None else frozenset(("GiveBackAddress", each) for each in young)
+                followed.reconciler.young = subjects
+                await asyncio.sleep(GRACE + 1.01)
+                assert followed.reconciler.times == looks + number
+            await asyncio.sleep(AGAIN_SECONDS / 2)
+            assert followed.reconciler.times == looks + len(seen)
 
     _on_virtual_time(story)
 

@@ -56,7 +56,14 @@ def owned(name: str = "eth0.10", at: float = OLD) -> LinkRecord:
 
 
 ENGINE_ENDPOINT = EngineEndpoint("e1", "web", "x", "192.168.1.9")
-ENGINE = EngineNetwork("n1", "office", "macvlan-global", subnets=(EngineSubnet(SUBNET),), endpoints=(ENGINE_ENDPOINT,))
+ENGINE = EngineNetwork(
+    "n1",
+    "office",
+    "macvlan-global",
+    ipam_options={"space": "s"},
+    subnets=(EngineSubnet(SUBNET),),
+    endpoints=(ENGINE_ENDPOINT,),
+)
 STRAY = LinkFact("mg-0123456789ab", 9, "x", 1500, up=False, kind="macvlan", lower=3)
 WHOLE = r.ReconcileFacts(
     host="a",
@@ -82,7 +89,11 @@ HELD = r.Shared() if WHOLE.shared is None else WHOLE.shared
 
 def but(facts: r.ReconcileFacts, **changes: Any) -> r.ReconcileFacts:
     """These facts with something changed, be it of the host or of what hosts share."""
-    of_all = {key: changes.pop(key) for key in ("pools", "addresses", "defined", "removed") if key in changes}
+    of_all = {
+        key: changes.pop(key)
+        for key in ("pools", "addresses", "defined", "removed", "some_unreadable")
+        if key in changes
+    }
     return replace(facts, shared=replace(HELD, **of_all), **changes)
 
 
@@ -205,6 +216,13 @@ def test_an_address_that_was_asked_for_and_never_used_is_given_back() -> None:
     assert [each.address for each in plan if isinstance(each, corrections.GiveBackAddress)] == [asked]
 
 
+def test_one_that_a_container_has_in_another_space_is_given_back_all_the_same() -> None:
+    """The same number on another wire."""
+    asked = structs.replace(address("reserved"), space="lab")
+    plan = r.plan(but(WHOLE, addresses=(*HELD.addresses, asked)))
+    assert [each.address for each in plan if isinstance(each, corrections.GiveBackAddress)] == [asked]
+
+
 def test_an_address_whose_endpoint_or_network_is_gone_is_given_back() -> None:
     """If the engine does not have them either."""
     lost = (
@@ -228,6 +246,25 @@ def test_a_pool_without_a_network_is_given_back() -> None:
 
 
 # -------------------------------------------------------------- left alone
+
+
+_GONE = {
+    "pools": (pool(), pool("gone", subnet="10.1.0.0/24")),
+    "addresses": (*HELD.addresses, address("gateway", "10.1.0.1", network="gone")),
+}
+
+
+@pytest.mark.parametrize("kind", ["endpoint", "host"])
+def test_a_network_without_a_definition_lives_while_other_hosts_have_addresses_on_it(kind: str) -> None:
+    """It was removed a moment ago, or the removal is being taken back: it is theirs to say what becomes of it."""
+    theirs = address(kind, "10.1.0.9", host="b", network="gone", endpoint="e9")
+    assert len(r.plan(but(WHOLE, **_GONE))) == 2
+    assert r.plan(but(WHOLE, **(_GONE | {"addresses": (*_GONE["addresses"], theirs)}))) == []
+
+
+def test_nothing_of_a_network_is_given_back_while_a_definition_cannot_be_read() -> None:
+    """It may be that of the network: a newer release wrote it."""
+    assert r.plan(but(WHOLE, **_GONE, some_unreadable=True)) == []
 
 
 def test_what_is_young_is_left_alone() -> None:
@@ -284,6 +321,19 @@ def test_an_address_that_a_container_uses_is_claimed_for_it() -> None:
         (correction,) = r.plan(but(WHOLE, addresses=(gateway, *found)))
         assert isinstance(correction, corrections.ClaimAddress)
         assert (correction.address, correction.holder) == ("192.168.1.9", Holder("endpoint", "n1", "e1"))
+
+
+def test_an_address_is_claimed_anew_if_the_store_says_another_mac() -> None:
+    """A driver was killed between two writes. Older releases wrote no MAC, and adopted endpoints may have none."""
+    gateway, held = HELD.addresses
+    wrong = structs.replace(held, mac="y")
+    (correction,) = r.plan(but(WHOLE, addresses=(gateway, wrong)))
+    assert isinstance(correction, corrections.ClaimAddress)
+    assert correction.reason == "e1 has the MAC x, and the store says y"
+    assert r.plan(but(WHOLE, addresses=(gateway, structs.replace(held, mac="x")))) == []
+    assert r.plan(but(WHOLE, addresses=(gateway, held))) == []
+    nameless = structs.replace(endpoint(), mac="")
+    assert r.plan(but(WHOLE, endpoints=(nameless,), addresses=(gateway, wrong))) == []
 
 
 def test_what_the_store_lost_of_what_is_young_is_claimed_at_once() -> None:
@@ -520,6 +570,22 @@ def test_a_removed_network_whose_addresses_this_host_does_not_see_is_others_to_f
     facts = but(gone, addresses=(), removed=frozenset({"n1"}))
     assert facts.shared
     assert kinds(replace(facts, shared=replace(facts.shared, seen=frozenset()))) == []
+
+
+def test_a_pool_whose_addresses_this_host_does_not_see_is_not_given_back() -> None:
+    """Nor its gateway. Its network went while this host looked, and containers of other hosts may be there: they are
+    looked for the next time, since the pool is this host's and its network is not known."""
+    mine = structs.replace(pool(), host="a")
+    facts = but(
+        replace(WHOLE, networks=(), endpoints=(), owned=(), engine=()), pools=(mine,), addresses=HELD.addresses[:1]
+    )
+    assert facts.shared
+    assert kinds(replace(facts, shared=replace(facts.shared, seen=frozenset()))) == []
+    looked_at = r.unknown_subnets((mine, pool("")), (), "a")
+    assert looked_at == {(mine.space, mine.subnet)}
+    assert not r.unknown_subnets((mine,), (network(),), "a") | r.unknown_subnets((mine,), (), "b")
+    seen = replace(facts, shared=replace(facts.shared, seen=looked_at))
+    assert kinds(seen) == ["GiveBackAddress", "GiveBackPool"]
 
 
 def test_an_address_that_a_young_container_has_reserved_is_not_claimed_yet() -> None:

@@ -20,6 +20,7 @@ from macvlan_global.replication.decide import (
     RemoveDuplicate,
     ReplicationFacts,
     SetPublished,
+    SetRemoved,
     Settled,
     TakeBackRemoval,
     Wait,
@@ -37,6 +38,7 @@ USED = replace(LAN, endpoints=(EngineEndpoint("e1", "web", ""), EngineEndpoint("
 DEFINED = definition_of(LAN, "host-b", 5.0)
 NEW = NetworkRecord(id="aa", name="lan", cluster="aa", given={}, at=NOW)
 KNOWN = NetworkRecord(id="aa", name="lan", cluster="aa", published=True, given={}, at=0.0)
+KEPT = structs.replace(KNOWN, removed=True)
 NEW_OTHER = structs.replace(NEW, id="bb", cluster="bb")
 NOTHING = ReplicationFacts("lan", "host-a", NOW, publisher="beta")
 GONE = frozenset({"aa"})
@@ -57,9 +59,11 @@ CASES = {
         replace(NOTHING, found=replace(LAN, referring=("web",)), removed=GONE),
         Wait,
     ),
-    "removed, and in use": (replace(NOTHING, found=USED, record=KNOWN, removed=GONE), Keep),
+    "removed, and in use": (replace(NOTHING, found=USED, record=KNOWN, removed=GONE), SetRemoved),
+    "removed, in use, and noted": (replace(NOTHING, found=USED, record=KEPT, removed=GONE), Keep),
+    "removed, noted, and defined again": (replace(NOTHING, found=USED, record=KEPT, definition=DEFINED), SetPublished),
     "removed, and the next one of the name is there": (
-        replace(NOTHING, found=USED, record=KNOWN, removed=GONE, definition=definition_of(OTHER, "host-b", 6.0)),
+        replace(NOTHING, found=USED, record=KEPT, removed=GONE, definition=definition_of(OTHER, "host-b", 6.0)),
         Keep,
     ),
     "it was removed while nobody looked": (replace(NOTHING, missing=KNOWN, definition=DEFINED), WriteTombstone),
@@ -171,7 +175,7 @@ def test_containers_that_a_network_has_may_be_started_again() -> None:
             definition=DEFINED,
         )
     )
-    kept = decide(replace(NOTHING, found=replace(USED, referring=("web", "db")), record=KNOWN, removed=GONE))
+    kept = decide(replace(NOTHING, found=replace(USED, referring=("web", "db")), record=KEPT, removed=GONE))
     assert (isinstance(conflict, InConflict) and conflict.room, isinstance(kept, Keep) and kept.room) == (3, 2)
 
 
@@ -201,7 +205,7 @@ def test_a_foreign_network_is_named() -> None:
 
 def test_who_keeps_a_removed_network() -> None:
     """The containers are named."""
-    action = decide(replace(NOTHING, found=USED, record=KNOWN, removed=GONE))
+    action = decide(replace(NOTHING, found=USED, record=KEPT, removed=GONE))
     assert (
         action.reason == "network lan was removed in the cluster and is kept on this host for its containers: db, web"
     )
@@ -227,7 +231,8 @@ def test_a_removal_is_not_taken_back_once_the_name_is_anothers() -> None:
     """The copy stays for its stopped containers, which may start on it."""
     other = structs.replace(DEFINED, id="zz")
     facts = replace(NOTHING, found=STOPPED, record=KNOWN, removed=GONE, definition=other, stopped_for=STOPPED_SECONDS)
-    action = decide(facts)
+    assert isinstance(decide(facts), SetRemoved), "the other one may be removed too, when this tombstone is gone"
+    action = decide(replace(facts, record=KEPT))
     assert isinstance(action, InConflict)
     assert not action.blocks
     assert "is kept on this host for its stopped containers: app" in action.reason
@@ -236,4 +241,4 @@ def test_a_removal_is_not_taken_back_once_the_name_is_anothers() -> None:
 def test_a_container_that_runs_keeps_a_removed_network_as_before() -> None:
     """It is not stopped, though the engine lists it among those that refer to the network."""
     found = replace(USED, referring=("db", "web"))
-    assert isinstance(decide(replace(NOTHING, found=found, record=KNOWN, removed=GONE)), Keep)
+    assert isinstance(decide(replace(NOTHING, found=found, record=KEPT, removed=GONE)), Keep)

@@ -27,9 +27,11 @@ from macvlan_global.replication.replicator import (
     KEEP_TOMBSTONES_SECONDS,
     MOST_NAMESAKES,
     MOST_TOMBSTONES,
+    RESYNC_SECONDS,
     TURNS_SECONDS,
     Replicator,
 )
+from macvlan_global.store.known_engine import KnownEngine
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Entry
 from macvlan_global.store.records import (
@@ -38,6 +40,7 @@ from macvlan_global.store.records import (
     IdentityRecord,
     NetworkRecord,
     PendingRecord,
+    PoolRecord,
     RemovedRecord,
 )
 from macvlan_global.store.table import Tables
@@ -393,6 +396,43 @@ async def test_an_engine_that_lost_its_data(pair: Pair) -> None:
     assert (row.record.id, row.record.cluster, row.record.published) == (found.id, made, True)
 
 
+async def test_what_cannot_be_forgotten_of_an_engine_that_lost_its_data_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The villain is the kernel: it refuses to delete the parent of a network. That ends nothing, not the driver
+    either; the other network is there at once, this one once the kernel permits it, and neither counts as removed."""
+    caplog.set_level(logging.INFO)
+    rig = await ClusterRig.build(new_ids=True)
+    site = await Site.build("a", rig.shared.client(), rig)
+    async with site.runs():
+        made = [await site.create("lan"), await site.create("other", "10.9.0.0/24")]
+        await site.engine.create_network("vlan", Subnet("10.7.0.0/24"), options={"parent": "eth0.50"})
+        await settled(site)
+        rig.clock.advance(120)
+        site.engine.lose_data()
+        busy = Conflict("eth0.50 cannot be deleted: device or resource busy")
+        site.host.kernel.failing["delete"] = busy
+        await site.replicator.on_engine_up()
+        site.host.kernel.failing["delete"] = busy  # for the resync that follows
+        assert site.reason() == (
+            "network vlan of the cluster cannot be compared with this host: eth0.50 cannot be deleted: device or "
+            "resource busy"
+        )
+        await until(lambda: site.engine.has("lan") and site.engine.has("other"), "the other networks")
+        assert site.engine.has("vlan") is None
+        await asyncio.sleep(RESYNC_SECONDS)
+        await until(lambda: site.engine.has("vlan"), "the network on a parent that was busy")
+        await settled(site)
+        assert site.replicator.problems.all() == []
+        assert await site.tables.removed.scan() == []
+        assert not any("announce the removal" in each.getMessage() for each in caplog.records)
+        networks = [row.record for row in await site.tables.networks.scan()]
+        assert {each.cluster for each in networks} > {*made}
+        assert {each.id for each in networks} == {each.id for each in await site.engine.every_network()}
+        # only now is it the engine of these records: what it does not have any more was removed by its operator
+        assert (await KnownEngine(site.tables).read()).id == (await site.engine.info()).id
+
+
 async def test_a_network_that_is_being_made_on_an_engine_that_lost_its_data_is_left_alone(pair: Pair) -> None:
     """The engine does not list it yet, and nobody else knows of it."""
     await pair.a.create("lan")
@@ -746,6 +786,18 @@ async def test_a_tombstone_that_the_store_no_longer_has_ends_nothing(pair: Pair)
     assert row.record.id == made
 
 
+async def test_a_network_that_was_defined_again_is_not_removed_by_memory(pair: Pair) -> None:
+    """Another host took its removal back, and the watches of this one, which kept it for a container, lag behind."""
+    made = await pair.a.create("lan")
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
+    await settled(pair.a, pair.b)
+    copy = pair.b.engine.id_of("lan")
+    await pair.b.tables.networks.change(copy, removed=True)
+    executor = pair.b.executor(*_unwatched(pair.b, pair.store))
+    assert await executor.apply(decide.Remove(copy, "lan", made, "it was removed")) == "again"
+    assert pair.b.engine.has("lan")
+
+
 async def test_a_copy_too_many_goes_quietly(pair: Pair) -> None:
     """A removal of our own is no operator's: the other hosts keep the network."""
     await pair.a.create("lan")
@@ -866,9 +918,17 @@ async def _made_with_fault(number: int, *, after: bool) -> bool:
 
 
 async def test_a_removal_is_forgotten_once_this_host_has_seen_it_for_ninety_days(pair: Pair) -> None:
-    """One that was seen for a shorter time stays, whatever the clocks of the hosts say that wrote them."""
+    """One that was seen for a shorter time stays, whatever the clocks of the hosts say that wrote them; and one that a
+    pool names, be it one that this host cannot read: a newer version, the villain, wrote it."""
     tables = pair.a.tables
     await tables.removed.create(RemovedRecord(id="11", name="old", host="z", at=4e9), "11")
+    await tables.removed.create(RemovedRecord(id="33", name="used", host="z", at=4e9), "33")
+    await tables.removed.create(RemovedRecord(id="44", name="used by newer ones", host="z", at=4e9), "44")
+    # containers of some host run on it still: else its pool would be gone
+    pool = PoolRecord(space="lab", subnet="10.99.0.0/24", network="33", host="z", at=0)
+    await tables.pools.create(pool, "lab", "10.99.0.0/24")
+    newer = msgspec.structs.replace(pool, v=2, subnet="10.98.0.0/24", network="44")
+    await tables.pools.create(newer, "lab", "10.98.0.0/24")
     await settled(pair.a, pair.b)
     await pair.a.replicator.on_engine_up()
     await until(lambda: not pair.a.replicator.busy, "it was seen")
@@ -876,13 +936,92 @@ async def test_a_removal_is_forgotten_once_this_host_has_seen_it_for_ninety_days
     await tables.removed.create(RemovedRecord(id="22", name="young", host="z", at=0), "22")
     await pair.a.replicator.on_engine_up()
     await until(lambda: not pair.a.replicator.busy, "a look")
-    assert [row.record.id for row in await tables.removed.scan()] == ["11", "22"]
+    assert [row.record.id for row in await tables.removed.scan()] == ["11", "22", "33", "44"]
     pair.rig.clock.advance(61 + TURNS_SECONDS)
     await pair.a.replicator.on_engine_up()
     limit = Allowance(5)
-    while [row.record.id for row in await tables.removed.scan()] != ["22"]:
+    while [row.record.id for row in await tables.removed.scan()] != ["22", "33", "44"]:
         assert not limit.over
         await asyncio.sleep(0.001)
+
+
+async def _removed_and_kept(pair: Pair, options: dict[str, str], ipam: str) -> str:
+    """`lan` is removed on a while `web` runs on it on b, and the hosts forget that: its tombstone is old. Its id."""
+    subnets = [Subnet("10.8.0.0/24")] if ipam == OUR_IPAM else []
+    made = await pair.a.engine.create_network("lan", *subnets, options=options, ipam=ipam)
+    await until(lambda: pair.b.engine.has("lan"), "the network on b")
+    await settled(pair.a, pair.b)
+    await pair.b.engine.run("web", "lan")
+    await pair.a.engine.remove_network("lan")
+    await until(pair.b.replicator.problems.all, "the report of b")
+    if ipam == OUR_IPAM:  # as by `docker compose up`; it takes the pool over
+        await pair.a.create("lan")
+    await _look(pair)
+    pair.rig.clock.advance(KEEP_TOMBSTONES_SECONDS + TURNS_SECONDS + 1)
+    await _look(pair)
+    assert await pair.a.tables.removed.scan() == []
+    return made
+
+
+async def _look(pair: Pair) -> None:
+    for each in (pair.a, pair.b):
+        await each.replicator.on_engine_up()
+    await asyncio.sleep(2)
+    await settled(pair.a, pair.b)
+
+
+async def test_a_removed_network_without_a_pool_does_not_come_back_from_a_host_that_kept_it(pair: Pair) -> None:
+    """The other host, the villain, forgets the removal after ninety days: no pool says that the network is in use."""
+    await _removed_and_kept(pair, {"parent": "eth0"}, "null")
+    assert await pair.a.tables.definitions.scan() == []
+    assert pair.a.engine.names() == []
+    assert "is kept on this host for its containers: web" in pair.b.reason()
+    await pair.b.engine.stop("web")
+    await until(lambda: not pair.b.engine.has("lan"), "its end on b")
+    assert await pair.a.tables.definitions.scan() == []
+
+
+async def test_a_removed_network_whose_pool_the_next_one_has_does_not_come_back(pair: Pair) -> None:
+    """The other host, the villain, forgets the removal; the next network of the name comes with the last container's
+    end, and when it is removed too, there is none."""
+    old = await _removed_and_kept(pair, {"parent": "eth1, eth0"}, OUR_IPAM)
+    assert "is kept on this host for its containers: web" in pair.b.reason()
+    await pair.b.engine.stop("web")
+    await until(lambda: (found := pair.b.engine.has("lan")) and cluster_id(found) != old, "the next one on b")
+    await settled(pair.a, pair.b)
+    await pair.a.engine.remove_network("lan")
+    await until(lambda: not pair.b.engine.has("lan"), "its end on b")
+    await _look(pair)
+    assert pair.a.engine.names() == pair.b.engine.names() == []
+
+
+async def test_a_removal_that_another_host_takes_back_is_not_remembered(pair: Pair) -> None:
+    """The network is kept for a container that runs, when it is defined again; a store that is older then, the villain,
+    loses it no more."""
+    made = await _removed_and_kept(pair, {"parent": "eth0"}, "null")
+    definition = DefinitionRecord(id=made, name="lan", options={"parent": "eth0"}, host="c", at=0)
+    definition = msgspec.structs.replace(definition, ipam_options={"ipam-driver": "null"})
+    row = await pair.a.tables.definitions.create(definition, "lan")
+    assert row
+    await until(lambda: pair.a.engine.has("lan"), "the network on a")
+    await until(lambda: not pair.b.replicator.problems.all(), "the end of the report")
+    assert [each.record.removed for each in await pair.b.tables.networks.scan()] == [False]
+    await settled(pair.a, pair.b)
+    assert await pair.a.tables.definitions.delete(row)
+    await _look(pair)
+    assert [each.record.id for each in await pair.a.tables.definitions.scan()] == [made]
+
+
+async def test_a_container_that_stops_on_a_network_that_was_kept_for_it_takes_the_removal_back(pair: Pair) -> None:
+    """Its host has remembered the removal, which another one, the villain, has forgotten; now it forgets it too."""
+    made = await _removed_and_kept(pair, {"parent": "eth0"}, "null")
+    await pair.b.engine.stop_only("web", "lan")
+    await asyncio.sleep(1)
+    pair.rig.clock.advance(STOPPED_SECONDS)
+    await until(lambda: pair.a.engine.has("lan"), "the network on a again")
+    await settled(pair.a, pair.b)
+    assert [each.record.id for each in await pair.a.tables.definitions.scan()] == [made]
+    assert [each.record.removed for each in await pair.b.tables.networks.scan()] == [False]
 
 
 async def test_of_too_many_removals_the_oldest_are_forgotten_after_a_day(pair: Pair) -> None:

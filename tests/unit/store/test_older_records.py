@@ -41,14 +41,15 @@ async def _endpoint(value: bytes) -> EndpointRecord:
 
 
 async def test_a_network_is_written_as_it_was() -> None:
-    """The bytes of a network that is read and written again are the same."""
+    """The bytes of a network that is read and written again are the same, but for what is known of it since."""
     store = MemoryStore()
     await store.create(f"networks/{NETWORK_ID}", NETWORK)
     row = await Tables(store, store).networks.get(NETWORK_ID)
     assert row is not None
     assert isinstance(row.record, NetworkRecord)
     assert row.record.options.mtu == 1400
-    assert msgspec.json.encode(row.record) == NETWORK
+    published, rest = NETWORK.split(b'"options"')
+    assert msgspec.json.encode(row.record) == published + b'"removed":false,"options"' + rest
 
 
 def test_a_network_has_typed_values() -> None:

@@ -136,6 +136,8 @@ class NameWatcher:
             await self._publisher.withdraw(endpoint)
 
     def _records(self, found: EngineContainer, here: Mapping[str, str]) -> list[NameRecord]:
+        if not found.running:  # it may be shown with the endpoint that it had when the host lost power
+            return []
         endpoints = [
             NamedEndpoint(
                 here[each.network], each.network_name, each.endpoint, each.address, each.address6, each.mac, each.names

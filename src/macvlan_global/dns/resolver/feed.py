@@ -32,16 +32,19 @@ class Feed:
         cache: ResponseCache,
         *,
         on_read: Callable[[], None] = lambda: None,
+        on_hosts: Callable[[set[str]], None] = lambda _hosts: None,
         retry: float = FIRST_RETRY_SECONDS,
     ) -> None:
         """`run` does the work; a broken watch is opened again after `retry` seconds, then after longer waits.
 
-        `on_read` is called after all names of a network that was followed were read again.
+        `on_read` is called after all names of a network that was followed were read again, `on_hosts` with the ids of
+        the hosts whose names come.
         """
         self._names = names
         self._cache = cache
         self._retry = retry
         self._on_read = on_read
+        self._on_hosts = on_hosts
         self._groups = GroupsFollower(
             store, lambda network: names.key(network) + "/", self._take, self._forget, level=logging.WARNING
         )
@@ -92,6 +95,7 @@ class Feed:
             self._cache.update(
                 put=[(key, row.record) for key, row in rows if row], deleted=[key for key, row in rows if row is None]
             )
+            self._on_hosts({row.record.host for _, row in rows if row})
             await asyncio.sleep(0)
 
     async def _remove(self, network: str, keys: Iterable[RowKey]) -> None:

@@ -83,7 +83,7 @@ class Resolver:
     @property
     def cached(self) -> int:
         """Number of replies in the response cache."""
-        return len(self._cache.templates)
+        return len(self._cache.templates) + len(self._cache.templates_over_tcp)
 
     def answers(self) -> dict[tuple[str, str], int]:
         """Queries since it listens, by transport and the name of the answer code; "none" if no reply was sent."""

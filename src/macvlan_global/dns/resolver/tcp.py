@@ -26,6 +26,7 @@ class TcpServer:
         self._idle = idle
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
+        self._turn = asyncio.Lock()
         self.queries = 0
         """Queries received."""
         self.answers, self.unanswered = [0] * 256, 0
@@ -73,10 +74,7 @@ class TcpServer:
                 return False
             query = await reader.readexactly(length)
         self.queries += 1
-        reply = self._cache.respond_or_wait(query, udp=False)
-        if reply is Early.WAIT:
-            await names_there(self._cache)
-            reply = self._cache.respond(query, udp=False)
+        reply = self._kept(query) or await self._built(query)
         if reply is None:
             self.unanswered += 1
             return False
@@ -86,3 +84,22 @@ class TcpServer:
             await writer.drain()
         await asyncio.sleep(0)  # a client that sends many queries at once must not keep the event loop
         return True
+
+    async def _built(self, query: bytes) -> bytes | None:
+        """A reply that is not kept yet; None if none may be sent.
+
+        A long one takes milliseconds, and the event loop has other work: in each of its rounds it builds one.
+        """
+        async with self._turn:
+            await asyncio.sleep(0)
+            reply = self._kept(query) or self._cache.respond_or_wait(query, udp=False)
+        if reply is Early.WAIT:
+            await names_there(self._cache)
+            async with self._turn:
+                await asyncio.sleep(0)
+                reply = self._kept(query) or self._cache.respond(query, udp=False)
+        return reply
+
+    def _kept(self, query: bytes) -> bytes | None:
+        template = self._cache.templates_over_tcp.get(query[2:])
+        return query[:2] + template() if template else None

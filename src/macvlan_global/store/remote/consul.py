@@ -102,15 +102,16 @@ class ConsulStore:
         """See `Store.create`."""
         return await self._create(key, value, "")
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         if not isinstance(lease, ConsulLease):
             raise TypeError(f"{lease!r} is a lease of another store")
-        return await self._create(key, value, lease.session)
+        return await self._create(key, value, lease.session, over)
 
-    async def _create(self, key: str, value: bytes, session: str) -> Entry | None:
+    async def _create(self, key: str, value: bytes, session: str, over: Entry | None = None) -> Entry | None:
         name = self._keys.name(key)
-        operations: Operations = [{"Verb": "cas", "Key": name, "Value": value, "Index": 0}]
+        operations = self._deletion(over) if over else []  # another session's key cannot be locked
+        operations.append({"Verb": "cas", "Key": name, "Value": value, "Index": 0})
         if session:
             operations.append({"Verb": "lock", "Key": name, "Value": value, "Session": session})
 
@@ -118,13 +119,17 @@ class ConsulStore:
             done = await self._write(key, operations, until)
             if done.refusal is None:
                 return self._written(key, value, done, leased=bool(session))
+            if over:
+                await self._check_changed(over, done.refusal, until)
             # who was faster may have deleted it since
-            if _WAS_THERE not in done.refusal.body and await self._keys.pair(key, until) is None:
+            elif _WAS_THERE not in done.refusal.body and await self._keys.pair(key, until) is None:
                 raise refused(done.refusal)
             return None
 
         async def settle(until: float) -> tuple[Entry | None] | None:
             pair = await self._keys.pair(key, until)
+            if pair and over and pair.modify_index == over.revision:
+                return None
             # no two writes of different hosts have the same value: it names the host, the run and the time
             ours = pair and (pair.value or b"", pair.session) == (value, session)
             return (self._keys.entry(pair) if pair and ours else None,) if pair else None
@@ -155,11 +160,7 @@ class ConsulStore:
 
     async def delete(self, entry: Entry) -> bool:
         """See `Store.delete`."""
-        # check-index too: deleting what is not there is no error for delete-cas
-        name = self._keys.name(entry.key)
-        operations: Operations = [
-            {"Verb": verb, "Key": name, "Index": entry.revision} for verb in ("check-index", DELETE)
-        ]
+        operations = self._deletion(entry)
 
         async def ask(until: float) -> bool:
             done = await self._write(entry.key, operations, until)
@@ -176,6 +177,12 @@ class ConsulStore:
 
         async with self._members.operation() as until:
             return await self._members.write(ask, settle, until)
+
+    def _deletion(self, entry: Entry) -> Operations:
+        """Operations that delete an entry if it is current."""
+        # check-index too: deleting what is not there is no error for delete-cas
+        name = self._keys.name(entry.key)
+        return [{"Verb": verb, "Key": name, "Index": entry.revision} for verb in ("check-index", DELETE)]
 
     async def _check_changed(self, entry: Entry, answer: Answer, until: float) -> None:
         """A refused transaction says why only in words: see whether it is what we expect.

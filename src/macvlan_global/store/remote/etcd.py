@@ -95,16 +95,16 @@ class EtcdStore:
         """See `Store.create`."""
         return await self._create(key, value, 0)
 
-    async def create_with(self, lease: Lease, key: str, value: bytes) -> Entry | None:
+    async def create_with(self, lease: Lease, key: str, value: bytes, over: Entry | None = None) -> Entry | None:
         """See `ClusterStore.create_with`."""
         if not isinstance(lease, EtcdLease):
             raise TypeError(f"{lease!r} is a lease of another store")
-        return await self._create(key, value, lease.id)
+        return await self._create(key, value, lease.id, over)
 
-    async def _create(self, key: str, value: bytes, lease: int) -> Entry | None:
-        name = self._name(key)
+    async def _create(self, key: str, value: bytes, lease: int, over: Entry | None = None) -> Entry | None:
+        name, before = self._name(key), over.revision if over else 0
         body = {
-            "compare": [{"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": 0}],
+            "compare": [{"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": before}],
             "success": [{"request_put": {"key": name, "value": value, "lease": lease}}],
         }
 
@@ -114,6 +114,8 @@ class EtcdStore:
 
         async def settle(until: float) -> tuple[Entry | None] | None:
             pair = await self._pair(key, until)
+            if pair and over and pair.mod_revision == over.revision:
+                return None
             # no two writes of different hosts have the same value: it names the host, the run and the time
             ours = pair and (pair.value, pair.lease) == (value, lease)
             return (self._entry(pair) if pair and ours else None,) if pair else None

@@ -100,6 +100,23 @@ async function ask(path) {
 
 class NeedsToken extends Error {}
 
+// Events that come while a path is read may be newer than its answer. They wait here, by path, to be taken once more.
+const heard = new Map();
+
+function hear(path, event) {
+  heard.get(path)?.push(event);
+}
+
+async function askAndHear(path) {
+  const meanwhile = [];
+  heard.set(path, meanwhile);
+  try {
+    return { found: await ask(path), meanwhile };
+  } finally {
+    heard.delete(path);
+  }
+}
+
 const readers = {
   async networks() {
     const names = JSON.stringify(state.networks.map((each) => [each.id, each.name]));
@@ -117,10 +134,11 @@ const readers = {
     if (before.length) noteList(before, state.hosts.map((each) => `${each.name} is ${each.state}`), "host");
   },
   async reports() {
-    const found = await ask("reports");
-    for (const each of found) takeReport(each);
+    const { found, meanwhile } = await askAndHear("reports");
+    const newer = new Set(meanwhile.map((each) => each.id));
+    for (const each of found) if (!newer.has(each.id)) takeReport(each);
     const ids = new Set(found.map((each) => each.id));
-    for (const id of state.reports.keys()) if (!ids.has(id)) state.reports.delete(id);
+    for (const id of state.reports.keys()) if (!ids.has(id) && !newer.has(id)) state.reports.delete(id);
   },
   async conflicts() {
     if (!state.hello?.watching) return;
@@ -132,9 +150,13 @@ const readers = {
     state.remembered = (await ask("addresses/remembered")).map((each) => ({ ...each, key: key(each.address) }));
   },
   async addresses() {
+    const { found, meanwhile } = await askAndHear("addresses");
     const before = state.addresses;
-    const found = await ask("addresses");
     state.addresses = new Map(found.map((row) => [idOf(row), prepared(row)]));
+    for (const { put, gone } of meanwhile) {
+      for (const row of put) state.addresses.set(row.id, row);
+      for (const each of gone) state.addresses.delete(idOf(each));
+    }
     sorted = null;
     if (!state.loaded) return;
     for (const [id, row] of state.addresses) noteAddress(before.get(id), row);
@@ -197,6 +219,7 @@ const takers = {
     }, SETTLE_SECONDS * 1000);
   },
   async addresses({ put, gone }) {
+    hear("addresses", { put, gone });
     for (const row of put) {
       prepared(row);
       noteAddress(state.addresses.get(row.id), row);
@@ -211,6 +234,7 @@ const takers = {
     tell("addresses");
   },
   async report(report) {
+    hear("reports", report);
     takeReport(report);
     tell("reports");
   },
