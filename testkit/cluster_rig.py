@@ -93,10 +93,10 @@ class ClusterRig:
         self.hosts[name] = made
         return made
 
-    async def restart(self, name: str) -> ClusterHost:
+    async def restart(self, name: str, hooks: ClusterHooks = ALONE) -> ClusterHost:
         """The driver of a host starts anew; its disk, kernel and engine are what they were."""
         old = self.hosts[name]
-        self.hosts[name] = await self._start(name, old.kernel, old.disk, old)
+        self.hosts[name] = await self._start(name, old.kernel, old.disk, old, hooks)
         return self.hosts[name]
 
     def reach(self, *, away: bool) -> None:

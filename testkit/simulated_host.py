@@ -55,7 +55,8 @@ def device() -> FakeKernel:
 
 @dataclass(slots=True)
 class Surroundings:
-    """Surroundings that all hosts share. `twice` is the chance that an engine sends a request two times."""
+    """Surroundings that all hosts share. `twice` is the chance that an engine sends a request two times; it goes
+    by the first answer or by the second one."""
 
     store: MemoryStore
     weather: Weather
@@ -329,8 +330,11 @@ class SimulatedHost:
             raise NoAnswer("the engine cannot reach the driver")
         if self.around.lot.random() < self.around.twice:
             self.around.repeated += 1
-            run.begin(_ignore_errors(lambda: run.take(method, fields)))
-            await asyncio.sleep(self.around.weather.delay())
+            if self.around.lot.random() < 0.5:  # the one whose answer counts comes first
+                run.begin(_later(self.around.weather.delay(), lambda: run.take(method, fields)))
+            else:
+                run.begin(_ignore_errors(lambda: run.take(method, fields)))
+                await asyncio.sleep(self.around.weather.delay())
         return await run.serve(lambda: run.take(method, fields))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
@@ -432,3 +436,8 @@ async def _answer(request: Callable[[], Awaitable[T]]) -> T:
 async def _ignore_errors(work: Callable[[], Awaitable[object]]) -> None:
     with contextlib.suppress(MacvlanGlobalError):
         await work()
+
+
+async def _later(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    await asyncio.sleep(seconds)
+    await _ignore_errors(work)

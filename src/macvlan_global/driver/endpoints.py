@@ -87,6 +87,7 @@ class Endpoints:
         # who may be on a parent is decided by comparing endpoints, so two decisions must not overlap
         self._comparing = asyncio.Lock()
         self._turns = KeyedLock()
+        self._made: set[str] = set()  # ids of those that this run made and answered
 
     async def create(self, request: EndpointRequest) -> str:
         """Create an endpoint, claim its addresses, and return its MAC.
@@ -104,6 +105,8 @@ class Endpoints:
             if before:
                 if not _same(before.record, request):
                     raise Conflict(f"endpoint {request.id[:12]} exists already, with other addresses or another MAC")
+                if request.id in self._made:  # the engine may go by the first answer: it holds, wherever the store is
+                    return before.record.mac
                 return await self._create_again(network, before.record)
             await self._networks.admit(network)
             record = await self._new(network, request)
@@ -119,6 +122,7 @@ class Endpoints:
                     undo.push("its addresses", lambda: self._claims.let_go(network, record))
                     record = await self._claim_by_name(network, record)
                 await self._refuse_mac(network, record)
+            self._made.add(request.id)
             self._leftovers.created(request.id, operation)
             self._memory.created(network, record)
             self._on_created(record, network.shared_id)
@@ -184,6 +188,7 @@ class Endpoints:
             row = await self._endpoints.get(network_id, endpoint_id)
             if row is None:
                 return
+            self._made.discard(endpoint_id)
             deleted = await self._attacher.delete(row.record)
             if not release_follows and not deleted and await self._liveness.is_in_use(row.record):
                 raise Conflict(f"{describe_endpoint(row.record)} has just come into use")
@@ -340,6 +345,7 @@ class Endpoints:
 
     async def _tell_deleted(self, network: NetworkRecord, record: EndpointRecord) -> None:
         """Tell of the end of an endpoint that may have been told of."""
+        self._made.discard(record.id)
         self._memory.deleted(network, record)
         self._on_deleted(record)
 

@@ -16,7 +16,7 @@ from macvlan_global.kernel.names import link_name
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.store.records import PoolRecord
 from macvlan_global.store.table import Tables
-from testkit.cluster_rig import ClusterRig
+from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_clock import FakeClock
 from testkit.fake_engine import Subnet, engine_id
 from testkit.rig import HOST, Rig
@@ -428,7 +428,8 @@ async def test_many_containers_start_and_stop_at_once() -> None:
 
 
 async def test_an_endpoint_that_was_told_of_and_is_undone_is_told_of_again() -> None:
-    """The answer to its creation was lost, and the repeated request cannot be done: the store is away."""
+    """The answer to its creation was lost with the driver, and the repeated request cannot be done: the store is away.
+    The engine takes it for never made."""
     rig = await ClusterRig.build()
     made: list[str] = []
     hooks = ClusterHooks(
@@ -436,16 +437,39 @@ async def test_an_endpoint_that_was_told_of_and_is_undone_is_told_of_again() -> 
         on_deleted=lambda endpoint: made.remove(endpoint.id),
     )
     host = await rig.host("a", hooks)
+    request = await _created(host)
+    assert made == [request.id]
+    host = await rig.restart("a", hooks)
+    host.faults.away = True
+    with pytest.raises(Unavailable):
+        await host.driver.endpoints.create(request)
+    assert (await host.driver.endpoints.all(), made) == ([], [])
+
+
+async def test_an_endpoint_that_was_answered_stays_when_its_request_comes_twice() -> None:
+    """The engine sends it twice and goes by the first answer, and the store is away by the second one: the same answer,
+    and nobody else gets the address."""
+    rig = await ClusterRig.build()
+    host = await rig.host("a")
+    request = await _created(host)
+    (before,) = await host.driver.endpoints.all()
+    host.faults.away = True
+    assert await host.driver.endpoints.create(request) == before.mac
+    host.faults.away = False
+    await host.outbox.deliver()
+    held = {each.address: each.endpoint for each in await host.driver.addresses.all() if each.endpoint}
+    assert held == {str(request.address): request.id}
+    assert await host.driver.endpoints.all() == [before]
+
+
+async def _created(host: ClusterHost) -> EndpointRequest:
+    """An endpoint on a new network of the host, as it was requested."""
     network = await host.engine.create_network("lan", Subnet("10.8.0.0/24"), options={"parent": "eth0"})
     (pool,) = await host.driver.pools.all()
     cidr = await host.driver.ipam.request_address(pool_id(pool), "")
     request = EndpointRequest.read(network, "e" * 64, cidr)
     await host.driver.endpoints.create(request)
-    assert made == [request.id]
-    host.faults.away = True
-    with pytest.raises(Unavailable):
-        await host.driver.endpoints.create(request)
-    assert (await host.driver.endpoints.all(), made) == ([], [])
+    return request
 
 
 async def test_an_endpoint_that_goes_with_its_network_is_told_of() -> None:
