@@ -23,7 +23,7 @@ CONTAINERS = (8, 22)
 """How many a host has, more or less."""
 KEPT = 3
 """So many of the containers of a host have links, and stay for longer."""
-TWICE = 0.02
+TWICE = 0.2
 """The chance that a request is made twice."""
 WISHES = 0.2
 """The chance that a container wants a certain address."""
