@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import cast
 
+import aiohttp
 import pytest
 
 from macvlan_global.errors import Unavailable
@@ -109,3 +111,32 @@ async def test_a_cancellation_in_the_turn_of_a_timeout_is_not_lost(endpoints: Me
     loop.call_at(over, asking.cancel)
     await asyncio.wait({asking})
     assert asking.cancelled()
+
+
+class _Late:
+    """An HTTP client, and its one answer, which begins in the very turn in which its asker is cancelled."""
+
+    def __init__(self) -> None:
+        self.asker: asyncio.Task[bytes] | None = None
+        self.status = 200
+        self.closed = 0
+
+    async def request(self, *_args: object, **_options: object) -> "_Late":
+        assert self.asker is not None
+        self.asker.cancel()
+        return self
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_watch_that_is_given_up_as_its_answer_begins_leaves_no_connection() -> None:
+    """The driver stops just then."""
+    http = _Late()
+    health = HealthCheck(Request("GET", "/"), lambda _: True)
+    members = Members(["store:1"], None, health, lambda _: cast("aiohttp.ClientSession", http))
+    async with contextlib.aclosing(members.stream(Request("GET", "/"))) as stream:
+        http.asker = asyncio.ensure_future(anext(stream))
+        await asyncio.wait({http.asker})
+    assert http.asker.cancelled()
+    assert http.closed == 1

@@ -336,25 +336,30 @@ class Members:
             Unavailable: the store was closed meanwhile.
         """
         index = self._current
+        begun: list[aiohttp.ClientResponse] = []
         try:
-            response = await self._with_health_checks(index, self._response(index, request))
-            try:
-                while piece := await self._with_health_checks(index, response.content.readany()):
-                    self._heard[index] = asyncio.get_running_loop().time()
-                    yield piece
-            finally:
-                response.close()
+            response = await self._with_health_checks(index, self._response(index, request, begun))
+            while piece := await self._with_health_checks(index, response.content.readany()):
+                self._heard[index] = asyncio.get_running_loop().time()
+                yield piece
         except _UNREACHABLE as error:
             raise NotAsked(self._mark_failed(index, error)) from error
         except _BROKEN as error:
             raise AnswerLost(self._mark_failed(index, error)) from error
+        finally:
+            for each in begun:  # also one that came in the very turn in which its watch was given up
+                each.close()
         self._pass_over(index)
         raise AnswerLost("the answer ended")
 
-    async def _response(self, index: int, request: Request) -> aiohttp.ClientResponse:
+    async def _response(
+        self, index: int, request: Request, begun: list[aiohttp.ClientResponse]
+    ) -> aiohttp.ClientResponse:
+        """The answer that begins; it is added to `begun` for whoever closes it."""
         # a member says at once that a stream begins; if it does not, others would hide that by passing its health check
         async with asyncio.timeout(DEADLINE):
             response = await self._send(index, request, _times(), is_long=True)
+            begun.append(response)
         if response.status == OK:
             return response
         answer = Answer(response.status, await response.read(), response.headers)
