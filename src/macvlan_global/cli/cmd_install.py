@@ -117,7 +117,8 @@ def _refuse_with_networks(state: Path) -> None:
     if count:
         raise Conflict(
             f"the state still holds {count} {'network' if count == 1 else 'networks'}; remove them first "
-            "(docker network ls --filter driver=macvlan-global, then docker network rm), or leave --purge out"
+            "(docker network ls --filter driver=macvlan-global, then docker network rm, which in a cluster removes "
+            "them from every host), or leave --purge out"
         )
 
 

@@ -58,7 +58,8 @@ def find_dead(hosts: list[HostLine], name: str) -> HostRecord:
     down = [line.record for line in meant if not line.live]
     if not down:
         raise Conflict(
-            f"host {name} is alive; stop its containers and its driver first (systemctl stop macvlan-global there)"
+            f"host {name} is alive; stop its containers and its driver first (systemctl stop macvlan-global.service "
+            "macvlan-global.socket there)"
         )
     if len(down) > 1:
         ids = ", ".join(record.id[:12] for record in down)
