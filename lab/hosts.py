@@ -84,6 +84,7 @@ class Host:
         self.namespace = "-".join(filter(None, (f"{PREFIX}{os.getpid()}", group, name)))
         self.folder = RUN / self.namespace
         self._daemon: Daemon | None = None
+        self._engine_env: Mapping[str, str] | None = None
         self._config: dict[str, Any] = {}
         self._path = ""
         self._started: list[subprocess.Popen[bytes]] = []
@@ -216,6 +217,7 @@ class Host:
         *,
         live_restore: bool = False,
         daemon_json: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
         image: bool = True,
     ) -> Daemon:
         """Start an engine and return when it serves.
@@ -224,16 +226,20 @@ class Host:
             version: a label of `ENGINES`, or a version that is unpacked.
             live_restore: containers outlive the engine.
             daemon_json: settings beside ours or instead of them; None removes one of ours.
+            env: variables of the engine's environment, also when it is restarted.
             image: import the lab's image too, if the engine has it not.
 
         Raises:
             LabError: it did not come up; with the end of its log.
         """
         chosen = engine(version)
+        self._engine_env = env
         if self._daemon is None or self._daemon.engine != chosen:
             self.stop_engine()
             log = self.folder / "dockerd.log"
-            self._daemon = Daemon(chosen, self.run_folder, log, lambda command, file: self.popen(command, log=file))
+            self._daemon = Daemon(
+                chosen, self.run_folder, log, lambda command, file: self.popen(command, log=file, env=self._engine_env)
+            )
         self._path = chosen.search_path
         self._config = settings(self.namespace, live_restore=live_restore, extra=daemon_json)
         self._daemon.start(self._config)

@@ -150,24 +150,17 @@ async def events_tell_what_happens_in_order(rig: EngineRig) -> None:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
     told = [each for each in seen if not (isinstance(each, ContainerEvent) and each.action == "destroy")]
-    assert told == [
+    usual: list[EngineEvent | None] = [
         None,
         NetworkEvent("create", made, "lan"),
         NetworkEvent("connect", made, "lan", container.id),
         ContainerEvent("start", container.id, "web"),
         ContainerEvent("die", container.id, "web"),
         NetworkEvent("disconnect", made, "lan", container.id),
-        NetworkEvent("destroy", made, "lan"),
-    ] or told == [
-        # engine 29 tells of the network first
-        None,
-        NetworkEvent("create", made, "lan"),
-        NetworkEvent("connect", made, "lan", container.id),
-        ContainerEvent("start", container.id, "web"),
-        NetworkEvent("disconnect", made, "lan", container.id),
-        ContainerEvent("die", container.id, "web"),
         NetworkEvent("destroy", made, "lan"),
     ]
+    network_first = [*usual[:4], usual[5], usual[4], usual[6]]  # so does engine 29 tell it
+    assert told in (usual, network_first)
 
 
 ENGINE_CONTRACT: tuple[Check, ...] = (

@@ -8,7 +8,8 @@ from testkit.fake_http import HttpCall, HttpReply
 
 
 class FakeDockerApi:
-    """Give `answer` to an `HttpServer`. Paths are without the version.
+    """Give `answer` to an `HttpServer`. Paths are without the version, of which the engine takes those from
+    `oldest` to `newest`.
 
     `found` are the answers of `GET` by path, what is not in it is 404; `done` are status and answer of other requests,
     by method and path. `asked` keeps method, path and body of each request but `GET`, `events` are the lines of the
@@ -31,13 +32,18 @@ class FakeDockerApi:
         self.asked: list[tuple[str, str, Any]] = []
         self.versions: set[str] = set()
         self.events: list[dict[str, Any]] = []
+        self.oldest, self.newest = "1.24", "1.52"
 
     async def answer(self, call: HttpCall) -> HttpReply:
         """One request."""
+        if call.path == "/version":  # without a version: who asks does not know which to speak
+            return _reply(200, {"ApiVersion": self.newest, "MinAPIVersion": self.oldest})
         version, _, rest = call.path.removeprefix("/").partition("/")
         path = f"/{rest}"
         self.versions.add(version)
-        if path == "/events":
+        if refusal := self._refusal(version.removeprefix("v")):
+            return _reply(400, {"message": refusal})
+        if path == "/events" and path not in self.found:
             return HttpReply(pieces=self._stream())
         if call.method == "GET":
             if path not in self.found:
@@ -48,6 +54,14 @@ class FakeDockerApi:
         status, answer = self.done.get((call.method, path), (404, {"message": "no such network"}))
         return _reply(status, answer) if answer is not None else HttpReply(status)
 
+    def _refusal(self, version: str) -> str:
+        if _numbers(version) < _numbers(self.oldest):
+            text = f"client version {version} is too old. Minimum supported API version is {self.oldest}"
+            return f"{text}, please upgrade your client to a newer version"
+        if _numbers(version) > _numbers(self.newest):
+            return f"client version {version} is too new. Maximum supported API version is {self.newest}"
+        return ""
+
     async def _stream(self) -> AsyncIterator[bytes]:
         for each in self.events:
             yield json.dumps(each).encode() + b"\n"
@@ -55,3 +69,7 @@ class FakeDockerApi:
 
 def _reply(status: int, answer: Any) -> HttpReply:
     return HttpReply(status, json.dumps(answer).encode())
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]

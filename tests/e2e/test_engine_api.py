@@ -1,6 +1,7 @@
 """The engine port against real engines, with the built-in bridge: no driver of ours runs here."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,6 +10,7 @@ import pytest
 from lab import ENGINES, Host, Wire
 from lab.speed import within
 from lab.unixhttp import ask
+from macvlan_global.doctor.engine import ask_engine
 from macvlan_global.engine.docker import DockerEngine
 from macvlan_global.engine.ports import ContainerEvent, EngineEvent, EnginePort, EngineSubnet, NetworkEvent, NewNetwork
 from macvlan_global.errors import Conflict, Invalid
@@ -233,3 +235,30 @@ async def test_its_data_are_known_again(host: Host, engine: DockerEngine) -> Non
     host.run(["rm", "-rf", "/var/lib/docker/network/files"])
     host.restart_engine()
     assert (await engine.info()).id not in {"", before}
+
+
+async def test_an_engine_that_refuses_old_clients() -> None:
+    """As engines 29.0 to 29.2 do: networks, containers and the doctor's questions, in the oldest version that it takes.
+    Then an engine of before that version is there."""
+    with Wire() as wire, Host("strict") as host:
+        wire.plug(host)
+        host.start_engine(ENGINES[-1], env={"DOCKER_MIN_API_VERSION": "1.44"})
+        socket = host.run_folder / "docker.sock"
+        status, refusal = ask(socket, "GET", "/v1.41/info")
+        assert (status, "Minimum supported API version is 1.44" in refusal["message"]) == (400, True)
+        engine = DockerEngine(f"unix://{socket}", "bridge", "default")
+        try:
+            made = await engine.add_network(LAN)
+            host.docker("run", "-d", "--init", "--name=web", "--network=lan", "alpine", "sleep", "600")
+            [network] = await engine.networks()
+            assert (network.id, [each.container for each in network.endpoints]) == (made, ["web"])
+            async with contextlib.aclosing(engine.events()) as events:
+                assert await anext(events) is None
+                host.docker("rm", "-f", "web")
+                assert await anext(events) == NetworkEvent("disconnect", made, "lan", network.endpoints[0].container_id)
+            facts, _ = ask_engine(f"unix://{socket}")
+            assert (facts.problem, facts.version) == ("", (await engine.info()).version)
+            host.start_engine(ENGINES[0])
+            assert (await engine.info()).version.startswith("20.10")
+        finally:
+            await engine.close()

@@ -3,7 +3,9 @@ engine (`macvlan_global.engine`) is asynchronous and brings a large library alon
 
 import http.client
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from macvlan_global.admin.client import UnixConnection
@@ -20,7 +22,8 @@ from macvlan_global.doctor.swarm import is_ours
 
 PATIENCE_SECONDS = 25.0
 """A manager of a swarm that has just lost its leader answers after 20 s, which is a deadline of the engine's own."""
-API = "v1.41"
+OLDEST_API = (1, 41)
+"""The API version that is spoken, unless the engine wants a newer one: engines 29.0 to 29.2 do."""
 MODULE = "macvlan_global"
 NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 SOCKET_SETTING = "MACVLAN_GLOBAL_ADMIN_SOCKET="
@@ -30,14 +33,15 @@ def ask_engine(docker_host: str) -> tuple[EngineFacts, SwarmFacts | None]:
     """Facts of the engine at `docker_host` (unix:///path or tcp://host:port), and of the swarm if it is a manager of
     one. Never raises."""
     try:
-        info = _get(docker_host, "/info")
-        facts = replace(_facts(docker_host, info, _get(docker_host, "/plugins")), neighbours=_neighbours(docker_host))
+        ask = partial(_get, docker_host, _api(_get(docker_host, "", "/version")))
+        info = ask("/info")
+        facts = replace(_facts(docker_host, info, ask("/plugins")), neighbours=_neighbours(ask))
     except NO_ANSWER as error:
         return EngineFacts(docker_host, f"{_reason(error)} ({docker_host.partition('://')[2]})"), None
     if not (info.get("Swarm") or {}).get("ControlAvailable"):
         return facts, None
     try:
-        return facts, _swarm(docker_host)
+        return facts, _swarm(ask)
     except NO_ANSWER as error:
         return facts, SwarmFacts(_reason(error))
 
@@ -47,7 +51,14 @@ def _reason(error: Exception) -> str:
     return f"{reason[0].lower()}{reason[1:]}"
 
 
-def _get(docker_host: str, path: str) -> Any:
+def _api(found: dict[str, Any]) -> str:
+    """The version to speak with an engine that says this of itself, as the beginning of a path."""
+    least = tuple(int(part) for part in str(found.get("MinAPIVersion") or "").split(".") if part.isdecimal())
+    major, minor = max(OLDEST_API, least if len(least) == len(OLDEST_API) else OLDEST_API)
+    return f"/v{major}.{minor}"
+
+
+def _get(docker_host: str, api: str, path: str) -> Any:
     kind, _, where = docker_host.partition("://")
     connection: http.client.HTTPConnection
     if kind == "unix":
@@ -55,7 +66,7 @@ def _get(docker_host: str, path: str) -> Any:
     else:
         connection = http.client.HTTPConnection(where, timeout=PATIENCE_SECONDS)
     try:
-        connection.request("GET", f"/{API}{path}")
+        connection.request("GET", f"{api}{path}")
         response = connection.getresponse()
         found = json.loads(response.read())
     finally:
@@ -85,10 +96,10 @@ def _plugin(found: dict[str, Any]) -> PluginFacts:
     return PluginFacts(found["Name"], found["Id"], bool(found.get("Enabled")), sockets[0] if sockets else "")
 
 
-def _neighbours(docker_host: str) -> tuple[NetworkFacts, ...]:
+def _neighbours(ask: Callable[[str], Any]) -> tuple[NetworkFacts, ...]:
     """See `EngineFacts.neighbours`; none if the engine does not tell."""
     try:
-        found = _get(docker_host, "/networks")
+        found = ask("/networks")
     except NO_ANSWER:
         return ()
     return tuple(
@@ -102,10 +113,10 @@ def _neighbours(docker_host: str) -> tuple[NetworkFacts, ...]:
     )
 
 
-def _swarm(docker_host: str) -> SwarmFacts:
+def _swarm(ask: Callable[[str], Any]) -> SwarmFacts:
     # services and nodes first: without a leader they fail at once, and networks after a while
-    services, nodes = _get(docker_host, "/services"), _get(docker_host, "/nodes")
-    networks = [each for each in _get(docker_host, "/networks") if each["Scope"] == "swarm"]
+    services, nodes = ask("/services"), ask("/nodes")
+    networks = [each for each in ask("/networks") if each["Scope"] == "swarm"]
     return SwarmFacts(
         networks=tuple(
             SwarmNetwork(each["Id"], each["Name"], each["Driver"], bool(each.get("EnableIPv6")))

@@ -1,12 +1,16 @@
-"""The engine port over the Docker API (version 1.41, which engines 20.10 to 29 all speak), by aiohttp."""
+"""The engine port over the Docker API, by aiohttp.
+
+It speaks version 1.41, that of engine 20.10, unless the engine refuses it: engines 29.0 to 29.2 want 1.44 at least.
+Then it asks the engine for the oldest that it takes, and does so again if another engine is there one day.
+"""
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import aiohttp
@@ -17,15 +21,20 @@ from macvlan_global.engine.ports import EngineContainer, EngineEvent, EngineInfo
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 
 DRIVER = "macvlan-global"
-API = "v1.41"
-NO_IPV4_API = "v1.48"
+OLDEST_API = (1, 41)
+NO_IPV4_API = (1, 48)
 """The API version of networks without IPv4: older ones ignore the wish, and the network gets an IPv4 subnet."""
+OTHER_API = b"supported API version is"
+"""In what an engine says to a client that is too old for it, or too new."""
+OK = 200
 ANSWER_SECONDS = 30
 TIMES = aiohttp.ClientTimeout(total=None, connect=30)
 """For a connection only: aiohttp's `total` takes a cancellation of the task that comes in the same turn of the loop for
 its own, and the task would go on. So the whole of an answer has asyncio's timeout."""
 LONGEST_EVENT = 256 * 1024
 """Bytes of an event that are kept."""
+SAID_MOST = 300
+"""Characters of an error of the engine that are told."""
 NOT_FOUND = 404
 IN_THE_WAY = {403, 409}  # containers are on it, and the name is taken
 REFUSED = 400
@@ -38,6 +47,10 @@ _BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError)
 """Errors of the transport; timeouts are OSErrors."""
 _UNREADABLE = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
 """Errors of taking apart what is no JSON, or other JSON than Docker's."""
+
+
+class _RefusedError(Unavailable):
+    """The engine answered with an error."""
 
 
 class DockerEngine:
@@ -69,6 +82,7 @@ class DockerEngine:
         self._root = f"http://{'docker' if kind == 'unix' else where}"
         self._open_session = open_session or _open_session
         self._session: aiohttp.ClientSession | None = None
+        self._api: tuple[int, ...] = OLDEST_API
 
     async def info(self) -> EngineInfo:
         """See `Engine.info`."""
@@ -119,10 +133,8 @@ class DockerEngine:
             return await self._one_of(name)
         try:
             found = await self._get(f"/networks/{quote(name, safe='')}")
-        except Unavailable as error:
-            if isinstance(error.__cause__, aiohttp.ClientResponseError):
-                return await self._one_of(name)  # engines before 25 refuse to choose between two of a name
-            raise
+        except _RefusedError:
+            return await self._one_of(name)  # engines before 25 refuse to choose between two of a name
         with self._reading():
             # without a network of the name, the engine takes it for the beginning of an id
             return network(found) if found and found["Name"] == name else None
@@ -130,7 +142,8 @@ class DockerEngine:
     async def add_network(self, wanted: NewNetwork) -> str:
         """See `Engine.add_network`."""
         body = network_request(wanted, self._driver, self._ipam_driver)
-        reply = await self._ask("POST", "/networks/create", body, API if wanted.ipv4 else await self._without_ipv4())
+        least = OLDEST_API if wanted.ipv4 else await self._without_ipv4()
+        reply = await self._ask("POST", "/networks/create", body, least)
         with self._reading():
             return str(reply["Id"])
 
@@ -168,8 +181,10 @@ class DockerEngine:
         """See `Engine.events`."""
         asked = {"filters": json.dumps({"type": ["network", "container"], "event": ACTIONS})}
         with self._asking():
-            url = f"{self._root}/{API}/events"
-            async with self._open().get(url, params=asked, timeout=TIMES) as stream:
+            async with self._answer("GET", "/events", params=asked) as stream:
+                if stream.status != OK:
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        await self._refuse(stream)
                 yield None
                 async with aclosing(event_lines(stream.content.iter_any())) as lines:
                     async for line, cut in lines:
@@ -187,15 +202,47 @@ class DockerEngine:
             self._session = self._open_session(self._socket)
         return self._session
 
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, least: tuple[int, ...] = OLDEST_API, **asked: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The engine's answer, in the API version that is spoken with it, but in no older one than `least`."""
+        while True:
+            spoken = self._api
+            api = max(spoken, least)
+            url = f"{self._root}/v{api[0]}.{api[1]}{path}"
+            async with self._open().request(method, url, timeout=TIMES, **asked) as response:
+                if not await self._is_for_another_api(response, spoken):
+                    yield response
+                    return
+
+    async def _is_for_another_api(self, response: aiohttp.ClientResponse, spoken: tuple[int, ...]) -> bool:
+        """Whether the engine refused the API version that was spoken, and another one is known by now."""
+        if response.status != REFUSED or OTHER_API not in await response.read():
+            return False
+        if self._api == spoken:  # else another request has found it out meanwhile
+            async with self._open().request("GET", f"{self._root}/version", timeout=TIMES) as told:
+                self._api = max(OLDEST_API, _numbers((await told.json()).get("MinAPIVersion") or ""))
+        return self._api != spoken
+
     async def _get(self, path: str) -> Any:
         """The JSON at this path, or None if there is none."""
         with self._asking():
-            url = f"{self._root}/{API}{path}"
-            async with asyncio.timeout(ANSWER_SECONDS), self._open().get(url, timeout=TIMES) as response:
+            async with asyncio.timeout(ANSWER_SECONDS), self._answer("GET", path) as response:
                 if response.status == NOT_FOUND:
                     return None
-                response.raise_for_status()
+                if response.status >= REFUSED:
+                    await self._refuse(response)
                 return await response.json()
+
+    async def _refuse(self, response: aiohttp.ClientResponse) -> NoReturn:
+        """Raise what an answer with an error says."""
+        text = " ".join((await response.read()).decode(errors="replace").split())
+        with suppress(*_UNREADABLE):
+            text = " ".join(str(json.loads(text)["message"]).split())
+        raise _RefusedError(
+            f"the Docker Engine at {self._docker_host} answers with an error: {response.status} {text[:SAID_MOST]}"
+        )
 
     async def _one_of(self, name: str) -> EngineNetwork | None:
         """Of several networks of one name, ours if there is one, with the others as its twins."""
@@ -205,12 +252,10 @@ class DockerEngine:
         found.sort(key=lambda each: each.driver != self._driver)
         return replace(found[0], twins=tuple(found[1:])) if found else None
 
-    async def _ask(self, method: str, path: str, body: Any = None, api: str = API) -> Any:
+    async def _ask(self, method: str, path: str, body: Any = None, least: tuple[int, ...] = OLDEST_API) -> Any:
         """Have something done; the JSON that is answered, None if there is none or nothing to do it to."""
         with self._asking():
-            url = f"{self._root}/{api}{path}"
-            asking = self._open().request(method, url, json=body, timeout=TIMES)
-            async with asyncio.timeout(ANSWER_SECONDS), asking as response:
+            async with asyncio.timeout(ANSWER_SECONDS), self._answer(method, path, least, json=body) as response:
                 if response.status < REFUSED:
                     return await response.json() if await response.read() else None
                 if response.status == NOT_FOUND and method == "DELETE":
@@ -219,12 +264,12 @@ class DockerEngine:
                 text = " ".join(str(said.get("message", "")).split())
         raise (Conflict if response.status in IN_THE_WAY else Invalid)(f"the Docker Engine refuses: {text}")
 
-    async def _without_ipv4(self) -> str:
+    async def _without_ipv4(self) -> tuple[int, ...]:
         """The version of the API for a network that has no IPv4."""
         found = await self._get("/version")
         with self._reading():
             version = _numbers(found.get("ApiVersion", ""))
-        if version < _numbers(NO_IPV4_API):
+        if version < NO_IPV4_API:
             raise Invalid("a network without IPv4 needs Docker Engine 28 or newer")
         return NO_IPV4_API
 
@@ -277,5 +322,6 @@ def _open_session(socket: str) -> aiohttp.ClientSession:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Of "v1.48" (1, 48): versions are compared so."""
-    return tuple(int(part) for part in version.removeprefix("v").split(".") if part.isdecimal())
+    """Of "1.48" (1, 48): versions are compared so. Empty if it is no such version."""
+    numbers = tuple(int(part) for part in version.split(".") if part.isdecimal())
+    return numbers if len(numbers) > 1 else ()

@@ -1,5 +1,6 @@
 """The Docker API over HTTP: what is asked, and what its answers are in our words."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -219,6 +220,32 @@ async def test_an_engine_that_is_away() -> None:
         await engine.close()
     with pytest.raises(Invalid, match="neither unix:///path nor tcp://host:port"):
         DockerEngine("ssh://x")
+
+
+async def test_an_engine_that_refuses_old_clients_is_asked_in_its_own_version(
+    engine: DockerEngine, api: FakeDockerApi
+) -> None:
+    """As 29.0 does. Later requests are made in that version, and again in the usual one with an older engine."""
+    api.oldest = "1.44"
+    results = await asyncio.gather(*(engine.networks() for _ in range(3)))
+    assert [len(each) for each in results] == [1, 1, 1]
+    api.versions.clear()
+    assert [each async for each in engine.events()] == [None]
+    assert api.versions == {"v1.44"}
+    api.newest, api.oldest = "1.41", "1.12"
+    assert (await engine.info()).version == "28.5.2"
+    api.versions.clear()
+    await engine.info()
+    assert api.versions == {"v1.41"}
+
+
+async def test_an_error_of_the_engine_is_told_in_its_words(engine: DockerEngine, api: FakeDockerApi) -> None:
+    """An engine that answers with an error, or a proxy in front of it. A stream that is refused is not open."""
+    api.found |= {"/info": (403, {"message": "not  by\nthis proxy"}), "/events": (403, "<html>no</html>")}
+    with pytest.raises(Unavailable, match=r"answers with an error: 403 not by this proxy$"):
+        await engine.info()
+    with pytest.raises(Unavailable, match=r'answers with an error: 403 "<html>no</html>"$'):
+        await anext(engine.events())
 
 
 async def test_a_long_event_costs_no_other_and_not_the_stream(engine: DockerEngine, api: FakeDockerApi) -> None:
