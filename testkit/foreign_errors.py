@@ -156,7 +156,7 @@ class BrokenHttp:
 class BrokenReply:
     """The answer of `BrokenHttp`, in the place of `aiohttp.ClientResponse` and of the wait for it."""
 
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {"X-Consul-Index": "5"}
 
     def __init__(self, error: Exception | None, step: str, body: bytes, status: int) -> None:
         """See `BrokenHttp`."""

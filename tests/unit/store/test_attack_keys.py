@@ -33,7 +33,7 @@ async def test_any_name_in_consul_is_a_key() -> None:
         found = (
             [each["Key"] for each in pairs] if "keys" in call.query else {"Results": [{"KV": each} for each in pairs]}
         )
-        return HttpReply(200, json.dumps(found).encode())
+        return HttpReply(200, json.dumps(found).encode(), {"X-Consul-Index": "7"})
 
     async with HttpServer(answer) as server:
         store = ConsulStore(parse_store_url(f"consul://{server.address}"), NO_ACCESS)

@@ -140,3 +140,26 @@ async def test_a_watch_that_is_given_up_as_its_answer_begins_leaves_no_connectio
         await asyncio.wait({http.asker})
     assert http.asker.cancelled()
     assert http.closed == 1
+
+
+async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass the health check, and begin to answer anything else with an error that never comes."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            if head.startswith(b"GET /quick "):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            else:
+                writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 10\r\n\r\n")
+    writer.close()
+
+
+async def test_a_watch_whose_refusal_never_comes_is_given_up() -> None:
+    """A load balancer plays it: the head of an error, and nothing after it. The member passes its health checks."""
+    server = await asyncio.start_server(_hang, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    members = Members([f"127.0.0.1:{port}"], None, HealthCheck(Request("GET", "/quick"), lambda _: True))
+    async with asyncio.timeout(60), contextlib.aclosing(members.stream(Request("GET", "/"))) as stream:
+        with pytest.raises(AnswerLost):
+            await anext(stream)
+    await members.close()
+    server.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import random
 from collections.abc import AsyncIterator
@@ -299,4 +300,26 @@ async def test_many_watches_leave_operations_their_way(kind: str) -> None:
         for mirror in mirrors[::10]:
             await mirror.until(lambda mirror=mirror: bool(mirror.known), 60.0)  # type: ignore[misc]
         assert not any(mirror.known for mirror in mirrors[1::10])
+        await store.close()
+
+
+@pytest.mark.parametrize("index", [{}, {"X-Consul-Index": "no number"}])
+async def test_a_consul_whose_indexes_do_not_arrive_is_not_asked_without_end(index: dict[str, str]) -> None:
+    """A proxy in front of it plays this. Nobody is kept waiting for news without an index, so the watch ends with the
+    reason."""
+    consul = FakeConsul()
+    asked: list[str] = []
+
+    async def strip(call: HttpCall) -> HttpReply:
+        asked.append(call.path)
+        reply = await consul.answer(call)
+        others = {name: value for name, value in reply.headers.items() if name != "X-Consul-Index"}
+        return dataclasses.replace(reply, headers=others | index)
+
+    async with HttpServer(strip) as server:
+        store = open_cluster_store(f"consul://{server.address}/test", StoreAccess())
+        with pytest.raises(Unavailable, match="no X-Consul-Index; a proxy in front of it must pass this header on"):
+            async for _ in store.watch("k/"):
+                pass
+        assert len(asked) < 5
         await store.close()

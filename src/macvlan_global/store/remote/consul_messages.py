@@ -58,11 +58,17 @@ def is_folder(pair: ConsulPair) -> bool:
 
 
 def index_of(answer: Answer) -> int:
-    """The index of an answer in Consul's history (X-Consul-Index), 1 at least."""
+    """The index of an answer in Consul's history (X-Consul-Index), 1 at least.
+
+    Raises:
+        Unavailable: it has none. Who asked with another one would never be kept waiting.
+    """
     try:
-        return max(1, int(answer.headers.get("X-Consul-Index", "1")))  # 0 would not wait
-    except ValueError:
-        return 1
+        return max(1, int(answer.headers["X-Consul-Index"]))  # 0 would not wait
+    except (KeyError, ValueError) as error:
+        raise Unavailable(
+            "an answer of Consul has no X-Consul-Index; a proxy in front of it must pass this header on"
+        ) from error
 
 
 def has_leader(answer: Answer) -> bool:

@@ -29,9 +29,9 @@ class HostNames(AbstractResolver):
         """
         try:
             self._known[host] = await self._calls.result(host, self._seconds)
-        except OSError as error:  # a TimeoutError is one
+        except (OSError, RuntimeError) as error:  # a TimeoutError is one; without a thread it is the other
             if host not in self._known:
-                reason = error.strerror or "the resolver does not answer"
+                reason = getattr(error, "strerror", str(error)) or "the resolver does not answer"
                 raise OSError(None, f"the name {host} cannot be resolved: {reason}") from error
         return [
             ResolveResult(

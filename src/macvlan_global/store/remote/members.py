@@ -360,9 +360,9 @@ class Members:
         async with asyncio.timeout(DEADLINE):
             response = await self._send(index, request, _times(), is_long=True)
             begun.append(response)
-        if response.status == OK:
-            return response
-        answer = Answer(response.status, await response.read(), response.headers)
+            if response.status == OK:
+                return response
+            answer = Answer(response.status, await response.read(), response.headers)
         if answer.status < SERVER_ERROR:
             raise Refused(answer.text)
         self._why[index] = f"it answered {answer.status} {answer.text}"
