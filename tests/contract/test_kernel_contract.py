@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
@@ -13,9 +14,11 @@ import pytest
 
 from lab import Host
 from lab.process import wait_until
+from lab.speed import patience
 from macvlan_global.errors import Conflict, Invalid, Unavailable
-from macvlan_global.kernel.netlink import NetlinkKernel
+from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside, RouteFacts
+from macvlan_global.kernel.rtnl import RTM_NEWLINK, MessageSocket, RouteSocket, open_netlink
 from testkit.fake_kernel import ARPHRD_NONE, FakeKernel
 from testkit.kernel_contract import (
     DUMMY_CONTRACT,
@@ -421,6 +424,55 @@ async def test_what_cannot_be_set_leaves_no_link(real: KernelRig, inside: Callab
     ):
         with pytest.raises(Invalid, match=said):
             await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, settings=((setting, value),)))
+    assert "lan0" not in inside("ip link")
+
+
+class Held:
+    """A netlink socket of which requests for a new link wait, as for a lock of the kernel, until `go` is set."""
+
+    def __init__(self, reached: threading.Event, go: threading.Event) -> None:
+        """Set `reached` when one waits."""
+        self._real: MessageSocket = open_netlink()
+        self._reached, self._go = reached, go
+
+    def send(self, data: bytes, /) -> int:
+        """A request; its type is in the header, struct nlmsghdr."""
+        if int.from_bytes(data[4:6], sys.byteorder) == RTM_NEWLINK:
+            self._reached.set()
+            self._go.wait(patience(30))
+        return self._real.send(data)
+
+    def recv(self, size: int, /) -> bytes:
+        """A part of its answer."""
+        return self._real.recv(size)
+
+    def close(self) -> None:
+        """The real one."""
+        self._real.close()
+
+
+async def test_who_gives_up_finds_the_link_that_was_made_meanwhile(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """A request that its deadline breaks off is undone only once its end is known, so no link comes after that."""
+    reached, go = threading.Event(), threading.Event()
+    kernel = NetlinkKernel(Sockets(route=lambda: RouteSocket(lambda: Held(reached, go))))
+
+    async def join() -> None:
+        try:
+            await kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+        except asyncio.CancelledError:
+            assert await kernel.delete_in_sandbox(_link(real))
+            raise
+
+    joining = asyncio.ensure_future(join())
+    assert await asyncio.to_thread(reached.wait, patience(30))
+    joining.cancel()
+    await asyncio.wait({joining}, timeout=0.05)
+    go.set()
+    await asyncio.wait({joining})
+    assert joining.cancelled()
+    await kernel.close()
     assert "lan0" not in inside("ip link")
 
 
