@@ -341,6 +341,8 @@ CONFIG = InterfaceConfig(
     addresses=(IPv4Interface("10.9.0.5/24"), IPv6Interface("fd09::5/64")),
     settings=(("ipv4/conf/*/log_martians", "1"),),
 )
+UNWRITABLE = (("ipv4/conf/*/mc_forwarding", "1"),)
+"""A setting that the kernel lets nobody write, as a read-only /proc does with all."""
 
 
 def _link(rig: KernelRig) -> ContainerLink:
@@ -408,6 +410,57 @@ async def test_an_interface_that_was_set_down_is_restored(real: KernelRig, insid
     assert "fd09::5/64" in inside("ip addr show lan0")
     assert "default via 10.9.0.1 dev lan0" in inside("ip route")
     assert "default via fd09::1 dev lan0" in inside("ip -6 route")
+
+
+def _own_route(inside: Callable[[str], str]) -> None:
+    """The container makes a link of its own, with a route that covers its address."""
+    for line in ("link add far type veth peer name near", "link set far up", "route add 10.9.0.0/25 dev far"):
+        inside(f"ip {line}")
+
+
+async def test_a_request_that_comes_again_leaves_a_running_container_alone(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """Its interface is there still, with all that the container made of it, whatever else it has by now."""
+    await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    inside("sysctl -w net.ipv4.conf.lan0.log_martians=0")
+    inside("ip addr del fd09::5/64 dev lan0")
+    _own_route(inside)
+    for config in (CONFIG, replace(CONFIG, settings=UNWRITABLE), replace(CONFIG, settings=(("ipv4/conf/*/no", "1"),))):
+        assert await real.kernel.add_in_sandbox(SPEC, _link(real), config) == MadeInside("lan0")
+    assert "10.9.0.5/24" in (shown := inside("ip addr show up dev lan0"))
+    assert "fd09::5" not in shown
+    assert inside("cat /proc/sys/net/ipv4/conf/lan0/log_martians") == "0"
+
+
+async def test_a_request_that_comes_again_finishes_an_interface_and_deletes_none(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """One that is down, or without its addresses. It is refused while it cannot be done, and then has all it must."""
+    await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    inside("ip link set lan0 down")
+    with pytest.raises(Unavailable, match=r"mc_forwarding cannot be written by this driver"):
+        await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, settings=UNWRITABLE))
+    _own_route(inside)
+    with pytest.raises(Conflict, match=r"route to 10\.9\.0\.0/25"):
+        await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    assert "state DOWN" in inside("ip link show lan0")
+    inside("ip link delete far")
+    for _ in range(2):
+        assert await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG) == MadeInside("lan0")
+        shown = inside("ip addr show up dev lan0")
+        assert "10.9.0.5/24" in shown
+        assert "fd09::5/64" in shown
+        await real.kernel.flush_addresses(_link(real))  # as at the end of an endpoint, whose driver dies then
+
+
+async def test_an_interface_whose_settings_cannot_be_written_is_not_left(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """The container is to have a plain one instead."""
+    made = await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, settings=UNWRITABLE))
+    assert "mc_forwarding cannot be written" in made.why_not
+    assert "lan0" not in inside("ip link")
 
 
 async def test_what_cannot_be_set_leaves_no_link(real: KernelRig, inside: Callable[[str], str]) -> None:
