@@ -16,9 +16,11 @@ from lab import Host
 from lab.process import wait_until
 from lab.speed import patience
 from macvlan_global.errors import Conflict, Invalid, Unavailable
+from macvlan_global.kernel.address_changes import AddressChanges
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside, RouteFacts
 from macvlan_global.kernel.rtnl import RTM_NEWLINK, MessageSocket, RouteSocket, open_netlink
+from testkit.fake_clock import FakeClock
 from testkit.fake_kernel import ARPHRD_NONE, FakeKernel
 from testkit.kernel_contract import (
     DUMMY_CONTRACT,
@@ -31,6 +33,8 @@ from testkit.sandbox_contract import SANDBOX_CONTRACT
 from testkit.shim_contract import HOST, SHIM_CONTRACT
 
 ALTNAME = "uplink-of-the-house"
+FLOOD = 5000
+"""More changes than a socket holds: some three hundred by Linux's default (net.core.rmem_default)."""
 
 
 @pytest.fixture
@@ -262,6 +266,30 @@ async def test_the_host_s_own_addresses_are_those_of_the_moment(hosts: tuple[Hos
             break
         await asyncio.sleep(0.05)
     assert [(name, str(each)) for name, each in facts.gateways] == [("port0", "192.0.2.1"), ("port0", "192.0.2.2")]
+
+
+async def test_a_flood_of_routes_hides_no_address_and_waits(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """A routing daemon writes more than its socket holds: nothing is dumped for that, and an address is seen at once,
+    also after others were."""
+    machine, clock = hosts[0], FakeClock()
+    assert real.kernel
+    changes = AddressChanges(steady=clock)
+    assert changes.begin()
+    clock.advance(10)
+    changes.end()
+    assert not changes.begin()
+    for round_ in range(2):
+        flood = (f"route add 198.{18 + round_}.{each // 250}.{each % 250} dev lo\n" for each in range(FLOOD))
+        machine.run(["ip", "-batch", "-"], stdin="".join(flood))
+        assert not changes.begin()
+        for number in range(2):
+            machine.run(["ip", "addr", "add", f"192.0.2.{round_ * 2 + number + 1}/32", "dev", "port0"])
+            assert changes.begin()
+            clock.advance(10)
+            changes.end()
+            assert not changes.begin()
+    changes.close()
+    machine.run(["ip", "route", "flush", "root", "198.18.0.0/15"])
 
 
 async def test_a_port_of_a_bridge_names_its_bridge(hosts: tuple[Host, Host], real: KernelRig) -> None:
