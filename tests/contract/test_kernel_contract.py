@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
@@ -13,9 +14,13 @@ import pytest
 
 from lab import Host
 from lab.process import wait_until
+from lab.speed import patience
 from macvlan_global.errors import Conflict, Invalid, Unavailable
-from macvlan_global.kernel.netlink import NetlinkKernel
+from macvlan_global.kernel.address_changes import AddressChanges
+from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.ports import ContainerLink, InterfaceConfig, MacvlanSpec, MadeInside, RouteFacts
+from macvlan_global.kernel.rtnl import RTM_NEWLINK, MessageSocket, RouteSocket, open_netlink
+from testkit.fake_clock import FakeClock
 from testkit.fake_kernel import ARPHRD_NONE, FakeKernel
 from testkit.kernel_contract import (
     DUMMY_CONTRACT,
@@ -28,6 +33,8 @@ from testkit.sandbox_contract import SANDBOX_CONTRACT
 from testkit.shim_contract import HOST, SHIM_CONTRACT
 
 ALTNAME = "uplink-of-the-house"
+FLOOD = 5000
+"""More changes than a socket holds: some three hundred by Linux's default (net.core.rmem_default)."""
 
 
 @pytest.fixture
@@ -261,6 +268,30 @@ async def test_the_host_s_own_addresses_are_those_of_the_moment(hosts: tuple[Hos
     assert [(name, str(each)) for name, each in facts.gateways] == [("port0", "192.0.2.1"), ("port0", "192.0.2.2")]
 
 
+async def test_a_flood_of_routes_hides_no_address_and_waits(hosts: tuple[Host, Host], real: KernelRig) -> None:
+    """A routing daemon writes more than its socket holds: nothing is dumped for that, and an address is seen at once,
+    also after others were."""
+    machine, clock = hosts[0], FakeClock()
+    assert real.kernel
+    changes = AddressChanges(steady=clock)
+    assert changes.begin()
+    clock.advance(10)
+    changes.end()
+    assert not changes.begin()
+    for round_ in range(2):
+        flood = (f"route add 198.{18 + round_}.{each // 250}.{each % 250} dev lo\n" for each in range(FLOOD))
+        machine.run(["ip", "-batch", "-"], stdin="".join(flood))
+        assert not changes.begin()
+        for number in range(2):
+            machine.run(["ip", "addr", "add", f"192.0.2.{round_ * 2 + number + 1}/32", "dev", "port0"])
+            assert changes.begin()
+            clock.advance(10)
+            changes.end()
+            assert not changes.begin()
+    changes.close()
+    machine.run(["ip", "route", "flush", "root", "198.18.0.0/15"])
+
+
 async def test_a_port_of_a_bridge_names_its_bridge(hosts: tuple[Host, Host], real: KernelRig) -> None:
     """By itself and in the list."""
     machine, _ = hosts
@@ -338,6 +369,8 @@ CONFIG = InterfaceConfig(
     addresses=(IPv4Interface("10.9.0.5/24"), IPv6Interface("fd09::5/64")),
     settings=(("ipv4/conf/*/log_martians", "1"),),
 )
+UNWRITABLE = (("ipv4/conf/*/mc_forwarding", "1"),)
+"""A setting that the kernel lets nobody write, as a read-only /proc does with all."""
 
 
 def _link(rig: KernelRig) -> ContainerLink:
@@ -407,6 +440,57 @@ async def test_an_interface_that_was_set_down_is_restored(real: KernelRig, insid
     assert "default via fd09::1 dev lan0" in inside("ip -6 route")
 
 
+def _own_route(inside: Callable[[str], str]) -> None:
+    """The container makes a link of its own, with a route that covers its address."""
+    for line in ("link add far type veth peer name near", "link set far up", "route add 10.9.0.0/25 dev far"):
+        inside(f"ip {line}")
+
+
+async def test_a_request_that_comes_again_leaves_a_running_container_alone(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """Its interface is there still, with all that the container made of it, whatever else it has by now."""
+    await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    inside("sysctl -w net.ipv4.conf.lan0.log_martians=0")
+    inside("ip addr del fd09::5/64 dev lan0")
+    _own_route(inside)
+    for config in (CONFIG, replace(CONFIG, settings=UNWRITABLE), replace(CONFIG, settings=(("ipv4/conf/*/no", "1"),))):
+        assert await real.kernel.add_in_sandbox(SPEC, _link(real), config) == MadeInside("lan0")
+    assert "10.9.0.5/24" in (shown := inside("ip addr show up dev lan0"))
+    assert "fd09::5" not in shown
+    assert inside("cat /proc/sys/net/ipv4/conf/lan0/log_martians") == "0"
+
+
+async def test_a_request_that_comes_again_finishes_an_interface_and_deletes_none(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """One that is down, or without its addresses. It is refused while it cannot be done, and then has all it must."""
+    await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    inside("ip link set lan0 down")
+    with pytest.raises(Unavailable, match=r"mc_forwarding cannot be written by this driver"):
+        await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, settings=UNWRITABLE))
+    _own_route(inside)
+    with pytest.raises(Conflict, match=r"route to 10\.9\.0\.0/25"):
+        await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+    assert "state DOWN" in inside("ip link show lan0")
+    inside("ip link delete far")
+    for _ in range(2):
+        assert await real.kernel.add_in_sandbox(SPEC, _link(real), CONFIG) == MadeInside("lan0")
+        shown = inside("ip addr show up dev lan0")
+        assert "10.9.0.5/24" in shown
+        assert "fd09::5/64" in shown
+        await real.kernel.flush_addresses(_link(real))  # as at the end of an endpoint, whose driver dies then
+
+
+async def test_an_interface_whose_settings_cannot_be_written_is_not_left(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """The container is to have a plain one instead."""
+    made = await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, settings=UNWRITABLE))
+    assert "mc_forwarding cannot be written" in made.why_not
+    assert "lan0" not in inside("ip link")
+
+
 async def test_what_cannot_be_set_leaves_no_link(real: KernelRig, inside: Callable[[str], str]) -> None:
     """A route that is there already, a setting that is not, a value that cannot be: refused with the reason."""
     inside("ip link add far type veth peer name near")
@@ -421,6 +505,55 @@ async def test_what_cannot_be_set_leaves_no_link(real: KernelRig, inside: Callab
     ):
         with pytest.raises(Invalid, match=said):
             await real.kernel.add_in_sandbox(SPEC, _link(real), replace(CONFIG, settings=((setting, value),)))
+    assert "lan0" not in inside("ip link")
+
+
+class Held:
+    """A netlink socket of which requests for a new link wait, as for a lock of the kernel, until `go` is set."""
+
+    def __init__(self, reached: threading.Event, go: threading.Event) -> None:
+        """Set `reached` when one waits."""
+        self._real: MessageSocket = open_netlink()
+        self._reached, self._go = reached, go
+
+    def send(self, data: bytes, /) -> int:
+        """A request; its type is in the header, struct nlmsghdr."""
+        if int.from_bytes(data[4:6], sys.byteorder) == RTM_NEWLINK:
+            self._reached.set()
+            self._go.wait(patience(30))
+        return self._real.send(data)
+
+    def recv(self, size: int, /) -> bytes:
+        """A part of its answer."""
+        return self._real.recv(size)
+
+    def close(self) -> None:
+        """The real one."""
+        self._real.close()
+
+
+async def test_who_gives_up_finds_the_link_that_was_made_meanwhile(
+    real: KernelRig, inside: Callable[[str], str]
+) -> None:
+    """A request that its deadline breaks off is undone only once its end is known, so no link comes after that."""
+    reached, go = threading.Event(), threading.Event()
+    kernel = NetlinkKernel(Sockets(route=lambda: RouteSocket(lambda: Held(reached, go))))
+
+    async def join() -> None:
+        try:
+            await kernel.add_in_sandbox(SPEC, _link(real), CONFIG)
+        except asyncio.CancelledError:
+            assert await kernel.delete_in_sandbox(_link(real))
+            raise
+
+    joining = asyncio.ensure_future(join())
+    assert await asyncio.to_thread(reached.wait, patience(30))
+    joining.cancel()
+    await asyncio.wait({joining}, timeout=0.05)
+    go.set()
+    await asyncio.wait({joining})
+    assert joining.cancelled()
+    await kernel.close()
     assert "lan0" not in inside("ip link")
 
 

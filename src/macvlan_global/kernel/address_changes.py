@@ -1,31 +1,32 @@
 """The host's own addresses and routes, dumped again only after the kernel has told of a change.
 
-The kernel queues RTM_NEWADDR and RTM_DELADDR at a multicast socket (rtnetlink(7)) before `ip address add` returns. So a
-look at that socket, one system call, tells whether what was dumped before still holds. Routing daemons change routes
-all the time, and a dump of a full table takes long: after a change of routes alone, a dump waits for twenty times as
-long as the last one took.
+The kernel queues changes at multicast sockets (rtnetlink(7)) before `ip address add` returns. So a look at them, one
+system call each, tells whether what was dumped before still holds. Routing daemons change routes all the time, and a
+dump of a full table takes long: after a change of routes alone, a dump waits for twenty times as long as the last one
+took.
+
+Addresses have a socket of their own. One that overflows (ENOBUFS, netlink(7)) has dropped nobody knows what: with one
+for both, a daemon that writes a full table would make addresses doubtful, and these wait for nothing.
 """
 
-import errno
 import socket
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from macvlan_global.kernel.rtnl import (
-    RTM_DELADDR,
-    RTM_NEWADDR,
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV6_IFADDR,
     RTMGRP_IPV6_ROUTE,
-    kinds,
 )
 
-GROUPS = RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
+ADDRESSES = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+ROUTES = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
 ROUTES_PAUSE = 20
 """A dump for the sake of routes alone waits for so many times as long as the last dump took."""
-_BYTES = 1 << 16
+_BYTES = 1
+"""Room for a datagram: that there is one says enough, and the kernel drops the rest of it."""
 
 
 class ChangeSocket(Protocol):
@@ -40,12 +41,13 @@ class ChangeSocket(Protocol):
         ...
 
 
-def open_change_socket() -> ChangeSocket:
-    """A multicast socket of rtnetlink in the network namespace of the calling thread."""
+def open_change_socket(groups: int) -> ChangeSocket:
+    """A socket of rtnetlink that receives these multicast groups (RTMGRP_*), in the network namespace of the calling
+    thread."""
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
     try:
         opened.setblocking(False)
-        opened.bind((0, GROUPS))
+        opened.bind((0, groups))
     except BaseException:
         opened.close()
         raise
@@ -57,14 +59,15 @@ class AddressChanges:
 
     def __init__(
         self,
-        open_socket: Callable[[], ChangeSocket] = open_change_socket,
+        open_socket: Callable[[int], ChangeSocket] = open_change_socket,
         *,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is opened before the first question; `steady` is a clock that nobody sets."""
-        self._open_socket = open_socket
+        """Nothing is opened before the first question; `open_socket` gets multicast groups, `ADDRESSES` or `ROUTES`;
+        `steady` is a clock that nobody sets."""
+        self._told_addresses = _Told(lambda: open_socket(ADDRESSES))
+        self._told_routes = _Told(lambda: open_socket(ROUTES))
         self._steady = steady
-        self._socket: ChangeSocket | None = None
         self._addresses = True
         self._routes = True
         self._begun = 0.0
@@ -76,7 +79,8 @@ class AddressChanges:
         Raises:
             OSError: there is no such socket.
         """
-        self._drain()
+        self._addresses |= self._told_addresses.any()
+        self._routes |= self._told_routes.any()
         if not self._addresses and not (self._routes and self._steady() >= self._routes_from):
             return False
         self._addresses = self._routes = False
@@ -93,27 +97,42 @@ class AddressChanges:
         self._addresses = True
 
     def close(self) -> None:
-        """Close the socket. Idempotent."""
-        if self._socket is not None:
-            self._socket.close()
+        """Close the sockets. Idempotent."""
+        self._told_addresses.close()
+        self._told_routes.close()
 
-    def _drain(self) -> None:
+
+class _Told:
+    """A socket at which changes are told, opened when it is asked for them."""
+
+    def __init__(self, open_socket: Callable[[], ChangeSocket]) -> None:
+        self._open_socket = open_socket
+        self._socket: ChangeSocket | None = None
+
+    def any(self) -> bool:
+        """Whether there may have been a change since the last question.
+
+        Raises:
+            OSError: the socket cannot be opened.
+        """
+        told = False
         if self._socket is None:
             self._socket = self._open_socket()
-            self._addresses = True  # nobody knows of changes before
+            told = True  # nobody knows of changes before
         try:
             while True:
-                for kind in kinds(self._socket.recv(_BYTES)):
-                    if kind in {RTM_NEWADDR, RTM_DELADDR}:
-                        self._addresses = True
-                    else:
-                        self._routes = True
+                self._socket.recv(_BYTES)
+                told = True
         except BlockingIOError:
-            return
-        except OSError as error:
-            self._addresses = True
-            if error.errno != errno.ENOBUFS:  # changes were dropped, for want of room
-                self._socket.close()
-                self._socket = None
-        except ValueError:  # not to be parsed, so a change of whatever
-            self._addresses = True
+            return told
+        except OSError:
+            # also for ENOBUFS: until such a socket is read to its end, the kernel drops all further changes, and does
+            # not say so again (netlink_overrun in net/netlink/af_netlink.c)
+            self.close()
+            return True
+
+    def close(self) -> None:
+        """Close it, until the next question. Idempotent."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

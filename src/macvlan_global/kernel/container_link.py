@@ -8,12 +8,12 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_network
 from pathlib import Path
 
-from macvlan_global.errors import Conflict, Invalid
+from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.kernel.arp_ndp import advertisement
 from macvlan_global.kernel.deletion import Deletion
 from macvlan_global.kernel.names import OUR_ALIAS
@@ -47,15 +47,14 @@ def add(
 ) -> MadeInside:
     """See `Kernel.add_in_sandbox`. `parent` is the index of the parent in the host's namespace, where `outside` is."""
     links = inside.dump()
-    found = next((each for each in links if each.alias == spec.name), None)
-    if found is None:
-        taken = {each.fact.name for each in links} - _delete_unfinished(inside, links, link.mac, config)
-        found = _make(inside, outside, spec, parent, config, taken)
-    index = found.fact.index
+    if found := next((each for each in links if each.alias == spec.name), None):
+        return _add_again(inside, found, config)
+    taken = {each.fact.name for each in links} - _delete_unfinished(inside, links, link.mac, config)
+    made = _make(inside, outside, spec, parent, config, taken)
+    index = made.fact.index
     try:
-        if not found.alias:
-            inside.set_alias(spec.name, index=index)
-        if why_not := _configure(inside, found, config):
+        inside.set_alias(spec.name, index=index)
+        if why_not := _configure(inside, made, config):
             inside.delete(index=index)
             return MadeInside(why_not=why_not)
         inside.set_up(index=index, up=True)
@@ -63,7 +62,24 @@ def add(
         with contextlib.suppress(OSError):
             inside.delete(index=index)
         raise
+    return MadeInside(made.fact.name)
+
+
+def _add_again(inside: RouteSocket, found: RawLink, config: InterfaceConfig) -> MadeInside:
+    """The link that an earlier request made. Whatever fails, it stays: a container may run with it."""
+    # one that is up was finished, and what its container changed since is the container's own; but without any address
+    # it may be one that `flush_addresses` took them from, before a driver died that was to delete it
+    if not found.fact.up or _has_none(inside, found.fact.index, config.addresses):
+        if why_not := _configure(inside, found, config):
+            raise Unavailable(why_not)  # not a plain one: the container would have two
+        inside.set_up(index=found.fact.index, up=True)
     return MadeInside(found.fact.name)
+
+
+def _has_none(links: RouteSocket, index: int, addresses: Collection[IPv4Interface | IPv6Interface]) -> bool:
+    """Whether a link has none of these addresses, if there are any."""
+    there = {each.interface.ip for each in links.addresses() if each.link == index}
+    return bool(addresses) and there.isdisjoint(each.ip for each in addresses)
 
 
 def delete(links: RouteSocket, link: ContainerLink, deletion: Deletion) -> bool:

@@ -114,15 +114,15 @@ def kernel_errors(doing: str) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Sockets:
     """Doors to the kernel: an rtnetlink socket in the thread's namespace, a packet socket on the link of a name,
-    entering the namespace at a path, paths to all other namespaces, a socket that tells of changes of addresses, a
-    packet socket that receives address resolution on the link of a name, and a socket that tells of changes of links in
-    the thread's namespace. Tests play them."""
+    entering the namespace at a path, paths to all other namespaces, a socket that tells of changes of addresses or
+    of routes, a packet socket that receives address resolution on the link of a name, and a socket that tells of
+    changes of links in the thread's namespace. Tests play them."""
 
     route: Callable[[], RouteSocket] = RouteSocket
     packet: Callable[[str], socket.socket] = arp_probe.open_packet_socket
     enter: Callable[[str], AbstractContextManager[None]] = entered
     namespaces: Callable[[], list[str]] = uppers.namespaces
-    changes: Callable[[], ChangeSocket] = open_change_socket
+    changes: Callable[[int], ChangeSocket] = open_change_socket
     watch: Callable[[str, bool], socket.socket] = open_watch_socket
     events: Callable[[], LinkEvents] = open_link_events
 

@@ -75,12 +75,15 @@ class NamespacePool:
     async def run(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:
         """Do something inside the namespace at `path`, with a socket there; None if there is no such namespace.
 
+        If the caller is cancelled while it is under way, this waits for its end all the same: only then is it known
+        what there is to undo.
+
         Raises:
             Unavailable: there is one, and it cannot be entered.
             RuntimeError: no thread can be started.
         """
         with waiting_for("the kernel"):
-            return await self._threads.run(lambda: self._inside(path, work))
+            return await self._threads.run(lambda: self._inside(path, work), to_the_end=True)
 
     async def run_with_both(
         self, path: str, first: Callable[[RouteSocket], P], work: Callable[[RouteSocket, RouteSocket, P], T]
@@ -94,10 +97,10 @@ class NamespacePool:
                 return self._inside(path, lambda inside: work(inside, outside, found))
 
         with waiting_for("the kernel"):
-            return await self._threads.run(both)
+            return await self._threads.run(both, to_the_end=True)
 
     def close(self) -> None:
-        """Let the threads go once they are idle."""
+        """Let the threads go once they are idle. Who was cancelled waits for them no more."""
         self._threads.close()
 
     def _inside(self, path: str, work: Callable[[RouteSocket], T]) -> T | None:

@@ -316,9 +316,12 @@ class Kernel(Protocol):
         """Make a macvlan link inside a container's namespace, configure it, and set it up. Idempotent.
 
         `spec.name` becomes its alias, which is that of `link`: it identifies the link whatever happens to its name or
-        MAC. `link.mac` is the MAC it then has, also if `spec` leaves it to the kernel. Nothing is left of what failed.
+        MAC. `link.mac` is the MAC it then has, also if `spec` leaves it to the kernel. Nothing is left of a link that
+        could not be finished. One that is there with this alias is never deleted: if it is up and has one of the
+        addresses it stays as it is, else it is configured again.
 
         Raises:
+            Unavailable: a setting of a link that is there cannot be written here; see above.
             Conflict: the name is taken in there, a route in there leads to one of its addresses already; see above.
             Invalid: a setting that the kernel does not have, or not with this value.
         """

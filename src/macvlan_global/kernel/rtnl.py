@@ -354,15 +354,6 @@ def parts(received: bytes) -> list[tuple[int, bytes]]:
     return [(message.kind, message.payload) for message in _messages(received)]
 
 
-def kinds(received: bytes) -> list[int]:
-    """The types of the messages of a datagram (RTM_*).
-
-    Raises:
-        ValueError: it does not parse.
-    """
-    return [message.kind for message in _messages(received)]
-
-
 def parse_link(payload: bytes) -> RawLink:
     """The link of a message (struct ifinfomsg and attributes)."""
     _, hardware, index, flags, _ = _LINK.unpack_from(payload)

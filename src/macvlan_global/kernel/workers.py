@@ -30,12 +30,13 @@ class Workers:
         self._threads = 0
         self._unanswered = 0
         self._closed = False
+        self._waited_for: set[_Work[Any]] = set()
 
     async def run(self, call: Callable[[], T], *, to_the_end: bool = False) -> T:
         """The result of a call on one of the threads.
 
         If the caller is cancelled before a thread has begun with it, it is not made. Once begun it goes on by itself;
-        with `to_the_end` the caller waits for its end all the same.
+        with `to_the_end` the caller waits for its end all the same, however often it is cancelled, until `close`.
 
         Raises:
             RuntimeError: there is no thread for it, and none can be started; or they have ended.
@@ -52,16 +53,26 @@ class Workers:
         except asyncio.CancelledError:
             if work.take():  # no thread has begun with it, and none will
                 self._answered()
-            elif to_the_end:
-                await work.end()
+            elif to_the_end and not self._closed:
+                self._waited_for.add(work)
+                try:
+                    await work.end()
+                finally:
+                    self._waited_for.discard(work)
             raise
 
     def close(self) -> None:
-        """Let the threads end after what was asked. Idempotent."""
+        """Let the threads end after what was asked. Idempotent. Call it on the event loop.
+
+        Whoever was cancelled ends now: a kernel that keeps a thread must not keep the process, and what was begun is
+        found by the next start.
+        """
         if not self._closed:
             self._closed = True
             for _ in range(self._threads):
                 self._asked.put(None)
+            for work in self._waited_for:
+                work.let_go()
 
     def _start(self) -> None:
         try:
@@ -108,6 +119,7 @@ class _Work(Generic[T]):
         self._answered = answered
         self._ticket = [None]
         self._given = False
+        self._let_go = False
         self._ended: asyncio.Future[None] | None = None
         self.answer: asyncio.Future[T] = loop.create_future()
 
@@ -139,21 +151,32 @@ class _Work(Generic[T]):
         self._give(None, error, lost=False)
 
     async def end(self) -> None:
-        """Wait until it is done, though its answer was cancelled."""
-        if not self._given:
+        """Wait until it is done, though its answer was cancelled, or until `let_go`. A further cancellation does not
+        end this."""
+        while not self._given and not self._let_go:
             self._ended = self._loop.create_future()
-            await self._ended
-        elif not self.answer.cancelled():
+            # the caller raises the first one; after a second one, too, nothing may be undone beside what is under way
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ended
+        if self._given and not self.answer.cancelled():
             self.answer.exception()  # nobody else looks at it
+
+    def let_go(self) -> None:
+        """Have nobody wait for its end any more; called on the loop's thread."""
+        self._let_go = True
+        self._wake()
 
     def _give(self, result: T | None, failed: BaseException | None, lost: bool) -> None:
         self._given = True
         self._answered(lost=lost)
-        if self._ended and not self._ended.done():
-            self._ended.set_result(None)
+        self._wake()
         if self.answer.done():
             return
         if failed is None:
             self.answer.set_result(result)  # type: ignore[arg-type]  # of type T, which may be None
         else:
             self.answer.set_exception(failed)
+
+    def _wake(self) -> None:
+        if self._ended and not self._ended.done():
+            self._ended.set_result(None)

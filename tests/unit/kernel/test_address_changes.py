@@ -1,18 +1,15 @@
-"""When the host's own addresses are read anew: the kernel tells of changes at a socket."""
+"""When the host's own addresses are read anew: the kernel tells of changes at sockets."""
 
 import errno
 import socket
-import struct
 
 import pytest
 
-from macvlan_global.kernel.address_changes import ROUTES_PAUSE, AddressChanges
-from macvlan_global.kernel.rtnl import RTM_DELADDR, RTM_NEWADDR, RTM_NEWROUTE
+from macvlan_global.kernel.address_changes import ADDRESSES, ROUTES, ROUTES_PAUSE, AddressChanges
 from testkit.fake_clock import FakeClock
 
-
-def _message(kind: int) -> bytes:
-    return struct.pack("=IHHII", 16, kind, 0, 0, 0)
+FULL = OSError(errno.ENOBUFS, "full")
+BROKEN = OSError(errno.EIO, "broken")
 
 
 class Told:
@@ -23,11 +20,6 @@ class Told:
         self.queue: list[bytes | OSError] = []
         self.opened = 0
         self.closed = 0
-
-    def open(self) -> "Told":
-        """Open it."""
-        self.opened += 1
-        return self
 
     def recv(self, _size: int, /) -> bytes:
         """The next one."""
@@ -43,15 +35,32 @@ class Told:
         self.closed += 1
 
 
+class Kernel:
+    """Two sockets, of addresses and of routes."""
+
+    def __init__(self) -> None:
+        """Nothing is told."""
+        self.addresses, self.routes = Told(), Told()
+        self.refusal: OSError | None = None
+
+    def open(self, groups: int) -> Told:
+        """Open one of them."""
+        if self.refusal:
+            raise self.refusal
+        told = {ADDRESSES: self.addresses, ROUTES: self.routes}[groups]
+        told.opened += 1
+        return told
+
+
 @pytest.fixture
-def told() -> Told:
+def kernel() -> Kernel:
     """Nothing is told."""
-    return Told()
+    return Kernel()
 
 
-def _settled(told: Told, clock: FakeClock, seconds: float = 0.0) -> AddressChanges:
+def _settled(kernel: Kernel, clock: FakeClock, seconds: float = 0.0) -> AddressChanges:
     """After a first dump that took some seconds."""
-    changes = AddressChanges(told.open, steady=clock)
+    changes = AddressChanges(kernel.open, steady=clock)
     assert changes.begin()
     clock.advance(seconds)
     changes.end()
@@ -59,51 +68,86 @@ def _settled(told: Told, clock: FakeClock, seconds: float = 0.0) -> AddressChang
     return changes
 
 
-@pytest.mark.parametrize("kind", [RTM_NEWADDR, RTM_DELADDR])
-def test_a_change_of_addresses_is_read_at_once(told: Told, kind: int) -> None:
+def test_a_change_of_addresses_is_read_at_once(kernel: Kernel) -> None:
     """And once."""
-    changes = _settled(told, FakeClock(), seconds=10)
-    told.queue += [_message(RTM_NEWROUTE), _message(RTM_NEWROUTE) + _message(kind)]
+    changes = _settled(kernel, FakeClock(), seconds=10)
+    kernel.routes.queue += [b"a route", b"a route"]
+    kernel.addresses.queue += [b"an address", b"an address"]
     assert changes.begin()
     changes.end()
     assert not changes.begin()
 
 
-def test_changes_of_routes_wait_where_reading_them_takes_long(told: Told) -> None:
-    """A routing daemon must not have the whole table read for each container."""
+@pytest.mark.parametrize(
+    "told", [b"a route", FULL, BROKEN], ids=["a change", "too many to tell", "a socket that broke"]
+)
+def test_changes_of_routes_wait_where_reading_them_takes_long(kernel: Kernel, told: bytes | OSError) -> None:
+    """A routing daemon must not have the whole table read for each container, whatever becomes of its socket."""
     clock = FakeClock()
-    changes = _settled(told, clock, seconds=3)
-    told.queue.append(_message(RTM_NEWROUTE))
-    assert not changes.begin()
+    changes = _settled(kernel, clock, seconds=3)
+    for _ in range(5):
+        kernel.routes.queue.append(told)
+        assert not changes.begin()
     clock.advance(3 * ROUTES_PAUSE)
     assert changes.begin()
 
 
-def test_what_failed_is_read_again(told: Told) -> None:
-    """A dump, and a socket that dropped changes, broke, or told nonsense; a broken one is opened anew."""
-    changes = _settled(told, FakeClock())
-    told.queue.append(_message(RTM_NEWADDR))
+def test_a_flood_of_routes_hides_no_address(kernel: Kernel) -> None:
+    """It is read at once, before and after the socket of routes is opened anew."""
+    clock = FakeClock()
+    changes = _settled(kernel, clock, seconds=3)
+    for told in (FULL, b"a route", BROKEN):
+        kernel.routes.queue.append(told)
+        for _ in range(2):
+            kernel.addresses.queue.append(b"an address")
+            assert changes.begin()
+            clock.advance(3)
+            changes.end()
+            assert not changes.begin()
+
+
+def test_what_failed_is_read_again(kernel: Kernel) -> None:
+    """A dump, and a socket of addresses that dropped some or broke: changes until it is opened anew count, too."""
+    changes = _settled(kernel, FakeClock())
+    kernel.addresses.queue.append(b"an address")
     assert changes.begin()
     changes.fail()
     assert changes.begin()
     changes.end()
-    for failure, opened in ((OSError(errno.ENOBUFS, "full"), 1), (b"nonsense", 1), (OSError(errno.EIO, "broken"), 2)):
-        told.queue.append(failure)
-        assert changes.begin()
-        changes.end()
-        changes.begin()
-        changes.end()
-        assert told.opened == opened
+    for opened, failure in enumerate((FULL, BROKEN), 1):
+        kernel.addresses.queue.append(failure)
+        for _ in range(2):
+            assert changes.begin()
+            changes.end()
+        assert kernel.addresses.opened == opened + 1
         assert not changes.begin()
-    changes.close()
-    assert told.closed == 2
+    for _ in range(2):
+        changes.close()
+    assert kernel.addresses.closed == kernel.addresses.opened
+    assert kernel.routes.closed == kernel.routes.opened == 1
 
 
-def test_the_real_socket_never_blocks() -> None:
+def test_without_a_socket_nothing_is_taken_for_read(kernel: Kernel) -> None:
+    """No descriptor is left, say; the next question opens it."""
+    changes = _settled(kernel, FakeClock(), seconds=3)
+    kernel.addresses.queue.append(FULL)
+    kernel.routes.queue.append(FULL)
+    assert changes.begin()
+    changes.end()
+    kernel.refusal = OSError(errno.EMFILE, "Too many open files")
+    for _ in range(2):
+        with pytest.raises(OSError, match="Too many"):
+            changes.begin()
+    kernel.refusal = None
+    assert changes.begin()
+
+
+def test_the_real_sockets_never_block() -> None:
     """Whatever is told there or not."""
     changes = AddressChanges()
     assert changes.begin()
     changes.end()
-    assert isinstance(changes._socket, socket.socket)
-    assert not changes._socket.getblocking()
+    for told in (changes._told_addresses, changes._told_routes):
+        assert isinstance(told._socket, socket.socket)
+        assert not told._socket.getblocking()
     changes.close()

@@ -144,9 +144,10 @@ async def test_a_refusal_is_an_error_and_a_link_that_went_is_none(slow: Slow, de
     assert all(each.fileno() == -1 for each in slow.ears)
 
 
-async def test_who_is_cancelled_waits_until_the_link_is_gone(slow: Slow) -> None:
+@BOTH
+async def test_who_is_cancelled_waits_until_the_link_is_gone(slow: Slow, delete: Delete) -> None:
     """Only then is it known what there is to undo."""
-    deleting = asyncio.ensure_future(slow.kernel.delete("lan0"))
+    deleting = asyncio.ensure_future(delete(slow.kernel))
     await slow.asked()
     deleting.cancel()
     done, _ = await asyncio.wait({deleting}, timeout=0.05)

@@ -172,6 +172,22 @@ async def test_a_request_that_the_kernel_has_is_waited_for_even_if_its_caller_is
     assert len(doors.route.requests) == requests
 
 
+@pytest.mark.parametrize("method", IN_A_NAMESPACE)
+async def test_a_request_in_a_container_is_waited_for_in_the_same_way(doors: Doors, method: str) -> None:
+    """What it makes there must not come after it was undone."""
+    doors.route.lock.clear()
+    begun = asyncio.ensure_future(CALLS[method](doors.kernel))
+    while not doors.route.threads:  # noqa: ASYNC110 - another thread
+        await asyncio.sleep(0)
+    begun.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not begun.done()
+    doors.route.lock.set()
+    await asyncio.wait({begun})
+    assert begun.cancelled()
+
+
 @pytest.mark.parametrize("at", ["open", "send", "recv"])
 @pytest.mark.parametrize("method", CALLS)
 async def test_whatever_a_netlink_socket_raises_is_translated(doors: Doors, method: str, at: str) -> None:

@@ -29,6 +29,12 @@ class Gate:
         assert await asyncio.to_thread(self.reached.wait, patience(30))
 
 
+async def _turns() -> None:
+    """Let the event loop do all that is due."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_work_is_done_in_its_order_by_one_thread() -> None:
     """Results and errors go to who asked."""
     workers, done = Workers("one"), []
@@ -85,6 +91,35 @@ async def test_work_that_was_begun_is_waited_for_if_that_is_wanted(*, to_the_end
     assert await workers.run(lambda: "next") == "next"
     assert done == []
     workers.close()
+
+
+async def test_a_second_cancellation_changes_nothing() -> None:
+    """At the driver's end a request may be cancelled that its deadline had cancelled."""
+    workers, gate = Workers("one"), Gate()
+    begun = asyncio.ensure_future(workers.run(gate.pass_through, to_the_end=True))
+    await gate.is_reached()
+    for _ in range(3):
+        begun.cancel()
+        await _turns()
+    assert not begun.done()
+    gate.open.set()
+    await asyncio.wait({begun})
+    assert begun.cancelled()
+    workers.close()
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_at_the_end_nobody_who_was_cancelled_waits(*, cancelled_first: bool) -> None:
+    """A kernel that keeps a thread must not keep the driver from stopping."""
+    workers, gate = Workers("one"), Gate()
+    begun = asyncio.ensure_future(workers.run(gate.pass_through, to_the_end=True))
+    await gate.is_reached()
+    steps: list[Callable[[], object]] = [begun.cancel, workers.close]
+    for step in steps if cancelled_first else reversed(steps):
+        step()
+        await _turns()
+    assert begun.cancelled()
+    gate.open.set()
 
 
 async def test_at_the_end_what_was_asked_is_done_and_nothing_else() -> None:
