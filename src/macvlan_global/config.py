@@ -1,6 +1,7 @@
 """Configuration: defaults, then the file, then the environment, then the command line, as one frozen value."""
 
 import difflib
+import os
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -106,8 +107,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def admin_socket_here(self) -> str:
         """The admin socket of this host's driver: the managed plugin's if there is no service."""
-        service, plugin = Path(self.admin_socket), Path(PLUGIN_ADMIN_SOCKET)
-        return str(plugin if plugin.exists() and not service.exists() else service)
+        # Path.exists raises in a folder that is closed to this user, as /run/macvlan-global is to all but root, where
+        # access(2) has an answer. The service's socket is named then; who connects to it is told to use sudo.
+        plugin_alone = os.access(PLUGIN_ADMIN_SOCKET, os.F_OK) and not os.access(self.admin_socket, os.F_OK)
+        return PLUGIN_ADMIN_SOCKET if plugin_alone else self.admin_socket
 
     def effective_host_name(self) -> str:
         """The name of this host."""
@@ -162,7 +165,8 @@ def load_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
     """Put the configuration together. `file` None means the default file, which need not exist.
 
     Raises:
-        Invalid: an unknown key (the nearest known one is named), or a value that cannot be; the text says where.
+        Invalid: the file cannot be read, an unknown key (the nearest known one is named), or a value that cannot be;
+            the text says where.
     """
     values: dict[str, Any] = {}
     where: dict[str, str] = {}
@@ -171,10 +175,9 @@ def load_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
         values[key], where[key] = value, source
 
     path = file or DEFAULT_FILE
-    if file or path.exists():
-        for key, value in _read(path).items():
-            _check_key(key, str(path))
-            take(key, value, str(path))
+    for key, value in _read(path, optional=file is None).items():
+        _check_key(key, str(path))
+        take(key, value, str(path))
     for key in FLAGS:
         name = ENVIRONMENT_PREFIX + key.upper()
         if name in environment:
@@ -215,10 +218,14 @@ def _secret(key: str, path: str) -> str:
     return secret
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, optional: bool) -> dict[str, Any]:
+    """The keys of a file; none if it is not there and `optional`. One that cannot be looked at is not taken for none:
+    it may name other sockets."""
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
+        if optional and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return {}
         raise Invalid(f"the configuration file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"the configuration file {path} is not TOML: {error}") from error

@@ -12,7 +12,7 @@ from macvlan_global.cli.options import ConfigFlag, JsonFlag, example
 from macvlan_global.cli.systemd import SERVICE, Installer, Step, unit_texts
 from macvlan_global.cli.waiting import Waiting
 from macvlan_global.config import load_config
-from macvlan_global.errors import Conflict
+from macvlan_global.errors import Conflict, Unavailable
 
 INSTALL_EXAMPLE = example("macvlan-global install --dry-run", "sudo macvlan-global install")
 UNINSTALL_EXAMPLE = example("sudo macvlan-global uninstall", "sudo macvlan-global uninstall --purge")
@@ -108,8 +108,11 @@ def _refuse_beside_another(installer: Installer) -> None:
 
 
 def _refuse_with_networks(state: Path) -> None:
-    if not state.exists():
-        return
+    try:
+        if not state.exists():
+            return
+    except OSError as error:  # its folder is for root only
+        raise Unavailable(f"{state} cannot be read: {error.strerror}; run it as root (sudo)") from error
     # imported here: only this case reads the state
     from macvlan_global.store.sqlite import read_sqlite  # noqa: PLC0415
 

@@ -136,6 +136,9 @@ def _driver(facts: DoctorFacts) -> list[Finding]:
     plugin = facts.engine.plugin
     if driver.problem and driver.managed and plugin and not plugin.enabled:
         found = []  # said already
+    elif driver.closed:
+        seen, _, do = driver.problem.partition("; ")
+        found = [Finding("warning", "driver", f"{seen}, so whether it runs cannot be told", do)]
     elif driver.problem:
         do = "systemctl start macvlan-global" if driver.unit else "macvlan-global install, or macvlan-global serve"
         if driver.silent:

@@ -123,7 +123,8 @@ class SocketFacts:
 @dataclass(frozen=True, slots=True)
 class DriverFacts:
     """The running driver. `problem` is "" if it answered on its admin socket; it is `silent` if it was there and did
-    not within some seconds.
+    not within some seconds. With a problem, `closed` says that its socket is not for the user of this command, who so
+    cannot know whether it runs.
 
     `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
     its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
@@ -133,6 +134,7 @@ class DriverFacts:
 
     problem: str = ""
     silent: bool = False
+    closed: bool = False
     version: str = ""
     engine_problem: str = ""
     processes: tuple[int, ...] = ()

@@ -155,6 +155,7 @@ def modules(**states: str) -> KernelFacts:
             ".spec",
             "remove",
         ),
+        ({"driver": DriverFacts("a is for root; use sudo", closed=True)}, "warning", "cannot be told", "use sudo"),
         ({"driver": DriverFacts(alone=True)}, "warning", "no other host has its networks", "set store to a consul://"),
         ({"driver": DriverFacts(unit=False)}, "note", "does not start with the machine", "macvlan-global install"),
         (
