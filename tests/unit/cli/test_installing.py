@@ -142,6 +142,28 @@ def test_the_resolver_is_put_first_and_taken_out(root: Path, capsys: pytest.Capt
     assert "is up to date" in command(capsys, "dns", "remove", "--root", str(root)).text
 
 
+def test_what_others_wrote_into_the_file_is_shown_and_stays(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are not UTF-8 and control characters are escaped, as text and in JSON; the file keeps every byte."""
+    file, config = root / "etc/resolv.conf", root / "config.toml"
+    foreign = b"# M\xfcller \x1b]0;x\x07\nnameserver\t192.0.2.1\nnameserver 192.0.2.\xe9\n"
+    shown = ["# M\\xfcller \\x1b]0;x\\x07", "nameserver\t192.0.2.1", "nameserver 192.0.2.\\xe9"]
+    file.write_bytes(foreign)
+    config.write_text('dns = "127.0.0.154:53"\n')
+    words = ("--root", str(root), "--config", str(config))
+    for flags in (["--dry-run"], ["--dry-run", "--json"], []):
+        done = command(capsys, "dns", "install", *flags, *words)
+        lines = done.json["diff"] if "--json" in flags else [line[2:] for line in done.text.splitlines()]
+        assert (done.code, [line[2:] for line in lines if line[2:] in shown]) == (0, shown)
+    assert file.read_bytes().endswith(foreign)
+    assert command(capsys, "dns", "status", *words, "--json").json["nameservers"][-1] == "192.0.2.\\xe9"
+    assert "192.0.2.\\xe9" in command(capsys, "dns", "status", *words).text
+    file.write_bytes(file.read_bytes() + b"nameserver 192.0.2.3\nnameserver \x9b\xff\n")
+    warned = command(capsys, "dns", "install", *words).text
+    assert "warning: nameserver \\x9b\\xff is ignored" in warned
+    removed = command(capsys, "dns", "remove", "--json", "--root", str(root))
+    assert (removed.code, file.read_bytes().startswith(foreign)) == (0, True)
+
+
 def test_status_of_the_resolver(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whether it answers, whether it is installed, and who is asked in which order."""
     config = root / "config.toml"
