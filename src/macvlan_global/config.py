@@ -105,6 +105,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether this host shares networks and addresses with others: in global scope, on a cluster store."""
         return is_cluster(self.store) and self.effective_scope() == "global"
 
+    def used_store(self) -> str:
+        """The store that addresses come from: a cluster store in global scope only, else this host's own."""
+        return "sqlite" if self.unused_store() else self.store
+
+    def unused_store(self) -> str:
+        """The configured cluster store that has no effect, since the scope is not global; "" if there is none.
+
+        Nobody has checked its URL, so a password that may stand in it is left out.
+        """
+        if not is_cluster(self.store) or self.is_shared():
+            return ""
+        kind, _, rest = self.store.partition("://")
+        return f"{kind}://{rest.rpartition('@')[2]}"
+
     def admin_socket_here(self) -> str:
         """The admin socket of this host's driver: the managed plugin's if there is no service."""
         # Path.exists raises in a folder that is closed to this user, as /run/macvlan-global is to all but root, where

@@ -120,21 +120,25 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "scope", "expected", "shared"),
+    ("store", "scope", "expected", "shared", "unused"),
     [
-        ("sqlite", "", "local", False),
-        ("sqlite", "global", "global", False),
-        ("consul://10.0.0.1:8500", "", "global", True),
-        ("etcd+https://10.0.0.1:2379", "", "global", True),
-        ("etcd://10.0.0.1:2379", "local", "local", False),
+        ("sqlite", "", "local", False, ""),
+        ("sqlite", "global", "global", False, ""),
+        ("sqlite:///srv/a.db", "local", "local", False, ""),
+        ("consul://10.0.0.1:8500", "", "global", True, ""),
+        ("etcd+https://10.0.0.1:2379", "", "global", True, ""),
+        ("etcd://10.0.0.1:2379", "local", "local", False, "etcd://10.0.0.1:2379"),
+        ("consul://10.0.0.1:8500", "swarm", "swarm", False, "consul://10.0.0.1:8500"),
+        ("etcd://mg:s3cret@10.0.0.1/a", "local", "local", False, "etcd://10.0.0.1/a"),
     ],
 )
 def test_the_scope_is_what_fits_the_store(
-    store: str, scope: Literal["", "local", "global"], expected: str, shared: bool
+    store: str, scope: Literal["", "local", "global", "swarm"], expected: str, shared: bool, unused: str
 ) -> None:
-    """Unless it is given; a host that is local by wish shares nothing."""
+    """Unless it is given; a host that is local by wish shares nothing, and uses its own file."""
     config = Config(store=store, scope=scope)
     assert (config.effective_scope(), config.is_shared()) == (expected, shared)
+    assert (config.unused_store(), config.used_store()) == (unused, "sqlite" if unused else store)
 
 
 def test_secrets_come_from_files_or_the_environment(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ class DriverFacts:
     `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
     its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
     whether it is the engine's managed plugin that was asked, `alone` whether it is in global scope with a store that no
-    other host has. `unreached` says in words which containers the host does not reach, though it shall.
+    other host has. `unused_store` is a cluster store that it is configured with and does not use in local scope, "" if
+    there is none. `unreached` says in words which containers the host does not reach, though it shall.
     """
 
     problem: str = ""
@@ -142,6 +143,7 @@ class DriverFacts:
     unit: bool | None = None
     managed: bool = False
     alone: bool = False
+    unused_store: str = ""
     unreached: tuple[str, ...] = ()
 
 

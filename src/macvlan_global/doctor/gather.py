@@ -142,6 +142,8 @@ def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | N
         unit=any(kernel.is_there(root / each) for each in UNITS) if kernel.is_there(root / SYSTEMD) else None,
         managed=managed,
         unreached=tuple(filter(is_unreached, status.problems)) if status else (),
+        # in a swarm it is the managers that give out addresses, and no two hosts the same one
+        unused_store=status.unused_store if status and status.scope == "local" else "",
         alone=status is not None and status.scope == "global" and not is_cluster(status.store),
     )
 
