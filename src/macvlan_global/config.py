@@ -14,6 +14,7 @@ import msgspec
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.store.access import StoreAccess, is_cluster
+from macvlan_global.store.state_folder import state_file
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")
 PLUGIN_ADMIN_SOCKET = "/run/macvlan-global/plugin.sock"
@@ -118,6 +119,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return ""
         kind, _, rest = self.store.partition("://")
         return f"{kind}://{rest.rpartition('@')[2]}"
+
+    def state_file(self) -> Path | None:
+        """The SQLite file of this host's state; None if that is in memory."""
+        return state_file(self.store, Path(self.state_dir))
 
     def admin_socket_here(self) -> str:
         """The admin socket of this host's driver: the managed plugin's if there is no service."""
@@ -261,6 +266,7 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
             shown = "" if isinstance(value, dict | list) else f" = {value!r}"
             raise Invalid(f"{key}{shown} ({where[key]}) is invalid: {error}") from error
     config = msgspec.convert(values, Config, strict=False)
+    _check_paths(config, where)
     for each in config.auto_pools:
         _check_auto_pool(each)
     config.access_addresses()
@@ -275,6 +281,25 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
         if not 0 <= seconds < MOST_SECONDS:
             raise Invalid(f"{name} = {seconds} is not a number of seconds; use for example {usual}")
     return config
+
+
+def _check_paths(config: Config, where: Mapping[str, str]) -> None:
+    """Refuse relative paths: the service is not where a command is called, so each would mean another file by them."""
+    own = Config()
+    for key in ("state_dir", "socket", "admin_socket"):
+        _check_path(key, getattr(config, key), where.get(key, ""), getattr(own, key))
+    for key in ("ca", "certificate", "key", "token_file", "password_file"):
+        if path := getattr(config.store_access, key):
+            usual = f"/etc/macvlan-global/{Path(path).name}"
+            _check_path(f"[store_access] {key}", path, where["store_access"], usual)
+    if config.store.startswith("sqlite://") and not config.store.startswith("sqlite:///"):
+        usual = f"sqlite://{own.state_file()}"
+        raise Invalid(f"store = {config.store!r} ({where['store']}) names no absolute path; use for example {usual}")
+
+
+def _check_path(key: str, path: str, source: str, usual: str) -> None:
+    if not path.startswith("/"):
+        raise Invalid(f"{key} = {path!r} ({source}) is not an absolute path; use for example {usual}")
 
 
 def _access_address(text: str) -> IPv4Address | IPv6Address:

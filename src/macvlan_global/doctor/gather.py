@@ -187,10 +187,9 @@ def _socket(path: str) -> SocketFacts:
 
 
 def _state(config: Config) -> tuple[StateFacts, list[Entry]]:
-    if config.store == "memory:":
+    path = config.state_file()
+    if path is None:
         return StateFacts("(in memory)"), []
-    named = config.store.startswith("sqlite://")
-    path = Path(config.store.removeprefix("sqlite://")) if named else Path(config.state_dir, "state.db")
     try:
         size = path.stat().st_size if path.exists() else None
     except OSError as error:
