@@ -1,6 +1,7 @@
 """Configuration: defaults, then the file, then the environment, then the command line, as one frozen value."""
 
 import difflib
+import os
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ import msgspec
 from macvlan_global.errors import Invalid
 from macvlan_global.ipam.auto_pool import DEFAULT_AUTO_POOLS, AutoPool
 from macvlan_global.store.access import StoreAccess, is_cluster
+from macvlan_global.store.state_folder import state_file
 
 DEFAULT_FILE = Path("/etc/macvlan-global/config.toml")
 PLUGIN_ADMIN_SOCKET = "/run/macvlan-global/plugin.sock"
@@ -104,10 +106,30 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether this host shares networks and addresses with others: in global scope, on a cluster store."""
         return is_cluster(self.store) and self.effective_scope() == "global"
 
+    def used_store(self) -> str:
+        """The store that addresses come from: a cluster store in global scope only, else this host's own."""
+        return "sqlite" if self.unused_store() else self.store
+
+    def unused_store(self) -> str:
+        """The configured cluster store that has no effect, since the scope is not global; "" if there is none.
+
+        Nobody has checked its URL, so a password that may stand in it is left out.
+        """
+        if not is_cluster(self.store) or self.is_shared():
+            return ""
+        kind, _, rest = self.store.partition("://")
+        return f"{kind}://{rest.rpartition('@')[2]}"
+
+    def state_file(self) -> Path | None:
+        """The SQLite file of this host's state; None if that is in memory."""
+        return state_file(self.store, Path(self.state_dir))
+
     def admin_socket_here(self) -> str:
         """The admin socket of this host's driver: the managed plugin's if there is no service."""
-        service, plugin = Path(self.admin_socket), Path(PLUGIN_ADMIN_SOCKET)
-        return str(plugin if plugin.exists() and not service.exists() else service)
+        # Path.exists raises in a folder that is closed to this user, as /run/macvlan-global is to all but root, where
+        # access(2) has an answer. The service's socket is named then; who connects to it is told to use sudo.
+        plugin_alone = os.access(PLUGIN_ADMIN_SOCKET, os.F_OK) and not os.access(self.admin_socket, os.F_OK)
+        return PLUGIN_ADMIN_SOCKET if plugin_alone else self.admin_socket
 
     def effective_host_name(self) -> str:
         """The name of this host."""
@@ -162,7 +184,8 @@ def load_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
     """Put the configuration together. `file` None means the default file, which need not exist.
 
     Raises:
-        Invalid: an unknown key (the nearest known one is named), or a value that cannot be; the text says where.
+        Invalid: the file cannot be read, an unknown key (the nearest known one is named), or a value that cannot be;
+            the text says where.
     """
     values: dict[str, Any] = {}
     where: dict[str, str] = {}
@@ -171,10 +194,9 @@ def load_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
         values[key], where[key] = value, source
 
     path = file or DEFAULT_FILE
-    if file or path.exists():
-        for key, value in _read(path).items():
-            _check_key(key, str(path))
-            take(key, value, str(path))
+    for key, value in _read(path, optional=file is None).items():
+        _check_key(key, str(path))
+        take(key, value, str(path))
     for key in FLAGS:
         name = ENVIRONMENT_PREFIX + key.upper()
         if name in environment:
@@ -215,10 +237,14 @@ def _secret(key: str, path: str) -> str:
     return secret
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, optional: bool) -> dict[str, Any]:
+    """The keys of a file; none if it is not there and `optional`. One that cannot be looked at is not taken for none:
+    it may name other sockets."""
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
+        if optional and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return {}
         raise Invalid(f"the configuration file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"the configuration file {path} is not TOML: {error}") from error
@@ -240,6 +266,7 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
             shown = "" if isinstance(value, dict | list) else f" = {value!r}"
             raise Invalid(f"{key}{shown} ({where[key]}) is invalid: {error}") from error
     config = msgspec.convert(values, Config, strict=False)
+    _check_paths(config, where)
     for each in config.auto_pools:
         _check_auto_pool(each)
     config.access_addresses()
@@ -254,6 +281,25 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
         if not 0 <= seconds < MOST_SECONDS:
             raise Invalid(f"{name} = {seconds} is not a number of seconds; use for example {usual}")
     return config
+
+
+def _check_paths(config: Config, where: Mapping[str, str]) -> None:
+    """Refuse relative paths: the service is not where a command is called, so each would mean another file by them."""
+    own = Config()
+    for key in ("state_dir", "socket", "admin_socket"):
+        _check_path(key, getattr(config, key), where.get(key, ""), getattr(own, key))
+    for key in ("ca", "certificate", "key", "token_file", "password_file"):
+        if path := getattr(config.store_access, key):
+            usual = f"/etc/macvlan-global/{Path(path).name}"
+            _check_path(f"[store_access] {key}", path, where["store_access"], usual)
+    if config.store.startswith("sqlite://") and not config.store.startswith("sqlite:///"):
+        usual = f"sqlite://{own.state_file()}"
+        raise Invalid(f"store = {config.store!r} ({where['store']}) names no absolute path; use for example {usual}")
+
+
+def _check_path(key: str, path: str, source: str, usual: str) -> None:
+    if not path.startswith("/"):
+        raise Invalid(f"{key} = {path!r} ({source}) is not an absolute path; use for example {usual}")
 
 
 def _access_address(text: str) -> IPv4Address | IPv6Address:

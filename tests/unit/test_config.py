@@ -39,6 +39,7 @@ def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
     words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}
     words |= {"page": "[::1]:8153", "dns_networks": "all"}
+    words |= {"socket": "/run/x.sock", "admin_socket": "/run/y.sock", "state_dir": "/srv/x"}
     words |= {"host_access_addresses": "10.8.0.250, fd18::250"}
     words |= {"probe": "true", "host_access": "true", "conflict_watch": "false", "attach": "direct"}
     value = words.get(key, "7")
@@ -85,6 +86,17 @@ def test_aliases_and_auto_pools_come_from_the_file(tmp_path: Path) -> None:
         ('host_access_addresses = "fe80::1%eth0"', "fe80::1%eth0 is not an address of a subnet"),
         ('host_access_addresses = "127.0.0.1"', "127.0.0.1 is not an address of a subnet"),
         ('host_access_addresses = ["10.8.0.250"]', "host_access_addresses"),
+        ('state_dir = "state"', "state_dir = 'state' ("),
+        ('state_dir = "state"', "is not an absolute path; use for example /var/lib/macvlan-global"),
+        ('state_dir = ""', "state_dir = '' ("),
+        ('socket = "./x.sock"', "socket = './x.sock' ("),
+        ('admin_socket = "~/x.sock"', "use for example /run/macvlan-global/admin.sock"),
+        ('[store_access]\ntoken_file = "mg/token"', "[store_access] token_file = 'mg/token' ("),
+        ('[store_access]\nca = "ca.pem"', "is not an absolute path; use for example /etc/macvlan-global/ca.pem"),
+        (
+            'store = "sqlite://a.db"',
+            "names no absolute path; use for example sqlite:///var/lib/macvlan-global/state.db",
+        ),
         ('parents = "eth0"', "parents"),
         ('[parents]\nuplink = ["eth0"]', "parents"),
         ('[[auto_pools]]\nbase = "10.8.0.1/16"\nsize = 24', "base = '10.8.0.1/16'"),
@@ -120,21 +132,39 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "scope", "expected", "shared"),
+    ("store", "scope", "expected", "shared", "unused"),
     [
-        ("sqlite", "", "local", False),
-        ("sqlite", "global", "global", False),
-        ("consul://10.0.0.1:8500", "", "global", True),
-        ("etcd+https://10.0.0.1:2379", "", "global", True),
-        ("etcd://10.0.0.1:2379", "local", "local", False),
+        ("sqlite", "", "local", False, ""),
+        ("sqlite", "global", "global", False, ""),
+        ("sqlite:///srv/a.db", "local", "local", False, ""),
+        ("consul://10.0.0.1:8500", "", "global", True, ""),
+        ("etcd+https://10.0.0.1:2379", "", "global", True, ""),
+        ("etcd://10.0.0.1:2379", "local", "local", False, "etcd://10.0.0.1:2379"),
+        ("consul://10.0.0.1:8500", "swarm", "swarm", False, "consul://10.0.0.1:8500"),
+        ("etcd://mg:s3cret@10.0.0.1/a", "local", "local", False, "etcd://10.0.0.1/a"),
     ],
 )
 def test_the_scope_is_what_fits_the_store(
-    store: str, scope: Literal["", "local", "global"], expected: str, shared: bool
+    store: str, scope: Literal["", "local", "global", "swarm"], expected: str, shared: bool, unused: str
 ) -> None:
-    """Unless it is given; a host that is local by wish shares nothing."""
+    """Unless it is given; a host that is local by wish shares nothing, and uses its own file."""
     config = Config(store=store, scope=scope)
     assert (config.effective_scope(), config.is_shared()) == (expected, shared)
+    assert (config.unused_store(), config.used_store()) == (unused, "sqlite" if unused else store)
+
+
+@pytest.mark.parametrize(
+    ("store", "file"),
+    [
+        ("sqlite", "/srv/mg/state.db"),
+        ("consul://10.0.0.1:8500", "/srv/mg/state.db"),
+        ("sqlite:///data/a.db", "/data/a.db"),
+        ("memory:", None),
+    ],
+)
+def test_the_state_file_of_a_host(store: str, file: str | None) -> None:
+    """It is in the state folder unless the store names it, also beside a cluster store; memory has none."""
+    assert Config(store=store, state_dir="/srv/mg").state_file() == (Path(file) if file else None)
 
 
 def test_secrets_come_from_files_or_the_environment(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import socket
 import struct
 import time
 from http import HTTPStatus
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -165,6 +164,6 @@ def _unreachable(path: str, error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"the driver at {path} did not answer in time; see its log (journalctl -u macvlan-global)"
     hint = "systemctl start macvlan-global, or macvlan-global serve (in a swarm: docker plugin enable)"
-    if not Path(path).exists():
+    if not os.access(path, os.F_OK):  # Path.exists raises where the folder is closed to this process
         return f"the driver is not running here (no socket {path}); start it: {hint}"
     return f"the driver does not answer at {path} ({error}); start it: {hint}"

@@ -26,8 +26,11 @@ class WatchView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The driver in one view. `engine` is the engine's version, or "" if it does not answer (`engine_problem`);
-    `engine_followed` says that its events are being received, from which names are learnt.
+    """The driver in one view. `store` is the one in use, and `unused_store` a cluster store of the configuration that
+    has no effect, since the scope is not global.
+
+    `engine` is the engine's version, or "" if it does not answer (`engine_problem`); `engine_followed` says that its
+    events are being received, from which names are learnt.
 
     `addresses` is None if the store does not answer (`store_problem`); `waiting` counts what it must be told when it
     does. `problems` are those of networks and of the last repair, in words. `hosts` are names of living hosts of the
@@ -58,6 +61,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[str] = []
     resolver: ResolverView | None = None
     watch: WatchView | None = None
+    unused_store: str = ""
 
 
 class SubnetView(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,8 +81,8 @@ class Readings:
         return samples
 
     def _read_driver(self, samples: Samples) -> None:
-        config = self._config
-        kind = config.store.partition(":")[0].partition("+")[0] if is_cluster(config.store) else "sqlite"
+        config, store = self._config, self._config.used_store()
+        kind = store.partition(":")[0].partition("+")[0] if is_cluster(store) else "sqlite"
         samples.add("build_info", 1, __version__, config.effective_scope(), kind)
         samples.add("engine_up", self.follower.following)
         samples.add("event_loop_lag_seconds", self.loop_lag)

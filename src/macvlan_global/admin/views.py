@@ -78,13 +78,13 @@ class Views:
             problem = str(error)
         except TimeoutError:
             problem = f"the Docker Engine at {self._config.docker_host} does not answer within {ENGINE_SECONDS:g} s"
-        counts = await self._counts()
         return a.Status(
             version=__version__,
             pid=os.getpid(),
             host=self._config.effective_host_name(),
             scope=self._config.effective_scope(),
-            store=self._config.store,
+            store=self._config.used_store(),
+            unused_store=self._config.unused_store(),
             socket=self._config.socket,
             state_dir=self._config.state_dir,
             up_seconds=round(time.monotonic() - self._started, 1),
@@ -100,7 +100,7 @@ class Views:
             hosts=sorted(each.name for each in self._scope.heartbeat.live().values()) if self._scope else [],
             resolver=self._resolver(),
             watch=watch_view(self._conflicts),
-            **counts,
+            **await self._counts(),
         )
 
     async def problems(self) -> list[str]:

@@ -10,6 +10,7 @@ import typer
 
 from macvlan_global.cli.cells import BAD, GOOD, WARN, Cell
 from macvlan_global.cli.options import ConfigFlag, JsonFlag, example
+from macvlan_global.cli.printable import printable
 from macvlan_global.cli.waiting import Waiting
 from macvlan_global.config import load_config
 from macvlan_global.dns.address import PORT, ListenAddress, read_address
@@ -29,7 +30,7 @@ RootFlag = Annotated[Path, typer.Option("--root", help="work on /etc/resolv.conf
 
 class DnsStatus(msgspec.Struct, frozen=True, kw_only=True):
     """State of the resolver and of resolv.conf. `nameservers` are those of the file at `path`, in order; `link` is the
-    target of a symbolic link, "" for a file."""
+    target of a symbolic link, "" for a file. All texts are printable, whatever bytes are in the file."""
 
     address: str
     resolver: Verdict
@@ -41,7 +42,8 @@ class DnsStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DnsChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that was made, or would be: `diff` has the lines, `link` the target of the file as a link afterwards."""
+    """A change that was made, or would be: `diff` has the lines, `link` the target of the file as a link afterwards.
+    All texts are printable, whatever bytes are in the file."""
 
     path: str
     dry_run: bool
@@ -73,11 +75,11 @@ def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonF
     found = DnsStatus(
         address=str(address),
         resolver=verdict,
-        path=str(file.path),
-        link=link,
+        path=_shown(str(file.path)),
+        link=_shown(link),
         installed=block is not None,
-        nameservers=nameservers(text or ""),
-        warnings=_advice(text or "", address),
+        nameservers=[_shown(each) for each in nameservers(text or "")],
+        warnings=[_shown(each) for each in _advice(text or "", address)],
     )
     # imported here: rich costs a quarter of the start, and an error needs none of it
     from macvlan_global.cli import render  # noqa: PLC0415
@@ -146,12 +148,12 @@ def _carry_out(file: ResolvConf, change: FileChange, *, dry_run: bool, json: boo
     if change.needed and not dry_run:
         file.apply(change)
     found = DnsChange(
-        path=str(change.path),
+        path=_shown(str(change.path)),
         dry_run=dry_run,
         changed=change.needed,
-        diff=_diff(change),
-        link=change.link,
-        warnings=advice,
+        diff=[_shown(each) for each in _diff(change)],
+        link=_shown(change.link),
+        warnings=[_shown(each) for each in advice],
     )
     if json:
         # imported here: rich is needed for nothing else
@@ -180,3 +182,8 @@ def _diff(change: FileChange) -> list[str]:
         return [*(f"- {line}" for line in (change.before or "").splitlines()), f"+ a link to {change.link}"]
     lines = difflib.ndiff((change.before or "").splitlines(), (change.after or "").splitlines())
     return [line for line in lines if not line.startswith("?")]
+
+
+def _shown(text: str) -> str:
+    """The text, printable; tabs stay, which are usual in this file and harmless to a terminal."""
+    return "\t".join(map(printable, text.split("\t")))

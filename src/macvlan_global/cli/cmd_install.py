@@ -68,17 +68,19 @@ def uninstall(
 ) -> None:
     """Stop the driver and remove its service.
 
-    Removes exactly the units that install wrote. The state stays for a later installation; --purge removes it.
+    Removes exactly the units that install wrote. The state stays for a later installation; --purge removes the one of
+    the configuration.
     """
     installer = Installer(root.absolute(), dry_run)
-    state = Path(load_config(config, {}, {}).state_dir)
-    if purge:
-        _refuse_with_networks(installer.root / state.relative_to("/") / "state.db")
+    loaded = load_config(config, {}, {})
+    file = loaded.state_file()
+    if purge and file and installer.is_there(file):
+        _refuse_with_networks(installer.below(file))
     steps = _carry_out(installer.uninstall(), quiet=json)
     if purge:
         if not dry_run and root == Path("/") and (running := _drivers(root)):
             raise Conflict(f"a driver still runs (pid {running[0]}), so the state was kept; stop it, then try again")
-        steps += _carry_out(installer.purge(state), quiet=json)
+        steps += _carry_out(installer.purge(Path(loaded.state_dir), file), quiet=json)
     _tell(InstallResult(dry_run=dry_run, steps=steps), json=json)
 
 
@@ -108,8 +110,6 @@ def _refuse_beside_another(installer: Installer) -> None:
 
 
 def _refuse_with_networks(state: Path) -> None:
-    if not state.exists():
-        return
     # imported here: only this case reads the state
     from macvlan_global.store.sqlite import read_sqlite  # noqa: PLC0415
 

@@ -33,6 +33,7 @@ def status(*, json: JsonFlag = False, admin_socket: AdminSocketFlag = None, conf
             ("Host", found.host),
             ("Scope", found.scope),
             ("Store", f"{found.store}, state in {found.state_dir}"),
+            *([("Unused", (f"{found.unused_store}, in scope {found.scope}", WARN))] if found.unused_store else []),
             ("Socket", found.socket),
             ("Engine", _engine(found)),
             ("Networks", str(found.networks)),

@@ -1,7 +1,7 @@
 """The systemd units: their texts, and putting them in place, starting and removing them, step by step."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -25,8 +25,10 @@ PACKAGED = f"usr/lib/systemd/system/{SERVICE}"
 NETWORKD = "systemd-networkd.service"
 RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
 WRITTEN_BY_US = "# Written by `macvlan-global install`"
-STATE_FILES = ("state.db", "state.db-wal", "state.db-shm", "state.db-journal", "lock", "page-token")
-"""Every file that the driver keeps in its state folder, or that SQLite does."""
+SQLITE_ENDS = ("", "-wal", "-shm", "-journal")
+"""Ends of the names of the state file and of those that SQLite keeps beside it."""
+FOLDER_FILES = ("lock", "page-token")
+"""Every other file that the driver keeps in its state folder."""
 SYSTEMCTL_SECONDS = 120
 START = ("enable", "--now", SOCKET, SERVICE)
 STOP = ("disable", "--now", SERVICE, SOCKET)
@@ -139,16 +141,39 @@ class Installer:
             if self.is_packaged:
                 yield self._systemctl("restart", SOCKET, SERVICE)
 
-    def purge(self, state: Path) -> Iterator[Step]:
-        """Remove the state files of a folder, and the folder if nothing else is in it."""
-        folder = self.root / state.relative_to("/")
-        for name in STATE_FILES:
-            if (folder / name).exists():
-                yield self._remove(folder / name)
+    def below(self, path: Path) -> Path:
+        """An absolute path, below the root."""
+        return self.root / str(path).lstrip(
+            "/"
+        )  # two slashes are a root of their own (POSIX), as in sqlite:////srv/a.db
+
+    def is_there(self, path: Path) -> bool:
+        """Whether an absolute path is there below the root.
+
+        Raises:
+            Unavailable: that cannot be seen, as its folder is for root only.
+        """
+        try:
+            return self.below(path).exists()
+        except OSError as error:
+            raise Unavailable(f"{self.below(path)} cannot be read: {error.strerror}; run it as root (sudo)") from error
+
+    def purge(self, state: Path, file: Path | None) -> Iterator[Step]:
+        """Remove the state file, those of SQLite beside it, the other files of the state folder, and that folder if
+        nothing else is in it. Both are absolute paths; `file` is None if there is no state file.
+
+        The folder of a `file` that is elsewhere stays: it is the operator's.
+
+        Raises:
+            Unavailable: one of them cannot be read or removed; the steps before it stay.
+        """
+        beside = [Path(f"{file}{end}") for end in SQLITE_ENDS] if file else []
+        for path in (*beside, *(state / name for name in FOLDER_FILES)):
+            if self.is_there(path):
+                yield self._remove(self.below(path))
+        folder = self.below(state)
         if folder.is_dir() and (self.dry_run or not any(folder.iterdir())):
-            if not self.dry_run:
-                folder.rmdir()
-            yield Step(f"remove {folder}", self._done)
+            yield self._remove(folder, Path.rmdir)
 
     @property
     def _done(self) -> Literal["done", "would be done"]:
@@ -180,12 +205,12 @@ class Installer:
                 raise Unavailable(f"{path} cannot be written: {error.strerror}; run it as root (sudo)") from error
         return Step(f"write {path}", self._done)
 
-    def _remove(self, path: Path) -> Step:
+    def _remove(self, path: Path, remove: Callable[[Path], None] = Path.unlink) -> Step:
         if not path.exists():
             return Step(f"remove {path}", "unchanged")
         if not self.dry_run:
             try:
-                path.unlink()
+                remove(path)
             except OSError as error:
                 raise Unavailable(f"{path} cannot be removed: {error.strerror}; run it as root (sudo)") from error
         return Step(f"remove {path}", self._done)

@@ -136,6 +136,9 @@ def _driver(facts: DoctorFacts) -> list[Finding]:
     plugin = facts.engine.plugin
     if driver.problem and driver.managed and plugin and not plugin.enabled:
         found = []  # said already
+    elif driver.closed:
+        seen, _, do = driver.problem.partition("; ")
+        found = [Finding("warning", "driver", f"{seen}, so whether it runs cannot be told", do)]
     elif driver.problem:
         do = "systemctl start macvlan-global" if driver.unit else "macvlan-global install, or macvlan-global serve"
         if driver.silent:
@@ -153,11 +156,25 @@ def _driver(facts: DoctorFacts) -> list[Finding]:
     if driver.unit is False and not driver.managed:
         seen = "the driver is no service of systemd, so it does not start with the machine"
         found.append(Finding("note", "driver", seen, "macvlan-global install"))
+    return [*found, *_store_of_scope(driver)]
+
+
+def _store_of_scope(driver: DriverFacts) -> list[Finding]:
     if driver.alone:
         seen = "the scope is global, and the store is this host's own: no other host has its networks"
         do = "set store to a consul:// or etcd:// URL, the same on every host; or scope to local"
-        found.append(Finding("warning", "driver", seen, do))
-    return found
+        return [Finding("warning", "driver", seen, do)]
+    if driver.unused_store:
+        seen = (
+            f"the scope is local, and {driver.unused_store} is not used: this host has no networks of other hosts, and "
+            "may give out the addresses that they give out"
+        )
+        do = (
+            'set scope = "global", or take the label macvlan-global.scope=local away from the engine; if this host is '
+            "to be alone, take store out of its configuration"
+        )
+        return [Finding("warning", "driver", seen, do)]
+    return []
 
 
 def _doubles(driver: DriverFacts, expected: int) -> list[Finding]:

@@ -123,16 +123,19 @@ class SocketFacts:
 @dataclass(frozen=True, slots=True)
 class DriverFacts:
     """The running driver. `problem` is "" if it answered on its admin socket; it is `silent` if it was there and did
-    not within some seconds.
+    not within some seconds. With a problem, `closed` says that its socket is not for the user of this command, who so
+    cannot know whether it runs.
 
     `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
     its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
     whether it is the engine's managed plugin that was asked, `alone` whether it is in global scope with a store that no
-    other host has. `unreached` says in words which containers the host does not reach, though it shall.
+    other host has. `unused_store` is a cluster store that it is configured with and does not use in local scope, "" if
+    there is none. `unreached` says in words which containers the host does not reach, though it shall.
     """
 
     problem: str = ""
     silent: bool = False
+    closed: bool = False
     version: str = ""
     engine_problem: str = ""
     processes: tuple[int, ...] = ()
@@ -140,6 +143,7 @@ class DriverFacts:
     unit: bool | None = None
     managed: bool = False
     alone: bool = False
+    unused_store: str = ""
     unreached: tuple[str, ...] = ()
 
 

@@ -38,6 +38,7 @@ from macvlan_global.store.validate import VERSION, version_of
 PATIENCE_SECONDS = 10.0
 SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
 CAP_NET_RAW = 13  # linux/capability.h
+SYSTEMD = "run/systemd/system"  # sd_booted(3)
 UNITS = ("etc/systemd/system/macvlan-global.service", "usr/lib/systemd/system/macvlan-global.service")
 """The unit of `macvlan-global install`, and that of the package."""
 
@@ -89,7 +90,7 @@ def _plugin_asked(engine: EngineFacts, admin_socket: str | None, config: Config)
     plugin = engine.plugin
     if plugin is None:
         return None
-    named = admin_socket or (config.admin_socket if Path(config.admin_socket).exists() else plugin.admin_socket)
+    named = admin_socket or (config.admin_socket if kernel.is_there(Path(config.admin_socket)) else plugin.admin_socket)
     return plugin if named == plugin.admin_socket else None
 
 
@@ -117,29 +118,32 @@ def _with_flags(config: Config, flags: Mapping[str, str]) -> Config:
 
 def _where(file: Path | None) -> str:
     path = file or DEFAULT_FILE
-    return f"{path} is valid" if path.exists() else f"there is no {path}; the defaults apply"
+    return f"{path} is valid" if kernel.is_there(path) else f"there is no {path}; the defaults apply"
 
 
 def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | None, DriverFacts]:
-    status, problem, silent = None, "", False
+    status, problem, cause = None, "", None
     try:
         client = AdminClient(admin_socket, timeout=PATIENCE_SECONDS)
         status = client.status()
         if status.engine:
             client.networks()  # the driver learns the networks' names by it, which the state has then
     except MacvlanGlobalError as error:
-        problem, silent = str(error).partition("; start it")[0], isinstance(error.__cause__, TimeoutError)
+        problem, cause = str(error).partition("; start it")[0], error.__cause__
     specs = [root / folder / f"macvlan-global.{end}" for folder in SPEC_FOLDERS for end in ("spec", "json")]
     return status, DriverFacts(
         problem=problem,
-        silent=silent,
+        silent=isinstance(cause, TimeoutError),
+        closed=isinstance(cause, PermissionError) and os.geteuid() != 0,
         version=status.version if status else "",
         engine_problem=status.engine_problem if status else "",
         processes=kernel.find_drivers(root),
-        spec_files=tuple(str(each) for each in specs if each.exists()),
-        unit=any((root / each).exists() for each in UNITS) if (root / "run/systemd/system").is_dir() else None,
+        spec_files=tuple(str(each) for each in specs if kernel.is_there(each)),
+        unit=any(kernel.is_there(root / each) for each in UNITS) if kernel.is_there(root / SYSTEMD) else None,
         managed=managed,
         unreached=tuple(filter(is_unreached, status.problems)) if status else (),
+        # in a swarm it is the managers that give out addresses, and no two hosts the same one
+        unused_store=status.unused_store if status and status.scope == "local" else "",
         alone=status is not None and status.scope == "global" and not is_cluster(status.store),
     )
 
@@ -183,10 +187,9 @@ def _socket(path: str) -> SocketFacts:
 
 
 def _state(config: Config) -> tuple[StateFacts, list[Entry]]:
-    if config.store == "memory:":
+    path = config.state_file()
+    if path is None:
         return StateFacts("(in memory)"), []
-    named = config.store.startswith("sqlite://")
-    path = Path(config.store.removeprefix("sqlite://")) if named else Path(config.state_dir, "state.db")
     try:
         size = path.stat().st_size if path.exists() else None
     except OSError as error:

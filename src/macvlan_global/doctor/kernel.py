@@ -1,6 +1,7 @@
 """Reads what the kernel shows below /proc and /sys: modules, settings, links, processes. Every path is below `root`."""
 
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,23 @@ ALL_ONES = "FFFFFFFF"
 _DRIVER = re.compile(rb"(^|/)macvlan-global$|^macvlan_global$")
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there, as far as this process can see; never raises.
+
+    Path.exists and Path.is_dir raise where a folder on the way is closed to it, as /etc/docker is to all but root on
+    some hosts (mode 0700). What is in there is then not known.
+    """
+    return os.access(path, os.F_OK)
+
+
+def entries(folder: Path) -> list[Path]:
+    """All that is in a folder; nothing if it is not there, or is closed to this process."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
 def read_kernel(root: Path) -> KernelFacts:
     """The kernel's modules and settings."""
     net = root / "proc/sys/net"
@@ -30,7 +48,7 @@ def read_kernel(root: Path) -> KernelFacts:
         modules={name: _module(root, name, option) for name, option in MODULES.items()},
         bridge_filter=_flag(net / "bridge/bridge-nf-call-iptables"),
         ipv6_off=_flag(net / "ipv6/conf/all/disable_ipv6"),
-        has_ipv6=(net / "ipv6").is_dir(),
+        has_ipv6=is_there(net / "ipv6"),
         arp_ignore=_text(net / "ipv4/conf/all/arp_ignore") not in {"", "0"},
     )
 
@@ -42,7 +60,7 @@ def read_platform(root: Path) -> PlatformFacts:
         vendor=_text(dmi / "sys_vendor"),
         product=" ".join(dict.fromkeys([_text(dmi / "product_name"), _text(dmi / "chassis_asset_tag")])).strip(),
         wsl="microsoft" in _text(root / "proc/sys/kernel/osrelease").lower(),
-        container=(root / ".dockerenv").exists() or (root / "run/.containerenv").exists(),
+        container=is_there(root / ".dockerenv") or is_there(root / "run/.containerenv"),
     )
 
 
@@ -50,9 +68,7 @@ def read_links(root: Path) -> dict[str, LinkFacts]:
     """Every link of this network namespace, by name."""
     folder = root / "sys/class/net"
     routes = _host_routes(root)
-    return (
-        {each.name: _link(root, each, routes) for each in folder.iterdir() if each.is_dir()} if folder.is_dir() else {}
-    )
+    return {each.name: _link(root, each, routes) for each in entries(folder) if each.is_dir()}
 
 
 def read_boot(root: Path) -> str:
@@ -82,7 +98,7 @@ def read_capabilities(root: Path, pid: int) -> int | None:
 def find_drivers(root: Path) -> tuple[int, ...]:
     """Ids of every `macvlan-global serve` in this network namespace: two in one would fight."""
     here = _namespace(root / "proc/self")
-    processes = [each for each in (root / "proc").iterdir() if each.name.isdigit()]
+    processes = [each for each in entries(root / "proc") if each.name.isdigit()]
     return tuple(sorted(int(each.name) for each in processes if _serves(each) and _namespace(each) == here))
 
 
@@ -106,8 +122,8 @@ def _module(root: Path, name: str, option: str) -> ModuleState:
     if _in_list(root, "modules.dep", name) or _modprobe_finds(root, name):
         return "loadable"
     # a folder of modules that does not list it settles the matter, like a configuration without it
-    listed = (_module_folder(root) / "modules.dep").exists()
-    return "missing" if listed or configured == "n" else "unknown"
+    has_list = is_there(_module_folder(root) / "modules.dep")
+    return "missing" if has_list or configured == "n" else "unknown"
 
 
 def _output(*command: str) -> str:
@@ -171,9 +187,9 @@ def _link(root: Path, folder: Path, routes: Mapping[str, set[str]]) -> LinkFacts
         up=up,
         carrier=carrier == "1" if carrier else None,
         mtu=int(_text(folder / "mtu") or 0),
-        wireless=(folder / "wireless").exists() or (folder / "phy80211").exists(),
-        bridge=(folder / "bridge").is_dir(),
-        port_of=master.resolve().name if master.exists() and not _is_vrf(master) else "",
+        wireless=is_there(folder / "wireless") or is_there(folder / "phy80211"),
+        bridge=is_there(folder / "bridge"),
+        port_of=master.resolve().name if is_there(master) and not _is_vrf(master) else "",
         below=tuple(sorted(each.name.removeprefix("lower_") for each in folder.glob("lower_*"))),
         ethernet=_text(folder / "type") in {"", ARPHRD_ETHER},
         bond_mode=_text(folder / "bonding/mode").partition(" ")[0],

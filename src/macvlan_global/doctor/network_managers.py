@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from macvlan_global.doctor.facts import ManagerFacts
+from macvlan_global.doctor.kernel import entries, is_there
 
 FOLDERS = ("etc/systemd/network", "run/systemd/network", "usr/local/lib/systemd/network", "usr/lib/systemd/network")
 """Folders of systemd.network(5). Of files of one name the first folder's counts."""
@@ -42,14 +43,14 @@ class NetworkFile:
 def read_managers(root: Path, made: Iterable[tuple[str, str]]) -> ManagerFacts:
     """The facts for links of ours, given as (name, kind)."""
     links = list(made)
-    files = read_network_files(root) if (root / NETWORKD).is_dir() else []
+    files = read_network_files(root) if is_there(root / NETWORKD) else []
     wildcards: dict[str, str] = {}
     for name, kind in links:
         first = next((each for each in files if each.matches(name, kind)), None)
         if first and not first.unmanaged:
             wildcards.setdefault(first.path, name)
-    ruled = any((root / each).exists() for each in RULES)
-    unguarded = bool(links) and (root / NETWORK_MANAGER).is_dir() and not ruled
+    ruled = any(is_there(root / each) for each in RULES)
+    unguarded = bool(links) and is_there(root / NETWORK_MANAGER) and not ruled
     return ManagerFacts(tuple(wildcards.items()), unguarded)
 
 
@@ -57,7 +58,7 @@ def read_network_files(root: Path) -> list[NetworkFile]:
     """The files of systemd-networkd, in the order in which it tries them."""
     found: dict[str, Path] = {}
     for folder in reversed(FOLDERS):
-        found |= {each.name: each for each in (root / folder).glob("*.network")}
+        found |= {each.name: each for each in entries(root / folder) if each.name.endswith(".network")}
     return [_read(root, path) for _, path in sorted(found.items())]
 
 

@@ -7,6 +7,7 @@ from macvlan_global.store.access import NO_ACCESS, StoreAccess, check_access, is
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore, Store
 from macvlan_global.store.sqlite import open_sqlite
+from macvlan_global.store.state_folder import state_file
 from macvlan_global.tasks import Crowd
 
 __all__ = ["NO_ACCESS", "StoreAccess", "is_cluster", "open_cluster_store", "open_store"]
@@ -21,12 +22,10 @@ def open_store(url: str, state_dir: Path) -> Store:
         Invalid: no such kind of store.
         Unavailable: it cannot be opened.
     """
-    if url in {"", "sqlite", "sqlite:"}:
-        return open_sqlite(state_dir / "state.db")
-    if url.startswith("sqlite://") and url.removeprefix("sqlite://").startswith("/"):
-        return open_sqlite(Path(url.removeprefix("sqlite://")))
     if url == "memory:":
         return MemoryStore()
+    if (url in {"", "sqlite", "sqlite:"} or url.startswith("sqlite:///")) and (file := state_file(url, state_dir)):
+        return open_sqlite(file)
     raise Invalid(f"--store {url.partition('://')[0]!r} is not a kind of store; use {KINDS}")
 
 

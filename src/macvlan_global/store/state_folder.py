@@ -1,4 +1,4 @@
-"""The state folder of a driver, locked: two drivers never use one."""
+"""The state of a driver on its host: its file, and its folder, locked, which two drivers never use."""
 
 import fcntl
 from collections.abc import Iterator
@@ -6,6 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from macvlan_global.errors import Unavailable
+
+
+def state_file(store: str, folder: Path) -> Path | None:
+    """The SQLite file of a driver with this store (as in the configuration) and state folder; None if its state is in
+    memory. With a cluster store, what is of this host alone is in the state folder."""
+    if store == "memory:":
+        return None
+    return Path(store.removeprefix("sqlite://")) if store.startswith("sqlite:///") else folder / "state.db"
 
 
 @contextmanager

@@ -172,6 +172,22 @@ async def test_doctor(daemon: Running, tmp_path: Path) -> None:
     assert re.search(r"^\d+ errors?, .*\d+ ok\.$", table, re.MULTILINE)
 
 
+async def test_a_cluster_store_that_is_not_used_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In local scope `status` names the store that is used, and `doctor` warns; the configuration is not at fault."""
+    _host_files(tmp_path)
+    config = tmp_path / "config.toml"
+    config.write_text(f'docker_host = "unix://{tmp_path}/none.sock"\n')
+    async with running(tmp_path, capsys, scope="local", store="consul://10.0.0.1:8500") as daemon:
+        text = (await daemon.cli("status")).text
+        assert re.search(r"^Store: +sqlite, state in ", text, re.MULTILINE)
+        assert re.search(r"^Unused: +consul://10.0.0.1:8500, in scope local$", text, re.MULTILINE)
+        found = (await daemon.cli("status", "--json")).json
+        assert (found["store"], found["unused_store"]) == ("sqlite", "consul://10.0.0.1:8500")
+        looked = await daemon.cli("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
+        told = [each for each in looked.json["findings"] if "consul://10.0.0.1:8500 is not used" in each["seen"]]
+        assert [(each["level"], each["check"]) for each in told] == [("warning", "driver")]
+
+
 async def test_doctor_knows_the_flags_of_the_driver(daemon: Running, tmp_path: Path) -> None:
     """Host access may be on by a flag of `serve` alone."""
     _host_files(tmp_path)

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from macvlan_global.cli.systemd import SERVICE, SOCKET, STATE_FILES, WRITTEN_BY_US
+from macvlan_global.cli.systemd import FOLDER_FILES, SERVICE, SOCKET, SQLITE_ENDS, WRITTEN_BY_US
 from macvlan_global.kernel.names import OUR_ALIAS
+from macvlan_global.store.records import NetworkRecord
+from macvlan_global.store.sqlite import open_sqlite
+from macvlan_global.store.table import Tables
 from macvlan_global.web.access import TOKEN_FILE
 from tests.unit.running import command
 
 UNITS = "etc/systemd/system"
+STATE_FILES = (*(f"state.db{end}" for end in SQLITE_ENDS), *FOLDER_FILES)
 PLAIN = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3"
 
 
@@ -110,6 +114,42 @@ def test_uninstall_keeps_the_state_and_purge_does_not(tmp_path: Path, capsys: py
     assert [each.name for each in state.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("url", ["sqlite:///srv/mg/lan.db", "sqlite:////srv/mg/lan.db"])
+async def test_purge_is_about_the_state_file_of_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    """Networks in it stop it before anything is removed; without, all of the state goes, and nothing beside it."""
+    config, state, data = tmp_path / "config.toml", tmp_path / "var/lib/macvlan-global", tmp_path / "srv/mg"
+    config.write_text(f'store = "{url}"\n')
+    words = ("--root", str(tmp_path), "--config", str(config))
+    command(capsys, "install", *words)
+    state.mkdir(parents=True)
+    (state / "lock").touch()
+    store = open_sqlite(data / "lan.db")
+    networks = Tables(store, store).networks
+    await networks.put(NetworkRecord(id="n", name="lan", given={}, at=0), "n")
+    refused = command(capsys, "uninstall", "--purge", *words)
+    assert (refused.code, refused.text) == (1, "")
+    assert "the state still holds 1 network; remove them first" in refused.error
+    await networks.drop("n")
+    await store.close()
+    for name in ("lan.db-wal", "mine.txt"):
+        (data / name).touch()
+    assert command(capsys, "uninstall", "--purge", *words).code == 0
+    assert ([each.name for each in data.iterdir()], state.exists()) == (["mine.txt"], False)
+
+
+def test_purge_with_a_relative_path_removes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The configuration is refused, as it is by the driver; the units stay."""
+    config = tmp_path / "config.toml"
+    command(capsys, "install", "--root", str(tmp_path))
+    config.write_text('state_dir = "state"\n')
+    done = command(capsys, "uninstall", "--purge", "--root", str(tmp_path), "--config", str(config))
+    assert done.code == 1
+    assert f"state_dir = 'state' ({config}) is not an absolute path; use for example /var/lib" in done.error
+    assert sorted(each.name for each in (tmp_path / UNITS).iterdir()) == [SERVICE, SOCKET]
+
+
 def test_the_package_purges_the_same_files() -> None:
     """All that is kept in the state folder, the token of the page too."""
     script = (Path(__file__).parents[3] / "packages/debian/postrm").read_text()
@@ -140,6 +180,28 @@ def test_the_resolver_is_put_first_and_taken_out(root: Path, capsys: pytest.Capt
     assert "\n  - nameserver 127.0.0.153\n" in command(capsys, "dns", "remove", "--root", str(root)).text
     assert (root / "etc/resolv.conf").read_text() == PLAIN
     assert "is up to date" in command(capsys, "dns", "remove", "--root", str(root)).text
+
+
+def test_what_others_wrote_into_the_file_is_shown_and_stays(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are not UTF-8 and control characters are escaped, as text and in JSON; the file keeps every byte."""
+    file, config = root / "etc/resolv.conf", root / "config.toml"
+    foreign = b"# M\xfcller \x1b]0;x\x07\nnameserver\t192.0.2.1\nnameserver 192.0.2.\xe9\n"
+    shown = ["# M\\xfcller \\x1b]0;x\\x07", "nameserver\t192.0.2.1", "nameserver 192.0.2.\\xe9"]
+    file.write_bytes(foreign)
+    config.write_text('dns = "127.0.0.154:53"\n')
+    words = ("--root", str(root), "--config", str(config))
+    for flags in (["--dry-run"], ["--dry-run", "--json"], []):
+        done = command(capsys, "dns", "install", *flags, *words)
+        lines = done.json["diff"] if "--json" in flags else [line[2:] for line in done.text.splitlines()]
+        assert (done.code, [line[2:] for line in lines if line[2:] in shown]) == (0, shown)
+    assert file.read_bytes().endswith(foreign)
+    assert command(capsys, "dns", "status", *words, "--json").json["nameservers"][-1] == "192.0.2.\\xe9"
+    assert "192.0.2.\\xe9" in command(capsys, "dns", "status", *words).text
+    file.write_bytes(file.read_bytes() + b"nameserver 192.0.2.3\nnameserver \x9b\xff\n")
+    warned = command(capsys, "dns", "install", *words).text
+    assert "warning: nameserver \\x9b\\xff is ignored" in warned
+    removed = command(capsys, "dns", "remove", "--json", "--root", str(root))
+    assert (removed.code, file.read_bytes().startswith(foreign)) == (0, True)
 
 
 def test_status_of_the_resolver(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,6 +155,13 @@ def modules(**states: str) -> KernelFacts:
             ".spec",
             "remove",
         ),
+        ({"driver": DriverFacts("a is for root; use sudo", closed=True)}, "warning", "cannot be told", "use sudo"),
+        (
+            {"driver": DriverFacts(unused_store="etcd://a")},
+            "warning",
+            "the scope is local, and etcd://a is not used",
+            "take the label macvlan-global.scope=local away",
+        ),
         ({"driver": DriverFacts(alone=True)}, "warning", "no other host has its networks", "set store to a consul://"),
         ({"driver": DriverFacts(unit=False)}, "note", "does not start with the machine", "macvlan-global install"),
         (
