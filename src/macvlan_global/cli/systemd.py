@@ -143,9 +143,8 @@ class Installer:
 
     def below(self, path: Path) -> Path:
         """An absolute path, below the root."""
-        return self.root / str(path).lstrip(
-            "/"
-        )  # two slashes are a root of their own (POSIX), as in sqlite:////srv/a.db
+        # two slashes at the beginning are a root of their own (POSIX), as in sqlite:////srv/a.db
+        return self.root / str(path).lstrip("/")
 
     def is_there(self, path: Path) -> bool:
         """Whether an absolute path is there below the root.
