@@ -39,6 +39,7 @@ class Reporting:
     watched: Watched
     reconciler: Reconciler
     wanted: asyncio.Event
+    reporter: HostReporter = field(init=False)
     reports: list[HostReport] = field(default_factory=list)
     examined: list[float] = field(default_factory=list)
 
@@ -72,7 +73,7 @@ async def reporting(*, wanted: bool) -> AsyncIterator[Reporting]:
     follower = EngineFollower(rig.driver, rig.engine, reconciler, Metrics())
     conflicts = ConflictService(watched.watch, GatewayCheck(rig.driver, watched.watch), Vendors())
     views = Views(Config(), rig.driver, follower, reconciler, Metrics(), None, conflicts)
-    reporter = HostReporter(views, rig.driver, host.examine, wanted=host.wanted)
+    host.reporter = reporter = HostReporter(views, rig.driver, host.examine, wanted=host.wanted)
     reporter.on_change = host.reports.append
     views.tell_of_problems(reporter.on_problems)
     running = asyncio.get_running_loop().create_task(reporter.run())
@@ -135,3 +136,38 @@ async def test_a_problem_of_repair_is_in_the_report_at_once() -> None:
         host.rig.kernel.failing.clear()
         await host.reconciler.reconcile(host.rig.engine)
         await host.soon(lambda: host.reports[-1].problems == [])
+
+
+async def test_reports_that_are_made_at_one_time_are_whole() -> None:
+    """A page that reads while the host looks by itself: what is told and written has every network."""
+    async with reporting(wanted=True) as host:
+        told: list[list[str]] = []
+        host.reporter.on_change = lambda report: told.append([each.state for each in report.networks])
+        await host.rig.kernel.set_down("eth0")
+        host.reporter.look()
+        await asyncio.gather(host.reporter.refresh(), host.reporter.refresh())
+        assert told == [["down"]]
+
+
+async def test_links_that_cannot_be_read_once_are_read_again() -> None:
+    """The next report has the networks: a failure is no answer."""
+    async with reporting(wanted=True) as host:
+        host.rig.kernel.failing["links"] = Unavailable("not now")
+        host.reporter.look()
+        with pytest.raises(Unavailable):
+            await host.reporter.refresh()
+        assert [each.parent for each in (await host.reporter.refresh()).networks] == ["eth0"]
+
+
+async def test_a_link_that_changes_while_the_report_is_made_is_in_the_next_one() -> None:
+    """What was read before it changed is not kept."""
+    async with reporting(wanted=True) as host:
+        host.reporter.look()
+        host.rig.kernel.faults.arm(0)
+        making = asyncio.get_running_loop().create_task(host.reporter.refresh())
+        while "links" not in host.rig.kernel.faults.taken:  # noqa: ASYNC110 - a turn of the loop each
+            await asyncio.sleep(0)
+        await host.rig.kernel.set_down("eth0")
+        host.reporter.look()
+        assert [each.state for each in (await making).networks] == ["up"]
+        assert [each.state for each in (await host.reporter.refresh()).networks] == ["down"]
