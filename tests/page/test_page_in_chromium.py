@@ -13,6 +13,7 @@ from playwright.async_api import Page, Route
 
 from lab.proxy import TcpProxy
 from lab.speed import patience
+from macvlan_global.admin.client import AdminClient
 from tests.page.axe import violations
 from tests.page.site import BOND, GUESTS, LAN, PageSite, chromium, filter_seconds, first_rows, page_site
 
@@ -157,6 +158,22 @@ async def test_changes_are_live(tmp_path: Path) -> None:
         await _live(page)
         await page.goto(f"{site.url}#problems")
         await _text(page, "10.65.7.7 (lan) is held")
+
+
+async def test_a_host_that_is_removed_leaves_the_page(tmp_path: Path) -> None:
+    """With what it had reported, and without a reload."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await site.make_networks()
+        await site.report("carl", BOND, problems=[f"{CONFLICT}; {REMEDY}"])
+        page = await browser.new_page()
+        await _opened(page, site, "problems")
+        for text in (CONFLICT, "macvlan-global hosts remove carl"):
+            await _text(page, text)
+        await asyncio.to_thread(AdminClient(site.anna.config.admin_socket).remove_host, "carl", force=False)
+        await page.wait_for_function("() => !document.querySelector('main tbody').innerText.includes('carl')")
+        await page.goto(f"{site.url}#hosts")
+        await _text(page, "bert")
+        assert "carl" not in await page.inner_text("main")
 
 
 async def test_an_answer_that_is_older_than_an_event(tmp_path: Path) -> None:

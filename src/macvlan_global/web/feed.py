@@ -31,6 +31,9 @@ BACKLOG = 200
 VIEWERS_MOST = 32
 TOUCHED_MOST = 2000
 """Of so many addresses in one moment each is told; of more that all are to be read anew."""
+REMOVED_SETTLE, REMOVED_SECONDS, REMOVED_LAST = 0.1, 0.5, 60.0
+"""The wait before the row of a host that is being removed is looked for, and the interval of further looks, which
+doubles up to the last one: a removal may break off, and be repeated by an operator hours later."""
 TOPICS = {
     "networks": ("networks",),
     "pools": ("networks",),
@@ -38,6 +41,7 @@ TOPICS = {
     "links": ("networks",),
     "alive": ("hosts",),
     "avoided": ("addresses/remembered",),
+    "reports": ("reports",),
 }
 """Paths below /api/ that answer otherwise when a key below a prefix changes."""
 FOLLOWED = ("addresses/", "names/", "pools/", "definitions/", "alive/", "reports/", AVOIDED)
@@ -91,6 +95,9 @@ class LiveFeed:
         self._touched: dict[Key, AddressRecord | None] = {}
         self._unclear: list[EndpointRecord | NameRecord] = []
         self._topics: set[str] = set()
+        self._removed: set[str] = set()  # hosts whose rows are about to go
+        self._removing = asyncio.Event()
+        self._look_again = REMOVED_SECONDS
         self._followers = [self._follower(shared, each) for each in FOLLOWED] if shared else []
         self._awaited = set(FOLLOWED if shared else ())
         """Prefixes that no watch has given yet, or not since the store was away."""
@@ -128,6 +135,7 @@ class LiveFeed:
             tasks.create_task(forever("telling the page of changes", self._tell, first=0.5, last=10.0))
             if self._followers:
                 tasks.create_task(forever("following the store for the page", self._follow, first=0.5, last=10.0))
+                tasks.create_task(forever("seeing hosts removed", self._see_removed, first=0.5, last=10.0))
 
     def on_report(self, report: HostReport) -> None:
         """A host reported something new about itself."""
@@ -143,6 +151,8 @@ class LiveFeed:
         table, _, rest = key.partition("/")
         if not self._viewers:
             return
+        if entry is None:
+            self._note_removed(key)
         if table == "addresses":
             space, _, part = rest.rpartition("/")
             try:
@@ -160,6 +170,16 @@ class LiveFeed:
             self._due.set()
         elif table in TOPICS:
             self._change(*TOPICS[table])
+
+    def _note_removed(self, key: str) -> None:
+        """Look for the row of a host if something went that only a removal takes. The row goes last, and `hosts/` is
+        not followed: there is something new in it each minute from every host."""
+        tables = self._driver.tables
+        for prefix in (tables.reports.prefix, tables.host_addresses.prefix):
+            if key.startswith(prefix):
+                self._removed.add(key.removeprefix(prefix))
+                self._look_again = REMOVED_SECONDS
+                self._removing.set()
 
     def _change(self, *topics: str) -> None:
         self._topics.update(topics)
@@ -210,6 +230,18 @@ class LiveFeed:
                 if row:
                     touched[subnet.space, text] = row.record
 
+    async def _see_removed(self) -> None:
+        """Tell of hosts once the rows of those that are being removed are gone."""
+        at_most = self._look_again if self._removed else None
+        async with when(self._removing, at_most=at_most, settle=REMOVED_SETTLE):
+            self._look_again = min(2 * self._look_again, REMOVED_LAST)
+            if not self._viewers:
+                self._removed.clear()
+            for each in sorted(self._removed):
+                if await self._driver.tables.hosts.find(each) is None:
+                    self._removed.discard(each)
+                    self._change("hosts")
+
     def _hello(self) -> Hello:
         return Hello(
             host=self._driver.identity.name,
@@ -257,6 +289,8 @@ class LiveFeed:
             self.on_entry(entry.key, entry)
             return
         row = self._driver.tables.reports.read(entry)
+        if row:
+            self._removed.discard(row.record.id)  # it is back
         if row and row.record.id != self._driver.identity.host and (report := read_report(row.record)):
             self._send("report", report)
 

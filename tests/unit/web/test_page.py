@@ -12,6 +12,8 @@ from lab.speed import within
 from macvlan_global.doctor.findings import Finding
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import HostAddressesRecord, HostRecord, ReportRecord
+from macvlan_global.store.table import Tables
 from macvlan_global.web.api import AT_ONCE, EVENTS, ROUTES, encode, openapi
 from macvlan_global.web.feed import BACKLOG, VIEWERS_MOST, Viewer
 from macvlan_global.web.server import CONNECTIONS_MOST, HEADERS
@@ -285,6 +287,42 @@ async def test_a_change_of_another_host_is_told(tmp_path: Path, capsys: pytest.C
             ("anna", "up"),
             ("bert", "down"),
         ]
+
+
+async def test_a_host_that_is_removed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its report goes before its row does: whoever looks is told of hosts when the row is gone, and not before. So it
+    is with a host that never had a report."""
+    store = MemoryStore()
+    tables = Tables(store, store)
+    async with (
+        running(tmp_path, capsys, shared=store.client(), page=free_address()) as daemon,
+        events(daemon.config.page) as stream,
+    ):
+        while not (await stream.next("hello"))[1]["live"]:
+            pass
+        await tables.hosts.create(HostRecord(id="bert", name="bert", seen=0), "bert")
+        await tables.reports.create(
+            ReportRecord(id="bert", report={"id": "bert", "name": "bert", "version": ""}, at=0), "bert"
+        )
+        while (await stream.next("report"))[1]["name"] != "bert":
+            pass
+        await tables.reports.drop("bert")
+        while "reports" not in (told := (await stream.next("changed"))[1]["changed"]):
+            pass
+        assert "hosts" not in told
+        assert [each["name"] for each in (await get(daemon.config.page, "/api/reports")).json] == ["anna"]
+        await tables.hosts.drop("bert")
+        while "hosts" not in (await stream.next("changed"))[1]["changed"]:
+            pass
+        assert [each["name"] for each in (await get(daemon.config.page, "/api/hosts")).json] == ["anna"]
+        await tables.hosts.create(HostRecord(id="carl", name="carl", seen=0), "carl")
+        await tables.host_addresses.create(HostAddressesRecord(id="carl", name="carl", addresses=[], at=0), "carl")
+        while "addresses/remembered" not in (await stream.next("changed"))[1]["changed"]:
+            pass
+        await tables.host_addresses.drop("carl")
+        await tables.hosts.drop("carl")
+        while "hosts" not in (await stream.next("changed"))[1]["changed"]:
+            pass
 
 
 @pytest.mark.parametrize(
