@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.async_api import Page, Route
 
 from lab.proxy import TcpProxy
 from lab.speed import patience
 from macvlan_global.admin.client import AdminClient
+from macvlan_global.admin.messages import ConflictView
 from tests.page.axe import violations
-from tests.page.site import BOND, GUESTS, LAN, PageSite, chromium, filter_seconds, first_rows, page_site
+from tests.page.site import BOND, GUESTS, LAN, SINCE, PageSite, chromium, filter_seconds, first_rows, page_site
 
 ROOT = Path(__file__).parents[2]
 WRITES = bool(os.environ.get("MACVLAN_GLOBAL_TESTS_SCREENSHOTS"))
@@ -205,6 +207,49 @@ async def test_an_answer_that_is_older_than_an_event(tmp_path: Path) -> None:
         assert "10.65.9.1" not in await page.inner_text("main")
         await page.goto(f"{site.url}#hosts")
         await _text(page, "dora")
+
+
+async def test_a_conflict_that_is_over_is_none_on_the_plan(tmp_path: Path) -> None:
+    """The host keeps it among its latest; the cell and its panel show those that go on."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await site.make_networks()
+        await site.run("web", "10.65.0.9")
+        await site.run("api", "10.65.0.10")
+        conflicts = [_conflict("10.65.0.9", current=True), _conflict("10.65.0.10", current=False)]
+        page = await browser.new_page()
+        await page.route("**/api/conflicts", lambda route: route.fulfill(body=msgspec.json.encode(conflicts)))
+        await _opened(page, site, "plan?space=macvlan-global&at=10.65.0.0%2F24")
+        await _data(page, "data.state.loaded && data.state.conflicts.length === 2")
+        for at, label, shown in ((9, "10.65.0.9: conflict, web, anna", True), (10, "10.65.0.10: api, anna", False)):
+            cell = page.locator("button.cell").nth(at)
+            await page.wait_for_function(
+                "([at, label]) => document.querySelectorAll('button.cell')[at].ariaLabel === label", arg=[at, label]
+            )
+            await cell.focus()
+            assert ("announces it on eth1" in await page.inner_text("aside")) is shown
+
+
+def _conflict(address: str, *, current: bool) -> ConflictView:
+    return ConflictView(
+        address=address,
+        kind="container",
+        holder="container web",
+        container="web",
+        network="lan",
+        host="anna",
+        holder_mac="",
+        mac="02:aa:00:00:00:01",
+        vendor="",
+        other="",
+        how="announces",
+        claimed="",
+        parent="eth1",
+        vlan=0,
+        first=SINCE,
+        last=SINCE,
+        count=1,
+        current=current,
+    )
 
 
 async def _data(page: Page, condition: str) -> None:

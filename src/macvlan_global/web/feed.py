@@ -138,8 +138,9 @@ class LiveFeed:
                 tasks.create_task(forever("seeing hosts removed", self._see_removed, first=0.5, last=10.0))
 
     def on_report(self, report: HostReport) -> None:
-        """A host reported something new about itself."""
+        """This host reported something new about itself. A conflict may have ended: nobody else tells of that."""
         self._send("report", report)
+        self.on_problems()
 
     def on_problems(self) -> None:
         """Problems or conflicts of this host may have changed: no store has them."""

@@ -17,8 +17,9 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
+from macvlan_global.web.feed import LiveFeed, Viewer
 from macvlan_global.web.messages import HostReport
-from macvlan_global.web.reporter import HostReporter
+from macvlan_global.web.reporter import LOOK_SECONDS, HostReporter
 from testkit.fake_engine import OUR_IPAM, Subnet
 from testkit.rig import Rig
 from tests.unit.conflicts.test_watch import Watched
@@ -39,6 +40,7 @@ class Reporting:
     watched: Watched
     reconciler: Reconciler
     wanted: asyncio.Event
+    views: Views = field(init=False)
     reporter: HostReporter = field(init=False)
     reports: list[HostReport] = field(default_factory=list)
     examined: list[float] = field(default_factory=list)
@@ -72,7 +74,7 @@ async def reporting(*, wanted: bool) -> AsyncIterator[Reporting]:
     host = Reporting(rig, watched, reconciler, asyncio.Event())
     follower = EngineFollower(rig.driver, rig.engine, reconciler, Metrics())
     conflicts = ConflictService(watched.watch, GatewayCheck(rig.driver, watched.watch), Vendors())
-    views = Views(Config(), rig.driver, follower, reconciler, Metrics(), None, conflicts)
+    host.views = views = Views(Config(), rig.driver, follower, reconciler, Metrics(), None, conflicts)
     host.reporter = reporter = HostReporter(views, rig.driver, host.examine, wanted=host.wanted)
     reporter.on_change = host.reports.append
     views.tell_of_problems(reporter.on_problems)
@@ -123,6 +125,29 @@ async def test_a_conflict_is_in_the_report_at_once() -> None:
         host.rig.clock.advance(601)
         await asyncio.sleep(61)
         assert host.reports[-1].problems == []
+
+
+async def test_the_end_of_a_conflict_is_told_to_the_page() -> None:
+    """It comes in silence, at the next look, and the conflict is kept as one that is over."""
+    async with reporting(wanted=True) as host, asyncio.TaskGroup() as tasks:
+        feed = LiveFeed(host.views, host.rig.driver)
+        host.reporter.on_change = feed.on_report
+        running = tasks.create_task(feed.run())
+        with feed.viewing() as viewer:
+            await host.watched.see(announced("192.168.1.20"))
+            await _told_of_conflicts(viewer)
+            assert [each.current for each in await host.views.conflicts()] == [True]
+            host.rig.clock.advance(601)
+            await _told_of_conflicts(viewer)
+            assert [each.current for each in await host.views.conflicts()] == [False]
+        running.cancel()
+
+
+async def _told_of_conflicts(viewer: Viewer) -> None:
+    """Return once whoever looks is told to read conflicts anew, a minute later at most."""
+    async with asyncio.timeout(LOOK_SECONDS + SOON):
+        while (event := await viewer.get()) is None or b'"conflicts"' not in event[1]:
+            pass
 
 
 async def test_a_problem_of_repair_is_in_the_report_at_once() -> None:

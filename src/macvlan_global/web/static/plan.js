@@ -37,11 +37,14 @@ function seek(sorted, key) {
   return low;
 }
 
-// Addresses in conflict: those that this host saw, and those in reports of other hosts, where they are in words.
+// Conflicts that this host saw and that go on; those of before are kept too.
+const current = () => state.conflicts.filter((each) => each.current);
+
+// Addresses in conflict: those that this host sees, and those in reports of other hosts, where they are in words.
 function inConflict() {
   const told = [...state.reports.values()].flatMap((each) => each.problems)
     .map((text) => /^address (\S+) of .* is in conflict on /.exec(text)?.[1]);
-  return new Set([...state.conflicts.map((each) => each.address), ...told].filter((each) => each && ip.prefix(each)));
+  return new Set([...current().map((each) => each.address), ...told].filter((each) => each && ip.prefix(each)));
 }
 
 // The 256 cells, or fewer, of a prefix: what each holds.
@@ -232,7 +235,7 @@ export function open(main, parameters, setParameters) {
     if (single && cell.remembered) {
       facts.push(["Remembered for", cell.remembered.name || "(--ip)"], ["Last used", ago(cell.remembered.at)], ["On host", cell.remembered.host]);
     }
-    for (const each of single ? state.conflicts.filter((one) => ip.key(one.address) === of.first) : []) {
+    for (const each of single ? current().filter((one) => ip.key(one.address) === of.first) : []) {
       facts.push(["Conflict", `${each.mac} ${each.how} it on ${each.parent}`]);
     }
     if (!single) {
