@@ -14,13 +14,13 @@ import msgspec
 from macvlan_global import __version__
 from macvlan_global.admin.views import Views
 from macvlan_global.driver.driver import Driver
-from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.errors import Invalid
 from macvlan_global.store.address_keys import unpadded
 from macvlan_global.store.follow import PrefixFollower
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, ReportRecord
 from macvlan_global.store.table import AVOIDED
-from macvlan_global.subnets import parse_address
+from macvlan_global.subnets import Address, parse_address
 from macvlan_global.tasks import forever, when
 from macvlan_global.web.messages import AddressKey, AddressNews, Hello, HostReport, Topics
 
@@ -196,7 +196,7 @@ class LiveFeed:
                 return
             try:
                 await self._tell_addresses(touched, unclear, topics)
-            except MacvlanGlobalError:  # what was not told now is read anew later
+            except Exception:  # what was not told now is read anew later, whatever was wrong
                 self._topics |= {*topics, "addresses"}
                 raise
             if topics:
@@ -223,13 +223,14 @@ class LiveFeed:
         networks = await self._driver.networks.all()
         network = next((each for each in networks if holder.network in {each.id, each.shared_id}), None)
         for text in filter(None, (holder.address, holder.address6)):
-            subnet = network.subnet_of(parse_address(text, "address")) if network else None
+            address = _address(text)
+            subnet = network.subnet_of(address) if network and address else None
             if subnet is None or not subnet.space:
                 topics.add("addresses")
-            elif (subnet.space, text) not in touched:
-                row = await self._driver.tables.addresses.get(subnet.space, text)
+            elif (subnet.space, str(address)) not in touched:
+                row = await self._driver.tables.addresses.get(subnet.space, str(address))
                 if row:
-                    touched[subnet.space, text] = row.record
+                    touched[subnet.space, str(address)] = row.record
 
     async def _see_removed(self) -> None:
         """Tell of hosts once the rows of those that are being removed are gone."""
@@ -303,6 +304,14 @@ class LiveFeed:
             await self._idle.wait()
             for each in running:
                 each.cancel()
+
+
+def _address(text: str) -> Address | None:
+    """The address that a container has as its record says; None if it is none: anybody may have written a name."""
+    try:
+        return parse_address(text, "address")
+    except Invalid:
+        return None
 
 
 def read_report(record: ReportRecord) -> HostReport | None:
