@@ -23,6 +23,7 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import AddressRecord, HostRecord, NameRecord, ReportRecord
 from macvlan_global.web.messages import HostReport, NetworkReport
 from testkit.fake_engine import OUR_IPAM
+from testkit.faults import Faults, FaultyStore
 from tests.unit.running import SPACE, Running, free_address, running
 
 LAN, GUESTS = "1a" * 32, "2b" * 32
@@ -133,11 +134,12 @@ class PageSite:
 
 
 @asynccontextmanager
-async def page_site(folder: Path) -> AsyncIterator[PageSite]:
-    """Both hosts, without networks. No commands are run on them."""
+async def page_site(folder: Path, faults: Faults | None = None) -> AsyncIterator[PageSite]:
+    """Both hosts, without networks. No commands are run on them. `faults` are those of the store as anna sees it."""
     store, capsys = MemoryStore(), cast("pytest.CaptureFixture[str]", None)
+    seen = FaultyStore(store.client(), faults)
     async with (
-        running(folder, capsys, name="anna", shared=store.client(), page=free_address(), findings=[FINDING]) as anna,
+        running(folder, capsys, name="anna", shared=seen, page=free_address(), findings=[FINDING]) as anna,
         running(folder, capsys, name="bert", shared=store.client()) as bert,
     ):
         yield PageSite(store, anna, bert)

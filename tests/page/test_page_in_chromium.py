@@ -8,13 +8,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.async_api import Page, Route
 
 from lab.proxy import TcpProxy
 from lab.speed import patience
+from macvlan_global.admin.client import AdminClient
+from macvlan_global.admin.messages import ConflictView
+from macvlan_global.engine.ports import EngineNetwork
+from testkit.fake_engine import OUR_IPAM
+from testkit.faults import Faults
 from tests.page.axe import violations
-from tests.page.site import BOND, GUESTS, LAN, PageSite, chromium, filter_seconds, first_rows, page_site
+from tests.page.site import BOND, GUESTS, LAN, SINCE, PageSite, chromium, filter_seconds, first_rows, page_site
 
 ROOT = Path(__file__).parents[2]
 WRITES = bool(os.environ.get("MACVLAN_GLOBAL_TESTS_SCREENSHOTS"))
@@ -159,6 +165,22 @@ async def test_changes_are_live(tmp_path: Path) -> None:
         await _text(page, "10.65.7.7 (lan) is held")
 
 
+async def test_a_host_that_is_removed_leaves_the_page(tmp_path: Path) -> None:
+    """With what it had reported, and without a reload."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await site.make_networks()
+        await site.report("carl", BOND, problems=[f"{CONFLICT}; {REMEDY}"])
+        page = await browser.new_page()
+        await _opened(page, site, "problems")
+        for text in (CONFLICT, "macvlan-global hosts remove carl"):
+            await _text(page, text)
+        await asyncio.to_thread(AdminClient(site.anna.config.admin_socket).remove_host, "carl", force=False)
+        await page.wait_for_function("() => !document.querySelector('main tbody').innerText.includes('carl')")
+        await page.goto(f"{site.url}#hosts")
+        await _text(page, "bert")
+        assert "carl" not in await page.inner_text("main")
+
+
 async def test_an_answer_that_is_older_than_an_event(tmp_path: Path) -> None:
     """What changes while all addresses and reports are read is not undone by their answers, which were made before."""
     async with page_site(tmp_path) as site, chromium() as browser:
@@ -188,6 +210,115 @@ async def test_an_answer_that_is_older_than_an_event(tmp_path: Path) -> None:
         assert "10.65.9.1" not in await page.inner_text("main")
         await page.goto(f"{site.url}#hosts")
         await _text(page, "dora")
+
+
+async def test_a_page_that_is_opened_while_the_store_is_away(tmp_path: Path) -> None:
+    """It shows what the host knows by itself, says that addresses are not known, and has all when the store is back,
+    which is no news."""
+    faults = Faults()
+    async with page_site(tmp_path, faults) as site, chromium() as browser:
+        await site.make_networks()
+        await site.run("web", "10.65.0.9")
+        await site.report("carl", BOND, problems=[f"{CONFLICT}; {REMEDY}"])
+        faults.away = True
+        page = await browser.new_page()
+        page.set_default_timeout(patience(10) * 1000)
+        await page.goto(f"{site.url}#plan?space=macvlan-global&at=10.65.0.0%2F24")
+        await _connection(page, "the store does not answer")
+        await _text(page, "it is not known who has which address")
+        assert await page.locator("button.cell").nth(9).get_attribute("aria-label") == "10.65.0.9: not known"
+        await page.goto(f"{site.url}#containers")
+        await _text(page, "it is not known who has which address")
+        await page.goto(f"{site.url}#hosts")
+        await page.get_by_role("button", name="lan on anna: parent eth1, up").wait_for()
+        await _rename_lan(page, site)
+        faults.away = False
+        await _live(page)
+        await page.goto(f"{site.url}#plan?space=macvlan-global&at=10.65.0.0%2F24")
+        await page.wait_for_function(
+            "() => document.querySelectorAll('button.cell')[9]?.ariaLabel === '10.65.0.9: web, anna'"
+        )
+        await page.goto(f"{site.url}#problems")
+        await _text(page, CONFLICT)
+        came = await page.inner_text(".events")
+        assert ("10.65.0.9" in came, CONFLICT in came) == (False, False)
+
+
+async def test_what_other_hosts_reported_stays_while_the_store_is_away(tmp_path: Path) -> None:
+    """What this host answers then has its own report alone."""
+    faults = Faults()
+    async with page_site(tmp_path, faults) as site, chromium() as browser:
+        await site.make_networks()
+        await site.report("carl", BOND)
+        page = await browser.new_page()
+        await _opened(page, site, "hosts")
+        on_carl = page.get_by_role("button", name="lan on carl: parent bond0.7")
+        await on_carl.wait_for()
+        faults.away = True
+        async with page.expect_response("**/api/reports"):
+            await site.report("dora", BOND)  # of which the watch does not tell: it breaks
+            await _connection(page, "the store does not answer")
+        await page.evaluate("import('/data.js').then((data) => data.read('reports'))")  # until it was read
+        assert await on_carl.count() == 1
+        faults.away = False
+        await page.get_by_role("button", name="lan on dora: parent bond0.7").wait_for()
+
+
+async def _rename_lan(page: Page, site: PageSite) -> None:
+    """A change of this host shows while the store is away, and the page stays connected."""
+    await page.evaluate(
+        """() => import('/data.js').then((data) => {
+            window.connections = [];
+            data.onChange(() => window.connections.push(data.state.connection));
+        })"""
+    )
+    site.anna.engine.learn(EngineNetwork(LAN, "office", OUR_IPAM))
+    await asyncio.to_thread(AdminClient(site.anna.config.admin_socket).networks)
+    await _text(page, "office")
+    assert set(await page.evaluate("window.connections")) == {"store"}
+
+
+async def test_a_conflict_that_is_over_is_none_on_the_plan(tmp_path: Path) -> None:
+    """The host keeps it among its latest; the cell and its panel show those that go on."""
+    async with page_site(tmp_path) as site, chromium() as browser:
+        await site.make_networks()
+        await site.run("web", "10.65.0.9")
+        await site.run("api", "10.65.0.10")
+        conflicts = [_conflict("10.65.0.9", current=True), _conflict("10.65.0.10", current=False)]
+        page = await browser.new_page()
+        await page.route("**/api/conflicts", lambda route: route.fulfill(body=msgspec.json.encode(conflicts)))
+        await _opened(page, site, "plan?space=macvlan-global&at=10.65.0.0%2F24")
+        await _data(page, "data.state.loaded && data.state.conflicts.length === 2")
+        for at, label, shown in ((9, "10.65.0.9: conflict, web, anna", True), (10, "10.65.0.10: api, anna", False)):
+            cell = page.locator("button.cell").nth(at)
+            await page.wait_for_function(
+                "([at, label]) => document.querySelectorAll('button.cell')[at].ariaLabel === label", arg=[at, label]
+            )
+            await cell.focus()
+            assert ("announces it on eth1" in await page.inner_text("aside")) is shown
+
+
+def _conflict(address: str, *, current: bool) -> ConflictView:
+    return ConflictView(
+        address=address,
+        kind="container",
+        holder="container web",
+        container="web",
+        network="lan",
+        host="anna",
+        holder_mac="",
+        mac="02:aa:00:00:00:01",
+        vendor="",
+        other="",
+        how="announces",
+        claimed="",
+        parent="eth1",
+        vlan=0,
+        first=SINCE,
+        last=SINCE,
+        count=1,
+        current=current,
+    )
 
 
 async def _data(page: Page, condition: str) -> None:

@@ -25,11 +25,12 @@ async def conflict_views(service: ConflictService | None) -> list[a.ConflictView
             "conflicts are not watched for on this host; remove conflict_watch = false from the configuration"
         )
     found = service.watch.ledger.all()
+    current = {each.key for each in service.watch.current()}
     vendors = await service.vendors.of({each.mac for each in found})
-    return [_conflict_view(each, vendors[each.mac]) for each in found]
+    return [_conflict_view(each, vendors[each.mac], current=each.key in current) for each in found]
 
 
-def _conflict_view(conflict: AddressConflict, vendor: str) -> a.ConflictView:
+def _conflict_view(conflict: AddressConflict, vendor: str, *, current: bool) -> a.ConflictView:
     holding = conflict.holding
     return a.ConflictView(
         address=str(holding.address),
@@ -49,4 +50,5 @@ def _conflict_view(conflict: AddressConflict, vendor: str) -> a.ConflictView:
         first=conflict.first,
         last=conflict.last,
         count=conflict.count,
+        current=current,
     )

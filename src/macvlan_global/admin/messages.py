@@ -166,6 +166,8 @@ class ConflictView(msgspec.Struct, frozen=True, kw_only=True):
     the device's, with its `vendor` if that is known; `other` names it if it is of ours. `how` says what it does.
     `holder_mac` is "" if it is not known. `first` and `last` are seconds since the epoch, `count` is that of frames;
     `vlan` is 0 without a VLAN. `claimed` is "" unless the device has the MAC of the holder: then it is its address.
+    `current` says that it goes on, as far as anybody knows: its last frame is less than ten minutes old, by the clock
+    of the host that answers.
     """
 
     address: str
@@ -185,6 +187,7 @@ class ConflictView(msgspec.Struct, frozen=True, kw_only=True):
     first: float
     last: float
     count: int
+    current: bool
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,13 +14,13 @@ import msgspec
 from macvlan_global import __version__
 from macvlan_global.admin.views import Views
 from macvlan_global.driver.driver import Driver
-from macvlan_global.errors import MacvlanGlobalError
+from macvlan_global.errors import Invalid
 from macvlan_global.store.address_keys import unpadded
 from macvlan_global.store.follow import PrefixFollower
 from macvlan_global.store.ports import Batch, ClusterStore, Entry
 from macvlan_global.store.records import AddressRecord, EndpointRecord, NameRecord, ReportRecord
 from macvlan_global.store.table import AVOIDED
-from macvlan_global.subnets import parse_address
+from macvlan_global.subnets import Address, parse_address
 from macvlan_global.tasks import forever, when
 from macvlan_global.web.messages import AddressKey, AddressNews, Hello, HostReport, Topics
 
@@ -31,6 +31,9 @@ BACKLOG = 200
 VIEWERS_MOST = 32
 TOUCHED_MOST = 2000
 """Of so many addresses in one moment each is told; of more that all are to be read anew."""
+REMOVED_SETTLE, REMOVED_SECONDS, REMOVED_LAST = 0.1, 0.5, 60.0
+"""The wait before the row of a host that is being removed is looked for, and the interval of further looks, which
+doubles up to the last one: a removal may break off, and be repeated by an operator hours later."""
 TOPICS = {
     "networks": ("networks",),
     "pools": ("networks",),
@@ -38,6 +41,7 @@ TOPICS = {
     "links": ("networks",),
     "alive": ("hosts",),
     "avoided": ("addresses/remembered",),
+    "reports": ("reports",),
 }
 """Paths below /api/ that answer otherwise when a key below a prefix changes."""
 FOLLOWED = ("addresses/", "names/", "pools/", "definitions/", "alive/", "reports/", AVOIDED)
@@ -91,6 +95,9 @@ class LiveFeed:
         self._touched: dict[Key, AddressRecord | None] = {}
         self._unclear: list[EndpointRecord | NameRecord] = []
         self._topics: set[str] = set()
+        self._removed: set[str] = set()  # hosts whose rows are about to go
+        self._removing = asyncio.Event()
+        self._look_again = REMOVED_SECONDS
         self._followers = [self._follower(shared, each) for each in FOLLOWED] if shared else []
         self._awaited = set(FOLLOWED if shared else ())
         """Prefixes that no watch has given yet, or not since the store was away."""
@@ -128,10 +135,12 @@ class LiveFeed:
             tasks.create_task(forever("telling the page of changes", self._tell, first=0.5, last=10.0))
             if self._followers:
                 tasks.create_task(forever("following the store for the page", self._follow, first=0.5, last=10.0))
+                tasks.create_task(forever("seeing hosts removed", self._see_removed, first=0.5, last=10.0))
 
     def on_report(self, report: HostReport) -> None:
-        """A host reported something new about itself."""
+        """This host reported something new about itself. A conflict may have ended: nobody else tells of that."""
         self._send("report", report)
+        self.on_problems()
 
     def on_problems(self) -> None:
         """Problems or conflicts of this host may have changed: no store has them."""
@@ -143,6 +152,8 @@ class LiveFeed:
         table, _, rest = key.partition("/")
         if not self._viewers:
             return
+        if entry is None:
+            self._note_removed(key)
         if table == "addresses":
             space, _, part = rest.rpartition("/")
             try:
@@ -161,6 +172,16 @@ class LiveFeed:
         elif table in TOPICS:
             self._change(*TOPICS[table])
 
+    def _note_removed(self, key: str) -> None:
+        """Look for the row of a host if something went that only a removal takes. The row goes last, and `hosts/` is
+        not followed: there is something new in it each minute from every host."""
+        tables = self._driver.tables
+        for prefix in (tables.reports.prefix, tables.host_addresses.prefix):
+            if key.startswith(prefix):
+                self._removed.add(key.removeprefix(prefix))
+                self._look_again = REMOVED_SECONDS
+                self._removing.set()
+
     def _change(self, *topics: str) -> None:
         self._topics.update(topics)
         self._due.set()
@@ -175,7 +196,7 @@ class LiveFeed:
                 return
             try:
                 await self._tell_addresses(touched, unclear, topics)
-            except MacvlanGlobalError:  # what was not told now is read anew later
+            except Exception:  # what was not told now is read anew later, whatever was wrong
                 self._topics |= {*topics, "addresses"}
                 raise
             if topics:
@@ -202,13 +223,26 @@ class LiveFeed:
         networks = await self._driver.networks.all()
         network = next((each for each in networks if holder.network in {each.id, each.shared_id}), None)
         for text in filter(None, (holder.address, holder.address6)):
-            subnet = network.subnet_of(parse_address(text, "address")) if network else None
+            address = _address(text)
+            subnet = network.subnet_of(address) if network and address else None
             if subnet is None or not subnet.space:
                 topics.add("addresses")
-            elif (subnet.space, text) not in touched:
-                row = await self._driver.tables.addresses.get(subnet.space, text)
+            elif (subnet.space, str(address)) not in touched:
+                row = await self._driver.tables.addresses.get(subnet.space, str(address))
                 if row:
-                    touched[subnet.space, text] = row.record
+                    touched[subnet.space, str(address)] = row.record
+
+    async def _see_removed(self) -> None:
+        """Tell of hosts once the rows of those that are being removed are gone."""
+        at_most = self._look_again if self._removed else None
+        async with when(self._removing, at_most=at_most, settle=REMOVED_SETTLE):
+            self._look_again = min(2 * self._look_again, REMOVED_LAST)
+            if not self._viewers:
+                self._removed.clear()
+            for each in sorted(self._removed):
+                if await self._driver.tables.hosts.find(each) is None:
+                    self._removed.discard(each)
+                    self._change("hosts")
 
     def _hello(self) -> Hello:
         return Hello(
@@ -257,6 +291,8 @@ class LiveFeed:
             self.on_entry(entry.key, entry)
             return
         row = self._driver.tables.reports.read(entry)
+        if row:
+            self._removed.discard(row.record.id)  # it is back
         if row and row.record.id != self._driver.identity.host and (report := read_report(row.record)):
             self._send("report", report)
 
@@ -268,6 +304,14 @@ class LiveFeed:
             await self._idle.wait()
             for each in running:
                 each.cancel()
+
+
+def _address(text: str) -> Address | None:
+    """The address that a container has as its record says; None if it is none: anybody may have written a name."""
+    try:
+        return parse_address(text, "address")
+    except Invalid:
+        return None
 
 
 def read_report(record: ReportRecord) -> HostReport | None:

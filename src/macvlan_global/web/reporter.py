@@ -67,8 +67,10 @@ class HostReporter:
         self._steady = steady
         self._crowd = Crowd()
         self._due = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
         self._networks: list[NetworkReport] | None = None
         self._chosen_at = 0.0
+        self._looks = 0
         self._findings: list[Finding] = []
         self._written: HostReport | None = None
         self.report = HostReport(id=driver.identity.host, name=driver.identity.name, version=__version__)
@@ -84,6 +86,7 @@ class HostReporter:
 
     def look(self) -> None:
         """Have the report made anew soon: links or networks may have changed."""
+        self._looks += 1
         self._networks = None
         self._due.set()
 
@@ -102,11 +105,12 @@ class HostReporter:
 
     async def refresh(self) -> HostReport:
         """Make the report anew, and tell of it if it changed."""
-        report = await self._make()
-        if msgspec.structs.replace(report, at=self.report.at) != self.report:
-            self.report = report
-            self.on_change(report)
-        return self.report
+        async with self._one_at_a_time:  # one that took longer would put older facts in the place of newer ones
+            report = await self._make()
+            if msgspec.structs.replace(report, at=self.report.at) != self.report:
+                self.report = report
+                self.on_change(report)
+            return self.report
 
     async def _look(self) -> None:
         if not self._wanted.is_set():
@@ -150,12 +154,12 @@ class HostReporter:
     async def _network_reports(self) -> list[NetworkReport]:
         if self._networks is not None and self._steady() - self._chosen_at < CHOOSE_SECONDS:
             return self._networks
-        self._networks = reports = []  # what changes meanwhile has them made again
-        self._chosen_at = self._steady()
+        looks, begun = self._looks, self._steady()
         networks = await self._views.networks_here([])
         links = await self._driver.kernel.links() if networks else []
-        for each in networks[:NETWORKS_MOST]:
-            reports.append(network_report(each, await self._choice(each), links))  # noqa: PERF401 - it awaits
+        reports = [network_report(each, await self._choice(each), links) for each in networks[:NETWORKS_MOST]]
+        if looks == self._looks:  # what changes meanwhile has them made again
+            self._networks, self._chosen_at = reports, begun
         return reports
 
     async def _choice(self, network: NetworkView) -> ChoiceView | str:

@@ -25,6 +25,7 @@ async def test_a_conflict_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture
         assert (row[0], row[3], row[-1]) == ("10.65.0.9", "eth1", f"{DEVICE} announces it")
         (found,) = (await daemon.cli("conflicts", "--json")).json
         assert (found["address"], found["kind"], found["mac"]) == ("10.65.0.9", "container", DEVICE)
+        assert found["current"] is True
         assert found["network"] in {LAN[:12], "lan"}  # if the driver has learnt its name by then
         status = (await daemon.cli("status", "--json")).json
         assert "eth1" in status["watch"]["parents"]

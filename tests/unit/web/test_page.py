@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from lab.speed import within
 from macvlan_global.doctor.findings import Finding
 from macvlan_global.errors import Unavailable
 from macvlan_global.store.memory import MemoryStore
+from macvlan_global.store.records import AddressRecord, HostAddressesRecord, HostRecord, NameRecord, ReportRecord
+from macvlan_global.store.table import Tables
 from macvlan_global.web.api import AT_ONCE, EVENTS, ROUTES, encode, openapi
 from macvlan_global.web.feed import BACKLOG, VIEWERS_MOST, Viewer
 from macvlan_global.web.server import CONNECTIONS_MOST, HEADERS
-from tests.unit.running import ENDPOINT, LAN, SPACE, free_address, running, with_networks
-from tests.unit.web.browser import events, get
+from testkit.faults import Faults, FaultyStore
+from tests.unit.running import ENDPOINT, LAN, SPACE, Running, free_address, running, with_networks
+from tests.unit.web.browser import Events, events, get
 
 ROOT = Path(__file__).parents[3]
 NOTE = Finding("note", "kernel", "seen", "do")
@@ -287,6 +291,42 @@ async def test_a_change_of_another_host_is_told(tmp_path: Path, capsys: pytest.C
         ]
 
 
+async def test_a_host_that_is_removed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its report goes before its row does: whoever looks is told of hosts when the row is gone, and not before. So it
+    is with a host that never had a report."""
+    store = MemoryStore()
+    tables = Tables(store, store)
+    async with (
+        running(tmp_path, capsys, shared=store.client(), page=free_address()) as daemon,
+        events(daemon.config.page) as stream,
+    ):
+        while not (await stream.next("hello"))[1]["live"]:
+            pass
+        await tables.hosts.create(HostRecord(id="bert", name="bert", seen=0), "bert")
+        await tables.reports.create(
+            ReportRecord(id="bert", report={"id": "bert", "name": "bert", "version": ""}, at=0), "bert"
+        )
+        while (await stream.next("report"))[1]["name"] != "bert":
+            pass
+        await tables.reports.drop("bert")
+        while "reports" not in (told := (await stream.next("changed"))[1]["changed"]):
+            pass
+        assert "hosts" not in told
+        assert [each["name"] for each in (await get(daemon.config.page, "/api/reports")).json] == ["anna"]
+        await tables.hosts.drop("bert")
+        while "hosts" not in (await stream.next("changed"))[1]["changed"]:
+            pass
+        assert [each["name"] for each in (await get(daemon.config.page, "/api/hosts")).json] == ["anna"]
+        await tables.hosts.create(HostRecord(id="carl", name="carl", seen=0), "carl")
+        await tables.host_addresses.create(HostAddressesRecord(id="carl", name="carl", addresses=[], at=0), "carl")
+        while "addresses/remembered" not in (await stream.next("changed"))[1]["changed"]:
+            pass
+        await tables.host_addresses.drop("carl")
+        await tables.hosts.drop("carl")
+        while "hosts" not in (await stream.next("changed"))[1]["changed"]:
+            pass
+
+
 @pytest.mark.parametrize(
     "value",
     [b"", b"null", b"[]", b"[" * 20_000, b'{"v":9}', b'{"v":1,"id":"evil","at":1,"report":{"id":7}}', b"\xff\xfe"],
@@ -310,6 +350,85 @@ async def test_anybody_may_have_written_a_report(
         await with_networks(daemon)
         while not _put(await stream.next("addresses"), "10.65.0.9"):
             pass
+
+
+async def test_a_name_whose_address_has_a_prefix_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Anybody may have written it: its address is told, and what changed at the same moment."""
+    store = MemoryStore()
+    tables = Tables(store, store)
+    async with (
+        running(tmp_path, capsys, shared=store.client(), page=free_address()) as daemon,
+        _live_events(daemon) as stream,
+    ):
+        await tables.addresses.create(_held("10.65.0.77"), SPACE, "10.65.0.77")
+        while not _put(await stream.next("addresses"), "10.65.0.77"):
+            pass
+        await with_networks(daemon)
+        await _publish(tables, "10.65.0.77/24")
+        await tables.addresses.create(_held("10.65.0.79"), SPACE, "10.65.0.79")
+        told: set[str] = set()
+        while not told >= {"10.65.0.77", "10.65.0.79"}:
+            told |= {each["address"] for each in (await stream.next("addresses"))[1]["put"]}
+
+
+async def test_a_name_whose_address_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody may have written it: addresses are to be read anew, and nothing fails."""
+    store = MemoryStore()
+    async with (
+        running(tmp_path, capsys, shared=store.client(), page=free_address()) as daemon,
+        _live_events(daemon) as stream,
+    ):
+        await with_networks(daemon)
+        while not _put(await stream.next("addresses"), "10.65.0.9"):
+            pass
+        await _publish(Tables(store, store), "evil")
+        while "addresses" not in (await stream.next("changed"))[1]["changed"]:
+            pass
+        assert "telling the page of changes failed" not in caplog.text
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a bug")], ids=["away", "bug"])
+async def test_what_cannot_be_told_is_read_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    """Whatever failed: changes of that moment are not lost."""
+    store, faults = MemoryStore(), Faults(error=error)
+    async with (
+        running(tmp_path, capsys, shared=FaultyStore(store.client(), faults), page=free_address()) as daemon,
+        _live_events(daemon) as stream,
+    ):
+        await with_networks(daemon)
+        while not _put(await stream.next("addresses"), "10.65.0.9"):
+            pass
+        faults.refused = "get addresses/"
+        await _publish(Tables(store, store), "10.65.0.77")
+        while "addresses" not in (await stream.next("changed"))[1]["changed"]:
+            pass
+
+
+async def _publish(tables: Tables, address: str) -> None:
+    """Somebody writes a name of a container on lan."""
+    record = NameRecord(
+        network=LAN, network_name="lan", endpoint="e", container="c", host="evil", address=address, at=0
+    )
+    await tables.names.create(record, LAN, "evil", "e")
+
+
+@asynccontextmanager
+async def _live_events(daemon: Running) -> AsyncIterator[Events]:
+    """The stream of events once the watches of the store are open."""
+    async with events(daemon.config.page) as stream:
+        while not (await stream.next("hello"))[1]["live"]:
+            pass
+        yield stream
+
+
+def _held(address: str) -> AddressRecord:
+    return AddressRecord(
+        space=SPACE, subnet="10.65.0.0/24", address=address, kind="endpoint", host="evil", incarnation="x", at=0
+    )
 
 
 async def test_a_store_that_is_away_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

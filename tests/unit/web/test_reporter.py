@@ -17,8 +17,9 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.metrics.counts import Metrics
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
+from macvlan_global.web.feed import LiveFeed, Viewer
 from macvlan_global.web.messages import HostReport
-from macvlan_global.web.reporter import HostReporter
+from macvlan_global.web.reporter import LOOK_SECONDS, HostReporter
 from testkit.fake_engine import OUR_IPAM, Subnet
 from testkit.rig import Rig
 from tests.unit.conflicts.test_watch import Watched
@@ -39,6 +40,8 @@ class Reporting:
     watched: Watched
     reconciler: Reconciler
     wanted: asyncio.Event
+    views: Views = field(init=False)
+    reporter: HostReporter = field(init=False)
     reports: list[HostReport] = field(default_factory=list)
     examined: list[float] = field(default_factory=list)
 
@@ -71,8 +74,8 @@ async def reporting(*, wanted: bool) -> AsyncIterator[Reporting]:
     host = Reporting(rig, watched, reconciler, asyncio.Event())
     follower = EngineFollower(rig.driver, rig.engine, reconciler, Metrics())
     conflicts = ConflictService(watched.watch, GatewayCheck(rig.driver, watched.watch), Vendors())
-    views = Views(Config(), rig.driver, follower, reconciler, Metrics(), None, conflicts)
-    reporter = HostReporter(views, rig.driver, host.examine, wanted=host.wanted)
+    host.views = views = Views(Config(), rig.driver, follower, reconciler, Metrics(), None, conflicts)
+    host.reporter = reporter = HostReporter(views, rig.driver, host.examine, wanted=host.wanted)
     reporter.on_change = host.reports.append
     views.tell_of_problems(reporter.on_problems)
     running = asyncio.get_running_loop().create_task(reporter.run())
@@ -124,6 +127,29 @@ async def test_a_conflict_is_in_the_report_at_once() -> None:
         assert host.reports[-1].problems == []
 
 
+async def test_the_end_of_a_conflict_is_told_to_the_page() -> None:
+    """It comes in silence, at the next look, and the conflict is kept as one that is over."""
+    async with reporting(wanted=True) as host, asyncio.TaskGroup() as tasks:
+        feed = LiveFeed(host.views, host.rig.driver)
+        host.reporter.on_change = feed.on_report
+        running = tasks.create_task(feed.run())
+        with feed.viewing() as viewer:
+            await host.watched.see(announced("192.168.1.20"))
+            await _told_of_conflicts(viewer)
+            assert [each.current for each in await host.views.conflicts()] == [True]
+            host.rig.clock.advance(601)
+            await _told_of_conflicts(viewer)
+            assert [each.current for each in await host.views.conflicts()] == [False]
+        running.cancel()
+
+
+async def _told_of_conflicts(viewer: Viewer) -> None:
+    """Return once whoever looks is told to read conflicts anew, a minute later at most."""
+    async with asyncio.timeout(LOOK_SECONDS + SOON):
+        while (event := await viewer.get()) is None or b'"conflicts"' not in event[1]:
+            pass
+
+
 async def test_a_problem_of_repair_is_in_the_report_at_once() -> None:
     """A correction that fails, and that it works the next time."""
     async with reporting(wanted=True) as host:
@@ -135,3 +161,38 @@ async def test_a_problem_of_repair_is_in_the_report_at_once() -> None:
         host.rig.kernel.failing.clear()
         await host.reconciler.reconcile(host.rig.engine)
         await host.soon(lambda: host.reports[-1].problems == [])
+
+
+async def test_reports_that_are_made_at_one_time_are_whole() -> None:
+    """A page that reads while the host looks by itself: what is told and written has every network."""
+    async with reporting(wanted=True) as host:
+        told: list[list[str]] = []
+        host.reporter.on_change = lambda report: told.append([each.state for each in report.networks])
+        await host.rig.kernel.set_down("eth0")
+        host.reporter.look()
+        await asyncio.gather(host.reporter.refresh(), host.reporter.refresh())
+        assert told == [["down"]]
+
+
+async def test_links_that_cannot_be_read_once_are_read_again() -> None:
+    """The next report has the networks: a failure is no answer."""
+    async with reporting(wanted=True) as host:
+        host.rig.kernel.failing["links"] = Unavailable("not now")
+        host.reporter.look()
+        with pytest.raises(Unavailable):
+            await host.reporter.refresh()
+        assert [each.parent for each in (await host.reporter.refresh()).networks] == ["eth0"]
+
+
+async def test_a_link_that_changes_while_the_report_is_made_is_in_the_next_one() -> None:
+    """What was read before it changed is not kept."""
+    async with reporting(wanted=True) as host:
+        host.reporter.look()
+        host.rig.kernel.faults.arm(0)
+        making = asyncio.get_running_loop().create_task(host.reporter.refresh())
+        while "links" not in host.rig.kernel.faults.taken:  # noqa: ASYNC110 - a turn of the loop each
+            await asyncio.sleep(0)
+        await host.rig.kernel.set_down("eth0")
+        host.reporter.look()
+        assert [each.state for each in (await making).networks] == ["up"]
+        assert [each.state for each in (await host.reporter.refresh()).networks] == ["down"]

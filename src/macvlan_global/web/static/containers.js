@@ -35,7 +35,7 @@ export function open(main, parameters, setParameters) {
   );
   function draw() {
     const found = filtered(rows(), input.value);
-    count.textContent = state.loaded || state.addresses.size ? `${found.length} of ${state.addresses.size}` : "reading";
+    count.textContent = state.missing || `${found.length} of ${state.addresses.size}`;
     table.setRows(found);
   }
   draw();

@@ -5,7 +5,8 @@ import { key } from "./ip.js";
 const EVENTS_MOST = 500;
 const QUIET_SECONDS = 25; // the server sends something every ten
 const REST = 10; // times as long as reading a path took, until it is read again
-const SETTLE_SECONDS = 3; // so long a hello that is not live is waited on, before all is read as it is
+const SETTLE_SECONDS = 3; // so long a hello that is not live is waited on, before what answers is read
+const UNKNOWN = "The store does not answer: it is not known who has which address.";
 
 export const state = {
   connection: "connecting",
@@ -18,7 +19,9 @@ export const state = {
   reports: new Map(), // by id of the host
   addresses: new Map(), // by space and address
   events: [], // what came and went since the page was opened, the latest first
-  loaded: false,
+  missing: "reading", // why no addresses are shown: they are being read, or cannot be; "" once they were read
+  loaded: false, // what is known can be shown
+  complete: false, // all was read once: what differs from then on is news
 };
 
 const listeners = new Set();
@@ -68,7 +71,7 @@ function note(kind, text) {
 
 // A reservation is no news: a container that has it follows at once, or it is given back.
 function noteAddress(was, is) {
-  if (!state.loaded) return;
+  if (!state.complete) return;
   const [before, after] = [was, is].map((row) => (row && row.kind !== "reserved" ? row : null));
   if (!before && !after) return;
   if (!before) note("came", `${after.address} (${after.network}) is held: ${holder(after)}`);
@@ -80,7 +83,7 @@ function noteAddress(was, is) {
 
 // Note what is new in a list and what is not in it any more.
 function noteList(before, after, name) {
-  if (!state.loaded) return;
+  if (!state.complete) return;
   const old = new Set(before), now = new Set(after);
   for (const each of now) if (!old.has(each)) note("came", `${name}: ${each}`);
   for (const each of old) if (!now.has(each)) note("went", `${name}: ${each}`);
@@ -122,7 +125,7 @@ const readers = {
     const names = JSON.stringify(state.networks.map((each) => [each.id, each.name]));
     state.networks = await ask("networks");
     const renamed = names !== JSON.stringify(state.networks.map((each) => [each.id, each.name]));
-    if (state.loaded && renamed) await read("addresses");
+    if (state.complete && state.hello.live && renamed) await read("addresses");
   },
   async hosts() {
     if (!state.hello?.cluster) {
@@ -137,6 +140,7 @@ const readers = {
     const { found, meanwhile } = await askAndHear("reports");
     const newer = new Set(meanwhile.map((each) => each.id));
     for (const each of found) if (!newer.has(each.id)) takeReport(each);
+    if (!state.hello.live) return; // those of other hosts are missing
     const ids = new Set(found.map((each) => each.id));
     for (const id of state.reports.keys()) if (!ids.has(id) && !newer.has(id)) state.reports.delete(id);
   },
@@ -158,7 +162,8 @@ const readers = {
       for (const each of gone) state.addresses.delete(idOf(each));
     }
     sorted = null;
-    if (!state.loaded) return;
+    state.missing = "";
+    if (!state.complete) return;
     for (const [id, row] of state.addresses) noteAddress(before.get(id), row);
     for (const [id, row] of before) if (!state.addresses.has(id)) noteAddress(row, null);
   },
@@ -179,7 +184,12 @@ export function read(topic) {
     do {
       entry.again = false;
       const begun = performance.now();
-      await readers[topic]();
+      try {
+        await readers[topic]();
+      } catch (error) {
+        if (entry.again) continue; // it was asked for before it failed: the store may be back
+        throw error;
+      }
       tell(topic);
       if (entry.again) await new Promise((done) => setTimeout(done, (performance.now() - begun) * REST));
     } while (entry.again);
@@ -192,9 +202,31 @@ export function read(topic) {
 async function readAll() {
   await Promise.all(["addresses", "reports", "conflicts"].map(read));
   await read("networks");
-  state.loaded = true;
+  state.loaded = state.complete = true;
   tell("loaded");
   await Promise.all(["hosts", "addresses/remembered"].map(read));
+}
+
+// While the store does not answer: what this host knows by itself is shown, and all else if it can be read after all.
+async function readWhatAnswers() {
+  const others = ["addresses", "hosts", "addresses/remembered"].map(attempt);
+  await Promise.all(["networks", "reports", "conflicts"].map(attempt));
+  state.loaded = true;
+  tell("loaded");
+  if ((await Promise.all(others)).every(Boolean)) state.complete = true;
+}
+
+// Read a path; whether it was read. One that has no answer while the store has none is read when that is back.
+async function attempt(topic) {
+  try {
+    await read(topic);
+    return true;
+  } catch (error) {
+    if (state.hello.live) throw error;
+    if (topic === "addresses" && state.missing) state.missing = UNKNOWN;
+    tell("loaded");
+    return false;
+  }
 }
 
 function takeReport(report) {
@@ -215,7 +247,7 @@ const takers = {
     else takers.later = setTimeout(() => {
       state.connection = "store";
       tell("connection");
-      readAll().catch(() => {});
+      readWhatAnswers().catch(() => {}); // it is live by now, and all is being read
     }, SETTLE_SECONDS * 1000);
   },
   async addresses({ put, gone }) {
@@ -239,7 +271,7 @@ const takers = {
     tell("reports");
   },
   async changed({ changed: topics }) {
-    await Promise.all(topics.filter((each) => readers[each]).map(read));
+    await Promise.all(topics.filter((each) => readers[each]).map(attempt));
   },
 };
 

@@ -37,11 +37,14 @@ function seek(sorted, key) {
   return low;
 }
 
-// Addresses in conflict: those that this host saw, and those in reports of other hosts, where they are in words.
+// Conflicts that this host saw and that go on; those of before are kept too.
+const current = () => state.conflicts.filter((each) => each.current);
+
+// Addresses in conflict: those that this host sees, and those in reports of other hosts, where they are in words.
 function inConflict() {
   const told = [...state.reports.values()].flatMap((each) => each.problems)
     .map((text) => /^address (\S+) of .* is in conflict on /.exec(text)?.[1]);
-  return new Set([...state.conflicts.map((each) => each.address), ...told].filter((each) => each && ip.prefix(each)));
+  return new Set([...current().map((each) => each.address), ...told].filter((each) => each && ip.prefix(each)));
 }
 
 // The 256 cells, or fewer, of a prefix: what each holds.
@@ -158,7 +161,7 @@ export function open(main, parameters, setParameters) {
     const options = all.map((each) => [`${each.space} ${each.subnet}`, `${each.subnet} (${each.names.join(", ")})`]);
     if (!shown && all.length) [space, shown] = [all[0].space, all[0].prefix];
     if (shown && !parameters.has("space") && !space) space = all.find((each) => ip.holds(each.prefix, shown))?.space ?? "";
-    nothing.textContent = !state.loaded ? "reading" : all.length ? "" : "There is no network yet.";
+    nothing.textContent = !state.loaded ? "reading" : all.length ? state.missing : "There is no network yet.";
     grid.hidden = out.hidden = !shown;
     if (!shown) return;
     const { map, at } = mapOf(shown);
@@ -208,11 +211,12 @@ export function open(main, parameters, setParameters) {
     return made;
   }
 
+  const free = () => (state.missing ? "not known" : "free");
   const isSingle = (index) => prefixOf(index).length === ip.width(drawn.map.first[0]);
   const short = (count) => (count < 1000 ? String(count) : `${Math.floor(count / 1000)}k`);
 
   function inWords(cell, single, inside, kind) {
-    if (!cell.rows && !kind) return inside ? "free" : "outside of all subnets";
+    if (!cell.rows && !kind) return inside ? free() : "outside of all subnets";
     if (!single) return [cell.rows && `${cell.rows} held`, ...cell.kinds].filter(Boolean).join(", ");
     return [kind, cell.row && (cell.row.holder || cell.row.kind), cell.row?.host].filter(Boolean).join(", ");
   }
@@ -232,14 +236,14 @@ export function open(main, parameters, setParameters) {
     if (single && cell.remembered) {
       facts.push(["Remembered for", cell.remembered.name || "(--ip)"], ["Last used", ago(cell.remembered.at)], ["On host", cell.remembered.host]);
     }
-    for (const each of single ? state.conflicts.filter((one) => ip.key(one.address) === of.first) : []) {
+    for (const each of single ? current().filter((one) => ip.key(one.address) === of.first) : []) {
       facts.push(["Conflict", `${each.mac} ${each.how} it on ${each.parent}`]);
     }
     if (!single) {
-      facts.push(["Held", String(cell.rows)], ...[...cell.hosts].sort((a, b) => b[1] - a[1]).slice(0, 12)
+      facts.push(["Held", state.missing ? "not known" : String(cell.rows)], ...[...cell.hosts].sort((a, b) => b[1] - a[1]).slice(0, 12)
         .map(([host, count]) => [h("span", {}, hostName(host)), String(count)]));
     }
-    if (!facts.length) facts.push(["State", drawn.all.some((each) => ip.holds(each.prefix, of)) ? "free" : "outside of all subnets"]);
+    if (!facts.length) facts.push(["State", drawn.all.some((each) => ip.holds(each.prefix, of)) ? free() : "outside of all subnets"]);
     detail.replaceChildren(h("h2", { class: "mono" }, ip.show(of)),
       h("dl", {}, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
       h("p", { class: "soft" }, single ? "Arrow keys move, Escape zooms out." : "Enter zooms in, arrow keys move, Escape zooms out."));

@@ -52,7 +52,7 @@ export function open(main, parameters, setParameters) {
     const found = problems().filter(matches);
     list.replaceChildren(...found.slice(0, LINES_MOST).map((each) => h("tr", {}, h("td", { class: LEVELS[each.level] }, each.level),
       h("td", {}, hostName(each.host)), h("td", {}, each.seen), h("td", {}, each.next || "–"))));
-    more.textContent = !state.loaded ? "reading" : !found.length ? "None." : found.length > LINES_MOST ? `and ${found.length - LINES_MOST} more: use the filter` : "";
+    more.textContent = !state.loaded ? "reading" : !found.length ? (state.missing ? "None of this host." : "None.") : found.length > LINES_MOST ? `and ${found.length - LINES_MOST} more: use the filter` : "";
     drawConflicts();
     events.replaceChildren(...state.events.filter((each) => matches({ text: each.text })).map((each) =>
       h("li", {}, h("time", { datetime: new Date(each.at * 1000).toISOString() }, clock(each.at)), `${each.kind}: ${each.text}`)));
