@@ -167,6 +167,7 @@ class PoolCache:
         that is never set."""
         self.steady = steady
         """A clock that is never set."""
+        self._begun = steady()
         self.recent = RecentWrites()
         self.avoided = Avoided()
         self.requested = asyncio.Event()
@@ -305,12 +306,10 @@ class PoolCache:
         self._reserved_pools[pool_id(record)] = self.steady()
         self.remember(record)
 
-    def is_just_reserved(self, record: PoolRecord, now: float) -> bool:
-        """Whether a pool was reserved so lately that its network may be created next. Of a reservation of this run the
-        steady clock tells: the other one may have been set since. `now` is that of a clock that may be set."""
-        since = self._reserved_pools.get(pool_id(record))
-        passed = now - record.at if since is None else self.steady() - since
-        return abs(passed) <= CREATE_WINDOW_SECONDS
+    def is_just_reserved(self, record: PoolRecord) -> bool:
+        """Whether a pool was reserved so lately that its network may be created next. A clock may be set, so what an
+        earlier run has reserved counts from the beginning of this one: the engine may have waited for it."""
+        return self.steady() - self._reserved_pools.get(pool_id(record), self._begun) <= CREATE_WINDOW_SECONDS
 
     def remember(self, record: PoolRecord) -> ParsedPool:
         """Keep a pool as it is now."""
@@ -320,9 +319,9 @@ class PoolCache:
         self._pools[pool.id] = pool
         return pool
 
-    def is_any_reserved(self, now: float) -> bool:
+    def is_any_reserved(self) -> bool:
         """Whether a known pool was reserved lately and is claimed by no network."""
-        return any(self.is_just_reserved(each, now) for each in self.unclaimed())
+        return any(self.is_just_reserved(each) for each in self.unclaimed())
 
     def unclaimed(self) -> list[PoolRecord]:
         """The known pools that this host has reserved, and that no network has claimed."""
@@ -430,7 +429,7 @@ class PoolCache:
         is_joining = network == record.network and self.steady() - since <= CREATE_WINDOW_SECONDS
         return network if is_joining else ""
 
-    def joined(self, subnets: Iterable[str], now: float) -> str:
+    def joined(self, subnets: Iterable[str]) -> str:
         """The network that is joining pools with exactly these subnets just now; "" if there is none.
 
         Raises:
@@ -444,7 +443,7 @@ class PoolCache:
             if network := self.joined_by(record):
                 joining.setdefault(network, set()).add(record.subnet)
             elif not record.network and record.subnet in wanted:
-                reserved |= self.is_just_reserved(record, now)
+                reserved |= self.is_just_reserved(record)
         found = [network for network, theirs in joining.items() if theirs == wanted]
         if len(found) + reserved > 1:
             raise several_at_once(", ".join(sorted(wanted)))

@@ -249,8 +249,7 @@ class Pools:
         if mine:  # perhaps since an earlier try, whose answer was lost
             return self._cache.remember(mine[0].record).record
         own = [row for row in rows if not row.record.network and row.record.host in {"", self._identity.host}]
-        free = sorted(own, key=lambda row: row.record.at, reverse=True)
-        fresh = [row for row in free if self._cache.is_just_reserved(row.record, self._now())] or free[:1]
+        fresh = [row for row in own if self._cache.is_just_reserved(row.record)] or own
         if len(fresh) > 1:
             raise several_at_once(str(subnet))
         if not fresh and (held := [row.record for row in rows if row.record.network]):
@@ -267,8 +266,8 @@ class Pools:
     def is_any_unclaimed(self) -> bool:
         """Whether a pool was reserved here a while ago and no network has claimed it yet, or an address of one that is
         another driver's network's by now is reserved in nobody's name still; or a request waits to know of its pool."""
-        nameless = any(self._cache.is_just_reserved(pool, self._now()) for pool, _ in self.nameless())
-        return nameless or self.looks.are_awaited or self._cache.is_any_reserved(self._now())
+        nameless = any(self._cache.is_just_reserved(pool) for pool, _ in self.nameless())
+        return nameless or self.looks.are_awaited or self._cache.is_any_reserved()
 
     def unclaimed(self) -> list[PoolRecord]:
         """Pools of this host of which it is to be found out whether another driver's network has them: those that no
@@ -326,7 +325,7 @@ class Pools:
 
     def joined(self, subnets: Sequence[str]) -> str:
         """The network of the cluster whose pools with these subnets this host is joining just now; "" if none."""
-        return self._cache.joined(subnets, self._now())
+        return self._cache.joined(subnets)
 
     def end_joining(self, network: str) -> None:
         """The network is made here: from now on its gateway and aux addresses are as taken as any."""

@@ -186,6 +186,29 @@ async def test_a_clock_that_is_set_does_not_make_a_claim_mean_the_other_pool(boo
         await driver.claims.claim_pool(ip_network(SUBNET), "n1")
 
 
+@pytest.mark.parametrize("seconds", [-86400, 0, 86400])
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_clock_that_is_set_while_the_driver_starts_does_not_either(
+    book: Book, seconds: int, *, again: bool
+) -> None:
+    """The driver died after both reservations, or between them, and the engine waited for the next one."""
+    steady = FakeClock(0)
+    before = book.open(steady=steady)
+    await before.ipam.request_pool(SUBNET, "", {}, ipv6=False)
+    await before.ipam.request_pool(SUBNET, "192.168.1.64/29", {}, ipv6=False)
+    book.clock.advance(seconds)
+    steady.advance(CREATE_WINDOW_SECONDS + 1)
+    driver = book.open(steady=steady)
+    await driver.pools.load()
+    if again:
+        await driver.ipam.request_pool(SUBNET, "192.168.1.64/29", {}, ipv6=False)
+    with pytest.raises(Conflict, match="at once"):
+        await driver.claims.claim_pool(ip_network(SUBNET), "n1")
+    steady.advance(CREATE_WINDOW_SECONDS + 1)
+    await driver.ipam.request_pool(SUBNET, "192.168.1.64/29", {}, ipv6=False)
+    assert (await driver.claims.claim_pool(ip_network(SUBNET), "n1")).range == "192.168.1.64/29"
+
+
 async def test_a_clock_that_is_set_does_not_end_the_reservation_of_another_host(book: Book) -> None:
     """It is this host's clock; the other one is creating its network just now."""
     steady = FakeClock(0)
