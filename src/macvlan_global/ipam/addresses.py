@@ -190,10 +190,7 @@ class Addresses:
         is_fresh = not (self._shared or doubts)
         while True:
             # what is remembered comes last: after all that other hosts have given back meanwhile
-            chosen = occupancy.choose(*pool.window, self._now(), remembered=is_fresh)
-            if chosen in skipped:  # nothing else is left
-                occupancy.free(chosen, self._now())
-                chosen = None
+            chosen = occupancy.choose(*pool.window, self._now(), remembered=is_fresh, skipped=skipped)
             if not is_fresh and (chosen is None or lost == RACES):
                 await self.learn(pool.record)
                 self._doubtful -= doubts

@@ -83,16 +83,19 @@ class Occupancy:
             self._cooling[number] = now
             self._cooling.move_to_end(number)
 
-    def choose(self, first: int, stop: int, now: float, *, remembered: bool = True) -> int | None:
-        """Choose and mark the next number in `[first, stop)`; None if every one is held.
+    def choose(
+        self, first: int, stop: int, now: float, *, remembered: bool = True, skipped: Collection[int] = ()
+    ) -> int | None:
+        """Choose and mark the next number in `[first, stop)` that is none of `skipped`; None if every one is held.
 
         Walks on from the last choice and comes round, so that a freed address rests as long as the pool allows. Without
         `remembered`, an address that is remembered is not chosen even if nothing else is left.
         """
         self._end_cooling(now)
-        number = self._next(first, stop)
+        number = self._next(first, stop, skipped)
         if number is None:
-            number = next(self._last_resorts(first, stop, remembered=remembered), None)
+            last = self._last_resorts(first, stop, remembered=remembered)
+            number = next((each for each in last if each not in skipped), None)
         if number is not None:
             self.take(number)
             self._cursors[first, stop] = number
@@ -111,25 +114,28 @@ class Occupancy:
         """Count of all numbers that are held, without those that cool off."""
         return len(self.taken) - len(self._cooling)
 
-    def _next(self, first: int, stop: int) -> int | None:
+    def _next(self, first: int, stop: int, skipped: Collection[int]) -> int | None:
         cursor = self._cursors.get((first, stop), self._cursor)
         if cursor is not None and first <= cursor < stop:
             begin = cursor + 1
         else:
             begin = first + (int(next(self._spread) * (stop - first)) if self._spread else 0)
-        found = self._next_free(begin, stop)
-        return self._next_free(first, begin) if found is None else found
+        found = self._next_free(begin, stop, skipped)
+        return self._next_free(first, begin, skipped) if found is None else found
 
-    def _next_free(self, start: int, stop: int) -> int | None:
-        """The smallest number in `[start, stop)` that nobody holds, nobody else has, and that is not remembered."""
+    def _next_free(self, start: int, stop: int, skipped: Collection[int]) -> int | None:
+        """The smallest number in `[start, stop)` that nobody holds, nobody else has, and that is neither remembered nor
+        `skipped`."""
         number: int | None = start
         while number is not None:
             begun = number
             others = (self._hosts.next_free, self._seen.next_free, self._remembered.next_other)
             for skip in (self.taken.next_free, *others):
                 number = skip(number, stop) if number is not None else None
-            if number == begun:
+            if number == begun and number not in skipped:
                 return number
+            if number == begun:
+                number += 1
         return None
 
     def _last_resorts(self, first: int, stop: int, *, remembered: bool) -> Iterator[int]:

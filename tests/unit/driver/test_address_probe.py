@@ -8,7 +8,8 @@ import pytest
 from macvlan_global.driver.address_probe import REMEMBERED_MOST, REMEMBERED_SECONDS
 from macvlan_global.driver.driver import Settings
 from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
-from macvlan_global.errors import Conflict, Invalid, Unavailable
+from macvlan_global.errors import Conflict, Exhausted, Invalid, Unavailable
+from macvlan_global.ipam.allocator import COOLING_SECONDS
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
 from macvlan_global.kernel.ports import RouteFacts
 from testkit.cluster_rig import ClusterRig
@@ -67,6 +68,25 @@ async def test_what_nobody_replies_for_is_in_use_outside_no_longer() -> None:
     assert (await rig.engine.run("web", "lan")).address == "192.168.1.2/24"
     assert (await rig.engine.run("asked", "lan", ip="192.168.1.1")).address == "192.168.1.1/24"
     assert int(first) not in avoided.seen(DEFAULT_SPACE, 4)
+
+
+@pytest.mark.parametrize("freed", [False, True])
+async def test_a_device_on_the_last_plain_address_keeps_no_free_one_from_containers(*, freed: bool) -> None:
+    """Neither those that are remembered, nor one that was given back a moment ago."""
+    rig = await Rig.build("eth0")
+    rig.kernel.neighbours["eth0"] = {"10.8.0.6"}
+    await rig.engine.create_network("lan", Subnet("10.8.0.0/29", gateway="10.8.0.1"), options=PROBED)
+    for number in (2, 3, 4, 5):
+        await rig.engine.run(f"web{number}", "lan", ip=f"10.8.0.{number}")
+    for number in (4, 5):
+        await rig.engine.stop(f"web{number}")
+    if not freed:
+        rig.clock.advance(COOLING_SECONDS)
+    got = [(await rig.engine.run(name, "lan")).address for name in ("one", "other")]
+    assert got == ["10.8.0.4/29", "10.8.0.5/29"]
+    assert ("eth0", "10.8.0.6") in rig.kernel.probed
+    with pytest.raises(Exhausted, match=r"1 candidates are in use on the segment, such as 10\.8\.0\.6"):
+        await rig.engine.run("third", "lan")
 
 
 async def test_a_network_with_devices_outside_as_gateway_and_aux_is_made() -> None:

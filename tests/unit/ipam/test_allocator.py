@@ -91,6 +91,18 @@ def test_what_hosts_have_is_never_chosen_and_what_was_asked_for_comes_last() -> 
     assert _choose(occupancy, 1) == [2]
 
 
+def test_a_number_to_be_skipped_is_not_chosen_and_ends_no_search() -> None:
+    """Neither of those that are free, nor of those that cool off: what is remembered comes next, and then none."""
+    remembered = LastResorts()
+    remembered.add(4, "static")
+    occupancy = Occupancy([1], remembered=remembered)
+    assert occupancy.choose(1, 6, 0, skipped={2, 3}) == 5
+    occupancy.take(3)
+    occupancy.free(3, now=0)
+    assert [occupancy.choose(1, 6, 0, skipped={2, 3}) for _ in range(2)] == [4, None]
+    assert _choose(occupancy, 3) == [2, 3, None]
+
+
 def test_each_window_has_its_own_walk() -> None:
     """Ranges of one wire may overlap; what one has given is taken for the other."""
     occupancy = Occupancy([])
