@@ -205,6 +205,10 @@ def _with_masters(entry: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _has_master(entry: str, facts: ParentFacts) -> bool:
+    return any(each in facts.links for each in _with_masters(entry)[1:])
+
+
 def _default_links(routes: RouteFacts) -> tuple[str, ...]:
     return tuple(name for name in (routes.default_link, *routes.further_defaults) if name)
 
@@ -217,7 +221,7 @@ def _judge(entry: str, facts: ParentFacts, subnets: tuple[Subnet, ...]) -> tuple
     link = facts.links.get(entry)
     if link:  # an alternative name may be longer than a name that we could give
         return judge_link(link, facts)
-    if bad := _too_long(entry):
+    if not _has_master(entry, facts) and (bad := _too_long(entry)):  # a VLAN of one may be there by a shorter name
         return None, bad
     return _judge_sub_of_auto(entry, facts) if entry.startswith(f"{AUTO}.") else _judge_sub_interface(entry, facts)
 
@@ -264,6 +268,7 @@ def _judge_sub_of_auto(entry: str, facts: ParentFacts) -> tuple[Parent | None, s
             reason = f"{wanted}, {reason}"
         else:
             parent, reason = _judge_sub_interface(wanted, facts)
+            reason = f"{wanted}: {reason}" if reason == _too_long(wanted) else reason
         if parent:
             return parent, reason
         reasons.append(reason)
@@ -363,8 +368,7 @@ def _judge_sub_interface(entry: str, facts: ParentFacts) -> tuple[Parent | None,
         return parent, f"VLAN {int(vlan)} of {on.name} is {there.name} here, {reason}"
     name = f"{on.name if isinstance(on, Parent) else master}.{int(vlan)}"
     name = entry if name in facts.links else name  # eth0.010 is eth0.10, unless that is another link
-    too_long = _too_long(name)
-    if bad := f"{name}: {too_long}" if too_long else facts.refused.get(name, ""):
+    if bad := _too_long(entry) or facts.refused.get(name, ""):
         return None, bad
     below = on if isinstance(on, Parent) else None
     parent = Parent("vlan", name, master=on.name, vlan_id=int(vlan), mtu=on.mtu, mac=on.mac, below=below)
@@ -378,7 +382,7 @@ def _find_master(name: str, facts: ParentFacts) -> tuple[LinkFact | Parent | Non
     link = facts.links.get(name)
     if link is None:
         sub = split_sub_interface(name)
-        if sub is None or _bad_vlan(sub[1]) or not any(each in facts.links for each in _with_masters(name)):
+        if sub is None or _bad_vlan(sub[1]) or not _has_master(name, facts):
             return None, f"no such interface, and its master {name or '(none)'} does not exist"
         parent, reason = _judge_sub_interface(name, facts)
         if parent is None:

@@ -375,6 +375,40 @@ def test_a_vlan_that_is_there_under_another_name_is_used(there: LinkFact, usable
     assert choice.verdicts[0].reason == reason
 
 
+LONG = _link("enp130s0f1np1", 60)
+VLAN100 = _link("vlan100", 61, kind="vlan", lower=60, vlan_id=100)
+
+
+@pytest.mark.parametrize("entry", ["enp130s0f1np1.100", "uplink.100", "auto.100", "an-alternative-name.100"])
+@pytest.mark.parametrize(
+    ("there", "usable", "reason"),
+    [
+        (VLAN100, True, "VLAN 100 of enp130s0f1np1 is vlan100 here, exists"),
+        (replace(VLAN100, up=False), False, "is vlan100 here, it is down (ip link set vlan100 up)"),
+        (None, False, "longer than 15 characters"),
+    ],
+)
+def test_a_vlan_with_a_short_name_is_used_though_its_master_has_a_long_one(
+    entry: str, there: LinkFact | None, usable: bool, reason: str
+) -> None:
+    """The length counts only where the link would have to be made and named so."""
+    links = {**LINKS, LONG.name: LONG, "an-alternative-name": LONG} | ({there.name: there} if there else {})
+    aliases, routes = {"uplink": LONG.name}, RouteFacts(default_link=LONG.name)
+    choice = choose_parent(entry, ParentFacts(links, routes, aliases))
+    assert (choice.parent.name if choice.parent else "") == ("vlan100" if usable else "")
+    assert reason in choice.verdicts[0].reason
+
+
+def test_a_name_that_is_too_long_is_told_once() -> None:
+    """In front of the reason; behind `auto` it is that of the link."""
+    facts = ParentFacts({LONG.name: LONG}, RouteFacts(default_link=LONG.name))
+    bad = "enp130s0f1np1.100: not an interface name: longer than 15 characters"
+    assert choose_parent("enp130s0f1np1.100", facts).explain() == bad
+    assert choose_parent("auto.100", facts).explain() == f"auto.100: {bad}"
+    said = choose_parent("eth1.0000000000010", FACTS).explain()
+    assert said == "eth1.0000000000010: not an interface name: longer than 15 characters"
+
+
 @pytest.mark.parametrize(
     "other",
     [
