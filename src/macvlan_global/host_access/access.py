@@ -196,21 +196,16 @@ class HostAccess:
             self._in_use.set()
         own = (await self._kernel.own_addresses()).addresses if networks else ()
         endpoints = [row.record for row in await self._tables.endpoints.scan()] if networks else []
-        problems = await self._renew(networks) if renew else []
+        lost = await self._renew(networks) if renew else []
         given = await self._given(networks)
         facts = HostAccessFacts(networks, endpoints, own, given, self._boot, self._settings.addresses)
-        for need in list(needs(facts)):
-            try:
-                await self._give(need)
-            except MacvlanGlobalError as error:
-                why = f"{need.address} of host_access_addresses: {error}" if need.address else error
-                who = f"the host gets no address of {need.subnet.subnet} on network {need.network.shown}"
-                problems.append(f"{who}: {why}")
+        unmet = await self._give_all(needs(facts))
         wanted = desired(replace(facts, given=await self._given(networks)))
-        problems += await self._apply(wanted)
-        await self._give_back(networks)
+        problems = await self._apply(wanted)
+        if await self._give_back(networks) and unmet and not problems:  # it may be what another network waits for
+            return [*lost, *await self._update(renew=False)]
         self.on_reach(wanted.reach)
-        return [*wanted.problems, *problems]
+        return [*wanted.problems, *lost, *unmet, *problems]
 
     async def _apply(self, wanted: Desired) -> list[str]:
         """Make the shims the wanted ones; the problems."""
@@ -283,6 +278,22 @@ class HostAccess:
         rows = [row.record for row in await self._tables.host_access.scan()]
         return {(each.network, each.subnet): ip_address(each.address) for each in rows if each.network in ids}
 
+    async def _give_all(self, needed: Iterable[AddressNeed]) -> list[str]:
+        """Give the host what it needs; the problems."""
+        problems, had = [], set()
+        for need in list(needed):
+            shim = need.subnet.space, need.network.parent, need.address
+            if need.address and shim in had:  # it serves all networks on that shim
+                continue
+            try:
+                await self._give(need)
+                had.add(shim)
+            except MacvlanGlobalError as error:
+                why = f"{need.address} of host_access_addresses: {error}" if need.address else error
+                who = f"the host gets no address of {need.subnet.subnet} on network {need.network.shown}"
+                problems.append(f"{who}: {why}")
+        return problems
+
     async def _give(self, need: AddressNeed) -> None:
         network, subnet = need.network, need.subnet
         earlier = await self._tables.host_access.get(network.id, subnet.subnet)
@@ -334,13 +345,15 @@ class HostAccess:
             await self._tables.host_access.drop(record.network, record.subnet)
             raise
 
-    async def _give_back(self, networks: Iterable[NetworkRecord]) -> None:
-        """Give back addresses of networks that are gone or want none any more, once they are on no shim."""
+    async def _give_back(self, networks: Iterable[NetworkRecord]) -> bool:
+        """Give back addresses of networks that are gone or want none any more, once they are on no shim; whether there
+        were any."""
         ids = {each.id for each in networks}
         left = [row.record for row in await self._tables.host_access.scan() if row.record.network not in ids]
         shims = await self._kernel.shims.all() if left else []
         used = {str(address) for each in shims for address in each.addresses}
-        for record in left:
-            if record.address not in used:
-                await self._giver.release(record.cluster, record.space, ip_address(record.address))
-                await self._tables.host_access.drop(record.network, record.subnet)
+        free = [each for each in left if each.address not in used]
+        for record in free:
+            await self._giver.release(record.cluster, record.space, ip_address(record.address))
+            await self._tables.host_access.drop(record.network, record.subnet)
+        return bool(free)

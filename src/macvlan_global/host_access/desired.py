@@ -109,7 +109,7 @@ def needs(facts: HostAccessFacts) -> Iterator[AddressNeed]:
         for each in network.subnets:
             address = configured_in(each, facts.configured)
             wanted = each.space and address and own_source(each, network.parent, facts.own) is None
-            if wanted and facts.given.get((network.id, each.subnet)) != address:
+            if wanted and _given(each, network, facts) != address:
                 yield AddressNeed(network, each, address)
     for network, _, address in _containers(facts):
         subnet = network.subnet_of(address)
@@ -161,6 +161,18 @@ def steps(wanted: WantedShim, found: Shim) -> list[ShimStep]:
     ]
 
 
+def _given(subnet: SubnetRecord, network: NetworkRecord, facts: HostAccessFacts) -> Address | None:
+    """The address of our pool that the host was given in a subnet; None if there is none. A configured one has one
+    holder, so that of another network counts if it is on the same shim: in the same space, on the same parent."""
+    address = configured_in(subnet, facts.configured)
+    if address and subnet.space:
+        on_shim = (each for each in facts.networks if each.parent == network.parent)
+        there = ((each.id, other.subnet) for each in on_shim for other in each.subnets if other.space == subnet.space)
+        if address in (facts.given.get(key) for key in there):
+            return address
+    return facts.given.get((network.id, subnet.subnet))
+
+
 def _addresses_in(subnet: SubnetRecord, network: NetworkRecord, facts: HostAccessFacts) -> set[Address]:
     """The addresses that the shim has in a subnet. One that was given stays if the host has one of its own now."""
     found = facts.given.get((network.id, subnet.subnet)), _unclaimed(subnet, network, facts)
@@ -178,7 +190,7 @@ def _wrong_configuration(subnet: SubnetRecord, network: NetworkRecord, facts: Ho
 
 def _source(subnet: SubnetRecord, network: NetworkRecord, facts: HostAccessFacts) -> Address | None:
     """The address from which the host reaches containers in a subnet; None if it has none."""
-    found = own_source(subnet, network.parent, facts.own) or facts.given.get((network.id, subnet.subnet))
+    found = own_source(subnet, network.parent, facts.own) or _given(subnet, network, facts)
     return found or _unclaimed(subnet, network, facts)
 
 

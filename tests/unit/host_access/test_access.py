@@ -139,6 +139,38 @@ async def test_the_operator_may_choose_the_hosts_addresses() -> None:
     assert (await _claimed(rig), _shims(rig), rig.driver.host_access.problems) == ([], [], [])
 
 
+async def test_two_networks_on_one_subnet_have_the_chosen_address_in_common() -> None:
+    """The host reaches the containers of both by it, and of the one that stays when the other goes, at once."""
+    rig = await _rig(own=False, settings=Settings(access_addresses=(ip_address("10.8.0.250"),)))
+    for name, part in (("n1", "10.8.0.64/26"), ("n2", "10.8.0.128/26")):
+        await rig.engine.create_network(name, Subnet(LAN.subnet, part, gateway=LAN.gateway), options=WANTED)
+    one, two = await rig.engine.run("c1", "n1"), await rig.engine.run("c2", "n2")
+    assert _led_to(rig) == {one.addresses[0]: "10.8.0.250", two.addresses[0]: "10.8.0.250"}
+    assert (await _claimed(rig), rig.driver.host_access.problems) == (["10.8.0.250"], [])
+    await rig.mend()
+    assert (await _claimed(rig), rig.driver.host_access.problems) == (["10.8.0.250"], [])
+    await rig.engine.stop("c1")
+    await rig.engine.remove_network("n1")
+    assert _led_to(rig) == {two.addresses[0]: "10.8.0.250"}
+    assert (await _claimed(rig), rig.driver.host_access.problems) == (["10.8.0.250"], [])
+    await rig.engine.stop("c2")
+    await rig.engine.remove_network("n2")
+    assert (await _claimed(rig), _shims(rig)) == ([], [])
+
+
+async def test_a_chosen_address_is_had_at_once_on_networks_that_were_there_before_it() -> None:
+    """One of them has it, whose subnet may be another one, and all of them use it."""
+    rig = await _rig(own=False)
+    for name, subnet in (("n1", "10.8.0.0/25"), ("n2", "10.8.0.0/24"), ("n3", "10.8.0.64/26")):
+        await rig.engine.create_network(name, Subnet(subnet), options=WANTED)
+    settings = Settings(access_addresses=(ip_address("10.8.0.126"),))
+    again = await Rig.build(kernel=rig.kernel, disk=rig.disk, engine=rig.engine, settings=settings)
+    await again.driver.host_access.update(observe=True)
+    assert (await _claimed(again), again.driver.host_access.problems) == (["10.8.0.126"], [])
+    led = [(await again.engine.run(name, f"n{number}")).addresses[0] for number, name in enumerate("abc", 1)]
+    assert _led_to(again) == dict.fromkeys(led, "10.8.0.126")
+
+
 async def test_a_chosen_address_that_somebody_has_is_said_and_had_when_it_is_free() -> None:
     """The address of before stays until then, and the problem names option, value and holder."""
     rig = await _rig(own=False)

@@ -102,6 +102,20 @@ def test_a_configured_address_is_needed_before_the_first_container() -> None:
     assert list(needs(_facts(network, own={"10.8.0.2/24": "eth0"}, configured=both))) == [wanted[1]]
 
 
+@pytest.mark.parametrize(
+    ("space", "parent", "shared"), [("lan", "eth0", True), ("other", "eth0", False), ("lan", "eth1", False)]
+)
+def test_a_configured_address_serves_all_networks_on_a_wire(space: str, parent: str, shared: bool) -> None:
+    """Given once for a space and a parent, it is the source of the paths of each; elsewhere it is not there."""
+    low, high = (SubnetRecord(space=at, subnet=LAN.subnet) for at in ("lan", space))
+    networks = _network(low), _network(high, name="n2", parent=parent)
+    endpoints = (_endpoint("n2"),)
+    given = ip_address("10.8.0.250")
+    facts = _facts(*networks, endpoints=endpoints, configured="10.8.0.250", given={("n1", LAN.subnet): given})
+    assert [each.network.id for each in needs(facts)] == ([] if shared else ["n2"])
+    assert {each.source for each in desired(facts).shims[parent].paths} == ({given} if shared else set())
+
+
 def test_a_configured_address_in_a_subnet_of_another_ipam_driver() -> None:
     """Nobody's books are asked: it is on the shim, paths begin with it, and containers reach the host there."""
     other = SubnetRecord(space="", subnet=LAN.subnet), SubnetRecord(space="", subnet=LAN6.subnet)
