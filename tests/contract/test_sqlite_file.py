@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -270,6 +271,45 @@ async def test_a_damaged_file_is_left_as_it_is(path: Path, at: int) -> None:
     with pytest.raises(Unavailable, match="is damaged"):
         open_sqlite(path)
     assert _looks(path)[0] == bytes(content)
+
+
+IN_THE_WAY = r"cannot be opened: .+; is the disk full or read-only, or does another process hold it\?"
+
+
+async def test_a_file_that_another_process_holds_is_not_called_damaged(path: Path) -> None:
+    """A program that looks into it with a lock of its own: nobody is to move the file away for that."""
+    await _open_and_close(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match=IN_THE_WAY):
+            open_sqlite(path)
+    await _open_and_close(path)
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["ulimit -f 0; trap '' XFSZ", 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"'],
+    ids=["no room", "read-only"],
+)
+async def test_a_disk_that_cannot_be_written_is_not_called_damaged(path: Path, before: str) -> None:
+    """The disk is full, or became read-only: the file stays as it is, and is sound."""
+    store = open_sqlite(path)
+    entry = await store.create("a", b"1")
+    await store.close()
+    looked = _looks(path)
+    opens = (
+        "import sys, pathlib; from macvlan_global.store.sqlite import open_sqlite; "
+        "open_sqlite(pathlib.Path(sys.argv[1]))"
+    )
+    script = f'{before}; exec "$2" -c "$3" "$1/state.db"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(path.parent), sys.executable, opens]
+    done = await asyncio.to_thread(subprocess.run, command, stderr=subprocess.PIPE, check=False)
+    assert re.search(IN_THE_WAY, done.stderr.decode())
+    assert _looks(path) == looked
+    store = open_sqlite(path)
+    assert await store.get("a") == entry
+    await store.close()
 
 
 def test_a_path_that_cannot_be_used_says_so(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 
 from macvlan_global.store.records import AddressRecord, NetworkRecord, PoolRecord
 
@@ -36,7 +37,8 @@ def turn(host: str, dead: str, live: Collection[str]) -> int:
         return hashlib.sha256(f"{each} {dead}".encode()).digest()
 
     own = rank(host)
-    return min(MOST_TURNS, sum(1 for each in live if each != host and rank(each) < own))
+    before = (each for each in live if each != host and rank(each) < own)
+    return sum(1 for _ in islice(before, MOST_TURNS))  # of thousands only so many are looked for
 
 
 def due(gone: Mapping[str, float], grace: float, host: str, live: Collection[str]) -> set[str]:
@@ -44,7 +46,8 @@ def due(gone: Mapping[str, float], grace: float, host: str, live: Collection[str
 
     Each turn is a tenth of the grace period: if those before `host` have not the parent, it does what they could not.
     """
-    return {dead for dead, seconds in gone.items() if seconds >= grace + turn(host, dead, live) * grace / 10}
+    of_age = {dead: seconds - grace for dead, seconds in gone.items() if seconds >= grace}
+    return {dead for dead, over in of_age.items() if over >= turn(host, dead, live) * grace / 10}
 
 
 def plan(

@@ -6,7 +6,6 @@ probed, it is asked once more whether the host is dead, and exactly the record t
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,8 +21,9 @@ from macvlan_global.ipam.owners import network_claims
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.ipam.subnet_use import SpaceSubnet, is_kept_by
 from macvlan_global.kernel.ports import Kernel
-from macvlan_global.store.records import AddressRecord, HostRecord, PoolRecord
-from macvlan_global.store.table import Tables
+from macvlan_global.store.ports import Entry
+from macvlan_global.store.records import AddressRecord, HostRecord, NameRecord, PoolRecord
+from macvlan_global.store.table import Row, Tables
 from macvlan_global.tasks import forever
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,14 @@ class _Next:
     arrivals: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Nameless:
+    """A dead host that was seen to have no names: its row in `hosts` by then, which it writes anew when it comes."""
+
+    row: Entry
+    arrivals: int
+
+
 class Reclaimer:
     """One per process."""
 
@@ -98,6 +106,7 @@ class Reclaimer:
         self._grace = grace
         self._steady = steady
         self._next: dict[str, _Next] = {}
+        self._nameless: dict[str, _Nameless] = {}
         self._logged: dict[tuple[str, str], str] = {}
 
     async def run(self) -> NoReturn:
@@ -126,21 +135,29 @@ class Reclaimer:
         }
         if not long_gone:
             self._logged.clear()
-        of_age = due(long_gone, self._grace, self._heartbeat.member.id, self._heartbeat.live())
-        dead = {host: long_gone[host] for host in of_age if self._is_due(host)}
+        waiting = {host: seconds for host, seconds in long_gone.items() if self._is_due(host)}
+        of_age = due(waiting, self._grace, self._heartbeat.member.id, self._heartbeat.live())
+        dead = {host: waiting[host] for host in of_age}
         if not dead:
             return ReclaimResult()
         arrivals = {host: self._heartbeat.arrivals(host) for host in dead}
-        await self._mark(dead)
+        marked = await self._mark(dead)
         use = self._addresses.held.use
         used = {host: await use.of(host) for host in sorted(dead)}
         subnets = {each for those in used.values() for each in those}
         held = await self._addresses.held.within_each(subnets)
-        outcome = await self._give_back(dead, held, subnets, ask=True)
+        # after a gap in what is seen, names are looked for only of hosts that may have been back, or whose rows may:
+        # the store was restored from an older copy. `used` alone does not tell: another driver may give the addresses
+        same = {host for host, (row, _) in marked.items() if self._nameless.get(host) == _Nameless(row, arrivals[host])}
+        named = {host for host in dead if used[host] or host not in same}
+        outcome = await self._give_back(dead, held, subnets, named, ask=True)
         await self._end_use(dead, used, held, outcome)
         left = {each.record.host for each in outcome.kept}
         # what a host that was back left besides addresses was passed over
         left |= {host for host in sorted(dead) if not await self._still_dead(host, dead)}
+        known = self._heartbeat.known()
+        self._nameless |= {host: _Nameless(row, arrivals[host]) for host, (_, row) in marked.items()}
+        self._nameless = {host: each for host, each in self._nameless.items() if host in known and host not in left}
         again = self._steady() + self._grace
         self._next |= {host: _Next(again if host in left else None, arrivals[host]) for host in dead}
         for host in sorted(dead):
@@ -171,7 +188,7 @@ class Reclaimer:
         await self._mark(dead)
         held = await self._addresses.all()
         subnets = {(each.space, each.subnet) for each in held if each.host == host.id}
-        outcome = await self._give_back(dead, held, subnets, ask=not force)
+        outcome = await self._give_back(dead, held, subnets, set(dead), ask=not force)
         forgotten = not outcome.kept and await self._still_dead(host.id, dead)
         if forgotten:
             await self._addresses.held.use.end_of(host.id, await self._addresses.held.use.of(host.id))
@@ -182,20 +199,33 @@ class Reclaimer:
             log.info("host %s (%s) was removed by an operator", host.name, host.id[:12])
         return Removal(host, outcome, forgotten)
 
-    async def _mark(self, dead: Collection[str]) -> None:
-        """Write down that these hosts are taken for dead, before anything of them goes: one that comes back sees it."""
+    async def _mark(self, dead: Collection[str]) -> dict[str, tuple[Entry, Entry]]:
+        """Write down that these hosts are taken for dead, before anything of them goes: one that comes back sees it,
+        and writes the row anew. The rows before and after that, of those that have one."""
+        rows = {}
         for host in sorted(dead):
             with contextlib.suppress(Internal):  # a newer version wrote its row
-                await self._tables.hosts.change(host, reclaimed=True)
+                before = await self._tables.hosts.get(host)
+                after = await self._tables.hosts.change(host, reclaimed=True)
+                if before and after:
+                    rows[host] = before.entry, after.entry
+        return rows
 
     def _is_due(self, host: str) -> bool:
         known = self._next.get(host)
         return known is None or (known.due is not None and self._steady() >= known.due)
 
     async def _give_back(
-        self, dead: DeadHosts, addresses: Sequence[AddressRecord], subnets: Collection[SpaceSubnet], *, ask: bool
+        self,
+        dead: DeadHosts,
+        addresses: Sequence[AddressRecord],
+        subnets: Collection[SpaceSubnet],
+        named: Collection[str],
+        *,
+        ask: bool,
     ) -> ReclaimResult:
-        """Give back what dead hosts have of these addresses, which are all of these subnets, their pools and names."""
+        """Give back what dead hosts have of these addresses, which are all of these subnets, their pools, and the names
+        of those that may be `named`."""
         # what is held was read before what is here: an endpoint that comes meanwhile is then seen
         pools = [row.record for row in await self._tables.pools.scan()]
         networks = [row.record for row in await self._tables.networks.scan()]
@@ -214,7 +244,8 @@ class Reclaimer:
                 log.info("subnet %s, reserved on dead host %s, is reclaimed", pool.subnet, self._name(pool.host))
                 outcome.pools += 1
         await self._drop_stranded(dead, subnets, outcome)
-        await self._drop_names(dead, outcome, pools)
+        if named:
+            await self._drop_names(named, dead, outcome, pools)
         return outcome
 
     async def _end_use(
@@ -316,28 +347,43 @@ class Reclaimer:
         row = await self._tables.addresses.get(record.space, record.address)
         return "its record changed meanwhile" if row and row.record.host == record.host else ""
 
-    async def _drop_names(self, dead: DeadHosts, outcome: ReclaimResult, pools: Collection[PoolRecord]) -> None:
+    async def _drop_names(
+        self, named: Collection[str], dead: DeadHosts, outcome: ReclaimResult, pools: Collection[PoolRecord]
+    ) -> None:
         """Names go once their endpoint holds no address any more."""
         holding = {(each.record.host, each.record.network, each.record.endpoint) for each in outcome.kept}
-        networks = await self._networks_with_names(outcome, pools)
-        for host, network in itertools.product(sorted(dead), sorted(networks)):
-            for row in await self._tables.names.scan(network, host):
-                record = row.record
-                if (host, network, record.endpoint) in holding or not await self._still_dead(host, dead):
+        present, removed = await self._networks_with_names(outcome, pools)
+        for network in sorted(present | removed):
+            whole = network in removed and len(named) > 1
+            for host, row in await self._names_below(network, sorted(named), whole=whole):
+                if (host, network, row.record.endpoint) in holding or not await self._still_dead(host, dead):
                     continue
                 if await self._tables.names.delete(row):
                     outcome.names += 1
 
-    async def _networks_with_names(self, outcome: ReclaimResult, pools: Collection[PoolRecord]) -> set[str]:
-        """The networks (ids in the cluster) below which a host may have names. Those of all networks are not read."""
+    async def _names_below(
+        self, network: str, hosts: Sequence[str], *, whole: bool
+    ) -> list[tuple[str, Row[NameRecord]]]:
+        """The names that these hosts have on a network; with `whole` all of the network are read for that, once."""
+        names = self._tables.names
+        if not whole:
+            return [(host, row) for host in hosts for row in await names.scan(network, host)]
+        below = {names.key(network, host): host for host in hosts}
+        found = [(below.get(row.entry.key.rpartition("/")[0]), row) for row in await names.scan(network)]
+        return [(host, row) for host, row in found if host]
+
+    async def _networks_with_names(
+        self, outcome: ReclaimResult, pools: Collection[PoolRecord]
+    ) -> tuple[set[str], set[str]]:
+        """The networks (ids in the cluster) below which a host may have names: those that are there, and removed ones,
+        of which few names are left. Those of all networks are not read."""
         tables = self._tables
         reclaimed = [*outcome.given, *(each.record for each in outcome.kept)]
         found = {each.network for each in reclaimed} | {each.network for each in pools}
         found |= {row.record.id for row in await tables.definitions.scan()}
         found |= {row.record.shared_id for row in await tables.networks.scan()}
         removed = sorted((row.record for row in await tables.removed.scan()), key=lambda each: each.at)
-        found |= {each.id for each in removed[-MOST_REMOVED:]}
-        return found - {""}
+        return found - {""}, {each.id for each in removed[-MOST_REMOVED:]} - found - {""}
 
     async def _still_dead(self, host: str, dead: DeadHosts) -> bool:
         """Whether a host was dead for the whole of the pass. The store is asked: the membership may be old if this

@@ -95,7 +95,9 @@ class ParentChooser:
     async def judge(self, name: str) -> tuple[Parent | None, str]:
         """The link of this name as a parent now, None if it is not there or cannot be one; and the reason."""
         facts = ParentFacts(await self._with_masters([name]))
-        return judge_link(facts.links[name], facts) if name in facts.links else (None, "no such interface")
+        if name not in facts.links:
+            return None, f"it was renamed or removed; name it {name} again (ip link set NAME name {name})"
+        return judge_link(facts.links[name], facts)
 
     async def _facts(self, text: str) -> ParentFacts:
         routes = await self._kernel.routes() if wants_routes(text, self._aliases) else RouteFacts()

@@ -232,7 +232,7 @@ def open_sqlite(path: Path, migrations: Sequence[str] = MIGRATIONS) -> SqliteSto
         reader.text_factory = _text
     except sqlite3.Error as error:
         connection.close()
-        raise _damaged(path, error) from error
+        raise _unusable(path, error) from error
     except Unavailable:
         connection.close()
         raise
@@ -252,17 +252,25 @@ def read_sqlite(path: Path) -> list[Entry]:
         with contextlib.closing(sqlite3.connect(url, uri=True)) as connection:
             connection.text_factory = _text
             return _list(connection, "") if _check(connection, path, len(MIGRATIONS)) else []
-    except (sqlite3.OperationalError, OSError, ValueError) as error:
-        raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
     except sqlite3.Error as error:
-        raise _damaged(path, error) from error
+        raise _unusable(path, error) from error
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"the state file {path} cannot be opened: {error}") from error
 
 
 def _text(raw: bytes) -> str:
     return raw.decode(errors="backslashreplace")
 
 
-def _damaged(path: Path, error: Exception) -> Unavailable:
+def _unusable(path: Path, error: sqlite3.Error) -> Unavailable:
+    """The error for a state file that SQLite refuses: its disk or another process is in the way, or it is damaged.
+    An OperationalError is the former, but for SQLITE_ERROR: a statement does not fit what is in the file."""
+    code = getattr(error, "sqlite_errorcode", None)  # Python's own errors have none
+    if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
+        return Unavailable(
+            f"the state file {path} cannot be opened: {error}; is the disk full or read-only, or does another process "
+            "hold it?"
+        )
     return Unavailable(
         f"the state file {path} is damaged ({error}). It was left as it is. Put back a copy, or move it away "
         "and start again: addresses of running containers are then taken anew from the engine by "

@@ -1,5 +1,6 @@
 """The claims of dead hosts, and the probes due first."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from macvlan_global.cluster.reclaim import MOST_TURNS, Claim, due, plan, reserved_pools, stranded, turn
@@ -92,6 +93,29 @@ def test_hosts_take_turns_without_talking() -> None:
     assert len(firsts) > 4
     many = [f"h{number}" for number in range(1000)]
     assert max(turn(host, "x", many) for host in many[:20]) == MOST_TURNS
+
+
+class CountedHosts(list[str]):
+    """Hosts, and how many of them were looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Count them."""
+        for each in super().__iter__():
+            self.looked += 1
+            yield each
+
+
+def test_whose_turn_it_is_costs_little_among_thousands() -> None:
+    """Nothing for a host that is not gone for long, and no more than finds as many turns as there are."""
+    many = CountedHosts(f"h{number}" for number in range(5000))
+    assert due({f"d{number}": 599.0 for number in range(100)}, 600, "a", many) == set()
+    assert many.looked == 0
+    last = max((f"x{number}" for number in range(50)), key=lambda host: turn(host, "b", many[:50]))
+    many.looked = 0
+    assert turn(last, "b", many) == MOST_TURNS
+    assert many.looked < 500
 
 
 def test_nothing_is_due_before_the_grace_period() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from macvlan_global.cluster.heartbeat import Clocks, Heartbeat, HostSummary, Member
 from macvlan_global.cluster.membership import MOST_HEARD
-from macvlan_global.cluster.reclaimer import Reclaimer
+from macvlan_global.cluster.reclaimer import Reclaimer, ReclaimResult
 from macvlan_global.driver.driver import Driver, Settings
 from macvlan_global.errors import Conflict, NotFound, Unavailable
 from macvlan_global.ipam.owners import Identity
@@ -60,10 +60,13 @@ class SlowStore(MemoryStore):
     afterwards: Callable[[], Awaitable[None]] | None = None
     given = 0
     """Addresses that scans gave."""
+    name_scans = 0
+    """Scans of names."""
 
     async def scan(self, prefix: str) -> list[Entry]:
         """See `Store.scan`."""
         found = await super().scan(prefix)
+        self.name_scans += prefix.startswith("names/")
         self.given += sum(each.key.startswith("addresses/") for each in found)
         return found
 
@@ -106,17 +109,28 @@ class Site:
         await self.tables.addresses.put(record, SPACE, address)
         return record
 
-    async def name(self, endpoint: str, address: str) -> None:
-        """A name of the dead host's."""
+    async def name(self, endpoint: str, address: str, network: str = "lan", host: str = DEAD) -> None:
+        """A name of the dead host's, or of another one."""
         record = NameRecord(
-            network="lan", network_name="lan", endpoint=endpoint, container="c", names=["web"], host=DEAD, at=0
+            network=network, network_name="lan", endpoint=endpoint, container="c", names=["web"], host=host, at=0
         )
-        await self.tables.names.put(record, "lan", DEAD, endpoint)
+        await self.tables.names.put(record, network, host, endpoint)
 
     async def beat(self, record: AliveRecord) -> None:
         """A host comes in."""
         key, value = self.tables.alive.key(record.id), msgspec.json.encode(record)
         assert await self.shared.create_with(await self.shared.lease(1e9), key, value)
+
+    async def interrupt(self, meanwhile: Callable[[], Awaitable[object]] | None = None) -> None:
+        """The store is not seen for a moment, in which something may happen; then all are dead for long again."""
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+        await self.reclaimer.look()
+        if meanwhile:
+            await meanwhile()
+        self.running = asyncio.ensure_future(self.heartbeat.run())
+        await until(lambda: self.heartbeat.gone_for(DEAD) is not None)
+        self.clock.advance(2 * GRACE)
 
     async def held(self) -> list[str]:
         """The addresses that are held."""
@@ -149,9 +163,10 @@ async def site() -> AsyncIterator[Site]:
     running: asyncio.Task[None] = asyncio.ensure_future(heartbeat.run())
     await until(lambda: OWN in heartbeat.live())
     reclaimer = Reclaimer(heartbeat, tables, driver.pools, driver.addresses, kernel, grace=GRACE, steady=clock)
-    yield Site(shared, tables, kernel, heartbeat, reclaimer, clock, running)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    built = Site(shared, tables, kernel, heartbeat, reclaimer, clock, running)
+    yield built
+    built.running.cancel()
+    await asyncio.gather(built.running, return_exceptions=True)
 
 
 async def _see(site: Site, *, alive: bool) -> None:
@@ -494,6 +509,64 @@ async def test_names_of_however_many_hosts_without_rows_go(site: Site, held: boo
     site.clock.advance(2 * GRACE)
     await site.reclaimer.look()
     assert (await site.names(), await site.held()) == ([], [])
+
+
+async def _many_dead(site: Site) -> list[str]:
+    """Nineteen more dead hosts, and a hundred removed networks: on each of these a host that is dead has a name, and
+    so has one that nobody takes for dead. The clock is past the grace period of all."""
+    hosts = [DEAD, *(f"{number:032x}" for number in range(1, 20))]
+    for host in hosts:
+        await site.tables.hosts.put(HostRecord(id=host, name=host, seen=5), host)
+    for number in range(100):
+        network = f"gone{number}"
+        await site.tables.removed.put(RemovedRecord(id=network, name=network, host=OWN, at=number), network)
+        await site.name("e1", "", network, hosts[number % len(hosts)])
+        await site.name("e2", "", network, OWN)
+    await site.interrupt()
+    return hosts
+
+
+async def test_a_removed_network_is_searched_once_for_all_dead_hosts(site: Site) -> None:
+    """And an interruption of the store is no reason to search again: nothing of them can have come."""
+    await _many_dead(site)
+    before = site.shared.name_scans
+    assert (await site.reclaimer.look()).names == 100
+    assert site.shared.name_scans - before <= 100 + 20  # and the one network that is there for each host
+    assert await site.names() == ["e2"] * 100
+    await site.interrupt()
+    before = site.shared.name_scans
+    assert await site.reclaimer.look() == ReclaimResult()
+    assert site.shared.name_scans == before
+
+
+@pytest.mark.parametrize("how", ["it was back", "it was back and seen", "an older copy"])
+async def test_names_that_came_in_an_interruption_go(site: Site, how: str) -> None:
+    """The villains: a host, whose network has another driver for its addresses, came back and died; an operator, who
+    put a copy of the store back from before its things went."""
+    await site.hold("10.8.0.2")
+    await site.name("e1", "10.8.0.2")
+    hosts, copy = await _many_dead(site), site.shared.save()
+    await site.reclaimer.look()
+    assert await site.names() == ["e2"] * 100
+
+    async def was_back() -> None:
+        await site.tables.hosts.put(HostRecord(id=DEAD, name="bert", seen=9), DEAD)
+        await site.name("e3", "", "gone7")
+
+    async def older_copy() -> None:
+        site.shared.restore(copy)
+
+    if how == "it was back and seen":
+        await _see(site, alive=True)
+        await site.name("e3", "", "gone7")
+        await _see(site, alive=False)
+        await site.interrupt()
+    else:
+        await site.interrupt(was_back if how == "it was back" else older_copy)
+    assert len(await site.names()) > 100
+    await site.reclaimer.look()
+    assert (await site.names(), len(hosts)) == (["e2"] * 100, 20)
+    assert await site.held() == []
 
 
 async def test_an_operator_removes_a_host_at_once(site: Site) -> None:

@@ -328,6 +328,36 @@ async def test_a_parent_that_is_down_keeps_its_containers_together() -> None:
     assert (await rig.driver.networks.get(N1)).parent == "eth1"
 
 
+async def test_a_parent_that_was_renamed_keeps_its_containers_together() -> None:
+    """The operator plays it: their links go on under another name, and the next container must not be on another wire.
+    Once they are gone, the network moves."""
+    rig = await Rig.build("eth0", "eth1")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0,eth1"})
+    await rig.engine.run("c1", "n1")
+    rig.kernel.rename("eth0", "lan0")
+    with pytest.raises(Unavailable, match=r"containers run on it: .*ip link set NAME name eth0\); or stop them"):
+        await rig.engine.run("c2", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth0"
+    rig.kernel.rename("lan0", "eth0")
+    await rig.engine.run("c2", "n1")
+    assert {each.parent for each in await rig.driver.endpoints.all()} == {"eth0"}
+    rig.kernel.rename("eth0", "lan0")
+    await rig.engine.stop("c1")
+    await rig.engine.stop("c2")
+    await rig.engine.run("c3", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth1"
+
+
+async def test_a_network_leaves_a_parent_that_was_removed_under_a_container() -> None:
+    """The kernel took the container's link along."""
+    rig = await Rig.build("eth0", "eth1")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0,eth1"})
+    await rig.engine.run("c1", "n1")
+    await rig.kernel.delete("eth0")
+    await rig.engine.run("c2", "n1")
+    assert (await rig.driver.networks.get(N1)).parent == "eth1"
+
+
 async def test_a_copy_chooses_for_the_first_container_that_runs() -> None:
     """The network of another host moves to a better parent while nobody is on it; where it was created, it stays."""
     rig = await Rig.build("eth0")
