@@ -398,13 +398,13 @@ class Networks:
         return own or await self._carries_containers(network)
 
     async def _carries_containers(self, network: NetworkRecord) -> bool:
-        """Whether containers have links on the network's parent, up or down, as far as is known."""
+        """Whether containers have links on the network's parent, up or down, as far as is known, or are getting them."""
         if not network.parent:
             return False
         # a device that is gone took their links along; under one that was renamed they run on
         runs = self._liveness.may_run if await self._kernel.link(network.parent) else self._liveness.is_in_use
-        for endpoint in await self.endpoints(network.id):
-            if endpoint.sandbox and await runs(endpoint):
+        for each in await self.endpoints(network.id):
+            if each.sandbox and (await runs(each) or await self._kernel.link(each.link)):
                 return True
         return False
 

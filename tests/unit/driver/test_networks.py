@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
+from macvlan_global.driver.requests import EndpointRequest, NetworkRequest, SubnetRequest
 from macvlan_global.errors import Conflict, Invalid, NotFound, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE
@@ -346,6 +346,21 @@ async def test_a_parent_that_was_renamed_keeps_its_containers_together() -> None
     await rig.engine.stop("c2")
     await rig.engine.run("c3", "n1")
     assert (await rig.driver.networks.get(N1)).parent == "eth1"
+
+
+async def test_a_container_that_is_starting_keeps_the_network_on_its_parent() -> None:
+    """Engines before 28 make the container's namespace after Join: its link is on the host until then."""
+    rig = await Rig.build("eth0", "eth1")
+    await rig.engine.create_network("n1", LAN, options={"parent": "eth0,eth1"})
+    pool = "macvlan-global/192.168.1.0/24"
+    for name in ("c1", "c2"):
+        address = await rig.driver.ipam.request_address(pool, "")
+        await rig.driver.endpoints.create(EndpointRequest.read(N1, engine_id(name), address))
+    await rig.driver.endpoints.join(N1, engine_id("c1"), "/netns/c1")
+    await rig.kernel.set_down("eth0")
+    with pytest.raises(Unavailable, match="containers run on it"):
+        await rig.driver.endpoints.join(N1, engine_id("c2"), "/netns/c2")
+    assert (await rig.driver.networks.get(N1)).parent == "eth0"
 
 
 async def test_a_network_leaves_a_parent_that_was_removed_under_a_container() -> None:
