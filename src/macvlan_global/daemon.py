@@ -147,6 +147,7 @@ class Daemon:
             driver, scope = Driver.build(alone, self._kernel, identity, settings, steady=time.monotonic), None
         driver.liveness.note_clock(await note_clock(alone.identity, boot, time.time() - time.monotonic()))
         stack.push_async_callback(driver.memory.leave)
+        stack.push_async_callback(driver.host_access.leave)
         await driver.attacher.quirks.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await self._briefly("reading pools and addresses", driver.pools.load())

@@ -35,7 +35,7 @@ from macvlan_global.ipam.subnet_use import SpaceSubnet
 from macvlan_global.kernel.ports import Kernel, LinkFact
 from macvlan_global.keyed_lock import KeyedLock
 from macvlan_global.options.network import MIN_MTU_IPV6, NetworkOptions, parse_options
-from macvlan_global.parents.choose import ParentChooser
+from macvlan_global.parents.choose import ParentChooser, ParentList
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.rules import Choice, Parent, no_usable_parent
 from macvlan_global.store.records import EndpointRecord, NetworkRecord, PoolRecord, SubnetRecord
@@ -105,18 +105,18 @@ class Networks:
             Conflict: a pool, an address or the parent belongs to another network.
         """
         joined = await self._joined(request)
-        # options of a network that is joined were accepted where it was created, maybe by another release
-        options = self._parse(request, strict=strict and not joined)
+        options = self._parse(request, strict=strict and not joined)  # those of a copy may be of another release
         async with self._turns.of(request.id), Undo(f"create network {request.id[:12]}", self.leftovers) as undo:
             derived = derived_subnet(options) if self._swarm else []
             subnets = [each.subnet for each in request.subnets] + [each.prefix for each in derived]
             if strict and not self._swarm:
                 refuse_outside_swarm(request, options, joined=bool(joined), shared=self._outbox is not None)
+            listed = await self._parents.listed(options.parent, options.parent_file)
             async with self._decision():
                 before = await self._tables.networks.get(request.id)
                 # a repeated request must not move the network, even if a better parent is there by now
                 kept = await self._usable(before.record.parent) if before else None
-                parent = kept or await self._first_parent(request.id, options, subnets, joined=bool(joined))
+                parent = kept or await self._first_parent(request.id, options, listed, subnets, joined=bool(joined))
                 requested = NetworkRecord(
                     id=request.id,
                     cluster=joined or (request.id if self._outbox else ""),
@@ -135,7 +135,7 @@ class Networks:
             # not within the decision: these are many requests of the store, which others need not wait for
             claimed = [await self._claim_subnet(record.shared_id, each) for each in request.subnets]
             async with self._decision():
-                made = await self._make(record, subnets, parent) if parent else ""
+                made = await self._make(record, listed, subnets, parent) if parent else ""
                 if made and before is None:
                     undo.push("its parent", lambda: self._undo_parent(made, request.id))
             if row := await self._tables.networks.change(request.id, subnets=[*claimed, *derived]):
@@ -245,10 +245,10 @@ class Networks:
         """All networks of this host, from memory: see `KeptTable`."""
         return self._tables.networks.kept
 
-    async def explain(self, network: NetworkRecord) -> Choice:
-        """The parent that would be chosen now, with the verdict on each entry of its list."""
-        subnets = [each.prefix for each in network.subnets]
-        return await self._parents.choose(network.id, network.options.parent, network.options.parent_file, subnets)
+    async def explain(self, network: NetworkRecord, listed: ParentList | None = None) -> Choice:
+        """The parent that would be chosen now, with the verdict on each entry of its list, read now if not given."""
+        listed = listed or await self._parents.listed(network.options.parent, network.options.parent_file)
+        return await self._parents.choose(network.id, listed, [each.prefix for each in network.subnets])
 
     async def ready_parent(self, network: NetworkRecord) -> Parent:
         """The network's parent, which is there and up. It is chosen again if it is gone, or its alternative name in
@@ -263,13 +263,14 @@ class Networks:
         self._refuse_at_join(network)  # not when the endpoint is made: engine 20.10 would then never end the attachment
         if (current := await self._usable(network.parent)) and await self._stays(network):
             return current
+        listed = await self._parents.listed(network.options.parent, network.options.parent_file)
         async with self._decision():
             network = await self.get(network.id)  # another container may have moved it meanwhile
             if (current := await self._usable(network.parent)) and await self._stays(network):
                 return current
-            choice = await self.explain(network)
+            choice = await self.explain(network, listed)
             if choice.parent is None:
-                raise Unavailable(no_usable_parent(choice, network.options.parent_file))
+                raise Unavailable(no_usable_parent(choice, listed.file))
             moves = choice.parent.name != network.parent
             if moves and await self._carries_containers(network):
                 _, wrong = await self._parents.judge(network.parent)
@@ -342,21 +343,21 @@ class Networks:
             raise Invalid(network.options_error)
 
     async def _first_parent(
-        self, network_id: str, options: NetworkOptions, subnets: list[Subnet], *, joined: bool
+        self, network_id: str, options: NetworkOptions, listed: ParentList, subnets: list[Subnet], *, joined: bool
     ) -> Parent | None:
-        """The parent of a new network; None for one of the cluster or of a swarm without a usable parent: it exists all
-        the same."""
+        """The parent of a new network; None for one of the cluster or of a swarm without a usable parent, or whose file
+        is not read in time: it exists all the same."""
         try:
-            parent = await self._choose(network_id, options, subnets)
+            parent = await self._choose(network_id, listed, subnets)
             await self._check(network_id, options, parent, subnets)
-        except (Invalid, Conflict) as error:
+        except (Invalid, Conflict, Unavailable) as error:
             if not (joined or self._swarm):
                 raise
             log.warning("network %s: no container can start on it here: %s", network_id[:12], error)
             return None
         return parent
 
-    async def _make(self, record: NetworkRecord, subnets: list[Subnet], parent: Parent) -> str:
+    async def _make(self, record: NetworkRecord, listed: ParentList, subnets: list[Subnet], parent: Parent) -> str:
         """Make the parent of a new network, unless it is there; the name of the one that was made, "" if none was.
 
         If the kernel has that VLAN in a namespace that is not seen from here, the next usable entry of the list is it.
@@ -367,9 +368,7 @@ class Networks:
                 return parent.name if await self._owned.ensure(parent) else ""
             except Conflict as error:
                 refused[parent.name] = str(error)
-                choice = await self._parents.choose(
-                    record.id, options.parent, options.parent_file, subnets, refused=refused
-                )
+                choice = await self._parents.choose(record.id, listed, subnets, refused=refused)
                 if choice.parent is None or choice.parent.name in refused:
                     raise
                 parent = choice.parent
@@ -377,11 +376,11 @@ class Networks:
                 await self._tables.networks.change(record.id, parent=parent.name)
                 log.info("network %s: %s", record.id[:12], choice.explain())
 
-    async def _choose(self, network_id: str, options: NetworkOptions, subnets: list[Subnet]) -> Parent:
-        choice = await self._parents.choose(network_id, options.parent, options.parent_file, subnets)
+    async def _choose(self, network_id: str, listed: ParentList, subnets: list[Subnet]) -> Parent:
+        choice = await self._parents.choose(network_id, listed, subnets)
         if choice.parent is None:
-            raise Invalid(no_usable_parent(choice, options.parent_file))
-        if len(choice.verdicts) > 1 or options.parent_file:
+            raise Invalid(no_usable_parent(choice, listed.file))
+        if len(choice.verdicts) > 1 or listed.file:
             log.info("network %s: %s", network_id[:12], choice.explain())
         return choice.parent
 

@@ -32,7 +32,7 @@ from macvlan_global.options.network import NetworkOptions
 from macvlan_global.store.records import HostAccessRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.table import Tables
 from macvlan_global.subnets import Address
-from macvlan_global.tasks import forever, when
+from macvlan_global.tasks import attempt, forever, when
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ class HostAccess:
         self._in_use = asyncio.Event()
         self._due = asyncio.Event()
         self._changed = False
+        self._begun: set[asyncio.Task[bool]] = set()
         self._observed_at = 0.0
         self.on_reach: Callable[[Sequence[HostReach]], None] = lambda _reach: None
         """Called with the addresses at which containers reach the host, once they do. It must be quick."""
@@ -127,14 +128,11 @@ class HostAccess:
     async def on_change(self, network: NetworkRecord) -> None:
         """A network, or a container on it, came or went. Waits a moment for it to be done; never fails."""
         if self.wants(network) or self._known:
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await self.update()
-            except TimeoutError:  # the task that is there for it goes on
-                self._changed = True
-                self._due.set()
-            except Exception:  # a bug here must not keep a container from starting
-                log.exception("host access")
+            task = asyncio.get_running_loop().create_task(attempt("host access", self.update()))
+            self._begun.add(task)
+            task.add_done_callback(self._begun.discard)
+            # it goes on if it is late, or the request is broken off: an address that it just reserved would be nobody's
+            await asyncio.wait({task}, timeout=WAIT_SECONDS)
 
     async def update(self, *, observe: bool = False) -> None:
         """Make the shims what they must be; whoever comes while that is under way shares the next time.
@@ -163,6 +161,14 @@ class HostAccess:
             before, self.problems, self._served = self.problems, problems, serves
             if before != problems:
                 self.on_problems()
+
+    async def leave(self) -> None:
+        """End what changes began, which has a moment to be done. Call it after the last request. Idempotent."""
+        if begun := set(self._begun):
+            _, late = await asyncio.wait(begun, timeout=WAIT_SECONDS)
+            for each in late:
+                each.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def run(self) -> None:
         """Follow the kernel's changes and look again from time to time, until cancelled."""

@@ -1,12 +1,12 @@
 """Choose a network's parent on this host: gather the facts (links, routes, parent file) and apply `parents.rules`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from macvlan_global.blocking_calls import BlockingCalls
 from macvlan_global.deadline import waiting_for
-from macvlan_global.errors import Unavailable
+from macvlan_global.errors import Invalid, Unavailable
 from macvlan_global.kernel.ports import Kernel, LinkFact, RouteFacts
 from macvlan_global.parents.owned import OwnedParents
 from macvlan_global.parents.parent_file import read_parent_file
@@ -34,6 +34,16 @@ MOST_FILES = 4
 """Files that may hang at a time; further ones are refused at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class ParentList:
+    """The list that a parent is chosen from: `text`, as it was given or read from `file`; `failed` is the reason why
+    the file could not be read."""
+
+    text: str
+    file: str = ""
+    failed: Invalid | Unavailable | None = None
+
+
 class ParentChooser:
     """Chooses the parent of a network on this host, with the reason for each entry of its list."""
 
@@ -53,28 +63,37 @@ class ParentChooser:
         self._scope = scope
         self._files = files or ParentFiles()
 
+    async def listed(self, parent: str, parent_file: str) -> ParentList:
+        """The list, or that of the file, which wins over it and is read anew each time. This may take seconds, so it is
+        not for those who hold a lock."""
+        if not parent_file:
+            return ParentList(parent)
+        try:
+            return ParentList(await self._files.read(parent_file), parent_file)
+        except (Invalid, Unavailable) as error:
+            return ParentList("", parent_file, error)
+
     async def choose(
         self,
         network_id: str,
-        parent: str,
-        parent_file: str,
+        listed: ParentList,
         subnets: Sequence[Subnet],
         *,
         refused: Mapping[str, str] = MappingProxyType({}),
     ) -> Choice:
-        """Choose from the list, or from the file, which wins over it and is read anew each time. With neither, the
-        network is isolated: it stands on a dummy of its own. `refused` are names of sub-interfaces that the kernel does
-        not make, with the reasons.
+        """Choose from the list. With an empty one the network is isolated: it stands on a dummy of its own. `refused`
+        are names of sub-interfaces that the kernel does not make, with the reasons.
 
         Raises:
-            Invalid: the file cannot be read; or no parent at all, in global scope.
-            Unavailable: reading the file takes too long.
+            Invalid: the file could not be read; or no parent at all, in global scope.
+            Unavailable: reading the file took too long.
         """
-        text = await self._files.read(parent_file) if parent_file else parent
-        if not split_entries(text):
+        if listed.failed:
+            raise listed.failed
+        if not split_entries(listed.text):
             refuse_without_parent(self._scope)
             return isolated(network_id)
-        return choose_parent(text, replace(await self._facts(text), refused=refused), subnets)
+        return choose_parent(listed.text, replace(await self._facts(listed.text), refused=refused), subnets)
 
     async def leads_elsewhere(self, current: str, parent: str, subnets: Sequence[Subnet]) -> bool:
         """Whether each entry of the list is another usable link than `current` now, one of them by an alternative name:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from macvlan_global.deadline import Deadline
+from macvlan_global.driver.networks import Networks
+from macvlan_global.driver.requests import NetworkRequest, SubnetRequest
 from macvlan_global.errors import Unavailable
-from macvlan_global.parents.choose import ParentFiles
+from macvlan_global.parents.choose import ParentChooser, ParentFiles
 from testkit.brief import BRIEF
 from testkit.cluster_rig import ClusterHost, ClusterRig
 from testkit.fake_engine import Subnet, engine_id
@@ -134,3 +136,47 @@ async def test_a_parent_file_that_hangs() -> None:
             await files.read("/mnt/dead/parent")
     assert await files.read("/etc/parent") == "eth1"
     gone.set()
+
+
+class _DeadMount(ParentFiles):
+    """Each file is on a mount that is away."""
+
+    async def read(self, path: str) -> str:
+        """See `ParentFiles.read`."""
+        await asyncio.sleep(3)
+        raise Unavailable(f"{path} could not be read")
+
+
+@pytest.mark.virtual_time
+async def test_a_parent_file_that_hangs_keeps_no_other_network_waiting() -> None:
+    """A copy whose file hangs is made without a parent. Its containers wait side by side for the file, and decisions
+    about the parents of other networks do not wait for it."""
+    rig = await ClusterRig.build()
+    one, host = await rig.host("a"), await rig.host("b")
+    driver, mount, loop = host.driver, {"parent-file": "/mnt/dead/parent"}, asyncio.get_running_loop()
+    parents = ParentChooser(driver.kernel, driver.owned, {}, "global", files=_DeadMount())
+    networks = Networks(
+        driver.tables, driver.claims, driver.kernel, driver.owned, parents, driver.liveness, outbox=driver.outbox
+    )
+
+    async def create(network: str, subnet: str, options: dict[str, str], cluster: str = "") -> None:
+        await driver.ipam.request_pool(subnet, "", {"network": cluster} if cluster else {}, ipv6=False)
+        subnets = (SubnetRequest.read("macvlan-global", subnet, "", {}),)
+        await networks.create(NetworkRequest(network, options, subnets=subnets))
+
+    async def join() -> None:
+        with pytest.raises(Unavailable, match="/mnt/dead/parent could not be read"):
+            await networks.ready_parent(copy)
+
+    with pytest.raises(Unavailable, match="/mnt/dead/parent could not be read"):
+        await create(N2, "10.9.0.0/24", mount)
+    await create(N2, "10.8.0.0/24", mount, await one.publish("lan", Subnet("10.8.0.0/24")))
+    copy = await networks.get(N2)
+    assert copy.parent == ""
+    began = loop.time()
+    joins = asyncio.gather(*(join() for _ in range(4)))
+    await asyncio.sleep(0.1)
+    await create(engine_id("n3"), "10.10.0.0/24", {"parent": "eth0"})
+    assert loop.time() - began < 1
+    await joins
+    assert loop.time() - began < 4

@@ -21,6 +21,7 @@ from testkit.brief import BRIEF, STRIDE
 from testkit.fake_clock import FakeClock
 from testkit.fake_engine import FakeEngine, Subnet, engine_id
 from testkit.fake_kernel import FakeKernel
+from testkit.faults import Faults, FaultyStore
 from testkit.plugin_calls import InProcess
 from testkit.rig import Rig
 
@@ -400,6 +401,55 @@ async def test_the_hosts_own_address_may_change() -> None:
         rig.kernel.shims.changed.set()
         await asyncio.sleep(1)
         assert list(_led_to(rig).values()) == await _claimed(rig) != []
+
+
+async def _slow() -> tuple[Driver, FakeEngine, Faults]:
+    """A host of a cluster with a container on `n1`, which wants host access since just now; `faults` are those of its
+    store, which takes its time from now on."""
+    kernel, faults, local = FakeKernel("eth0"), Faults(), MemoryStore()
+    tables = Tables(FaultyStore(MemoryStore(), faults), local)
+    driver = Driver.build(tables, kernel, Identity("a", "run", "boot1", "a"), Settings("global", shared=True))
+    await driver.pools.load()
+    engine = FakeEngine(InProcess(driver), kernel)
+    await engine.create_network("n1", LAN, options={"parent": "eth0"})
+    await engine.run("c1", "n1")
+    network = await driver.networks.get(engine.id_of("n1"))
+    await driver.tables.networks.change(network.id, given={**network.given, "host_access": "true"})
+    faults.delay = 0.7
+    return driver, engine, faults
+
+
+async def _reserved(driver: Driver) -> list[str]:
+    return [each.address for each in await driver.addresses.all() if each.kind == "reserved"]
+
+
+async def test_a_slow_store_costs_a_request_a_moment_and_no_address() -> None:
+    """What a change began goes on beside the request, one at a time: the host has its one address in the end, and
+    nothing stays reserved for nobody. A request that is broken off ends none of it."""
+    driver, engine, faults = await _slow()
+    network, loop = await driver.networks.get(engine.id_of("n1")), asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.gather(*(driver.host_access.on_change(network) for _ in range(3)))
+    assert loop.time() - began == pytest.approx(1)
+    broken_off = asyncio.ensure_future(driver.host_access.on_change(network))
+    await asyncio.sleep(0.1)
+    broken_off.cancel()
+    await asyncio.sleep(30)
+    faults.delay = 0
+    assert await _reserved(driver) == []
+    assert len([each for each in await driver.addresses.all() if each.kind == "host"]) == 1
+    assert driver.host_access.problems == []
+
+
+async def test_the_end_of_the_driver_ends_what_changes_began() -> None:
+    """It waits for a moment, and no longer if the store hangs."""
+    driver, engine, faults = await _slow()
+    faults.hangs = True
+    await driver.host_access.on_change(await driver.networks.get(engine.id_of("n1")))
+    assert len(asyncio.all_tasks()) > 1
+    await driver.host_access.leave()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await driver.host_access.leave()
 
 
 async def test_hosts_of_a_cluster_are_given_addresses_of_their_own() -> None:

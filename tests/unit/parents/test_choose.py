@@ -21,7 +21,7 @@ def _parents(kernel: FakeKernel, scope: str = "local", **aliases: str) -> Parent
 
 
 async def _choose(parents: ParentChooser, parent: str = "", file: str = "") -> str:
-    choice = await parents.choose(NETWORK, parent, file, [ip_network("10.0.0.0/24")])
+    choice = await parents.choose(NETWORK, await parents.listed(parent, file), [ip_network("10.0.0.0/24")])
     return choice.parent.name if choice.parent else ""
 
 
