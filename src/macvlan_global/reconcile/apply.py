@@ -69,13 +69,11 @@ class Reconciler:
         driver: Driver,
         *,
         grace: float,
-        our_ipam: str,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`grace` in seconds; `our_ipam` is the name of our IPAM driver in the engine."""
+        """`grace` in seconds."""
         self._driver = driver
         self.grace = grace
-        self._our_ipam = our_ipam
         self._now = now
         self._applying = asyncio.Lock()
         self.problems: list[str] = []
@@ -465,8 +463,7 @@ class Reconciler:
                 await self._driver.pools.end_foreign(network)
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
-        ours = network.ipam_driver == self._our_ipam
-        request = request_of(network, ours=ours, host=self._driver.identity.host, at=self._now())
+        request = request_of(network, ours=not network.ipam_driver, host=self._driver.identity.host, at=self._now())
         await self._driver.networks.create(request, strict=False)
         await self._driver.networks.name(network.id, network.name)
 

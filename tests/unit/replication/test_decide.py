@@ -7,7 +7,6 @@ from msgspec import structs
 
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
 from macvlan_global.replication.decide import (
-    OUR_DRIVER,
     STOPPED_SECONDS,
     Action,
     Create,
@@ -31,7 +30,7 @@ from macvlan_global.replication.definition import definition_of
 from macvlan_global.store.records import NetworkRecord
 
 NOW = 1000.0
-LAN = EngineNetwork("aa", "lan", OUR_DRIVER, subnets=(EngineSubnet("10.8.0.0/24"),), driver=OUR_DRIVER)
+LAN = EngineNetwork("aa", "lan", "", subnets=(EngineSubnet("10.8.0.0/24"),))
 OTHER = replace(LAN, id="bb", subnets=(EngineSubnet("10.9.0.0/24"),))
 COPY = replace(LAN, id="cc", ipam_options={"network": "aa"})
 USED = replace(LAN, endpoints=(EngineEndpoint("e1", "web", ""), EngineEndpoint("e2", "db", "")))
