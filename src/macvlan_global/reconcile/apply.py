@@ -43,6 +43,7 @@ from macvlan_global.reconcile.corrections import (
     RestoreLink,
     RestorePool,
 )
+from macvlan_global.reconcile.other_names import as_ours, by_other_names, problem_of
 from macvlan_global.reconcile.plan import (
     ReconcileFacts,
     Shared,
@@ -106,6 +107,7 @@ class Reconciler:
         """
         seen: tuple[EngineNetwork, ...] | None = None
         foreign: tuple[EngineNetwork, ...] = ()
+        misnamed: tuple[EngineNetwork, ...] = ()
         # the engine is asked last: an object that it gets meanwhile then never looks unknown to it
         grace = self.grace if grace is None else grace
         facts = await self._observe(grace, removes=engine is not None, needs_store=needs_store)
@@ -113,13 +115,16 @@ class Reconciler:
             asked = self._driver.liveness.moment()
             try:
                 foreign = tuple(await engine.ipam_networks())
-                seen = tuple(await engine.networks())
+                found = tuple(await engine.networks())
+                lacking = {each.id for each in facts(None).networks} - {each.id for each in (*found, *foreign)}
+                misnamed = await by_other_names(engine, lacking)
+                seen = (*found, *(as_ours(each) for each in misnamed))
             except Unavailable as error:
                 log.info("repair compares with the kernel only: %s", error)
             else:
                 self._driver.liveness.learn((each.id for network in seen for each in network.endpoints), asked)
                 await self._disown_lost((*seen, *foreign))
-        known = replace(facts(seen), foreign=foreign)
+        known = replace(facts(seen), foreign=foreign, misnamed=misnamed)
         self._planned = known, plan(known)
         return self._planned[1]
 
@@ -205,7 +210,7 @@ class Reconciler:
             problems += [word for words in kept.values() for word in words if word not in problems]
             unclaimed |= kept
         self._unclaimed = unclaimed
-        self._set_problems(problems)
+        self._set_problems(problems + [problem_of(each) for each in self._last[0].misnamed] if self._last else problems)
         if engine:
             with contextlib.suppress(Unavailable):  # the next repair finds it
                 await self._end_removed(done, engine)

@@ -342,6 +342,8 @@ def _is_shared(facts: ReplicationFacts, found: EngineNetwork) -> bool:
 def _name_taken(facts: ReplicationFacts, found: EngineNetwork) -> Action:
     if facts.definition is None:
         return Settled("it belongs to this host only")
+    if facts.record and found.driver:  # the engine called us for it: it is no stranger that could be removed
+        return Settled(f"it is ours, by the name {found.driver}, which repair tells")
     what = f"a network of driver {found.driver}" if found.driver else "a local network"
     where = _publisher(facts, facts.definition)
     return InConflict(

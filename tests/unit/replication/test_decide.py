@@ -43,6 +43,10 @@ NOTHING = ReplicationFacts("lan", "host-a", NOW, publisher="beta")
 GONE = frozenset({"aa"})
 
 CASES = {
+    "ours, by another name of the driver": (
+        replace(NOTHING, found=replace(LAN, driver="lan"), record=KNOWN, definition=DEFINED),
+        Settled,
+    ),
     "nothing anywhere": (NOTHING, Settled),
     "it is only defined": (replace(NOTHING, definition=DEFINED), Create),
     "defined, and removed": (replace(NOTHING, definition=DEFINED, removed=GONE), DeleteDefinition),
