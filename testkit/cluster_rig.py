@@ -14,7 +14,7 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.records import DefinitionRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
-from testkit.fake_engine import OUR_IPAM, FakeEngine, Subnet
+from testkit.fake_engine import FakeEngine, Subnet
 from testkit.fake_kernel import FakeKernel
 from testkit.faults import Faults, FaultyStore
 from testkit.plugin_calls import InProcess
@@ -63,7 +63,7 @@ class ClusterHost:
 
     async def mend(self, *, grace: float = 0) -> list[Correction]:
         """Repair with the engine's view; what was corrected."""
-        return await Reconciler(self.driver, grace=grace, our_ipam=OUR_IPAM, now=self.clock).reconcile(self.engine)
+        return await Reconciler(self.driver, grace=grace, now=self.clock).reconcile(self.engine)
 
     async def _note_published(self, network: str) -> None:
         row = await self.driver.tables.networks.get(network)

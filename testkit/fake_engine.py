@@ -203,11 +203,11 @@ class FakeEngine:
             raise Conflict(f"the Docker Engine refuses: network {name} has active endpoints")
         del self._networks[name]
         pools = self._pools.pop(name)
-        if network.driver == OUR_DRIVER:
+        if not network.driver:
             await self._try("NetworkDriver.DeleteNetwork", NetworkID=network.id)
-        if network.ipam_driver == OUR_IPAM:
+        if not network.ipam_driver:
             for (pool, _), subnet in zip(pools, network.subnets, strict=True):
-                own = (subnet.gateway, *subnet.aux.values()) if network.driver != OUR_DRIVER else ()
+                own = (subnet.gateway, *subnet.aux.values()) if network.driver else ()
                 for address in filter(None, own):
                     await self._try("IpamDriver.ReleaseAddress", PoolID=pool, Address=address)
                 await self._try("IpamDriver.ReleasePool", PoolID=pool)
@@ -256,7 +256,7 @@ class FakeEngine:
         if container.joined:
             self._tell(ContainerEvent("die", container.id, name))
         with self._busy(container.network):
-            ours = self._networks[container.network].driver == OUR_DRIVER
+            ours = not self._networks[container.network].driver
             network = self.id_of(container.network)
             await self._take_down(network, container.endpoint, container.got, container, created=ours)
         self._end_namespace(container.sandbox)
@@ -316,7 +316,7 @@ class FakeEngine:
 
     def learn(self, network: EngineNetwork) -> None:
         """A network comes with its endpoints, and the driver is not told: it was, and lost its state."""
-        self._networks[network.name] = network
+        self._networks[network.name] = _shown(network)
 
     def call(self, plugin: Plugin, links: FakeKernel) -> None:
         """From now on another driver is there, after a restart; networks and containers are what they were."""
@@ -360,7 +360,7 @@ class FakeEngine:
     async def networks(self) -> list[EngineNetwork]:
         """See `Engine.networks`."""
         self._answer("networks")
-        ours = [each for each in self._networks.values() if each.driver in {"", OUR_DRIVER}]
+        ours = [each for each in self._networks.values() if not each.driver]
         self.asked["networks"] += len(ours)  # each is looked at
         return ours
 
@@ -373,8 +373,8 @@ class FakeEngine:
     async def ipam_networks(self) -> list[EngineNetwork]:
         """See `Engine.ipam_networks`."""
         self._answer("ipam_networks")
-        theirs = [each for each in self._networks.values() if each.driver not in {"", OUR_DRIVER}]
-        return [each for each in theirs if each.ipam_driver == OUR_IPAM]
+        theirs = [each for each in self._networks.values() if each.driver]
+        return [each for each in theirs if not each.ipam_driver]
 
     async def sandbox(self, container_id: str) -> str:
         """See `Engine.sandbox`."""
@@ -467,7 +467,7 @@ class FakeEngine:
             ipv4=wanted.ipv4,
             ipv6=wanted.ipv6,
         )
-        self._networks[name] = network
+        network = self._networks[name] = _shown(network)
         self._pools[name] = pools
         self._tell_network("create", network)
         return made
@@ -546,8 +546,8 @@ class FakeEngine:
     async def _start(self, name: str, network: str, wish: tuple[str, str], mac: str, *, join: bool) -> Container:
         here, endpoint = self.id_of(network), self.new_endpoint_id(name, network)
         sandbox = f"/run/docker/netns/{engine_id(name)[:12]}"
-        ours = self._networks[network].driver == OUR_DRIVER
-        if not ours and self._networks[network].ipam_driver != OUR_IPAM:
+        ours = not self._networks[network].driver
+        if not ours and self._networks[network].ipam_driver:
             return Container(name, network, endpoint, "", "", mac, sandbox)
         got: list[tuple[str, str]] = []
         created, joined = False, None
@@ -705,7 +705,7 @@ class FakeEngine:
         self._tell(ContainerEvent("start", container.id, container.name))
 
     def _tell_network(self, action: str, network: EngineNetwork | None, container: str = "") -> None:
-        if network and (network.driver == OUR_DRIVER or action == "destroy"):
+        if network and (not network.driver or action == "destroy"):
             self._tell(NetworkEvent(action, network.id, network.name, container))
 
     def _tell(self, event: EngineEvent) -> None:
@@ -716,6 +716,12 @@ class FakeEngine:
         self, what: What, begun: float, outcome: Outcome, holder: str, address: str, *, asked: bool = False
     ) -> None:
         self._note(Event(what, self.host, begun, self._now(), outcome, holder, bare(address), asked))
+
+
+def _shown(network: EngineNetwork) -> EngineNetwork:
+    """A network as the port has it, which does not tell what the engine calls our drivers."""
+    driver, ipam = network.driver, network.ipam_driver
+    return replace(network, driver="" if driver == OUR_DRIVER else driver, ipam_driver="" if ipam == OUR_IPAM else ipam)
 
 
 def bare(address: str) -> str:

@@ -7,13 +7,12 @@ from contextlib import asynccontextmanager
 from macvlan_global.driver.driver import Driver
 from macvlan_global.engine.ports import Engine
 from macvlan_global.reconcile.apply import Reconciler
-from testkit.fake_engine import OUR_IPAM
 
 
 @asynccontextmanager
 async def looking(driver: Driver, engine: Engine) -> AsyncIterator[None]:
     """Within the block, look at once."""
-    reconciler = Reconciler(driver, grace=60, our_ipam=OUR_IPAM)
+    reconciler = Reconciler(driver, grace=60)
 
     async def look() -> None:
         while True:

@@ -12,7 +12,7 @@ from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Store
 from macvlan_global.store.table import AVOIDED, Tables
 from testkit.fake_clock import FakeClock
-from testkit.fake_engine import OUR_IPAM, FakeEngine
+from testkit.fake_engine import FakeEngine
 from testkit.fake_kernel import FakeKernel
 from testkit.faults import Faults, FaultyStore
 from testkit.plugin_calls import InProcess
@@ -61,7 +61,7 @@ class Rig:
 
     async def mend(self, *, grace: float = 0, engine: bool = True) -> list[Correction]:
         """Repair, with the engine's view unless said otherwise; what was corrected."""
-        reconciler = Reconciler(self.driver, grace=grace, our_ipam=OUR_IPAM, now=self.clock)
+        reconciler = Reconciler(self.driver, grace=grace, now=self.clock)
         return await reconciler.reconcile(self.engine if engine else None)
 
     async def snapshot(self) -> dict[str, Any]:

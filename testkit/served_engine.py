@@ -17,7 +17,7 @@ from macvlan_global.engine.ports import (
     NewNetwork,
 )
 from macvlan_global.errors import Conflict, MacvlanGlobalError
-from testkit.fake_engine import FakeEngine, engine_id
+from testkit.fake_engine import OUR_DRIVER, OUR_IPAM, FakeEngine, engine_id
 
 NONE = "none"
 """The network that an engine makes with its data: its id is the id of these."""
@@ -154,7 +154,7 @@ def _network(network: EngineNetwork) -> dict[str, Any]:
     return {
         "Id": network.id,
         "Name": network.name,
-        "Driver": network.driver,
+        "Driver": network.driver or OUR_DRIVER,
         "Scope": network.scope,
         "Internal": network.internal,
         "Attachable": network.attachable,
@@ -163,7 +163,7 @@ def _network(network: EngineNetwork) -> dict[str, Any]:
         "Options": network.options,
         "Labels": network.labels,
         "IPAM": {
-            "Driver": network.ipam_driver,
+            "Driver": network.ipam_driver or OUR_IPAM,
             "Options": network.ipam_options,
             "Config": [_config(each) for each in network.subnets],
         },

@@ -25,7 +25,7 @@ from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import ClusterStore
 from macvlan_global.store.records import IdentityRecord
-from testkit.fake_engine import OUR_IPAM, FakeEngine, engine_id
+from testkit.fake_engine import FakeEngine, engine_id
 from testkit.fake_kernel import FakeKernel
 from testkit.history import Event
 from testkit.plugin_calls import InProcess, NoAnswer, insist
@@ -403,7 +403,7 @@ class _NotingReconciler(Reconciler):
     """Writes down in the history what it takes back, and whose address it found where it belongs."""
 
     def __init__(self, driver: Driver, around: Surroundings, host: SimulatedHost) -> None:
-        super().__init__(driver, grace=GRACE, our_ipam=OUR_IPAM, now=host.clock)
+        super().__init__(driver, grace=GRACE, now=host.clock)
         self._around = around
         self._machine = host
 

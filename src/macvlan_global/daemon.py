@@ -151,7 +151,7 @@ class Daemon:
         await driver.attacher.quirks.load()
         with contextlib.suppress(Unavailable):  # a cluster store that is away: each thing is read when it is needed
             await self._briefly("reading pools and addresses", driver.pools.load())
-        reconciler = Reconciler(driver, grace=config.repair_grace, our_ipam=config.driver_name)
+        reconciler = Reconciler(driver, grace=config.repair_grace)
         await self._briefly("the first repair", reconciler.reconcile(None))
         follower = self._follower(driver, reconciler, label, scope)
         conflicts = _conflicts(config, driver, scope)

@@ -242,12 +242,12 @@ class Cluster(RuleBasedStateMachine):
             row = self._do(self.hosts["a"].tables.definitions.get(name))
             for host in self.hosts.values():
                 found = host.engine.has(name)
-                if row and (found is None or found.driver == OUR_DRIVER):
+                if row and (found is None or not found.driver):
                     assert found, f"{name} is missing"
                     conflicts = isinstance(self._do(host.step(name)), decide.InConflict)
                     assert conflicts or cluster_id(found) == row.record.id
                 elif row is None:
-                    assert found is None or found.driver != OUR_DRIVER, f"{name} is of nobody"
+                    assert found is None or found.driver, f"{name} is of nobody"
                 if row and not self.restored:
                     assert row.record.id not in self.dismissed, f"{name} came back"
                 if found and not self.restored:

@@ -66,8 +66,8 @@ class DockerEngine:
     ) -> None:
         """`docker_host` as Docker's own `-H`: `unix:///path` or `tcp://host:port`. The engine need not run yet.
 
-        Networks are made with `driver` and `ipam_driver`; other ones are for tests. So is `open_session`, which makes
-        the HTTP client, for the socket at a path or, with "", for TCP.
+        Networks are made with `driver` and `ipam_driver`, the engine's names of ours. `open_session` is for tests: it
+        makes the HTTP client, for the socket at a path or, with "", for TCP.
 
         Raises:
             Invalid: `docker_host` is neither.
@@ -106,7 +106,7 @@ class DockerEngine:
             ours = [each["Id"] for each in listed if each["Driver"] == self._driver]
             # one that went while we asked is None
             found = [await self._get(f"/networks/{network_id}") for network_id in ours]
-            return [network(each) for each in found if each]
+            return [self._network(each) for each in found if each]
 
     async def ipam_networks(self) -> list[EngineNetwork]:
         """See `Engine.ipam_networks`. A network for `--config-from` only has settings, and no addresses."""
@@ -120,12 +120,12 @@ class DockerEngine:
                 and not each.get("ConfigOnly")
             ]
             found = [await self._get(f"/networks/{network_id}") for network_id in theirs]
-            return [network(each) for each in found if each]
+            return [self._network(each) for each in found if each]
 
     async def every_network(self) -> list[EngineNetwork]:
         """See `Engine.every_network`."""
         with self._reading():
-            return [replace(network(each), endpoints=()) for each in await self._get("/networks")]
+            return [replace(self._network(each), endpoints=()) for each in await self._get("/networks")]
 
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
@@ -137,7 +137,7 @@ class DockerEngine:
             return await self._one_of(name)  # engines before 25 refuse to choose between two of a name
         with self._reading():
             # without a network of the name, the engine takes it for the beginning of an id
-            return network(found) if found and found["Name"] == name else None
+            return self._network(found) if found and found["Name"] == name else None
 
     async def add_network(self, wanted: NewNetwork) -> str:
         """See `Engine.add_network`."""
@@ -197,6 +197,9 @@ class DockerEngine:
             session, self._session = self._session, None
             await session.close()
 
+    def _network(self, found: dict[str, Any]) -> EngineNetwork:
+        return network(found, self._driver, self._ipam_driver)
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = self._open_session(self._socket)
@@ -248,8 +251,8 @@ class DockerEngine:
         """Of several networks of one name, ours if there is one, with the others as its twins."""
         with self._reading():
             same = [each["Id"] for each in await self._get("/networks") if each["Name"] == name]
-            found = [network(each) for each in [await self._get(f"/networks/{one}") for one in same] if each]
-        found.sort(key=lambda each: each.driver != self._driver)
+            found = [self._network(each) for each in [await self._get(f"/networks/{one}") for one in same] if each]
+        found.sort(key=lambda each: bool(each.driver))
         return replace(found[0], twins=tuple(found[1:])) if found else None
 
     async def _ask(self, method: str, path: str, body: Any = None, least: tuple[int, ...] = OLDEST_API) -> Any:

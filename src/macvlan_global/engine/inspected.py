@@ -18,29 +18,36 @@ from macvlan_global.engine.ports import (
     NewNetwork,
 )
 
+NAMELESS = "unknown"
+"""The name, in the port, of a driver that the engine does not name: "" is ours."""
 CONTAINER_ACTIONS = {"start", "die", "rename", "destroy"}
 
 
-def network(found: dict[str, Any]) -> EngineNetwork:
-    """A network from `GET /networks/ID`."""
+def network(found: dict[str, Any], driver: str, ipam_driver: str) -> EngineNetwork:
+    """A network from `GET /networks/ID`, of an engine that knows our driver and our IPAM driver by these names."""
     ipam = found.get("IPAM") or {}
     containers = found.get("Containers") or {}
     return EngineNetwork(
         id=found["Id"],
         name=found["Name"],
-        ipam_driver=ipam.get("Driver", ""),
+        ipam_driver=_unless_ours(ipam.get("Driver"), ipam_driver),
         internal=bool(found.get("Internal")),
         options=dict(found.get("Options") or {}),
         ipam_options=dict(ipam.get("Options") or {}),
         subnets=tuple(_subnet(each) for each in ipam.get("Config") or () if ipam.get("Driver") != NO_IPAM),
         endpoints=tuple(_endpoint(key, each) for key, each in containers.items()),
-        driver=found.get("Driver", ""),
+        driver=_unless_ours(found.get("Driver"), driver),
         labels=dict(found.get("Labels") or {}),
         attachable=bool(found.get("Attachable")),
         ipv4=bool(found.get("EnableIPv4", True)),  # engines before 28 do not say
         ipv6=bool(found.get("EnableIPv6")),
         scope=found.get("Scope", "local"),
     )
+
+
+def _unless_ours(name: str | None, ours: str) -> str:
+    """The name of a driver as the port has it: "" for ours. A swarm's network has none before the managers made it."""
+    return "" if name == ours else name or NAMELESS
 
 
 def network_request(wanted: NewNetwork, driver: str, ipam_driver: str) -> dict[str, Any]:

@@ -44,10 +44,11 @@ class EngineEndpoint:
 class EngineNetwork:
     """A network as the engine has it.
 
-    `driver` is "" where it is known to be ours. `ipv4` and `ipv6` tell which families it was made with; engines
-    before 28 always have the former. `scope` is "swarm" for what the swarm's managers look after. `twins` are other
-    networks of the very same name, which engines before 25 can come to have. `referring` names the containers that
-    are on it, running or stopped; it is looked up only where it matters.
+    `driver` and `ipam_driver` are "" if they are ours, by whatever names the engine of this host knows these: hosts
+    whose engines call the driver differently see the same. Others have the engine's name for them. `ipv4` and `ipv6`
+    tell which families it was made with; engines before 28 always have the former. `scope` is "swarm" for what the
+    swarm's managers look after. `twins` are other networks of the very same name, which engines before 25 can come to
+    have. `referring` names the containers that are on it, running or stopped; it is looked up only where it matters.
     """
 
     id: str

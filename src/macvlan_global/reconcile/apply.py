@@ -43,6 +43,7 @@ from macvlan_global.reconcile.corrections import (
     RestoreLink,
     RestorePool,
 )
+from macvlan_global.reconcile.other_names import as_ours, by_other_names, problem_of
 from macvlan_global.reconcile.plan import (
     ReconcileFacts,
     Shared,
@@ -69,13 +70,11 @@ class Reconciler:
         driver: Driver,
         *,
         grace: float,
-        our_ipam: str,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`grace` in seconds; `our_ipam` is the name of our IPAM driver in the engine."""
+        """`grace` in seconds."""
         self._driver = driver
         self.grace = grace
-        self._our_ipam = our_ipam
         self._now = now
         self._applying = asyncio.Lock()
         self.problems: list[str] = []
@@ -108,6 +107,7 @@ class Reconciler:
         """
         seen: tuple[EngineNetwork, ...] | None = None
         foreign: tuple[EngineNetwork, ...] = ()
+        misnamed: tuple[EngineNetwork, ...] = ()
         # the engine is asked last: an object that it gets meanwhile then never looks unknown to it
         grace = self.grace if grace is None else grace
         facts = await self._observe(grace, removes=engine is not None, needs_store=needs_store)
@@ -115,13 +115,16 @@ class Reconciler:
             asked = self._driver.liveness.moment()
             try:
                 foreign = tuple(await engine.ipam_networks())
-                seen = tuple(await engine.networks())
+                found = tuple(await engine.networks())
+                lacking = {each.id for each in facts(None).networks} - {each.id for each in (*found, *foreign)}
+                misnamed = await by_other_names(engine, lacking)
+                seen = (*found, *(as_ours(each) for each in misnamed))
             except Unavailable as error:
                 log.info("repair compares with the kernel only: %s", error)
             else:
                 self._driver.liveness.learn((each.id for network in seen for each in network.endpoints), asked)
                 await self._disown_lost((*seen, *foreign))
-        known = replace(facts(seen), foreign=foreign)
+        known = replace(facts(seen), foreign=foreign, misnamed=misnamed)
         self._planned = known, plan(known)
         return self._planned[1]
 
@@ -207,7 +210,7 @@ class Reconciler:
             problems += [word for words in kept.values() for word in words if word not in problems]
             unclaimed |= kept
         self._unclaimed = unclaimed
-        self._set_problems(problems)
+        self._set_problems(problems + [problem_of(each) for each in self._last[0].misnamed] if self._last else problems)
         if engine:
             with contextlib.suppress(Unavailable):  # the next repair finds it
                 await self._end_removed(done, engine)
@@ -465,8 +468,7 @@ class Reconciler:
                 await self._driver.pools.end_foreign(network)
 
     async def _adopt_network(self, network: EngineNetwork) -> None:
-        ours = network.ipam_driver == self._our_ipam
-        request = request_of(network, ours=ours, host=self._driver.identity.host, at=self._now())
+        request = request_of(network, ours=not network.ipam_driver, host=self._driver.identity.host, at=self._now())
         await self._driver.networks.create(request, strict=False)
         await self._driver.networks.name(network.id, network.name)
 

@@ -96,7 +96,7 @@ class ReconcileFacts:
     another network namespace stands, `unreadable` those of links whose endpoint's record cannot be read. `host_access`
     are the addresses that this host was given (space, bare address), `on_shims` those that it has on a shim besides;
     with `host_access_known` these are all. `foreign` are the engine's networks of other drivers that have addresses of
-    ours."""
+    ours; `misnamed` those of `engine` that it shows under another driver's name, with that name."""
 
     host: str
     boot: str
@@ -115,6 +115,7 @@ class ReconcileFacts:
     host_access_known: bool = False
     engine: tuple[EngineNetwork, ...] | None = None
     foreign: tuple[EngineNetwork, ...] = ()
+    misnamed: tuple[EngineNetwork, ...] = ()
     later: float | None = None
     clock_set: bool = False
 
@@ -249,7 +250,7 @@ def _is_in(address: str, subnet: SubnetRecord) -> bool:
 def _networks(facts: ReconcileFacts) -> list[DeleteNetwork]:
     if facts.engine is None:
         return []
-    known = {each.id for each in facts.engine}
+    known = {each.id for each in (*facts.engine, *facts.foreign)}
     removed = facts.shared.removed if facts.shared else frozenset()
     used = {each.network for each in facts.endpoints}
     return [

@@ -26,7 +26,6 @@ from macvlan_global.engine.ports import NO_IPAM, EngineNetwork
 from macvlan_global.replication.definition import cluster_id, definition_of, differences
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord
 
-OUR_DRIVER = "macvlan-global"
 GRACE_SECONDS = 60.0
 STOPPED_SECONDS = 10.0
 """Time for which containers are seen stopped before a removal is taken back for them: `docker run --rm` and `docker rm
@@ -335,15 +334,17 @@ def _removed(facts: ReplicationFacts, found: EngineNetwork) -> Action:
 def _is_shared(facts: ReplicationFacts, found: EngineNetwork) -> bool:
     """Whether the cluster shares it: of our driver and our IPAM or none, not the swarm's, and not created in local
     scope."""
-    coordinated = found.ipam_driver in {OUR_DRIVER, NO_IPAM}
-    ours = found.driver in {"", OUR_DRIVER} and coordinated and found.scope == "local"
+    coordinated = found.ipam_driver in {"", NO_IPAM}
+    ours = not found.driver and coordinated and found.scope == "local"
     return ours and (facts.record is None or bool(facts.record.cluster))
 
 
 def _name_taken(facts: ReplicationFacts, found: EngineNetwork) -> Action:
     if facts.definition is None:
         return Settled("it belongs to this host only")
-    what = f"a network of driver {found.driver}" if found.driver not in {"", OUR_DRIVER} else "a local network"
+    if facts.record and found.driver:  # the engine called us for it: it is no stranger that could be removed
+        return Settled(f"it is ours, by the name {found.driver}, which repair tells")
+    what = f"a network of driver {found.driver}" if found.driver else "a local network"
     where = _publisher(facts, facts.definition)
     return InConflict(
         found.id,

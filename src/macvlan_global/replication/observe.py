@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from macvlan_global.engine.ports import Engine, EngineNetwork
 from macvlan_global.errors import Internal, Unavailable
-from macvlan_global.replication.decide import OUR_DRIVER, ReplicationFacts
+from macvlan_global.replication.decide import ReplicationFacts
 from macvlan_global.replication.definition import cluster_id
 from macvlan_global.replication.mirror import MirroredTable
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord, RemovedRecord
@@ -94,9 +94,7 @@ class Observer:
         for each in await self._engine.every_network():
             before = found.get(each.name)
             found[each.name] = replace(each, twins=(*before.twins, before)) if before else each
-        ours = {
-            name for name, each in found.items() if any(one.driver in {"", OUR_DRIVER} for one in (each, *each.twins))
-        }
+        ours = {name for name, each in found.items() if not all(one.driver for one in (each, *each.twins))}
         recorded = {each.name for each in local.networks.values() if each.published and each.name}
         names = ours | recorded | self._definitions.rows.keys()
         return [self._facts(name, local, found.get(name)) for name in sorted(names)]

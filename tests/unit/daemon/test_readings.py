@@ -21,7 +21,7 @@ from macvlan_global.metrics.samples import Samples
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.store.memory import MemoryStore
-from testkit.fake_engine import OUR_IPAM, Subnet
+from testkit.fake_engine import Subnet
 from testkit.rig import Rig
 
 PACKAGE = str(Path(macvlan_global.__file__).parent)
@@ -29,7 +29,7 @@ LAN = Subnet("10.8.0.0/22", range="10.8.2.0/23", gateway="10.8.0.1", aux={"route
 
 
 async def _readings(rig: Rig) -> Readings:
-    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    reconciler = Reconciler(rig.driver, grace=60, now=rig.clock)
     follower = EngineFollower(rig.driver, rig.engine, reconciler, Metrics())
     readings = Readings(Config(), rig.driver, follower, Metrics(), {})
     await readings.load()

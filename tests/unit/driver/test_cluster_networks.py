@@ -11,7 +11,7 @@ from macvlan_global.ipam.conflicts import PoolOverlaps
 from macvlan_global.ipam.pool_id import pool_id
 from macvlan_global.reconcile.apply import Reconciler
 from testkit.cluster_rig import ClusterHost, ClusterRig
-from testkit.fake_engine import OUR_IPAM, Subnet, engine_id
+from testkit.fake_engine import Subnet, engine_id
 from testkit.looking import looking
 
 LAN = Subnet("10.9.0.0/24", gateway="10.9.0.1", aux={"router": "10.9.0.2"})
@@ -465,7 +465,7 @@ async def test_a_network_whose_pool_another_one_has_by_now_is_adopted() -> None:
     assert (held["10.9.0.9"].kind, held["10.9.0.9"].network, held["10.9.0.9"].host) == ("endpoint", network, "b")
     with pytest.raises(Conflict, match=r"10\.9\.0\.9 is in use"):
         await one.engine.run("thief", "lan", ip="10.9.0.9")
-    reconciler = Reconciler(other.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    reconciler = Reconciler(other.driver, grace=60, now=rig.clock)
     await reconciler.reconcile(other.engine)
     assert [f"overlaps with {pool.subnet}" in each for each in reconciler.problems] == [True]
     await other.engine.stop("web")

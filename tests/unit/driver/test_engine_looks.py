@@ -32,7 +32,7 @@ def _lan(part: str) -> Subnet:
 
 @asynccontextmanager
 async def _followed(driver: Driver, engine: Engine, clock: FakeClock) -> AsyncIterator[None]:
-    reconciler = Reconciler(driver, grace=60, our_ipam=OUR_IPAM, now=clock)
+    reconciler = Reconciler(driver, grace=60, now=clock)
     running = asyncio.ensure_future(EngineFollower(driver, engine, reconciler, Metrics()).run())
     await asyncio.sleep(100)
     yield

@@ -60,7 +60,7 @@ async def test_repair_takes_nothing_from_a_network_of_another_driver(driver: str
 @asynccontextmanager
 async def _followed(rig: Rig) -> AsyncIterator[Reconciler]:
     """The engine's events are followed, and the repairs of a start are over; what repairs."""
-    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    reconciler = Reconciler(rig.driver, grace=60, now=rig.clock)
     running = asyncio.ensure_future(EngineFollower(rig.driver, rig.engine, reconciler, Metrics()).run())
     await asyncio.sleep(100)
     yield reconciler

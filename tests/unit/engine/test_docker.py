@@ -101,12 +101,7 @@ async def test_info(engine: DockerEngine) -> None:
 async def test_networks_of_ours_with_their_endpoints(engine: DockerEngine) -> None:
     """Addresses are bare; an endpoint of no container has no container id."""
     (found,) = await engine.networks()
-    assert (found.id, found.name, found.ipam_driver, found.options) == (
-        "n1",
-        "lan",
-        "macvlan-global",
-        {"parent": "eth0"},
-    )
+    assert (found.id, found.name, found.options) == ("n1", "lan", {"parent": "eth0"})
     assert found.subnets == (
         EngineSubnet("10.65.0.0/24", "", "10.65.0.1", {"router": "10.65.0.2"}),
         EngineSubnet("fd65::/64", "fd65::/80"),
@@ -116,6 +111,23 @@ async def test_networks_of_ours_with_their_endpoints(engine: DockerEngine) -> No
         EngineEndpoint("e2", "", "", address6="fd65::9"),
     )
     assert (found.ipv4, found.ipv6) == (True, True)
+
+
+@pytest.mark.parametrize("called", ["macvlan-global", "macvlan-global:latest", "lan"])
+async def test_our_drivers_are_ours_by_whatever_name(api: FakeDockerApi, called: str) -> None:
+    """Of the driver's own names nothing is seen; that of another driver stays, as does the lack of one."""
+    ours = {**NETWORK, "Driver": called, "IPAM": {"Driver": called}}
+    mixed = {"Id": "n2", "Name": "mixed", "Driver": "bridge", "IPAM": {"Driver": called}}
+    unfinished = {"Id": "n3", "Name": "unfinished", "Driver": "", "Scope": "swarm"}
+    api.found |= {"/networks": [ours, mixed, unfinished], "/networks/n1": ours, "/networks/lan": ours}
+    async with HttpServer(api.answer) as server:
+        engine = DockerEngine(f"tcp://{server.address}", called, called)
+        seen = {each.name: (each.driver, each.ipam_driver) for each in await engine.every_network()}
+        assert seen == {"lan": ("", ""), "mixed": ("bridge", ""), "unfinished": ("unknown", "unknown")}
+        for found in (*await engine.networks(), await engine.named("lan")):
+            assert found is not None
+            assert (found.id, found.driver, found.ipam_driver) == ("n1", "", "")
+        await engine.close()
 
 
 async def test_every_network_is_without_endpoints(engine: DockerEngine) -> None:
@@ -276,7 +288,7 @@ def test_subnets_are_spelled_as_everywhere_else() -> None:
         {"Subnet": "10.8.0.9/24", "IPRange": None, "Gateway": "10.8.0.1"},
         {"Subnet": "nonsense", "Gateway": "more"},
     ]
-    found = network({"Id": "1a", "Name": "lan", "IPAM": {"Config": config}})
+    found = network({"Id": "1a", "Name": "lan", "IPAM": {"Config": config}}, "lan", "lan")
     assert found.subnets == (
         EngineSubnet("fd00::/64", "fd00::/80", "fd00::1", {"r": "fd00::2"}),
         EngineSubnet("10.8.0.0/24", gateway="10.8.0.1"),

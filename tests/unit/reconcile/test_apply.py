@@ -267,7 +267,7 @@ async def test_a_clock_that_is_set_twice_while_repair_looks_takes_no_network() -
         rig.clock.advance(-86400)
         kernel.meanwhile = None
 
-    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    reconciler = Reconciler(rig.driver, grace=60, now=rig.clock)
     assert await reconciler.reconcile(rig.engine) == []
     kernel.meanwhile = create
     assert await reconciler.reconcile(rig.engine) == []
@@ -283,7 +283,7 @@ async def test_a_clock_that_is_set_makes_nothing_old(seconds: int) -> None:
     steady = FakeClock(0)
     rig = await Rig.build("eth0", steady=steady)
     await rig.engine.create_network("n1", LAN, options={"parent": "eth0"})
-    reconciler = Reconciler(rig.driver, grace=60, our_ipam=OUR_IPAM, now=rig.clock)
+    reconciler = Reconciler(rig.driver, grace=60, now=rig.clock)
     assert await reconciler.reconcile(rig.engine) == []
     await rig.driver.ipam.request_address(rig.engine.pool_of("n1"), "192.168.1.9")
     await rig.driver.endpoints.create(EndpointRequest.read(rig.engine.id_of("n1"), engine_id("e1")))
@@ -438,7 +438,7 @@ async def test_an_address_that_was_given_to_another_host_is_claimed_as_soon_as_i
     assert lost
     assert await addresses.delete(lost)
     await two.engine.run("c2", "lan", ip="10.8.0.9")
-    reconciler = Reconciler(one.driver, grace=0, our_ipam=OUR_IPAM, now=one.clock)
+    reconciler = Reconciler(one.driver, grace=0, now=one.clock)
     assert await reconciler.reconcile(one.engine) == []
     await reconciler.claim_again()
     assert ["10.8.0.9" in each for each in reconciler.problems] == [True]
@@ -593,7 +593,7 @@ async def test_a_store_that_goes_away_before_or_during_a_repair_that_needs_it_is
     rig = await ClusterRig.build()
     host = await rig.host("h1")
     await host.publish("lan", Subnet("10.8.0.0/24", gateway="10.8.0.1"))
-    reconciler = Reconciler(host.driver, grace=0, our_ipam=OUR_IPAM, now=host.clock)
+    reconciler = Reconciler(host.driver, grace=0, now=host.clock)
     await host.driver.tables.pools.drop(DEFAULT_SPACE, "10.8.0.0/24")
     host.faults.away = True
     with pytest.raises(Unavailable, match="failed on purpose"):

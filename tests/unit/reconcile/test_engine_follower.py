@@ -112,7 +112,7 @@ class Followed:
         """Nothing runs yet."""
         self.rig = rig
         self.engine = StreamingEngine(rig)
-        self.reconciler = CountingReconciler(rig.driver, grace=GRACE, our_ipam=OUR_IPAM, now=rig.clock)
+        self.reconciler = CountingReconciler(rig.driver, grace=GRACE, now=rig.clock)
         self.store_read = asyncio.Event()
         self.follower = EngineFollower(
             rig.driver, self.engine, self.reconciler, Metrics(), *listeners, store_read=self.store_read
@@ -433,7 +433,7 @@ def test_a_start_costs_the_engine_as_much_with_hundreds_of_networks(networks: in
         engine = rig.engine
         for number in range(networks):
             await engine.create_network(f"n{number}", Subnet(f"10.{number}.0.0/24"), options={"parent": "eth0"})
-        reconciler = CountingReconciler(rig.driver, grace=GRACE, our_ipam=OUR_IPAM, now=rig.clock)
+        reconciler = CountingReconciler(rig.driver, grace=GRACE, now=rig.clock)
         follower = EngineFollower(rig.driver, engine, reconciler, Metrics())
         running = asyncio.ensure_future(follower.run())
         await asyncio.sleep(5)

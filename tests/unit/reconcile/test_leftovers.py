@@ -11,7 +11,7 @@ from macvlan_global.errors import MacvlanGlobalError, Unavailable
 from macvlan_global.reconcile.apply import Reconciler
 from macvlan_global.reconcile.corrections import GiveBackAddress
 from testkit.cluster_rig import ClusterHost, ClusterRig
-from testkit.fake_engine import OUR_IPAM, Subnet, engine_id
+from testkit.fake_engine import Subnet, engine_id
 
 GRACE = 60.0
 LAN = Subnet("10.8.0.0/24", gateway="10.8.0.1")
@@ -179,7 +179,7 @@ async def test_a_leftover_that_looks_young_is_told_of_until_it_is_not() -> None:
     """The clock plays it: it is put back, and an engine that does not answer. What is under way is told of, too."""
     rig, host = await _host()
     await host.plugin.call("IpamDriver.RequestAddress", PoolID=POOL, Address="10.8.0.9", Options={})
-    reconciler = Reconciler(host.driver, grace=GRACE, our_ipam=OUR_IPAM, now=host.clock)
+    reconciler = Reconciler(host.driver, grace=GRACE, now=host.clock)
     assert reconciler.passed_over() is None
     for seconds in (-30, GRACE - 1):
         rig.clock.advance(seconds)

@@ -59,7 +59,7 @@ ENGINE_ENDPOINT = EngineEndpoint("e1", "web", "x", "192.168.1.9")
 ENGINE = EngineNetwork(
     "n1",
     "office",
-    "macvlan-global",
+    "",
     ipam_options={"space": "s"},
     subnets=(EngineSubnet(SUBNET),),
     endpoints=(ENGINE_ENDPOINT,),

@@ -7,7 +7,6 @@ from msgspec import structs
 
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
 from macvlan_global.replication.decide import (
-    OUR_DRIVER,
     STOPPED_SECONDS,
     Action,
     Create,
@@ -31,7 +30,7 @@ from macvlan_global.replication.definition import definition_of
 from macvlan_global.store.records import NetworkRecord
 
 NOW = 1000.0
-LAN = EngineNetwork("aa", "lan", OUR_DRIVER, subnets=(EngineSubnet("10.8.0.0/24"),), driver=OUR_DRIVER)
+LAN = EngineNetwork("aa", "lan", "", subnets=(EngineSubnet("10.8.0.0/24"),))
 OTHER = replace(LAN, id="bb", subnets=(EngineSubnet("10.9.0.0/24"),))
 COPY = replace(LAN, id="cc", ipam_options={"network": "aa"})
 USED = replace(LAN, endpoints=(EngineEndpoint("e1", "web", ""), EngineEndpoint("e2", "db", "")))
@@ -44,6 +43,10 @@ NOTHING = ReplicationFacts("lan", "host-a", NOW, publisher="beta")
 GONE = frozenset({"aa"})
 
 CASES = {
+    "ours, by another name of the driver": (
+        replace(NOTHING, found=replace(LAN, driver="lan"), record=KNOWN, definition=DEFINED),
+        Settled,
+    ),
     "nothing anywhere": (NOTHING, Settled),
     "it is only defined": (replace(NOTHING, definition=DEFINED), Create),
     "defined, and removed": (replace(NOTHING, definition=DEFINED, removed=GONE), DeleteDefinition),

@@ -5,16 +5,15 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from macvlan_global.engine.docker import DRIVER
+from macvlan_global.engine.inspected import network, network_request
 from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
-from macvlan_global.replication.decide import OUR_DRIVER
 from macvlan_global.replication.definition import cluster_id, definition_of, differences, to_create
 from macvlan_global.store.records import DefinitionRecord
 
 LAN = EngineNetwork(
     id="aa11",
     name="lan",
-    ipam_driver=DRIVER,
+    ipam_driver="",
     internal=True,
     options={"parent": "eth1, eth0", "mode": "private"},
     ipam_options={"space": "blue"},
@@ -22,7 +21,6 @@ LAN = EngineNetwork(
         EngineSubnet("fd1a::/64", gateway="fd1a::1"),
         EngineSubnet("10.8.0.0/24", "10.8.0.128/25", "10.8.0.254", {"printer": "10.8.0.7"}),
     ),
-    driver=DRIVER,
     labels={"com.docker.compose.project": "shop"},
     attachable=True,
     ipv6=True,
@@ -36,12 +34,11 @@ def _made_from(definition: DefinitionRecord) -> EngineNetwork:
     return EngineNetwork(
         "bb22",
         wanted.name,
-        DRIVER,
+        "",
         wanted.internal,
         wanted.options,
         wanted.ipam_options,
         wanted.subnets,
-        driver=DRIVER,
         labels=wanted.labels,
         attachable=wanted.attachable,
         ipv4=wanted.ipv4,
@@ -49,9 +46,17 @@ def _made_from(definition: DefinitionRecord) -> EngineNetwork:
     )
 
 
-def test_our_driver_has_one_name() -> None:
-    """Replication and the engine call our driver by one name."""
-    assert OUR_DRIVER == DRIVER
+def test_hosts_may_call_the_driver_differently() -> None:
+    """A definition names no driver: the same network is the same to all engines, and each makes it by its own names."""
+
+    def shown(called: str) -> EngineNetwork:
+        return network({"Id": "aa11", "Name": "lan", "Driver": called, "IPAM": {"Driver": called}}, called, called)
+
+    defined = definition_of(shown("macvlan-global"), "host-a", 5.0)
+    assert definition_of(shown("macvlan-global:latest"), "host-a", 5.0) == defined
+    assert differences(defined, shown("lan")) == []
+    made = network_request(to_create(defined), "lan", "lan")
+    assert (made["Driver"], made["IPAM"]["Driver"]) == ("lan", "lan")
 
 
 def test_a_network_comes_out_as_it_was() -> None:

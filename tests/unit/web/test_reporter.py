@@ -20,7 +20,7 @@ from macvlan_global.reconcile.engine_follower import EngineFollower
 from macvlan_global.web.feed import LiveFeed, Viewer
 from macvlan_global.web.messages import HostReport
 from macvlan_global.web.reporter import LOOK_SECONDS, HostReporter
-from testkit.fake_engine import OUR_IPAM, Subnet
+from testkit.fake_engine import Subnet
 from testkit.rig import Rig
 from tests.unit.conflicts.test_watch import Watched
 from tests.unit.conflicts.wire import DEVICE, announced
@@ -69,7 +69,7 @@ async def reporting(*, wanted: bool) -> AsyncIterator[Reporting]:
     await rig.engine.create_network("lan", LAN, options={"parent": "eth0"})
     await rig.engine.run("web", "lan", ip="192.168.1.20")
     rig.clock.advance(10)
-    reconciler = Reconciler(rig.driver, grace=0, our_ipam=OUR_IPAM, now=rig.clock)
+    reconciler = Reconciler(rig.driver, grace=0, now=rig.clock)
     watched = Watched.on(rig.driver, rig.clock)
     host = Reporting(rig, watched, reconciler, asyncio.Event())
     follower = EngineFollower(rig.driver, rig.engine, reconciler, Metrics())
