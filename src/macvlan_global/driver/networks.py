@@ -397,7 +397,7 @@ class Networks:
         return own or await self._carries_containers(network)
 
     async def _carries_containers(self, network: NetworkRecord) -> bool:
-        """Whether containers have links on the network's parent, up or down, as far as is known, or are getting them."""
+        """Whether containers have links on the network's parent, up or down, as far as is known, or get them now."""
         if not network.parent:
             return False
         # a device that is gone took their links along; under one that was renamed they run on
