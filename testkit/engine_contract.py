@@ -100,6 +100,7 @@ async def a_container_and_its_network_show_each_other(rig: EngineRig) -> None:
     assert network is not None
     [endpoint] = network.endpoints
     assert (leg.network, leg.network_name, leg.endpoint) == (made, "lan", endpoint.id)
+    assert endpoint.id in await rig.engine.endpoint_ids()
     assert (leg.address, leg.mac) == (endpoint.address, endpoint.mac)
     assert (endpoint.container, endpoint.container_id) == ("web", container.id)
     assert parse_address(leg.address, "address") in parse_subnet(SUBNET.range, "range")

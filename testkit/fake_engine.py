@@ -391,6 +391,12 @@ class FakeEngine:
         self._answer("every_network")
         return [replace(each, endpoints=()) for each in self._networks.values()]
 
+    async def endpoint_ids(self) -> set[str]:
+        """See `Engine.endpoint_ids`."""
+        self._answer("endpoint_ids")
+        shown = {leg.id for each in await self.networks() for leg in each.endpoints}
+        return shown | {leg.id for each in self._networks.values() for leg in each.endpoints}
+
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
         self._answer("named")

@@ -94,7 +94,7 @@ class FakeShims:
         self._kernel.make(MacvlanSpec(name, parent, "bridge", mac))
         self._kernel.hosted[name] = replace(self._kernel.hosted[name], alias=OUR_ALIAS, up=True)
         self._kernel.altnames[f"{OUR_ALIAS}-{name}"] = name
-        self.states[name] = Shim(name, parent, ipv6=ipv6)
+        self.states[name] = Shim(name, parent, mac, ipv6=ipv6)
         return name
 
     def _change(self, name: str, **fields: object) -> None:

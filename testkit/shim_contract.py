@@ -28,7 +28,7 @@ async def a_shim_is_made_up_and_ours(rig: KernelRig) -> None:
     conflict."""
     assert await rig.kernel.shims.all() == []
     name = await rig.kernel.shims.add(rig.device, mac=SHIM_MAC, ipv6=False)
-    assert await only(rig) == Shim(name, rig.device)
+    assert await only(rig) == Shim(name, rig.device, SHIM_MAC)
     link = await need(rig, name)
     assert (link.kind, link.up, link.alias, link.is_shim) == ("macvlan", True, "macvlan-global", True)
     assert link.mac == SHIM_MAC

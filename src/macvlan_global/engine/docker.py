@@ -127,6 +127,13 @@ class DockerEngine:
         with self._reading():
             return [replace(self._network(each), endpoints=()) for each in await self._get("/networks")]
 
+    async def endpoint_ids(self) -> set[str]:
+        """See `Engine.endpoint_ids`."""
+        with self._reading():
+            found = [await self._get(f"/networks/{each['Id']}") for each in await self._get("/networks")]
+            legs = [leg for each in found if each for leg in (each.get("Containers") or {}).values()]
+            return {leg["EndpointID"] for leg in legs}
+
     async def named(self, name: str) -> EngineNetwork | None:
         """See `Engine.named`."""
         if "/" in name or not name.strip("."):  # the engine's router takes these for other paths

@@ -203,6 +203,11 @@ class Engine(Protocol):
         """Every network of any driver, without its endpoints: one question, however many there are."""
         ...
 
+    async def endpoint_ids(self) -> set[str]:
+        """Ids of the endpoints on the networks of all drivers, also of those that are being made: a question for each
+        network."""
+        ...
+
     async def named(self, name: str) -> EngineNetwork | None:
         """The network of this very name, whatever its driver, with its endpoints; ours first if there are twins."""
         ...

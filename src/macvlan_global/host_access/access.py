@@ -26,7 +26,7 @@ from macvlan_global.host_access.desired import (
     needs,
     steps,
 )
-from macvlan_global.kernel.names import mac_from_text, shim_name
+from macvlan_global.kernel.names import SHIM_PREFIX, mac_from_text, shim_name
 from macvlan_global.kernel.ports import Kernel, Shim
 from macvlan_global.options.network import NetworkOptions
 from macvlan_global.store.records import HostAccessRecord, NetworkRecord, SubnetRecord
@@ -195,7 +195,8 @@ class HostAccess:
 
     async def _update(self, *, renew: bool) -> list[str]:
         """See `update`; the problems. With `renew` addresses that the host was given are claimed again."""
-        networks = [row.record for row in await self._tables.networks.scan() if self.wants(row.record)]
+        every = [row.record for row in await self._tables.networks.scan()]
+        networks = [each for each in every if self.wants(each)]
         if not networks and self._known == {} and not await self._tables.host_access.scan():
             return []
         if networks:
@@ -207,25 +208,18 @@ class HostAccess:
         facts = HostAccessFacts(networks, endpoints, own, given, self._boot, self._settings.addresses)
         unmet = await self._give_all(needs(facts))
         wanted = desired(replace(facts, given=await self._given(networks)))
-        problems = await self._apply(wanted)
+        problems = await self._apply(wanted, {each.parent for each in every})
         if await self._give_back(networks) and unmet and not problems:  # it may be what another network waits for
             return [*lost, *await self._update(renew=False)]
         self.on_reach(wanted.reach)
         return [*wanted.problems, *lost, *unmet, *problems]
 
-    async def _apply(self, wanted: Desired) -> list[str]:
-        """Make the shims the wanted ones; the problems."""
-        known = self._known
+    async def _apply(self, wanted: Desired, parents: Iterable[str]) -> list[str]:
+        """Make the shims the wanted ones; the problems. `parents` are those of all networks."""
+        known, others = self._known, frozenset[str]()
         problems: list[str] = []
-        if known is None:
-            known, parents = {}, {shim_name(each): each for each in wanted.shims}
-            for each in await self._kernel.shims.all():
-                parent = parents.get(each.name, "")
-                if parent and await self._stands_on(each, parent):
-                    known[parent] = each
-                else:
-                    await self._kernel.shims.delete(each.name)
-                    log.info("deleted the shim %s: no network wants it", each.name)
+        if known is None or wanted.shims.keys() - known.keys():  # one that is to be made may be there, another driver's
+            known, others = await self._look(wanted, parents)
         left: dict[str, Shim] = {}
         for parent in known.keys() - wanted.shims.keys():
             await self._kernel.shims.delete(known[parent].name)
@@ -234,11 +228,46 @@ class HostAccess:
             if await self._kernel.link(parent) is None:
                 continue  # it is told of the network; when it comes, the kernel tells
             try:
+                if (name := shim_name(parent)) in others:
+                    raise Conflict(
+                        f"another driver on this host has the link {name}; set host_access=false for the networks of "
+                        f"one of the two, or, if no other driver runs here, delete it (ip link delete {name})"
+                    )
                 left[parent] = await self._correct(shim, known.get(parent), problems)
             except MacvlanGlobalError as error:
                 problems.append(f"the host does not reach containers on {parent}: {error}")
         self._known = left
         return problems
+
+    async def _look(self, wanted: Desired, parents: Iterable[str]) -> tuple[dict[str, Shim], frozenset[str]]:
+        """This driver's shims that are wanted, by parent, and the names of those of other drivers. Those of this driver
+        that are not wanted are deleted."""
+        known, others = {}, set()
+        by_name = {shim_name(each): each for each in wanted.shims}
+        for each in await self._kernel.shims.all():
+            parent = by_name.get(each.name, "")
+            if not self._is_own(each, wanted.shims.get(parent), parents):
+                others.add(each.name)
+            elif parent and await self._stands_on(each, parent):
+                known[parent] = each
+            else:
+                await self._kernel.shims.delete(each.name)
+                log.info("deleted the shim %s: no network wants it", each.name)
+        return known, frozenset(others)
+
+    def _is_own(self, shim: Shim, wanted: WantedShim | None, parents: Iterable[str]) -> bool:
+        """Whether a shim is this driver's. Another driver may be on this host (a managed plugin beside a service),
+        whose shims are to be left alone.
+
+        It has a MAC that this driver gives. If the state folder was lost, and the host's id with it, the shim leads to
+        a container that this driver has adopted since: another driver's shim leads to its own containers only.
+        """
+        # what a shim stands on is not the parent it was made for if that is a macvlan link, and names may be cut
+        named = {*parents, shim.parent, shim.name.removeprefix(SHIM_PREFIX)}
+        if shim.mac in {self._mac(each) for each in named}:
+            return True
+        ours = {(each.address, each.mac) for each in wanted.paths} if wanted else set()
+        return any((each.address, each.mac) in ours for each in shim.paths)
 
     async def _stands_on(self, shim: Shim, parent: str) -> bool:
         """Whether a shim is that of a parent. On a macvlan link it stands on what that link stands on."""
@@ -249,11 +278,15 @@ class HostAccess:
 
     async def _correct(self, wanted: WantedShim, found: Shim | None, problems: list[str]) -> Shim:
         """Make one shim the wanted one; the shim as it is left. What fails of it is added to `problems`."""
-        shims = self._kernel.shims
+        shims, mac = self._kernel.shims, self._mac(wanted.parent)
+        if found and found.mac != mac and not wanted.paths:  # see `_is_own`; no container remembers its MAC any more
+            await shims.delete(found.name)
+            log.info("deleted the shim %s, which was made before the state folder was lost", found.name)
+            found = None
         if found is None:
-            name = await shims.add(wanted.parent, mac=self._mac(wanted.parent), ipv6=wanted.ipv6)
+            name = await shims.add(wanted.parent, mac=mac, ipv6=wanted.ipv6)
             log.info("made the shim %s: the host reaches containers on %s over it", name, wanted.parent)
-            found = Shim(name, wanted.parent, ipv6=wanted.ipv6)
+            found = Shim(name, wanted.parent, mac, ipv6=wanted.ipv6)
         elif not found.settled or found.ipv6 != wanted.ipv6:
             await shims.settle(found.name, ipv6=wanted.ipv6)
         for step in steps(wanted, found):
@@ -264,7 +297,8 @@ class HostAccess:
         return replace(found, settled=True, ipv6=wanted.ipv6, addresses=wanted.addresses, paths=wanted.paths)
 
     def _mac(self, parent: str) -> str:
-        """The MAC of a shim: the same each time that it is made, since containers remember it for a while."""
+        """The MAC of a shim: the same each time that it is made, since containers remember it for a while, and another
+        one than that of another driver on this host, which has another host id."""
         return mac_from_text(f"{self._host} {parent}")
 
     async def _take(self, name: str, step: ShimStep) -> None:

@@ -148,6 +148,7 @@ class Shim:
 
     name: str
     parent: str
+    mac: str
     settled: bool = True
     ipv6: bool = False
     addresses: frozenset[Address] = frozenset()

@@ -198,6 +198,7 @@ def _observe(links: RouteSocket) -> dict[int, Shim]:
         found[link.index] = Shim(
             name=link.name,
             parent=lower[link.lower].name if link.lower in lower else "",
+            mac=link.mac,
             settled=link.up
             and (link.lower not in lower or link.mtu == lower[link.lower].mtu)
             and all(read_setting(each, link.name) == value for each, value in FIXED_SETTINGS),

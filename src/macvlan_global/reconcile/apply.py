@@ -54,6 +54,7 @@ from macvlan_global.reconcile.plan import (
     space_of,
     unknown_subnets,
 )
+from macvlan_global.reconcile.strays import Strays
 from macvlan_global.store.records import EndpointRecord, NetworkRecord
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Reconciler:
         self._planned: tuple[ReconcileFacts, list[Correction]] | None = None  # at the last time
         self._last: tuple[ReconcileFacts, list[Correction]] | None = None  # the same, of the last reconciliation
         self._marked = False
+        self._strays = Strays()
         self._unused: tuple[frozenset[SpaceSubnet], float] = frozenset(), 0.0  # subnets, and when they were looked at
         # of containers here, and all that the store had afterwards
         self._claims: tuple[list[OwnClaim], OwnAddresses] | None = None
@@ -124,7 +126,7 @@ class Reconciler:
             else:
                 self._driver.liveness.learn((each.id for network in seen for each in network.endpoints), asked)
                 await self._disown_lost((*seen, *foreign))
-        known = replace(facts(seen), foreign=foreign, misnamed=misnamed)
+        known = await self._strays.learn(replace(facts(seen), foreign=foreign, misnamed=misnamed), engine)
         self._planned = known, plan(known)
         return self._planned[1]
 

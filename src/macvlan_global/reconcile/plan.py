@@ -96,7 +96,9 @@ class ReconcileFacts:
     another network namespace stands, `unreadable` those of links whose endpoint's record cannot be read. `host_access`
     are the addresses that this host was given (space, bare address), `on_shims` those that it has on a shim besides;
     with `host_access_known` these are all. `foreign` are the engine's networks of other drivers that have addresses of
-    ours; `misnamed` those of `engine` that it shows under another driver's name, with that name."""
+    ours; `misnamed` those of `engine` that it shows under another driver's name, with that name. `engine_links` are the
+    names of the links of all endpoints that the engine has, of any driver, None if it was not asked; `stray_since` the
+    times at which links were first seen without an endpoint."""
 
     host: str
     boot: str
@@ -116,6 +118,8 @@ class ReconcileFacts:
     engine: tuple[EngineNetwork, ...] | None = None
     foreign: tuple[EngineNetwork, ...] = ()
     misnamed: tuple[EngineNetwork, ...] = ()
+    engine_links: frozenset[str] | None = None
+    stray_since: Mapping[str, float] = field(default_factory=dict)
     later: float | None = None
     clock_set: bool = False
 
@@ -300,10 +304,18 @@ def _endpoints(facts: ReconcileFacts, deleted: set[str]) -> Iterator[DeleteEndpo
             yield DeleteEndpoint(subject, "the engine has no such endpoint", each.network, each.id)
 
 
+def without_endpoint(facts: ReconcileFacts) -> list[LinkFact]:
+    """Container links on the host of which this driver has no endpoint."""
+    known = {each.link for each in facts.endpoints} | facts.unreadable
+    ours = (each for name, each in facts.links.items() if _OUR_LINK.fullmatch(name) and name not in known)
+    return [each for each in ours if each.kind == "macvlan"]
+
+
 def _strays(facts: ReconcileFacts) -> Iterator[DeleteStray]:
-    links = {each.link for each in facts.endpoints} | facts.unreadable
-    for name, link in facts.links.items():
-        if _OUR_LINK.fullmatch(name) and link.kind == "macvlan" and name not in links:
+    for name in (each.name for each in without_endpoint(facts)):
+        # it may be another driver's on this host, and its container is just being started
+        unused = facts.engine_links is not None and name not in facts.engine_links
+        if unused and facts.is_old(facts.stray_since.get(name, facts.now)):
             yield DeleteStray(f"link {name}", "no endpoint has it", name)
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from macvlan_global import __version__
+from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import A_BUG
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.libnetwork.handlers import NAME_KEY
+from testkit.fake_engine import OUR_IPAM
 from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, running, with_networks
 
 
@@ -126,14 +128,22 @@ async def test_parents(daemon: Running) -> None:
 
 async def test_repair(daemon: Running) -> None:
     """A dry run changes nothing; then the same correction is done, and nothing is left to correct."""
-    await daemon.kernel.add_macvlan(_stray())
+    daemon.engine.learn(EngineNetwork("n9", "late", OUR_IPAM, options={"parent": "eth1"}))
     planned = (await daemon.cli("repair", "--dry-run")).text
-    assert re.search(r"^DeleteStray +to do +link mg-0123456789ab +no endpoint has it$", planned, re.MULTILINE)
-    assert "mg-0123456789ab" in daemon.kernel.hosted
+    why = "the engine has it, and the state does not"
+    assert re.search(rf"^AdoptNetwork +to do +network late +{why}$", planned, re.MULTILINE)
+    assert (await daemon.cli("status", "--json")).json["networks"] == 2
     done = (await daemon.cli("repair", "--json")).json
-    strays = [each for each in done["corrections"] if each["action"] == "DeleteStray"]
-    assert [each["subject"] for each in strays] == ["link mg-0123456789ab"]
-    assert "mg-0123456789ab" not in daemon.kernel.hosted
+    adopted = [each for each in done["corrections"] if each["action"] == "AdoptNetwork"]
+    assert [each["subject"] for each in adopted] == ["network late"]
+    assert (await daemon.cli("status", "--json")).json["networks"] == 3
+
+
+async def test_repair_leaves_a_link_alone_that_it_has_just_seen(daemon: Running) -> None:
+    """Another driver on this host may have made it a moment ago."""
+    await daemon.kernel.add_macvlan(_stray())
+    assert "DeleteStray" not in (await daemon.cli("repair")).text
+    assert "mg-0123456789ab" in daemon.kernel.hosted
 
 
 async def test_local_scope_has_no_other_hosts(daemon: Running) -> None:

@@ -135,6 +135,15 @@ async def test_every_network_is_without_endpoints(engine: DockerEngine) -> None:
     assert [(each.name, each.endpoints) for each in await engine.every_network()] == [("lan", ()), ("other", ())]
 
 
+async def test_the_endpoints_of_all_networks(engine: DockerEngine, api: FakeDockerApi) -> None:
+    """Of other drivers too; a network that went meanwhile has none."""
+    other = {"Id": "n2", "Name": "other", "Driver": "else:1", "Containers": {"ep-e7": {"EndpointID": "e7"}}}
+    api.found["/networks/n2"] = other
+    assert await engine.endpoint_ids() == {"e1", "e2", "e7"}
+    del api.found["/networks/n2"]
+    assert await engine.endpoint_ids() == {"e1", "e2"}
+
+
 async def test_a_network_by_name(engine: DockerEngine, api: FakeDockerApi) -> None:
     """The beginning of an id is no name; where a name is had twice, ours comes first and the other is its twin."""
     found = await engine.named("lan")

@@ -25,6 +25,7 @@ OPERATIONS: dict[str, Callable[[DockerEngine], Awaitable[object]]] = {
     "info": lambda engine: engine.info(),
     "networks": lambda engine: engine.networks(),
     "every_network": lambda engine: engine.every_network(),
+    "endpoint_ids": lambda engine: engine.endpoint_ids(),
     "named": lambda engine: engine.named("lan"),
     "add_network": lambda engine: engine.add_network(WANTED),
     "delete_network": lambda engine: engine.delete_network("n1"),

@@ -355,6 +355,64 @@ async def test_a_failure_keeps_no_container_from_starting() -> None:
     assert (rig.driver.host_access.problems, set(_led_to(rig))) == ([], set(one.addresses))
 
 
+async def _beside(rig: Rig) -> Rig:
+    """Another driver on the same host, with a state folder and networks of its own."""
+    return await Rig.build(kernel=rig.kernel, identity=Identity("b", "run1", "boot1"))
+
+
+async def test_another_drivers_shims_are_left_alone() -> None:
+    """A managed plugin beside a service: each has shims of its own, and deletes those only, in later runs too."""
+    one = await _rig("eth0", "eth1")
+    two = await _beside(one)
+    await one.engine.create_network("n1", LAN, options=WANTED)
+    await one.engine.run("c1", "n1")
+    await two.engine.create_network("n2", Subnet("10.9.0.0/24"), options={**WANTED, "parent": "eth1"})
+    before = _shim(one)
+    again = await Rig.build(kernel=one.kernel, disk=one.disk, engine=one.engine)
+    for each in (two, again, two):
+        await each.mend()
+        assert (_shims(one), _shim(one), each.driver.host_access.problems) == (["mgh-eth0", "mgh-eth1"], before, [])
+    await two.engine.remove_network("n2")
+    assert _shims(one) == ["mgh-eth0"]
+
+
+async def test_two_drivers_that_want_one_shim() -> None:
+    """The first one has it, and the other one tells so and changes nothing, until the first one needs it no more."""
+    one = await _rig()
+    two = await _beside(one)
+    await one.engine.create_network("n1", LAN, options=WANTED)
+    await one.engine.run("c1", "n1")
+    before = _shim(one)
+    await two.driver.host_access.update()
+    await two.engine.create_network("n2", LAN, options=WANTED)
+    assert "another driver on this host has the link mgh-eth0;" in two.driver.host_access.problems[0]
+    theirs = await two.engine.run("c2", "n2", ip="10.8.0.99")
+    for each in (two, one, two):
+        await each.mend()
+    assert (_shim(one), one.driver.host_access.problems) == (before, [])
+    assert "another driver on this host has the link mgh-eth0;" in two.driver.host_access.problems[0]
+    async with _running(two):
+        await one.engine.stop("c1")
+        await one.engine.remove_network("n1")
+        await asyncio.sleep(30)
+    assert (set(_led_to(two)), two.driver.host_access.problems) == (set(theirs.addresses), [])
+
+
+async def test_after_its_state_was_lost_a_driver_knows_its_shim_by_the_containers() -> None:
+    """Its id is another one. The shim keeps the MAC, which containers remember, until none is there."""
+    rig = await _rig()
+    await rig.engine.create_network("n1", LAN, options=WANTED)
+    await rig.engine.run("c1", "n1")
+    before = _shim(rig)
+    again = await Rig.build(kernel=rig.kernel, identity=Identity("b", "run2", "boot1"), engine=rig.engine)
+    await again.mend()
+    assert (_shim(again), again.driver.host_access.problems) == (before, [])
+    await again.engine.stop("c1")
+    assert _shim(again).mac != before.mac
+    await again.engine.remove_network("n1")
+    assert _shims(again) == []
+
+
 async def test_an_operators_link_of_that_name_stays_as_it_is() -> None:
     """The conflict is in the problems."""
     rig = await _rig()

@@ -207,6 +207,7 @@ def test_steps_lead_from_what_is_to_what_must_be() -> None:
     found = Shim(
         "mgh-eth0",
         "eth0",
+        MAC,
         addresses=frozenset({HOST}),
         paths=frozenset({old, HostPath(gone, MAC, HOST)}),
         unfinished=frozenset({half}),
@@ -218,4 +219,4 @@ def test_steps_lead_from_what_is_to_what_must_be() -> None:
         ("lead", str(C1)),
         ("delete", str(HOST)),
     ]
-    assert steps(wanted, Shim("mgh-eth0", "eth0", addresses=wanted.addresses, paths=wanted.paths)) == []
+    assert steps(wanted, Shim("mgh-eth0", "eth0", MAC, addresses=wanted.addresses, paths=wanted.paths)) == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from macvlan_global.driver.requests import EndpointRequest
-from macvlan_global.engine.ports import EngineNetwork, EngineSubnet
+from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import DEFAULT_SPACE, pool_id
@@ -20,6 +20,7 @@ from macvlan_global.reconcile.corrections import (
     ClaimAddress,
     DeleteEndpoint,
     DeleteNetwork,
+    DeleteStray,
     GiveBackAddress,
     GiveBackPool,
     RestorePool,
@@ -234,6 +235,36 @@ async def test_a_container_that_joins_while_repair_looks_keeps_its_link() -> Non
     kernel.meanwhile = join
     await rig.mend(grace=60)
     assert link_name(endpoint) in kernel.hosted
+
+
+async def test_the_link_of_another_drivers_container_stays() -> None:
+    """It is on the host from that driver's answer to Join until the engine moves it, which may take long at boot."""
+    rig = await Rig.build()
+    endpoint = "0123456789ab" + "f" * 52
+    leg = EngineEndpoint(endpoint, "web", "")
+    rig.engine.learn(EngineNetwork("n7", "theirs", "null", driver="macvlan-global:latest", endpoints=(leg,)))
+    await rig.kernel.add_macvlan(MacvlanSpec(link_name(endpoint), "eth0", "bridge", ""))
+    assert await rig.mend() == []
+    assert link_name(endpoint) in rig.kernel.hosted
+    assert rig.engine.asked["endpoint_ids"]
+
+
+async def test_a_link_without_an_endpoint_goes_when_it_was_seen_for_long() -> None:
+    """A second look, a grace period later, with an answer of the engine; another link of the name begins anew."""
+    rig = await Rig.build()
+    spec = MacvlanSpec("mg-0123456789ab", "eth0", "bridge", "")
+    reconciler = Reconciler(rig.driver, grace=60, now=rig.clock)
+    await rig.kernel.add_macvlan(spec)
+    assert await reconciler.reconcile(rig.engine) == []
+    assert reconciler.passed_over() == frozenset({("DeleteStray", f"link {spec.name}")})
+    rig.clock.advance(61)
+    assert await reconciler.reconcile(None) == []
+    await rig.kernel.delete(spec.name)
+    await rig.kernel.add_macvlan(spec)
+    assert await reconciler.reconcile(rig.engine) == []
+    rig.clock.advance(61)
+    assert [type(each) for each in await reconciler.reconcile(rig.engine)] == [DeleteStray]
+    assert spec.name not in rig.kernel.hosted
 
 
 @pytest.mark.parametrize("seconds", [-86400, 86400], ids=["back", "ahead"])
