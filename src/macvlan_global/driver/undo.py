@@ -29,6 +29,7 @@ class Leftovers:
         """Nothing is suspected."""
         self.suspected = asyncio.Event()
         """Set when repair is to look. Whoever repairs clears it."""
+        self._ending: set[str] = set()
         self._deleted: dict[str, None] = {}  # ids, in the order of their deletions
 
     def suspect(self, what: str) -> None:
@@ -48,8 +49,21 @@ class Leftovers:
             self.suspect(f"{operation} failed or was broken off")
             raise
 
+    @asynccontextmanager
+    async def ending(self, network_id: str) -> AsyncIterator[None]:
+        """The engine asks for the deletion of a network. It drops the network though that fails or takes too long, and
+        does not ask again: so it counts as ending until it is deleted."""
+        self._ending.add(network_id)
+        yield
+        self._ending.discard(network_id)
+
+    def is_ending(self, network_id: str) -> bool:
+        """Whether the engine asked for the deletion of this network, and that is not done, or failed."""
+        return network_id in self._ending
+
     def deleted(self, object_id: str) -> None:
         """The engine had this network or endpoint deleted."""
+        self._ending.discard(object_id)
         self._deleted[object_id] = None
         if len(self._deleted) > REMEMBERED_MOST:
             del self._deleted[next(iter(self._deleted))]

@@ -117,7 +117,9 @@ class Handlers:
         return m.Empty()
 
     async def _delete_network(self, request: m.NetworkOnly) -> m.Empty:
-        await self._networks.delete(_identifier("NetworkID", request.network_id))
+        network = _identifier("NetworkID", request.network_id)
+        async with self._networks.leftovers.ending(network):
+            await self._networks.delete(network)
         return m.Empty()
 
     async def _create_endpoint(self, request: m.CreateEndpoint) -> m.CreatedEndpoint:

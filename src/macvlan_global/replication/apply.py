@@ -14,6 +14,7 @@ from macvlan_global.replication.decide import (
     Action,
     Create,
     DeleteDefinition,
+    ForgetLost,
     InConflict,
     Keep,
     LeaveAlone,
@@ -39,8 +40,21 @@ Outcome = Literal["done", "again", "later"]
 """Whether the name must be observed again: no, at once, or after a back-off."""
 
 
+class Endings(Protocol):
+    """Port to what the engine asked of the driver."""
+
+    def is_ending(self, network_id: str) -> bool:
+        """Whether the engine asked for the deletion of this network, and that is not done, or failed."""
+        ...
+
+
 class LocalNetworks(Protocol):
     """Port to the driver's networks on this host."""
+
+    @property
+    def leftovers(self) -> Endings:
+        """The ends of networks."""
+        ...
 
     async def delete(self, network_id: str, *, everywhere: bool = True) -> None:
         """Forget a network that the engine no longer has; with `everywhere`, write its tombstone too."""
@@ -65,7 +79,7 @@ class Executor:
         self._definitions = definitions
         self._tombstones = tombstones
 
-    async def apply(self, action: Action) -> Outcome:  # noqa: C901, PLR0911 - one for each action
+    async def apply(self, action: Action) -> Outcome:  # noqa: C901, PLR0911, PLR0912 - one for each action
         """Apply one action.
 
         Raises:
@@ -97,6 +111,8 @@ class Executor:
                 return await self._delete_network(action.network)
             case WriteTombstone():
                 return await self._write_tombstone(action.network)
+            case ForgetLost():
+                return await self._forget_lost(action.network)
             case TakeBackRemoval():
                 return await self._take_back(action)
             case _:
@@ -151,6 +167,14 @@ class Executor:
         if not await self.is_same_engine() or any(each.id == network_id for each in await self._engine.every_network()):
             return "later"
         await self._networks.delete(network_id)
+        return "again"
+
+    async def _forget_lost(self, network_id: str) -> Outcome:
+        here = await self._engine.every_network()
+        # asked last: the engine may have told of the removal meanwhile
+        if any(each.id == network_id for each in here) or self._networks.leftovers.is_ending(network_id):
+            return "later"
+        await self._networks.delete(network_id, everywhere=False)
         return "again"
 
     async def _take_back(self, action: TakeBackRemoval) -> Outcome:

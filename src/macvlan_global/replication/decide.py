@@ -6,7 +6,8 @@ observed and decided again, until the action is `Settled`. The first rule that f
 1. A definition whose network has a tombstone is a left-over: delete it.
 2. A published network that this same engine no longer has was removed by its operator while the driver was down: write
    a tombstone, so that every host removes it. A record younger than `GRACE_SECONDS` is left alone, its network may
-   still be in the making.
+   still be in the making. One that this run of the driver saw in the engine was lost by it and not removed: forget the
+   record, so that the network is made again (see `replication/seen.py`).
 3. A network with a tombstone is removed here too: at once if no container uses it, else with its last container. Until
    then this host remembers the removal itself: the tombstone may go before. If stopped containers refer to it, they
    could never start again, and its removal on another host is taken back.
@@ -27,6 +28,9 @@ from macvlan_global.replication.definition import cluster_id, definition_of, dif
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord
 
 GRACE_SECONDS = 60.0
+LOST_SECONDS = 10.0
+"""Time for which a network is seen to be missing before the engine counts as having lost it: word of its removal may be
+on its way."""
 STOPPED_SECONDS = 10.0
 """Time for which containers are seen stopped before a removal is taken back for them: `docker run --rm` and `docker rm
 -f` stop a container first, and remove it then."""
@@ -40,11 +44,11 @@ class ReplicationFacts:
     `removed` holds cluster ids of removed networks: tombstones, removals by this host that wait in `pending/`, and
     those that this host remembers, as it kept the network for containers, if they are not defined again.
     `unreadable` says that the definition of this name cannot be read, `unreadable_removals` has ids of tombstones that
-    cannot: a newer version wrote them, or anybody. `found` is the engine's
-    network of this name, of any driver, and `record` this host's record of it. `missing` is this host's record of a
-    published network of this name that the engine does not have. `kept_for` are the stopped containers for which this
-    host took its removal back. `stopped_for` are the seconds for which this host has seen the stopped containers of a
-    removed network.
+    cannot: a newer version wrote them, or anybody. `found` is the engine's network of this name, of any driver, and
+    `record` this host's record of it. `missing` is this host's record of a published network of this name that the
+    engine does not have, and `lost_for` the seconds for which it was seen to be missing, if this run of the driver saw
+    it in the engine and heard of no removal. `kept_for` are the stopped containers for which this host took its removal
+    back. `stopped_for` are the seconds for which this host has seen the stopped containers of a removed network.
     """
 
     name: str
@@ -58,6 +62,7 @@ class ReplicationFacts:
     found: EngineNetwork | None = None
     record: NetworkRecord | None = None
     missing: NetworkRecord | None = None
+    lost_for: float | None = None
     kept_for: tuple[str, ...] = ()
     stopped_for: float = 0.0
 
@@ -162,6 +167,16 @@ class WriteTombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetLost:
+    """Forget a network that the engine lost, on this host only: the cluster has it. `network` is the id that the engine
+    had for it."""
+
+    verb: ClassVar[str] = "make again"
+    network: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TakeBackRemoval:
     """Delete the tombstone of a network: another host removed it, and `containers` of this host are stopped on it.
 
@@ -208,6 +223,7 @@ Change = (
     | Remove
     | RemoveDuplicate
     | WriteTombstone
+    | ForgetLost
     | TakeBackRemoval
 )
 """Actions that change something. `verb`, followed by "network NAME", is the action in words."""
@@ -243,6 +259,10 @@ def _missing(facts: ReplicationFacts) -> Action | None:
         return None
     if 0 <= facts.now - missing.at < GRACE_SECONDS:
         return Wait(f"the engine does not list it, and it is younger than {GRACE_SECONDS:.0f} seconds")
+    if facts.lost_for is not None and facts.lost_for < LOST_SECONDS:
+        return Wait(f"the engine no longer lists it, and told of no removal for less than {LOST_SECONDS:.0f} seconds")
+    if facts.lost_for is not None:
+        return ForgetLost(missing.id, "the engine has lost it, and told of no removal")
     return WriteTombstone(missing.id, "it was removed from this engine while the driver was not running")
 
 

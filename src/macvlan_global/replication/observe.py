@@ -12,6 +12,7 @@ from macvlan_global.errors import Internal, Unavailable
 from macvlan_global.replication.decide import ReplicationFacts
 from macvlan_global.replication.definition import cluster_id
 from macvlan_global.replication.mirror import MirroredTable
+from macvlan_global.replication.seen import SeenNetworks
 from macvlan_global.store.records import DefinitionRecord, NetworkRecord, RemovedRecord
 from macvlan_global.store.table import Tables
 
@@ -39,8 +40,10 @@ class Observer:
         host: str,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        is_ending: Callable[[str], bool] = lambda _network: False,
     ) -> None:
-        """`host` is this host's id, `now` gives seconds since the epoch, `steady` those of a clock that nobody sets."""
+        """`host` is this host's id, `now` gives seconds since the epoch, `steady` those of a clock that nobody sets.
+        `is_ending` says whether the engine asked the driver to delete a network."""
         self._tables = tables
         self._engine = engine
         self._definitions = definitions
@@ -49,6 +52,8 @@ class Observer:
         self._now = now
         self._steady = steady
         self._stopped: dict[str, tuple[frozenset[str], float]] = {}  # and since when, by the engine's id of a network
+        self.seen = SeenNetworks(is_ending, steady)
+        """The networks of this host's records that were seen in the engine."""
         self.kept_for: dict[str, tuple[str, ...]] = {}
         """Stopped containers for which removals were taken back here, by the network's id in the cluster."""
 
@@ -96,6 +101,7 @@ class Observer:
             found[each.name] = replace(each, twins=(*before.twins, before)) if before else each
         ours = {name for name, each in found.items() if not all(one.driver for one in (each, *each.twins))}
         recorded = {each.name for each in local.networks.values() if each.published and each.name}
+        self.seen.keep(local.networks)
         names = ours | recorded | self._definitions.rows.keys()
         return [self._facts(name, local, found.get(name)) for name in sorted(names)]
 
@@ -125,6 +131,8 @@ class Observer:
             for each in local.networks.values()
             if each.published and {each.name, each.cluster} & known and (found is None or found.id != each.id)
         ]
+        if found and found.id in local.networks:
+            self.seen.saw(found.id)
         return ReplicationFacts(
             name=name,
             host=self._host,
@@ -136,6 +144,7 @@ class Observer:
             found=found,
             record=local.networks.get(found.id) if found else None,
             missing=missing[0] if missing else None,
+            lost_for=self.seen.lost_for(missing[0].id) if missing else None,
             kept_for=self.kept_for.get(cluster_id(found), ()) if found else (),
         )
 

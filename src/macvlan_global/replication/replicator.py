@@ -30,6 +30,7 @@ from macvlan_global.replication.decide import (
     Change,
     Create,
     DeleteDefinition,
+    ForgetLost,
     InConflict,
     Keep,
     LeaveAlone,
@@ -121,7 +122,8 @@ class Replicator:
         )
         self._tombstones = MirroredTable(store, tables.removed, self._tombstones_changed, self._tombstones_resynced)
         mirrors = (self._definitions, self._tombstones)
-        self._observer = Observer(tables, engine, *mirrors, host=host, now=now, steady=steady)
+        is_ending = networks.leftovers.is_ending
+        self._observer = Observer(tables, engine, *mirrors, host=host, now=now, steady=steady, is_ending=is_ending)
         self._ages = ObservedAges(tables, "tombstones", steady=steady)
         self._executor = Executor(tables, engine, networks, *mirrors)
         self._queue: set[str] = set()
@@ -153,6 +155,7 @@ class Replicator:
         """Enqueue the network of an event of this host's engine, if it may concern replication."""
         if event.action == "destroy":
             self.problems.forget(event.name)
+            self._observer.seen.ended(event.network)
         if event.action in {"create", "destroy"} or (event.action == "disconnect" and event.name in self.problems):
             self._enqueue([event.name])
 
@@ -361,6 +364,14 @@ class Replicator:
                 self._observer.kept_for[action.cluster_id] = action.containers
                 self.problems.note(_kept(name, action))
                 _log_change(name, action)
+            case ForgetLost():
+                if is_new:
+                    log.warning(
+                        "the engine has lost network %s, which the cluster has; it is made again; if you removed it, "
+                        "remove it again: docker network rm %s",
+                        name,
+                        name,
+                    )
             case Wait() | LeaveAlone():
                 log.debug("network %s: waiting, %s", name, action.reason)
             case _ if is_new:

@@ -7,10 +7,12 @@ from msgspec import structs
 
 from macvlan_global.engine.ports import EngineEndpoint, EngineNetwork, EngineSubnet
 from macvlan_global.replication.decide import (
+    LOST_SECONDS,
     STOPPED_SECONDS,
     Action,
     Create,
     DeleteDefinition,
+    ForgetLost,
     InConflict,
     Keep,
     LeaveAlone,
@@ -71,6 +73,15 @@ CASES = {
     ),
     "it was removed while nobody looked": (replace(NOTHING, missing=KNOWN, definition=DEFINED), WriteTombstone),
     "and its definition is lost": (replace(NOTHING, missing=KNOWN), WriteTombstone),
+    "it was seen, and is missing just now": (replace(NOTHING, missing=KNOWN, definition=DEFINED, lost_for=0.0), Wait),
+    "it was seen, and the engine has lost it": (
+        replace(NOTHING, missing=KNOWN, definition=DEFINED, lost_for=LOST_SECONDS),
+        ForgetLost,
+    ),
+    "it was seen, and removed elsewhere": (
+        replace(NOTHING, missing=KNOWN, lost_for=LOST_SECONDS, removed=GONE),
+        Settled,
+    ),
     "and it is young": (replace(NOTHING, missing=structs.replace(KNOWN, at=NOW - 59), definition=DEFINED), Wait),
     "and its clock was ahead": (replace(NOTHING, missing=structs.replace(KNOWN, at=NOW + 9)), WriteTombstone),
     "and that is known": (replace(NOTHING, missing=KNOWN, removed=GONE), Settled),

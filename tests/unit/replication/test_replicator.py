@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Self, cast
 
 import msgspec
@@ -60,6 +61,7 @@ class Site:
     host: ClusterHost
     tables: Tables
     replicator: Replicator
+    begin: Callable[[], Replicator]
 
     @classmethod
     async def build(cls, name: str, store: ClusterStore, rig: ClusterRig) -> Self:
@@ -68,7 +70,8 @@ class Site:
         host = await rig.host(name, ClusterHooks(admission=problems.admission))
         tables = Tables(store, host.disk)
         await tables.identity.put(IdentityRecord(id=name), "this")
-        replicator = Replicator(
+        begin = partial(
+            Replicator,
             store,
             tables,
             host.engine,
@@ -79,12 +82,16 @@ class Site:
             steady=rig.clock,
         )
         await tables.hosts.put(HostRecord(id=name, name=f"host-{name}", seen=0.0), name)
-        return cls(host, tables, replicator)
+        return cls(host, tables, begin(), begin)
 
     @property
     def engine(self) -> FakeEngine:
         """The host's engine."""
         return self.host.engine
+
+    def restart(self) -> None:
+        """The next run knows nothing of this one."""
+        self.replicator = self.begin()
 
     @asynccontextmanager
     async def runs(self) -> AsyncIterator[Self]:
@@ -334,6 +341,7 @@ async def test_removed_while_the_driver_was_down() -> None:
         b.host.plugin.runs = False
         await b.engine.remove_network("lan")
         b.host.plugin.runs = True
+        b.restart()
         async with b.runs():
             await settled_for_now(b)
             assert a.engine.has("lan")
