@@ -462,13 +462,11 @@ class Pools:
         return self._cache.remember(record)
 
     async def _drop(self, row: Row[PoolRecord], network: str = "") -> bool:
-        """Delete a pool, and the reservations in it: this host's for nobody, and those of this network of another
-        driver. A container of another one, or one that came since its network was found empty, runs on, and keeps its
-        address; one that is starting on another host gives its own back."""
+        """Delete a pool, and the reservations in it: those for nobody, and those of this network of another driver. A
+        container of another one, or one that came since its network was found empty, runs on, and keeps its address."""
         record = row.record
         reserved = await self._addresses.held.reserved(record)  # later ones are those of the next network
-        mine = [each for each in reserved if (each.record.network, each.record.host) == ("", self._identity.host)]
-        reserved = [each for each in reserved if network and each.record.network == network] + mine
+        reserved = [each for each in reserved if each.record.network in {"", network}]
         if not await self._table.delete(row):
             return False
         self._cache.forget(pool_id(record))
