@@ -73,14 +73,14 @@ class HeldAddresses:
         """
         return await self._table.scan_within(space, ip_network(subnet))
 
-    async def reserved(self, pool: PoolRecord) -> list[Row[AddressRecord]]:
-        """Every reservation in the subnet of a pool.
+    async def reserved(self, space: str, subnet: str) -> list[Row[AddressRecord]]:
+        """Every reservation in a subnet (CIDR).
 
         Raises:
             Unavailable: the store does not answer.
         """
-        rows = await self.within(pool.space, pool.subnet)
-        return [row for row in rows if row.record.subnet == pool.subnet and row.record.kind == "reserved"]
+        rows = await self.within(space, subnet)
+        return [row for row in rows if row.record.subnet == subnet and row.record.kind == "reserved"]
 
     async def within_each(self, subnets: Collection[SpaceSubnet]) -> list[AddressRecord]:
         """The addresses of some subnets, each once: subnets may overlap.

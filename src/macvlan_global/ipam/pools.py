@@ -23,7 +23,7 @@ from macvlan_global.ipam.held_addresses import OwnAddresses
 from macvlan_global.ipam.owners import Identity
 from macvlan_global.ipam.pool_id import key_of, pool_id
 from macvlan_global.ipam.subnet_use import SpaceSubnet
-from macvlan_global.store.records import PoolRecord, SubnetRecord
+from macvlan_global.store.records import AddressRecord, PoolRecord, SubnetRecord
 from macvlan_global.store.table import Row, Tables
 from macvlan_global.subnets import Address, Subnet, dynamic_window
 
@@ -367,6 +367,18 @@ class Pools:
         await self._addresses.avoided.names.forget_network(network)
         return True
 
+    async def give_back_reserved(self, subnets: Iterable[SpaceSubnet]) -> None:
+        """Give back what this host has reserved for nobody in subnets of a network that its engine has no more.
+
+        Nothing is starting on it here, but an engine may have forgotten a reservation (that of a container's IPv4
+        address whose IPv6 address was refused), and other hosts leave it. What is of another network's pool stays.
+        """
+        for space, subnet in sorted(set(subnets)):
+            rows = await self._addresses.held.reserved(space, subnet)  # later ones are those of the next network
+            own = self._own_reserved(rows)
+            if own and not any(row.record.subnet == subnet for row in await self._table.scan(space)):
+                await self._addresses.drop_reserved(own)
+
     async def give_back(self, record: PoolRecord) -> bool:
         """Delete exactly this record, and the reservations in it; False if it changed meanwhile."""
         row = await self._table.get(*key_of(pool_id(record)))
@@ -462,11 +474,12 @@ class Pools:
         return self._cache.remember(record)
 
     async def _drop(self, row: Row[PoolRecord], network: str = "") -> bool:
-        """Delete a pool, and the reservations in it: those for nobody, and those of this network of another driver. A
-        container of another one, or one that came since its network was found empty, runs on, and keeps its address."""
+        """Delete a pool, and the reservations in it: this host's for nobody, and those of this network of another
+        driver. A container of another one, or one that came since its network was found empty, runs on, and keeps its
+        address; what other hosts have reserved may be for containers that are starting, and each gives it back."""
         record = row.record
-        reserved = await self._addresses.held.reserved(record)  # later ones are those of the next network
-        reserved = [each for each in reserved if each.record.network in {"", network}]
+        rows = await self._addresses.held.reserved(record.space, record.subnet)  # later ones are the next network's
+        reserved = self._own_reserved(rows) + [each for each in rows if network and each.record.network == network]
         if not await self._table.delete(row):
             return False
         self._cache.forget(pool_id(record))
@@ -476,3 +489,7 @@ class Pools:
         await self._addresses.avoided.forget_pool(record, others)
         self._cache.forget_subnet(record)
         return True
+
+    def _own_reserved(self, rows: Iterable[Row[AddressRecord]]) -> list[Row[AddressRecord]]:
+        """Those of these reservations that are this host's, and in nobody's name."""
+        return [each for each in rows if (each.record.network, each.record.host) == ("", self._identity.host)]

@@ -147,6 +147,22 @@ async def test_removing_one_of_two_networks_on_a_subnet_leaves_the_other_whole(b
     assert [pool.network for pool in await driver.pools.all()] == ["n2"]
 
 
+async def test_a_pool_leaves_what_another_host_has_reserved_for_a_container_that_starts(
+    book: Book, driver: Driver
+) -> None:
+    """Its network is removed here meanwhile: the address is nobody else's before the other host gives it back."""
+    await book.claimed(driver)
+    other = book.open("b")
+    await other.pools.load()
+    pool = f"macvlan-global/{SUBNET}"
+    address = await other.ipam.request_address(pool, "")
+    await driver.ipam.request_address(pool, "")
+    await driver.pools.drop_network("n1")
+    assert {(each.host, each.address) for each in await driver.addresses.all()} == {("b", address.partition("/")[0])}
+    await other.ipam.release_address(pool, address)
+    assert await driver.addresses.all() == []
+
+
 async def test_two_networks_that_want_one_pool_at_once_and_one_gets_it(book: Book, driver: Driver) -> None:
     """Both may reserve it, since a repeat looks the same; one claims it."""
     for _ in range(2):

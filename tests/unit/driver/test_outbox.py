@@ -105,6 +105,26 @@ async def test_a_removal_leaves_what_other_hosts_still_use() -> None:
     assert await one.driver.addresses.all() == []
 
 
+async def test_what_the_engine_forgot_to_give_back_goes_with_its_network() -> None:
+    """It forgets the IPv4 address of a container whose IPv6 address was refused. The host that removed the network
+    leaves that to the host that reserved it; a network that came meanwhile, and has the subnet, keeps all."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("a"), await rig.host("b")
+    for again in (False, True):
+        await one.publish("lan", LAN)
+        await two.join("lan", one)
+        await two.driver.ipam.request_address(f"macvlan-global/{LAN.subnet}", "10.9.0.7")
+        await one.engine.remove_network("lan")
+        await one.outbox.deliver()
+        assert [each.address for each in await one.driver.addresses.all()] == ["10.9.0.7"]
+        if again:
+            await one.publish("other", LAN)
+        await two.engine.remove_network("lan")
+        await two.outbox.deliver()
+        left = {"10.9.0.1", "10.9.0.7"} if again else set()
+        assert {each.address for each in await one.driver.addresses.all()} == left
+
+
 async def test_a_host_alone_keeps_nothing_for_later() -> None:
     """It has nobody to tell."""
     assert (await Rig.build()).driver.outbox is None
