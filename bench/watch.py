@@ -181,6 +181,7 @@ class _Watcher:
                 now = time.monotonic()
                 if not batch.whole:
                     self.known |= dict.fromkeys((entry.key for entry in batch.entries), now)
+                del batch  # as a driver does: it may be all there is
                 self._changed.set()
 
     async def until(self, keys: set[str]) -> None:

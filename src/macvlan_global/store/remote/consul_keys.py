@@ -24,6 +24,7 @@ from macvlan_global.store.remote.consul_messages import (
     is_folder,
 )
 from macvlan_global.store.remote.consul_pages import PAGE, STEPS, KeysPage, names_in, pages
+from macvlan_global.store.remote.many import free
 from macvlan_global.store.remote.members import DEADLINE, Answer, Members, Request
 
 BELLS = "bell/"
@@ -135,6 +136,7 @@ class ConsulKeys:
                 in_order &= not entries or not more or entries[-1].key <= more[0].key
                 entries += more
                 await asyncio.sleep(0)
+            await free(names)
         return entries if in_order else sorted(entries, key=lambda entry: entry.key), index
 
     async def below(self, prefixes: Iterable[str]) -> list[Entry]:

@@ -109,7 +109,7 @@ def refused(answer: Answer) -> Unavailable:
     return Unavailable(f"Consul refuses ({answer.status}): {answer.text}")
 
 
-def decode(body: bytes, kind: type[T]) -> T:
+def decode(body: bytes | bytearray, kind: type[T]) -> T:
     """A message of that kind.
 
     Raises:

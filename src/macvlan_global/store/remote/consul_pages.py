@@ -31,7 +31,7 @@ class KeysPage:
     alone: str = ""
 
 
-def names_in(body: bytes) -> Iterator[list[str]]:
+def names_in(body: bytes | bytearray) -> Iterator[list[str]]:
     """The names in Consul's answer to `?keys`, by pieces that take about a millisecond.
 
     Raises:

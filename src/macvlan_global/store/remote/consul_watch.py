@@ -18,6 +18,7 @@ from macvlan_global.store.remote.consul_keys import ConsulKeys
 from macvlan_global.store.remote.consul_messages import NOT_FOUND, ConsulPair, checked, decode, found, index_of
 from macvlan_global.store.remote.consul_ringing import PUT, Bells, SeenBells
 from macvlan_global.store.remote.known import Known
+from macvlan_global.store.remote.many import free
 from macvlan_global.store.remote.members import BULK, DEADLINE, Answer, AnswerLost, NotAsked, Request
 from macvlan_global.tasks import Crowd
 
@@ -86,7 +87,7 @@ class GroupWatch:
                 known = await Known.of(entries)
                 now, at = seen, GroupPosition(self._group, known, seen, max(index, seen.index))
                 yield Batch(True, tuple(entries), position=at)
-                del entries  # all of a group: nobody needs it while this waits
+                await free(entries)  # all of a group: nobody needs it while this waits
             self._plan_check(at)
             is_first = at is after
             while True:
@@ -126,7 +127,9 @@ class GroupWatch:
         entries, index = await self._keys.whole(self._group)
         changed, gone = await at.known.take_all(entries)
         at.seen, at.accounted = now, max(index, now.index)
-        return Batch(True, tuple(entries), position=at) if went_back else Batch(False, changed, gone, position=at)
+        batch = Batch(True, tuple(entries), position=at) if went_back else Batch(False, changed, gone, position=at)
+        await free(entries)
+        return batch
 
     @staticmethod
     def _is_other_history(at: GroupPosition, now: SeenBells) -> bool:
@@ -218,7 +221,7 @@ class PrefixWatch:
         entries, index = await self._keys.whole(self._prefix)
         known = await Known.of(entries)
         yield Batch(True, tuple(entries))
-        del entries  # it may be much, and the next change may come in an hour
+        await free(entries)  # the next change may come in an hour
         while True:
             if not known:
                 await self._make_folder()

@@ -32,6 +32,7 @@ from macvlan_global.store.remote.etcd_messages import (
     checked,
     decode,
 )
+from macvlan_global.store.remote.many import free
 from macvlan_global.store.remote.members import (
     BULK,
     PAUSE,
@@ -253,7 +254,7 @@ class EtcdStore:
                     entries, seen = await self._whole(prefix)
                     resumes = is_first = False
                     yield Batch(True, tuple(entries), position=seen)
-                    del entries  # they may be many, and the watch lasts for long
+                    await free(entries)  # the watch lasts for long
                 async with contextlib.aclosing(self._watched(prefix, seen)) as told:
                     async for watched in told:
                         lost_since, refused = 0.0, 0

@@ -136,7 +136,7 @@ def words(answer: Answer) -> str:
         return answer.text
 
 
-def decode(body: bytes, kind: type[T]) -> T:
+def decode(body: bytes | bytearray, kind: type[T]) -> T:
     """A message of that kind.
 
     Raises:

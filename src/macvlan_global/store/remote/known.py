@@ -8,9 +8,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 
 from macvlan_global.store.ports import Entry
-
-AT_ONCE = 2_000
-"""Keys that are looked at before the event loop gets its turn: a millisecond."""
+from macvlan_global.store.remote.many import AT_ONCE
 
 
 class Known:
