@@ -193,6 +193,10 @@ class BrokenReply:
         await asyncio.sleep(0.5)
         return await self.read() + b"\n"
 
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """Piece by piece."""
+        yield await self.read()
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Line by line."""
         yield await self.read()

@@ -51,9 +51,9 @@ class AddressClaims:
         """The network is made here: from now on its gateway and aux addresses are as taken as any."""
         self._pools.end_joining(network)
 
-    async def drop_network(self, network: str, *, if_empty: bool = False, subnets: Iterable[SpaceSubnet] = ()) -> bool:
-        """Let go of every pool and address that a network and its endpoints claim. See `Pools.drop_network`."""
-        return await self._pools.drop_network(network, if_empty=if_empty, subnets=subnets)
+    async def drop_network(self, network: str, *, if_empty: bool, subnets: Iterable[SpaceSubnet]) -> bool:
+        """Let go of all that a network which this host's engine has no more claims. See `Pools.drop_network`."""
+        return await self._pools.drop_network(network, if_empty=if_empty, ends_here=True, subnets=subnets)
 
     async def restore_pool(self, record: PoolRecord) -> None:
         """Write a pool of a network anew that the store lost. Idempotent.

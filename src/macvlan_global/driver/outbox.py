@@ -136,5 +136,4 @@ class Outbox:
         definition = await self._tables.definitions.get(record.name)
         if definition and definition.record.id == record.network:
             await self._tables.definitions.delete(definition)
-        await self._pools.drop_network(record.network, if_empty=True, subnets=record.subnets)
-        await self._pools.give_back_reserved(record.subnets)
+        await self._pools.drop_network(record.network, if_empty=True, ends_here=True, subnets=record.subnets)

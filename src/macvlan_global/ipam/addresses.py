@@ -327,9 +327,9 @@ class Addresses:
             await self._end_claims(row, network, {"endpoint", "host"})
 
     async def drop_reserved(self, rows: Iterable[Row[AddressRecord]]) -> None:
-        """Delete reservations that are still what they were."""
+        """Let go of reservations that are still what they were. Claims of networks stay."""
         for row in rows:
-            await self._delete(row)
+            await self._drop(row)
 
     async def drop(self, row: Row[AddressRecord]) -> bool:
         """Let go of a row for its container if it is still current; whether it was. Claims of networks stay."""

@@ -73,14 +73,20 @@ class HeldAddresses:
         """
         return await self._table.scan_within(space, ip_network(subnet))
 
-    async def reserved(self, space: str, subnet: str) -> list[Row[AddressRecord]]:
-        """Every reservation in a subnet (CIDR).
+    async def reserved(self, subnets: Iterable[SpaceSubnet], host: str, network: str) -> list[Row[AddressRecord]]:
+        """What a host has reserved in nobody's name in some subnets, and what is reserved in that of `network`.
 
         Raises:
             Unavailable: the store does not answer.
         """
-        rows = await self.within(space, subnet)
-        return [row for row in rows if row.record.subnet == subnet and row.record.kind == "reserved"]
+        found = []
+        for space, subnet in sorted(set(subnets)):
+            for row in await self.within(space, subnet):
+                held = row.record
+                ends = held.network == network if held.network else held.host == host
+                if (held.subnet, held.kind) == (subnet, "reserved") and ends:
+                    found.append(row)
+        return found
 
     async def within_each(self, subnets: Collection[SpaceSubnet]) -> list[AddressRecord]:
         """The addresses of some subnets, each once: subnets may overlap.

@@ -210,7 +210,7 @@ class Pools:
         elif row.record.network or row.record.host != self._identity.host:
             log.debug("pool %s stays: network %s or host %s has it", pool, row.record.network[:12], row.record.host)
         else:
-            await self._drop(row)
+            await self._drop(row, with_reserved=True)
 
     def foreign(self) -> set[str]:
         """Networks of other drivers of this host that have pools, as far as is known here: ids of the engine."""
@@ -223,7 +223,7 @@ class Pools:
 
     async def end_foreign(self, network: str) -> None:
         """Let go of all that a network of another driver had: the engine says that it is gone. Idempotent."""
-        await self.drop_network(network)
+        await self.drop_network(network, ends_here=True)
         self._tell_ended(network)
 
     async def has_ended(self, pool: PoolRecord) -> bool:
@@ -350,39 +350,36 @@ class Pools:
             if seen is None or any(space == claim.space and claim.address in subnet for space, subnet in seen):
                 self._cache.disown_claim(claim)
 
-    async def drop_network(self, network: str, *, if_empty: bool = False, subnets: Iterable[SpaceSubnet] = ()) -> bool:
+    async def drop_network(
+        self, network: str, *, if_empty: bool = False, ends_here: bool = False, subnets: Iterable[SpaceSubnet] = ()
+    ) -> bool:
         """Let go of every pool and address that a network and its endpoints claim; whether it was done. Idempotent.
 
         Its addresses are looked for in the subnets of its pools, and in `subnets`: its pools may be lost, or another
         network's by now. With `if_empty` nothing is done while a container, of any host, has an address of it.
+
+        `ends_here` says that this host's engine has it no more, so nothing is starting on it: what this host has
+        reserved there goes in any case. The engine forgets the IPv4 address of a container whose IPv6 address was
+        refused. What others have reserved may be for containers that are starting: each host gives back its own.
         """
         rows = [row for row in await self._table.scan() if row.record.network == network]
-        there = [*subnets, *((row.record.space, row.record.subnet) for row in rows)]
-        if not await self._addresses.drop_network(network, there, if_empty=if_empty):
+        there = {*subnets, *((row.record.space, row.record.subnet) for row in rows)}
+        reserved = await self._reserved_in(there, network) if ends_here else []
+        is_done = await self._addresses.drop_network(network, there, if_empty=if_empty)
+        if is_done:
+            for row in rows:
+                await self._drop(row)
+            self._cache.forget_network(network)  # another host may have been faster
+            await self._addresses.avoided.names.forget_network(network)
+        else:
             self._cache.disown_network(network)
-            return False
-        for row in rows:
-            await self._drop(row)
-        self._cache.forget_network(network)  # another host may have been faster
-        await self._addresses.avoided.names.forget_network(network)
-        return True
-
-    async def give_back_reserved(self, subnets: Iterable[SpaceSubnet]) -> None:
-        """Give back what this host has reserved for nobody in subnets of a network that its engine has no more.
-
-        Nothing is starting on it here, but an engine may have forgotten a reservation (that of a container's IPv4
-        address whose IPv6 address was refused), and other hosts leave it. What is of another network's pool stays.
-        """
-        for space, subnet in sorted(set(subnets)):
-            rows = await self._addresses.held.reserved(space, subnet)  # later ones are those of the next network
-            own = self._own_reserved(rows)
-            if own and not any(row.record.subnet == subnet for row in await self._table.scan(space)):
-                await self._addresses.drop_reserved(own)
+        await self._drop_reserved(reserved, network)
+        return is_done
 
     async def give_back(self, record: PoolRecord) -> bool:
         """Delete exactly this record, and the reservations in it; False if it changed meanwhile."""
         row = await self._table.get(*key_of(pool_id(record)))
-        given_back = row is not None and row.record == record and await self._drop(row, record.network)
+        given_back = row is not None and row.record == record and await self._drop(row, with_reserved=True)
         if given_back:
             self._tell_ended(record.network)
         return given_back
@@ -473,23 +470,31 @@ class Pools:
             seen, record = known, row.record
         return self._cache.remember(record)
 
-    async def _drop(self, row: Row[PoolRecord], network: str = "") -> bool:
-        """Delete a pool, and the reservations in it: this host's for nobody, and those of this network of another
-        driver. A container of another one, or one that came since its network was found empty, runs on, and keeps its
-        address; what other hosts have reserved may be for containers that are starting, and each gives it back."""
-        record = row.record
-        rows = await self._addresses.held.reserved(record.space, record.subnet)  # later ones are the next network's
-        reserved = self._own_reserved(rows) + [each for each in rows if network and each.record.network == network]
+    async def _drop(self, row: Row[PoolRecord], *, with_reserved: bool = False) -> bool:
+        """Delete a pool, perhaps with what is reserved in it. A container that came since its network was found empty
+        runs on, and keeps its address."""
+        pool = row.record
+        reserved = await self._reserved_in([(pool.space, pool.subnet)], pool.network) if with_reserved else []
         if not await self._table.delete(row):
             return False
-        self._cache.forget(pool_id(record))
-        others = [each.record for each in await self._table.scan(record.space)]
-        if not any(each.subnet == record.subnet for each in others):  # nobody has the subnet any more
-            await self._addresses.drop_reserved(reserved)
-        await self._addresses.avoided.forget_pool(record, others)
-        self._cache.forget_subnet(record)
+        self._cache.forget(pool_id(pool))
+        await self._drop_reserved(reserved, pool.network)
+        others = [each.record for each in await self._table.scan(pool.space)]
+        await self._addresses.avoided.forget_pool(pool, others)
+        self._cache.forget_subnet(pool)
         return True
 
-    def _own_reserved(self, rows: Iterable[Row[AddressRecord]]) -> list[Row[AddressRecord]]:
-        """Those of these reservations that are this host's, and in nobody's name."""
-        return [each for each in rows if (each.record.network, each.record.host) == ("", self._identity.host)]
+    async def _reserved_in(self, subnets: Iterable[SpaceSubnet], network: str) -> list[Row[AddressRecord]]:
+        """What is reserved in the name of `network`, which ends here, and by this host in nobody's name. A subnet that
+        another network of this host has is passed over: a container of that may be starting."""
+        here = [each for each in self._networks.kept if each.shared_id != network]
+        used = {(each.space, each.subnet) for other in here for each in other.subnets}
+        return await self._addresses.held.reserved({*subnets} - used, self._identity.host, network)
+
+    async def _drop_reserved(self, rows: Collection[Row[AddressRecord]], network: str = "") -> None:
+        """Delete these, which were read before the pools of `network` went, unless another one has their subnet."""
+        for space in {row.record.space for row in rows}:
+            pools = [row.record for row in await self._table.scan(space)]
+            used = {each.subnet for each in pools if not network or each.network != network}
+            here = [row for row in rows if row.record.space == space]
+            await self._addresses.drop_reserved(row for row in here if row.record.subnet not in used)

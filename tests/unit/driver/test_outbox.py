@@ -125,6 +125,35 @@ async def test_what_the_engine_forgot_to_give_back_goes_with_its_network() -> No
         assert {each.address for each in await one.driver.addresses.all()} == left
 
 
+async def test_what_the_engine_forgot_goes_also_while_other_hosts_still_use_the_network() -> None:
+    """Its pool stays until the last container elsewhere has ended, and the removal is told of only once."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    await two.join("lan", one)
+    await two.engine.run("db", "lan", ip="10.9.0.9")
+    await one.driver.ipam.request_address(f"macvlan-global/{LAN.subnet}", "10.9.0.7")
+    await one.engine.remove_network("lan")
+    await one.outbox.deliver()
+    assert {each.address for each in await one.driver.addresses.all()} == {"10.9.0.1", "10.9.0.9"}
+
+
+async def test_a_container_that_starts_keeps_its_address_when_another_network_on_its_subnet_goes() -> None:
+    """Its own network was removed elsewhere, and has no pool any more; a stopped container keeps it here."""
+    rig = await ClusterRig.build()
+    one, two = await rig.host("a"), await rig.host("b")
+    await one.publish("lan", LAN)
+    await two.join("lan", one)
+    await one.engine.remove_network("lan")
+    await one.outbox.deliver()
+    await one.publish("other", LAN)
+    await two.join("other", one)
+    await two.driver.ipam.request_address(f"macvlan-global/{LAN.subnet}", "10.9.0.7")
+    await two.engine.remove_network("other")
+    await two.outbox.deliver()
+    assert "10.9.0.7" in {each.address for each in await one.driver.addresses.all()}
+
+
 async def test_a_host_alone_keeps_nothing_for_later() -> None:
     """It has nobody to tell."""
     assert (await Rig.build()).driver.outbox is None

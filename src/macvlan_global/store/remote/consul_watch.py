@@ -127,9 +127,7 @@ class GroupWatch:
         entries, index = await self._keys.whole(self._group)
         changed, gone = await at.known.take_all(entries)
         at.seen, at.accounted = now, max(index, now.index)
-        batch = Batch(True, tuple(entries), position=at) if went_back else Batch(False, changed, gone, position=at)
-        await free(entries)
-        return batch
+        return Batch(True, tuple(entries), position=at) if went_back else Batch(False, changed, gone, position=at)
 
     @staticmethod
     def _is_other_history(at: GroupPosition, now: SeenBells) -> bool:
