@@ -74,7 +74,7 @@ class HeldAddresses:
         return await self._table.scan_within(space, ip_network(subnet))
 
     async def reserved(self, subnets: Iterable[SpaceSubnet], host: str, network: str) -> list[Row[AddressRecord]]:
-        """What a host has reserved in nobody's name in some subnets, and what is reserved in that of `network`.
+        """The reservations of a host in nobody's name in some subnets, and those in the name of `network`.
 
         Raises:
             Unavailable: the store does not answer.

@@ -485,8 +485,8 @@ class Pools:
         return True
 
     async def _reserved_in(self, subnets: Iterable[SpaceSubnet], network: str) -> list[Row[AddressRecord]]:
-        """What is reserved in the name of `network`, which ends here, and by this host in nobody's name. A subnet that
-        another network of this host has is passed over: a container of that may be starting."""
+        """The reservations in the name of `network`, which ends here, and those of this host in nobody's name. Subnets
+        that another network of this host has are passed over: a container of that may be starting."""
         here = [each for each in self._networks.kept if each.shared_id != network]
         used = {(each.space, each.subnet) for other in here for each in other.subnets}
         return await self._addresses.held.reserved({*subnets} - used, self._identity.host, network)
