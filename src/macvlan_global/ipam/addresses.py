@@ -412,8 +412,10 @@ class Addresses:
         address = str(from_number(chosen, pool.subnet))
         record = self._record(pool.record, address, None, asked=False)
         try:
-            with self.late.taking(record):
-                return await self._create(record)
+            with self.late.taking(record) as attempt:
+                created = await self._create(record)
+                attempt.is_lost = created is None
+                return created
         except BaseException:
             self._cache.not_taken(pool.record, chosen, self._now())
             raise

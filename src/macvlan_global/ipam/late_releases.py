@@ -8,9 +8,27 @@ releases of its own run; what an earlier run kept is void if this run has taken 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from macvlan_global.ipam.conflicts import AddressTaken
 from macvlan_global.store.records import AddressRecord, PendingRecord
+
+
+@dataclass(slots=True)
+class _Taking:
+    """Requests that are taking one address now. `waits` says that a release of it waited when one of them began, and
+    `is_taken` that one of them has taken it since, or may have."""
+
+    requests: int = 0
+    waits: bool = False
+    is_taken: bool = False
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request that takes an address. `is_lost` says that another holder was faster."""
+
+    is_lost: bool = False
 
 
 class LateReleases:
@@ -20,6 +38,7 @@ class LateReleases:
         """None yet. `incarnation` is the run."""
         self._incarnation = incarnation
         self._waiting: set[tuple[str, str, str]] = set()
+        self._taking: dict[tuple[str, str, str], _Taking] = {}
 
     def begin(self, space: str, address: str, endpoint: str) -> str:
         """From now on this release waits; the id of the run, to be kept with it."""
@@ -27,18 +46,34 @@ class LateReleases:
         return self._incarnation
 
     @contextmanager
-    def taking(self, record: AddressRecord) -> Iterator[None]:
+    def taking(self, record: AddressRecord) -> Iterator[Attempt]:
         """Write a record that takes an address in the block. A release of the same holder that waits is void before it
-        is written, as the answer may be lost; but not if another holder has the address."""
+        is written, as the answer may be lost; but not if another holder has the address: the block raises AddressTaken
+        then, or says so in the attempt.
+
+        Several requests may take an address at once: if one of them gets it, none of the others brings back a release.
+        """
         key = record.space, record.address, record.endpoint
-        waits = key in self._waiting
-        self._waiting.discard(key)
+        taking = self._taking.setdefault(key, _Taking())
+        taking.requests += 1
+        if key in self._waiting:
+            self._waiting.discard(key)
+            taking.waits, taking.is_taken = True, False
+        attempt = Attempt()
         try:
-            yield
+            yield attempt
         except AddressTaken:
-            if waits:
-                self._waiting.add(key)
+            attempt.is_lost = True
             raise
+        finally:
+            taking.requests -= 1
+            if not attempt.is_lost:
+                taking.is_taken = True
+                self._waiting.discard(key)  # it came meanwhile, from an earlier holder
+            if not taking.requests:
+                del self._taking[key]
+                if taking.waits and not taking.is_taken:
+                    self._waiting.add(key)
 
     def is_void(self, release: PendingRecord, held: AddressRecord) -> bool:
         """Whether this host took the address anew since the release was kept. `held` is the record of the address as it

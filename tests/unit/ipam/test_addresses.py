@@ -17,7 +17,7 @@ from macvlan_global.ipam.owners import Holder, Identity, network_claims
 from macvlan_global.ipam.pools import Pools
 from macvlan_global.store.memory import MemoryStore
 from macvlan_global.store.ports import Entry
-from macvlan_global.store.records import PendingRecord, PoolRecord
+from macvlan_global.store.records import AddressRecord, PendingRecord, PoolRecord
 from macvlan_global.store.table import Tables
 from testkit.fake_clock import FakeClock
 from testkit.faults import Faults, FaultyStore
@@ -234,6 +234,11 @@ async def test_a_lost_pool_is_written_anew_once_and_not_over_another_networks(bo
     assert await book.pools.all() == [lost]
 
 
+NOBODYS = AddressRecord(
+    space=SPACE, address=str(NINE), subnet=str(SUBNET), kind="reserved", host="a", incarnation="run", at=0
+)
+
+
 def late_release(book: Book, endpoint: str = "e1") -> PendingRecord:
     """A release of the address that waits for the store from now on."""
     run = book.addresses.late.begin(SPACE, str(NINE), endpoint)
@@ -278,6 +283,40 @@ async def test_a_late_release_is_not_void_by_a_request_that_is_refused(book: Boo
     late = late_release(book, "")
     with pytest.raises(AddressTaken):
         await book.addresses.reserve(pool, NINE)
+    await book.addresses.settle(late)
+    assert await book.addresses.all() == []
+
+
+async def test_a_late_release_is_void_if_one_of_several_requests_gets_the_address(book: Book) -> None:
+    """Another one that asked for it by name, began earlier and is refused later does not bring the release back."""
+    pool = await book.pool()
+    late = late_release(book, "")
+    with pytest.raises(AddressTaken), book.addresses.late.taking(NOBODYS):
+        reserved = await book.addresses.reserve_kept(pool, NINE, None)
+        raise AddressTaken(reserved.row)
+    await book.addresses.settle(late)
+    assert [each.address for each in await book.addresses.all()] == [str(NINE)]
+
+
+async def test_a_late_release_that_comes_while_an_address_is_taken_anew_is_of_an_earlier_holder(book: Book) -> None:
+    """Its answer was lost, and the address is free by then."""
+    pool = await book.pool()
+    with book.addresses.late.taking(NOBODYS):
+        late = late_release(book, "")
+        await book.addresses.reserve_kept(pool, NINE, None)
+    await book.addresses.settle(late)
+    assert [each.address for each in await book.addresses.all()] == [str(NINE)]
+
+
+async def test_a_late_release_outlives_requests_that_another_one_was_faster_than(book: Book) -> None:
+    """Two of them at once, one of which chose the address from those that seemed free."""
+    pool = await book.pool()
+    held = await book.addresses.reserve_kept(pool, NINE, None)
+    late = late_release(book, "")
+    with pytest.raises(AddressTaken), book.addresses.late.taking(held.row.record):
+        with book.addresses.late.taking(held.row.record) as attempt:
+            attempt.is_lost = True
+        await book.addresses.reserve_kept(pool, NINE, None)
     await book.addresses.settle(late)
     assert await book.addresses.all() == []
 
