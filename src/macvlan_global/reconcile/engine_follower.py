@@ -56,18 +56,21 @@ async def learn_names(driver: Driver, engine: Engine) -> None:
                 await driver.endpoints.name(ours, endpoint.container)
 
 
-async def learn_names_of(driver: Driver, engine: Engine, containers: Iterable[str]) -> None:
-    """Record the names of some containers (by id) and of their networks: one request of the engine for each.
-
-    Raises:
-        Unavailable: the engine does not answer.
-    """
+async def learn_names_of(driver: Driver, engine: Engine, containers: Iterable[str]) -> dict[str, Unavailable]:
+    """Record the names of some containers (by id) and of their networks: one request of the engine for each. Those of
+    which the engine did not tell, with the error: an inspection waits for a container that takes long to start."""
+    failed = {}
     for each in containers:
-        found = await engine.container(each)
+        try:
+            found = await engine.container(each)
+        except Unavailable as error:
+            failed[each] = error
+            continue
         for leg in found.legs if found else ():
             if found and (ours := await driver.endpoints.find(leg.endpoint)):
                 await driver.networks.name(leg.network, leg.network_name)
                 await driver.endpoints.name(ours, found.name)
+    return failed
 
 
 class EngineFollower:
@@ -102,6 +105,7 @@ class EngineFollower:
         self._came_back = asyncio.Event()
         self._store_read = store_read or asyncio.Event()
         self._crowd = crowd or Crowd()
+        self._waits_for = ""  # the reason why the engine does not answer, as it was logged
         self.following = False
         """Whether the engine's events are being received."""
 
@@ -132,7 +136,7 @@ class EngineFollower:
             async with contextlib.aclosing(self.engine.events()) as events:
                 async for event in events:
                     if event is None:
-                        self.following = True
+                        self.following, self._waits_for = True, ""
                         await self._driver.attacher.quirks.learn(await self.engine.info())
                         await self._reconcile_unless_just_done()
                         await self._look_for_ended()
@@ -141,7 +145,10 @@ class EngineFollower:
                     yield
             log.info("the engine closed its stream of events")
         except Unavailable as error:  # it starts, or is restarted
-            log.debug("waiting for the engine: %s", error)
+            log.log(
+                logging.DEBUG if str(error) == self._waits_for else logging.INFO, "waiting for the engine: %s", error
+            )
+            self._waits_for = str(error)
         finally:
             self.following = False
 
@@ -265,11 +272,13 @@ class EngineFollower:
             try:
                 if everything:
                     await learn_names(self._driver, self.engine)
-                else:
-                    await learn_names_of(self._driver, self.engine, sorted(some))
-            except Unavailable as error:  # it sends an event when it is back
-                log.debug("names are not learnt: %s", error)
-            except BaseException:
+                elif failed := await learn_names_of(self._driver, self.engine, sorted(some)):
+                    some = set(failed)
+                    raise next(iter(failed.values()))
+            except BaseException as error:
+                if isinstance(error, Unavailable) and not self.following:  # it sends an event when it is back
+                    log.debug("names are not learnt: %s", error)
+                    return
                 self._unnamed |= some
                 self._all_unnamed = self._all_unnamed or everything
                 raise

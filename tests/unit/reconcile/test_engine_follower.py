@@ -51,6 +51,7 @@ class StreamingEngine(FakeEngine):
     async def container(self, container_id: str) -> EngineContainer | None:
         """See `Engine.container`."""
         self._fail("container")
+        self._fail(container_id)
         return await super().container(container_id)
 
     async def events(self) -> AsyncGenerator[EngineEvent | None]:
@@ -161,8 +162,33 @@ def test_a_foreign_exception_of_the_engine_ends_nothing(broken: str) -> None:
     _on_virtual_time(story)
 
 
-def test_a_name_that_could_not_be_learnt_is_learnt_later() -> None:
-    """Nothing tells of it a second time."""
+def test_a_container_that_cannot_be_inspected_keeps_the_names_of_no_others_from_us() -> None:
+    """It takes long to start, say, and the engine answers too late. Its own name is learnt later."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            followed, task = await _follow(stack)
+            await asyncio.sleep(5)  # all names of that time are learnt
+            for name in ("web", "db", "queue"):
+                await followed.engine.run(name, "lan")
+            slow = min(each.id for each in followed.engine.containers.values())
+            followed.engine.broken[slow] = Unavailable("the engine does not answer")
+            for each in list(followed.engine.containers.values()):
+                followed.engine.told.put_nowait(ContainerEvent("rename", each.id, each.name))
+            await asyncio.sleep(5)
+            names = {each.container for each in await followed.rig.driver.endpoints.all()}
+            assert len(names & {"web", "db", "queue"}) == 2
+            followed.engine.broken.clear()
+            await asyncio.sleep(40)
+            assert not task.done()
+            assert {each.container for each in await followed.rig.driver.endpoints.all()} == {"web", "db", "queue"}
+
+    _on_virtual_time(story)
+
+
+@pytest.mark.parametrize("broken", [FOREIGN, Unavailable("the engine is slow")], ids=["foreign", "unavailable"])
+def test_a_name_that_could_not_be_learnt_is_learnt_later(broken: Exception) -> None:
+    """Nothing tells of it a second time: the engine was not away."""
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
@@ -170,7 +196,7 @@ def test_a_name_that_could_not_be_learnt_is_learnt_later() -> None:
             await asyncio.sleep(5)  # all names of that time are learnt
             await followed.engine.run("web", "lan")
             [here] = followed.engine.containers.values()
-            followed.engine.broken["container"] = FOREIGN
+            followed.engine.broken["container"] = broken
             followed.engine.told.put_nowait(ContainerEvent("rename", here.id, "web"))
             await asyncio.sleep(20)
             followed.engine.broken.clear()
