@@ -9,7 +9,6 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from macvlan_global.engine.inspected import container, event, event_of_beginning, network, network_request, refers_to
 from macvlan_global.engine.ports import EngineContainer, EngineEvent, EngineInfo, EngineNetwork, NewNetwork
+from macvlan_global.engine.socket_activation import SOCKETS, SocketActivation
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 
 DRIVER = "macvlan-global"
@@ -39,9 +39,6 @@ NOT_FOUND = 404
 IN_THE_WAY = {403, 409}  # containers are on it, and the name is taken
 REFUSED = 400
 ACTIONS = ("create", "destroy", "connect", "disconnect", "start", "die", "rename")
-DEFAULT_SOCKETS = {"/var/run/docker.sock", "/run/docker.sock"}
-PID_FILE = Path("/run/docker.pid")  # /var/run is a link to /run where systemd runs
-SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 
 _BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError)
 """Errors of the transport; timeouts are OSErrors."""
@@ -82,6 +79,7 @@ class DockerEngine:
         self._root = f"http://{'docker' if kind == 'unix' else where}"
         self._open_session = open_session or _open_session
         self._session: aiohttp.ClientSession | None = None
+        self._activation = SocketActivation()
         self._api: tuple[int, ...] = OLDEST_API
 
     async def info(self) -> EngineInfo:
@@ -284,10 +282,9 @@ class DockerEngine:
         return NO_IPV4_API
 
     def _refuse_to_wake(self) -> None:
-        """Do not start an engine that an operator stopped: where systemd listens for it (docker.socket), a connection
-        would. dockerd removes its pid file when it ends."""
-        if self._socket in DEFAULT_SOCKETS and SYSTEMD.exists() and not PID_FILE.exists():
-            raise Unavailable(f"the Docker Engine at {self._docker_host} is not running (there is no {PID_FILE})")
+        """Do not start an engine that an operator stopped: see `macvlan_global.engine.socket_activation`."""
+        if self._socket in SOCKETS and (reason := self._activation.reason()):
+            raise Unavailable(f"the Docker Engine at {self._docker_host} is not running ({reason})")
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
