@@ -396,9 +396,9 @@ def test_what_is_not_there_is_deleted_already(site: Site, method: str) -> None:
 
 @pytest.mark.parametrize("path", ["/NetworkDriver.CreateNetwork", "/IpamDriver.RequestPool"])
 def test_a_huge_body(site: Site, path: str) -> None:
-    """More than 1 MiB is refused, and the driver goes on."""
-    status, reply = ask_plugin(site, path, b'{"NetworkID": "' + b"a" * (1024 * 1024) + b'"}')
-    assert (status, error_of(path, reply)) == (413, "the request is larger than 1024 KiB")
+    """More than 16 MiB is refused, and the driver goes on."""
+    status, reply = ask_plugin(site, path, b'{"NetworkID": "' + b"a" * (16 * 1024 * 1024) + b'"}')
+    assert (status, error_of(path, reply)) == (413, "the request is larger than 16 MiB")
     site.create("lan", *GOOD)
 
 

@@ -183,8 +183,11 @@ class NetlinkKernel:
             return None
         if not found.master:
             return found.fact
-        with kernel_errors(f"reading the bridge or bond of {name}"):
-            master = await self._quick.run(lambda links: links.get(index=found.master))
+        try:
+            with kernel_errors(f"reading the bridge or bond of {name}"):
+                master = await self._quick.run(lambda links: links.get(index=found.master))
+        except NotFound:  # it was deleted a moment ago, so the link is in none
+            return found.fact
         return replace(found.fact, master=master.fact.name)
 
     async def links(self) -> list[LinkFact]:

@@ -156,7 +156,13 @@ class RouteSocket:
 
     def get(self, name: str = "", *, index: int = 0) -> RawLink:
         """The link of this name, alternative name or index."""
-        answer = self._request(RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _sought(name))
+        try:
+            answer = self._request(RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _sought(name))
+        except OSError as error:
+            if error.errno == errno.EINVAL and name and not _is_short(name):
+                # kernels before 5.5 have no alternative names: they have read no name, and no index
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
+            raise
         return parse_link(answer[0])
 
     def dump(self) -> list[RawLink]:
@@ -462,9 +468,13 @@ def _named(name: str) -> bytes:
 
 def _sought(name: str) -> bytes:
     """The attribute to find a link by its name or, if it is longer, by its alternative name."""
-    if len(name.encode()) < IFNAMSIZ:
+    if _is_short(name):
         return _named(name)
     return attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")
+
+
+def _is_short(name: str) -> bool:
+    return len(name.encode()) < IFNAMSIZ
 
 
 def _padded(length: int) -> int:

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 MAX_HEAD = 64 * 1024
-MAX_BODY = 1024 * 1024
-"""Bytes of the longest request body."""
-MAX_AHEAD = 4 * MAX_BODY
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of the longest request body. A container that publishes all its ports makes one of seven megabytes."""
+MAX_AHEAD = 4 * 1024 * 1024
 """Bytes that are read ahead of the request in hand; then the peer has to wait."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -62,7 +62,7 @@ class PluginServer:
             reply(HTTPStatus.NOT_FOUND, encode_error(f"{path} is not known to macvlan-global", ipam=False))
             return
         if body is None:
-            text = f"the request is larger than {MAX_BODY // 1024} KiB"
+            text = f"the request is larger than {MAX_BODY // 1024**2} MiB"
             reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, encode_error(text, ipam=ipam))
             return
         name, started = path[1:], time.perf_counter()

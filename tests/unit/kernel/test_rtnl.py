@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from macvlan_global.errors import Internal, Unavailable
+from macvlan_global.errors import Conflict, Internal, Unavailable
 from macvlan_global.kernel.netlink import NetlinkKernel, Sockets
 from macvlan_global.kernel.rtnl import (
     ANSWER_SECONDS,
+    IFLA_MASTER,
     MOST_DUMPS,
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
@@ -26,6 +27,7 @@ from testkit.played_netlink import (
     PlayedNetlink,
     Request,
     address_payload,
+    attribute,
     link_payload,
     one_link,
 )
@@ -108,6 +110,37 @@ def test_an_end_without_a_result_is_an_end(played: PlayedNetlink) -> None:
     """As older kernels send it."""
     played.answer = lambda request: [*_links(request, "a"), request.message(NLMSG_DONE)]
     assert _names(played.open()) == ["a"]
+
+
+@pytest.mark.parametrize(("name", "there"), [("enp129s0f0np0.100", False), ("eth0", True)])
+async def test_a_kernel_without_alternative_names_has_no_link_of_a_long_name(
+    played: PlayedNetlink, name: str, *, there: bool
+) -> None:
+    """Before 5.5 it passes over that attribute and has nothing to look for: it answers EINVAL. To a short name that is
+    an error."""
+    kernel = NetlinkKernel(Sockets(route=played.open))
+    played.answer = lambda request: [request.result(errno.EINVAL)]
+    if there:
+        with pytest.raises(Conflict):
+            await kernel.link(name)
+    else:
+        assert await kernel.link(name) is None
+    await kernel.close()
+
+
+async def test_a_bridge_that_is_deleted_while_its_port_is_read_has_no_port(played: PlayedNetlink) -> None:
+    """The port is there, and is in no bridge any more."""
+    kernel = NetlinkKernel(Sockets(route=played.open))
+    played.answer = _in_turn(
+        lambda request: [
+            request.message(RTM_NEWLINK, link_payload(2, "eth1") + attribute(IFLA_MASTER, struct.pack("=I", 7)))
+        ],
+        lambda request: [request.result(errno.ENODEV)],
+    )
+    found = await kernel.link("eth1")
+    assert found
+    assert (found.name, found.master) == ("eth1", "")
+    await kernel.close()
 
 
 def test_what_is_left_of_another_answer_is_passed_over(played: PlayedNetlink) -> None:

@@ -256,7 +256,22 @@ async def test_what_is_no_message_is_400_with_the_reason(plugin: Plugin, path: s
     assert "the request" in answer.body[key]
 
 
-async def test_bodies_over_a_mebibyte_are_refused(plugin: Plugin) -> None:
+async def test_a_container_may_publish_all_its_ports(plugin: Plugin) -> None:
+    """The engine names each of them twice, in some seven megabytes."""
+    options = {
+        "com.docker.network.endpoint.exposedports": [{"Proto": 17, "Port": port} for port in range(1, 65536)],
+        "com.docker.network.portmap": [
+            {"Proto": 17, "IP": "", "Port": port, "HostIP": "192.0.2.1", "HostPort": port, "HostPortEnd": port}
+            for port in range(1, 65536)
+        ],
+    }
+    body = json.dumps({"NetworkID": "n" * 64, "EndpointID": "e" * 64, "Interface": {}, "Options": options}).encode()
+    answer = await plugin.post("/NetworkDriver.CreateEndpoint", body)
+    assert answer.status == 200
+    assert "is not known to macvlan-global" in answer.body["Err"]
+
+
+async def test_bodies_over_sixteen_mebibytes_are_refused(plugin: Plugin) -> None:
     """One of just that size is read."""
     frame = len(b'{"Pool":""}')
     fits = await plugin.post("/IpamDriver.RequestPool", b'{"Pool":"%s"}' % (b"x" * (MAX_BODY - frame)))
