@@ -8,9 +8,9 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -45,6 +45,7 @@ from macvlan_global.store.table import Tables
 from macvlan_global.tasks import Crowd
 
 if TYPE_CHECKING:  # a host alone does not load it
+    from macvlan_global.admin.metrics_server import MetricsServer
     from macvlan_global.global_scope import GlobalScope
     from macvlan_global.web.page import Examine, Page
 
@@ -158,11 +159,11 @@ class Daemon:
         views = Views(config, driver, follower, reconciler, self._metrics, scope, conflicts)
         await self._serve(stack, listener, driver, views)
         page = await self._page(stack, config, driver, views, local, shared)
-        stack.push_async_callback(await self._serve_metrics(config, driver, follower, scope, conflicts))
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts, page)
-        for each in [part.run() for part in parts if part]:
-            stack.callback(group.create_task(each).cancel)
+        served = await self._serve_metrics(config, driver, follower, views, scope, conflicts)
+        if served:
+            stack.push_async_callback(served.stop)
+        parts = (follower, driver.attacher, driver.memory, driver.host_access, scope, conflicts, page, served)
+        await _run(stack, [part.run() for part in parts if part])
 
     def _follower(
         self, driver: Driver, reconciler: Reconciler, label: ScopeLabel, scope: "GlobalScope | None"
@@ -236,23 +237,29 @@ class Daemon:
         config: Config,
         driver: Driver,
         follower: EngineFollower,
+        views: Views,
         scope: "GlobalScope | None",
         conflicts: ConflictService | None,
-    ) -> Callable[[], Awaitable[None]]:
-        """Begin to serve metrics, if they are wanted; that which ends it."""
+    ) -> "MetricsServer | None":
+        """Begin to serve metrics, if they are wanted."""
         if not config.metrics:
-            return _nothing_to_end
+            return None
         # imported here: the library that writes them costs a start more than all of our own
         from macvlan_global.admin.metrics_server import MetricsServer  # noqa: PLC0415
         from macvlan_global.admin.readings import Readings  # noqa: PLC0415
 
-        server = MetricsServer(Readings(config, driver, follower, self._metrics, self._stores, scope, conflicts))
-        await server.start(config.metrics)
-        return server.stop
+        readings = Readings(config, driver, follower, self._metrics, self._stores, scope, conflicts)
+        server = MetricsServer(readings, config.metrics)
+        views.listeners.append(lambda: server.listener.problem)
+        await server.start()
+        return server
 
 
-async def _nothing_to_end() -> None:
-    """The end of a part that is not there."""
+async def _run(stack: contextlib.AsyncExitStack, parts: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Run the parts of the driver side by side until the stack is left."""
+    group = await stack.enter_async_context(asyncio.TaskGroup())
+    for each in parts:
+        stack.callback(group.create_task(each).cancel)
 
 
 def driver_settings(config: Config) -> Settings:

@@ -62,8 +62,8 @@ class Views:
         self._scope = scope
         self._conflicts = conflicts
         self._started = time.monotonic()
-        self.page_token = ""
-        """Token of the page, "" if it needs none."""
+        self.page_token = ""  # "" if the page needs none
+        self.listeners: list[Callable[[], str]] = []  # why the page or metrics cannot be served, "" if they are
 
     async def status(self) -> a.Status:
         """The driver in one view. Asks the engine."""
@@ -110,6 +110,7 @@ class Views:
             *await self._network_problems(),
             *await self._driver.probe.problems(),
             *self._driver.host_access.problems,
+            *(problem for each in self.listeners if (problem := each())),
             *(self._conflicts.watch.problems() if self._conflicts else []),
         ]
 
@@ -124,8 +125,7 @@ class Views:
         return max(1, len(self._scope.heartbeat.live())) if self._scope else 1
 
     def tell_of_problems(self, told: Callable[[], None]) -> None:
-        """Have `told` called at once when problems or conflicts may have changed. Ends of conflicts, and what only the
-        kernel or the engine know of, are told by nobody."""
+        """Have `told` called at once when problems or conflicts may have changed, as far as anybody tells of it."""
         self._reconciler.on_problems = self._driver.host_access.on_problems = told
         if self._scope:
             self._scope.replicator.problems.on_change = told

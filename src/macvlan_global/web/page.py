@@ -80,14 +80,12 @@ class Page:
         views.page_token = token
         data = PageData(views, driver, reporter)
         own = config.effective_host_name()
-        return cls(reporter, feed, PageServer(data, feed, config.page, own_name=own, token=token))
+        server = PageServer(data, feed, config.page, own_name=own, token=token)
+        views.listeners.append(lambda: server.listener.problem)
+        return cls(reporter, feed, server)
 
     async def start(self) -> None:
-        """Begin to serve.
-
-        Raises:
-            Unavailable: the address cannot be used.
-        """
+        """Begin to serve; see `HttpListener.start`."""
         if self._server:
             await self._server.start()
 
@@ -102,6 +100,8 @@ class Page:
             tasks.create_task(self._reporter.run())
             if self._feed:
                 tasks.create_task(self._feed.run())
+            if self._server:
+                tasks.create_task(self._server.run())
 
 
 def examine_host(config: Config) -> list[Finding]:

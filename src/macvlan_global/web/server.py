@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import NoReturn
 
 import msgspec
 from aiohttp import hdrs, web
@@ -102,25 +103,21 @@ class PageServer:
             keepalive_timeout=30,
             max_headers=64,
         )
-        self._server = HttpListener(runner, CONNECTIONS_MOST)
+        self.listener = HttpListener("the page", address, runner, CONNECTIONS_MOST)
         self._room = asyncio.Semaphore(SENT_MOST)
 
     async def start(self) -> None:
-        """Begin to serve.
+        """Begin to serve; see `HttpListener.start`."""
+        await self.listener.start()
 
-        Raises:
-            Unavailable: the address cannot be used.
-        """
-        try:
-            await self._server.start(self._address)
-        except OSError as error:
-            raise Unavailable(f"the page cannot be served on {self._address}: {error}") from error
-        log.info("the page is at http://%s/", self._address)
+    async def run(self) -> NoReturn:
+        """See `HttpListener.run`."""
+        await self.listener.run()
 
     async def stop(self) -> None:
         """Stop. Idempotent."""
         self._feed.end()
-        await self._server.stop()
+        await self.listener.stop()
 
     async def _gate(self, http: web.Request, handler: _Handler) -> web.StreamResponse:
         asked, shown = http.headers.get(hdrs.HOST, ""), http.headers.get(hdrs.AUTHORIZATION, "")

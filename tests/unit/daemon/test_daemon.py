@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from importlib.resources import files
 from ipaddress import ip_address
 from pathlib import Path
@@ -68,17 +67,26 @@ async def test_a_state_folder_that_cannot_be_used(tmp_path: Path, capsys: pytest
 
 
 async def test_a_start_that_fails_late_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The metrics' address is in use: the plugin socket is gone, and the folder is free for the next start."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(Unavailable, match=f"metrics cannot be served on {address}"):
-            async with running(tmp_path, capsys, metrics=address):
-                pass
+    """The admin socket cannot be made: the plugin socket is gone, and the folder is free for the next start."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=r"the admin socket .*file/admin.sock cannot be used"):
+        async with running(tmp_path, capsys, admin_socket=str(tmp_path / "file/admin.sock")):
+            pass
     assert not (tmp_path / "anna.sock").exists()
     async with running(tmp_path, capsys) as daemon:
         assert (await daemon.cli("status")).code == 0
+
+
+@pytest.mark.parametrize("what", ["metrics", "page"])
+async def test_an_address_that_is_not_there_yet_keeps_no_driver_from_its_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """`status` has the reason. 192.0.2.1 is an address of documentation, and of no host."""
+    metrics, page = ("192.0.2.1:9153" if what == each else "" for each in ("metrics", "page"))
+    async with running(tmp_path, capsys, metrics=metrics, page=page) as daemon:
+        assert await daemon.call("Plugin.Activate") == {"Implements": ["NetworkDriver", "IpamDriver"]}
+        (problem,) = (await daemon.cli("status", "--json")).json["problems"]
+        assert problem.startswith(f"{'the ' if what == 'page' else ''}{what} cannot be served on 192.0.2.1:9153: ")
 
 
 async def test_metrics_are_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
