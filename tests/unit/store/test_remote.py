@@ -251,6 +251,51 @@ async def test_etcd_is_asked_with_a_token_that_is_renewed() -> None:
         await store.close()
 
 
+@pytest.mark.parametrize("user", ["", "driver"])
+async def test_a_quiet_watch_on_etcd_is_one_watch(user: str) -> None:
+    """With and without users: health checks need no other right than ours, and show the token of that time. One that was
+    just forgotten ends no watch."""
+    etcd = FakeEtcd(user, RIGHT if user else "")
+    asked: list[HttpCall] = []
+
+    async def answer(call: HttpCall) -> HttpReply:
+        asked.append(call)
+        return await etcd.answer(call)
+
+    async with HttpServer(answer) as server:
+        access = StoreAccess(user=user, password=RIGHT if user else "")
+        store = open_cluster_store(f"etcd://{server.address}/test", access)
+        async with cluster_contract.Mirror(store, "k/") as mirror:
+            await asyncio.sleep(60)
+            etcd.forget_tokens()
+            await asyncio.sleep(60)
+            assert await store.create("k/1", b"x")  # with a new token
+            await mirror.until(lambda: "k/1" in mirror.known)
+            await asyncio.sleep(60)
+        paths = [call.path for call in asked]
+        assert paths.count("/v3/watch") == 1
+        assert paths.count("/v3/kv/range") > 60, "its health was checked"
+        assert paths.count("/v3/auth/authenticate") == (2 if user else 0)
+        assert asked[-1].headers.get("authorization") == ("token1" if user else None)
+        await store.close()
+
+
+@pytest.mark.parametrize("user", ["", "driver"])
+async def test_a_quiet_watch_at_an_etcd_without_a_leader_is_given_up(user: str) -> None:
+    """Its member cannot read, so nothing would be told there; the reason is etcd's."""
+    etcd = FakeEtcd(user, RIGHT if user else "")
+    async with HttpServer(etcd.answer) as server:
+        access = StoreAccess(user=user, password=RIGHT if user else "")
+        store = open_cluster_store(f"etcd://{server.address}/test", access)
+        watch = store.watch("k/")
+        assert (await anext(watch)).whole
+        etcd.has_leader = False
+        with pytest.raises(Unavailable, match=r"it answered 503 .*no leader"):
+            async with asyncio.timeout(60):
+                await anext(watch)
+        await store.close()
+
+
 async def test_a_wrong_password_is_told_without_the_password() -> None:
     """The user's name is in the text."""
     etcd = FakeEtcd("driver", RIGHT)

@@ -9,6 +9,7 @@ Consul tells nobody what changed: whoever waits for a prefix gets all of it agai
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -72,7 +73,7 @@ class ConsulStore:
         Raises:
             Invalid: a file of certificates cannot be used.
         """
-        health = HealthCheck(Request("GET", "/v1/status/leader"), has_leader)
+        health = HealthCheck(partial(Request, "GET", "/v1/status/leader"), has_leader)
         self._crowd = crowd or Crowd()
         self._members = Members(
             url.endpoints,

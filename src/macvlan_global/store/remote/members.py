@@ -111,9 +111,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """A cheap request, and whether its answer says that the member is part of a cluster with a leader."""
+    """A cheap request, and whether its answer says that the member is part of a cluster with a leader.
 
-    request: Request
+    The request is made anew for each check: a token in it may be renewed meanwhile.
+    """
+
+    request: Callable[[], Request]
     passed: Callable[[Answer], bool]
 
 
@@ -389,9 +392,10 @@ class Members:
     async def _check_health(self, index: int) -> None:
         if asyncio.get_running_loop().time() - self._heard.get(index, 0.0) < QUIET:
             return  # it has just answered somebody else here
-        answer = await self._ask(index, self._health.request, _times(), DEADLINE / 2)
+        answer = await self._ask(index, self._health.request(), _times(), DEADLINE / 2)
         if not self._health.passed(answer):
-            self._why[index] = "it has no leader"
+            has_none = answer.status == OK
+            self._why[index] = "it has no leader" if has_none else f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
             raise AnswerLost(self._why[index])
 
