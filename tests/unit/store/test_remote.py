@@ -253,8 +253,8 @@ async def test_etcd_is_asked_with_a_token_that_is_renewed() -> None:
 
 @pytest.mark.parametrize("user", ["", "driver"])
 async def test_a_quiet_watch_on_etcd_is_one_watch(user: str) -> None:
-    """With and without users: health checks need no other right than ours, and show the token of that time. One that was
-    just forgotten ends no watch."""
+    """With and without users: health checks need no other right than ours, and show the token of that time. One that
+    was just forgotten ends no watch."""
     etcd = FakeEtcd(user, RIGHT if user else "")
     asked: list[HttpCall] = []
 
