@@ -163,7 +163,7 @@ class FakeConsul:
 
     def _renew(self, session: str) -> HttpReply:
         if session not in self._sessions:
-            return HttpReply(404, b"Session id not found")
+            return HttpReply(404, f"Session id '{session}' not found".encode())
         seconds, _ = self._sessions[session]
         self._sessions[session] = seconds, asyncio.get_running_loop().time() + seconds
         return _reply([{"ID": session}])

@@ -82,6 +82,33 @@ async def test_a_consul_that_refuses_says_why() -> None:
         await store.close()
 
 
+async def test_a_404_of_a_proxy_is_no_missing_key_and_no_lease_that_ended() -> None:
+    """It has lost its Consul, or has another route: nothing is known, and each operation says so."""
+    consul, lost = FakeConsul(), False
+
+    async def answer(call: HttpCall) -> HttpReply:
+        return HttpReply(404, b"<html>404 Not Found</html>") if lost else await consul.answer(call)
+
+    async with HttpServer(answer) as server:
+        store = open_cluster_store(f"consul://{server.address}/test", StoreAccess())
+        assert await store.create("a", b"1")
+        assert await store.get("b") is None
+        lease, ended = await store.lease(10), await store.lease(10)
+        await ended.end()
+        assert not await ended.renew()
+        watch = store.watch("names/n/")
+        assert (await anext(watch)).whole
+        lost = True
+        for ask in (store.get("a"), store.scan(""), anext(store.watch("a")), anext(watch)):
+            with pytest.raises(Unavailable, match="no X-Consul-Index; a proxy in front of it must pass this header on"):
+                await ask
+        with pytest.raises(Unavailable, match=r"Consul refuses \(404\): .*404 Not Found"):
+            await lease.renew()
+        lost = False
+        assert await lease.renew()
+        await store.close()
+
+
 async def test_a_consul_that_lets_nobody_ring_is_told_so_at_once() -> None:
     """A token that may read, or may not write bells: each transaction is refused with 409, like one that came too late.
     It is no lost race, as nobody has rung: few questions are asked, and the error has Consul's words."""

@@ -268,9 +268,11 @@ class ConsulLease:
     async def renew(self) -> bool:
         """See `Lease.renew`."""
         answer = await self._ask("renew")
-        if answer.status != NOT_FOUND:
-            checked(answer)
-        return answer.status == OK
+        # Consul's words since 1.8 (SessionRenew in agent/session_endpoint.go); a proxy that has lost it says others
+        if answer.status == NOT_FOUND and answer.text == f"Session id '{self.session}' not found":
+            return False
+        checked(answer)
+        return True
 
     async def end(self) -> None:
         """See `Lease.end`."""

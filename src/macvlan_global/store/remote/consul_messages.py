@@ -77,12 +77,15 @@ def has_leader(answer: Answer) -> bool:
 
 
 def found(answer: Answer) -> Answer:
-    """The answer, which may be that there is nothing.
+    """The answer about keys, which may be that there is nothing.
 
     Raises:
-        Unavailable: Consul refuses.
+        Unavailable: Consul refuses, or somebody else says that there is nothing.
     """
-    return answer if answer.status == NOT_FOUND else checked(answer)
+    if answer.status != NOT_FOUND:
+        return checked(answer)
+    index_of(answer)  # Consul's own has one (setMeta in agent/http.go); a proxy that has lost its Consul has none
+    return answer
 
 
 def checked(answer: Answer) -> Answer:
@@ -94,6 +97,15 @@ def checked(answer: Answer) -> Answer:
     if answer.status != OK:
         raise refused(answer)
     return answer
+
+
+def pairs_in(answer: Answer) -> list[ConsulPair]:
+    """The pairs in an answer about keys.
+
+    Raises:
+        Unavailable: see `found`, or it is no such answer.
+    """
+    return [] if found(answer).status == NOT_FOUND else decode(answer.body, list[ConsulPair])
 
 
 def reasons(answer: Answer) -> list[StepError]:

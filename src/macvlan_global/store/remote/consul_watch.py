@@ -15,7 +15,7 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch
 from macvlan_global.store.remote.bell import are_other_history, missed
 from macvlan_global.store.remote.consul_keys import ConsulKeys
-from macvlan_global.store.remote.consul_messages import NOT_FOUND, ConsulPair, checked, decode, found, index_of
+from macvlan_global.store.remote.consul_messages import found, index_of, pairs_in
 from macvlan_global.store.remote.consul_ringing import PUT, Bells, SeenBells
 from macvlan_global.store.remote.known import Known
 from macvlan_global.store.remote.many import free
@@ -232,8 +232,7 @@ class PrefixWatch:
     async def _changes(self, known: Known, index: int) -> tuple[Batch, int, int]:
         """The next changes, the index after them, and the bytes that they took."""
         answer = await self._next(index)
-        pairs = [] if answer.status == NOT_FOUND else decode(checked(answer).body, list[ConsulPair])
-        entries = await self._keys.entries(pairs)
+        entries = await self._keys.entries(pairs_in(answer))
         changed, gone = await known.take_all(entries)
         went_back = index_of(answer) < index
         batch = Batch(True, tuple(entries)) if went_back else Batch(False, changed, gone)
