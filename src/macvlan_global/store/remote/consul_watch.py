@@ -233,8 +233,12 @@ class PrefixWatch:
         """The next changes, the index after them, and the bytes that they took."""
         answer = await self._next(index)
         entries = await self._keys.entries(pairs_in(answer))
+        newest = known.newest
         changed, gone = await known.take_all(entries)
-        went_back = index_of(answer) < index
+        # Only a store that was restored from an older copy has what was told behind what is, or tells of a key that was
+        # written before what was told. An index that is smaller than before is no sign: that of a prefix is the one of
+        # its last key or tombstone, and Consul forgets a tombstone after 15 minutes.
+        went_back = index_of(answer) < newest or any(entry.revision <= index for entry in changed)
         batch = Batch(True, tuple(entries)) if went_back else Batch(False, changed, gone)
         return batch, index_of(answer), len(answer.body)
 
