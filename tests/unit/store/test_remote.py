@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -79,6 +80,34 @@ async def test_a_consul_that_refuses_says_why() -> None:
         consul.failing = 403
         with pytest.raises(Unavailable, match=r"Consul refuses \(403\)"):
             await store.scan("")
+        await store.close()
+
+
+async def test_a_consul_that_refuses_the_names_of_keys_is_not_away() -> None:
+    """As 1.21.5 does, with a 500: no other member is asked, nobody waits, and the error says what to set there."""
+    consul = FakeConsul()
+    asked: list[str] = []
+
+    async def answer(call: HttpCall) -> HttpReply:
+        asked.append(call.path)
+        if call.path.startswith("/v1/kv/") and not re.fullmatch(r"[a-zA-Z0-9,_./\-?&=]+", call.path):
+            return HttpReply(500, b'invalid key name, keys should respect the "^[a-zA-Z0-9,_./\\\\-?&=]+$" format.')
+        return await consul.answer(call)
+
+    async with HttpServer(answer) as one, HttpServer(answer) as two:
+        store = open_cluster_store(f"consul://{one.address},{two.address}/test", StoreAccess())
+        begun = asyncio.get_running_loop().time()
+        for key in ("pools/s/fd65::_64", "pools/s/10.8.0.0_24~10.8.0.128_25", "definitions/a%2Fb"):
+            assert await store.create(key, b"1"), "a transaction has its keys elsewhere"
+            asked.clear()
+            with pytest.raises(
+                Unavailable, match=r"Consul refuses \(500\): invalid key name, .* format; this release of"
+            ) as told:
+                await store.get(key)
+            assert "disable_http_unprintable_char_filter = true" in str(told.value)
+            assert len(asked) == 1
+        assert await store.get("pools/s/10.8.0.0_24") is None
+        assert asyncio.get_running_loop().time() - begun < 0.5
         await store.close()
 
 

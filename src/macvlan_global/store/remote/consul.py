@@ -30,6 +30,7 @@ from macvlan_global.store.remote.consul_messages import (
     decode,
     has_leader,
     refused,
+    refuses_key,
 )
 from macvlan_global.store.remote.consul_ringing import (
     DELETE,
@@ -82,6 +83,7 @@ class ConsulStore:
             open_session,
             watches=WATCHES,
             busy=TOO_MANY_REQUESTS,
+            refuses=refuses_key,
         )
         self._keys = ConsulKeys(self._members, url.prefix, access.token)
         self._bells = Bells(self._keys)

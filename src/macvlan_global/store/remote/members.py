@@ -127,7 +127,7 @@ OpenSession = Callable[[ssl.SSLContext | None], aiohttp.ClientSession]
 class Members:
     """The members of one store, as one client of it sees them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what differs between the kinds of stores
         self,
         endpoints: Sequence[str],
         tls: ssl.SSLContext | None,
@@ -136,6 +136,7 @@ class Members:
         *,
         watches: int = 1_000,
         busy: int = 0,
+        refuses: Callable[[Answer], bool] = lambda _answer: False,
     ) -> None:
         """Know the members; nothing is asked yet.
 
@@ -146,6 +147,8 @@ class Members:
             open_session: makes the HTTP clients, on first use; another one is for tests.
             watches: connections for what has no end or takes long, which operations must not wait for.
             busy: the status by which a member says that it did nothing, since it is asked too much.
+            refuses: whether an answer with the status of a server that failed refuses this very request, which no other
+                member would answer either.
         """
         self._roots = [f"{'https' if tls else 'http'}://{each}" for each in endpoints]
         self._names = list(endpoints)
@@ -153,6 +156,7 @@ class Members:
         self._health = health
         self._open_session = open_session
         self._busy = busy
+        self._refuses = refuses
         self._is_busy = False  # the last answer was that
         self._limits = {False: CONNECTIONS, True: watches}
         self._current = 0
@@ -279,7 +283,7 @@ class Members:
             self._why[index] = f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
             raise NotAsked(self._why[index])
-        if answer.status >= SERVER_ERROR:
+        if answer.status >= SERVER_ERROR and not self._refuses(answer):
             # no leader, a leader that changed, a disk that is full: another member may do better
             self._why[index] = f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
