@@ -364,6 +364,34 @@ async def test_a_wrong_password_is_told_without_the_password() -> None:
 
 
 @pytest.mark.parametrize("kind", ["consul", "etcd"])
+async def test_what_is_sent_is_told_to_be_json(kind: str) -> None:
+    """Consul from 1.20.2 on logs a warning about each request that is told to be something else."""
+    double = FakeConsul() if kind == "consul" else FakeEtcd("driver", RIGHT)
+    asked: list[HttpCall] = []
+
+    async def answer(call: HttpCall) -> HttpReply:
+        asked.append(call)
+        return await double.answer(call)
+
+    async with HttpServer(answer) as server:
+        access = StoreAccess(user="driver", password=RIGHT) if kind == "etcd" else StoreAccess(token=RIGHT)
+        store = open_cluster_store(f"{kind}://{server.address}/test", access)
+        lease = await store.lease(10)
+        entry = await store.create_with(lease, "names/n/h/e", b"1")
+        assert entry
+        assert await store.scan("names/") == [entry]
+        async with cluster_contract.Mirror(store, "names/n/"):
+            await asyncio.sleep(5)  # its member's health is checked
+            assert await lease.renew()
+            await lease.end()
+        await store.close()
+    kinds = {(call.method, call.headers.get("content-type")) for call in asked}
+    assert kinds == ({("POST", "application/json")} if kind == "etcd" else {("PUT", "application/json"), ("GET", None)})
+    if kind == "consul":
+        assert {call.headers.get("x-consul-token") for call in asked if call.method == "PUT"} == {RIGHT}
+
+
+@pytest.mark.parametrize("kind", ["consul", "etcd"])
 async def test_another_server_is_not_taken_for_a_store(kind: str) -> None:
     """An answer that is no message of the store's is an error that names the store."""
 

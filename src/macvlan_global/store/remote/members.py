@@ -50,6 +50,10 @@ BUSY_PAUSE = 0.5
 
 OK, SERVER_ERROR = 200, 500
 
+_SENT = {"Content-Type": "application/json"}
+"""Headers of what is no GET. Without them aiohttp names octets, also where there is no body, and Consul from 1.20.2 on
+logs a warning about each."""
+
 _UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """No connection: nothing was asked."""
 
@@ -302,7 +306,7 @@ class Members:
             request.method,
             URL(self._roots[index] + request.path, encoded=True),
             data=request.body,
-            headers=request.headers,
+            headers={**({} if request.method == "GET" else _SENT), **(request.headers or {})},
             timeout=times,
             allow_redirects=False,
         )
