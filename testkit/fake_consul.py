@@ -6,7 +6,7 @@ Held to the contracts of stores like the real one (tests/contract). Sessions end
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,6 +22,14 @@ class _Pair:
     value: bytes
     index: int
     session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A copy of the keys of a `FakeConsul`, and the index at which each was written or deleted last."""
+
+    pairs: Mapping[str, _Pair]
+    touched: Mapping[str, int]
 
 
 class _Refused(Exception):
@@ -41,6 +49,7 @@ class FakeConsul:
         self._sessions: dict[str, tuple[float, float]] = {}
         self._index = 1
         self._made = 0
+        self._restores = 0
         self._changed = asyncio.Event()
 
     async def answer(self, call: HttpCall) -> HttpReply:
@@ -73,6 +82,21 @@ class FakeConsul:
         """The index at which a key was written last, 0 if it is not there."""
         return self._pairs[name].index if name in self._pairs else 0
 
+    def reap_tombstones(self) -> None:
+        """Forget what was deleted, as Consul does 15 minutes later: indexes of prefixes may become smaller."""
+        self._touched = {name: index for name, index in self._touched.items() if name in self._pairs}
+
+    def save(self) -> Snapshot:
+        """A copy of all keys."""
+        return Snapshot(dict(self._pairs), dict(self._touched))
+
+    def restore(self, copy: Snapshot) -> None:
+        """Put back a copy of all keys, whose indexes are those of then; history itself goes on. Ends what waits."""
+        self._pairs, self._touched = dict(copy.pairs), dict(copy.touched)
+        self._index += 1
+        self._restores += 1
+        self._tell()
+
     async def _read(self, name: str, call: HttpCall) -> HttpReply:
         below = "recurse" in call.query or "keys" in call.query
         if "index" in call.query:
@@ -90,8 +114,8 @@ class FakeConsul:
 
     async def _wait(self, index_of: Callable[[], int], index: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while index_of() <= index and (left := until - loop.time()) > 0:
+        until, restores = loop.time() + seconds, self._restores
+        while index_of() <= index and restores == self._restores and (left := until - loop.time()) > 0:
             self._changed.clear()
             sessions = [end - loop.time() for _, end in self._sessions.values()]
             try:
@@ -163,7 +187,7 @@ class FakeConsul:
 
     def _renew(self, session: str) -> HttpReply:
         if session not in self._sessions:
-            return HttpReply(404, b"Session id not found")
+            return HttpReply(404, f"Session id '{session}' not found".encode())
         seconds, _ = self._sessions[session]
         self._sessions[session] = seconds, asyncio.get_running_loop().time() + seconds
         return _reply([{"ID": session}])

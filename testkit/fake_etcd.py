@@ -27,11 +27,13 @@ class _Refused(Exception):
 class FakeEtcd:
     """Give `answer` to an `HttpServer`.
 
-    With `user` and `password` set, who shows no token is refused; `forget_tokens` makes those given out invalid.
+    With `user` and `password` set, who shows no token is refused, and nobody is root; `forget_tokens` makes those given
+    out invalid. `has_leader` is for what needs one: reads, writes and new watches.
     """
 
     def __init__(self, user: str = "", password: str = "") -> None:
         """Nothing is stored."""
+        self.has_leader = True
         self._login = {"name": user, "password": password}
         self._token = 0
         self._pairs: dict[bytes, _Pair] = {}
@@ -66,17 +68,30 @@ class FakeEtcd:
         """One request."""
         self._lapse()
         body = json.loads(call.body)
+        if call.path == "/v3/maintenance/status":
+            return self._status()
+        if not self.has_leader:  # which etcd looks for before it looks at the token
+            return _reply({"message": "etcdserver: no leader"}, 503)
         if call.path == "/v3/auth/authenticate":
             return self._authenticate(body)
         if self._login["name"] and call.headers.get("authorization") != f"token{self._token}":
             return _reply({"message": "invalid auth token"}, 401)
-        if call.path == "/v3/watch":
+        return self._permitted(call.path, body)
+
+    def _status(self) -> HttpReply:
+        """As etcd from 3.6.0 on: with users, for root only."""
+        if self._login["name"]:
+            return _reply({"message": "etcdserver: permission denied"}, 403)
+        return _reply({"leader": "1" if self.has_leader else "0"})
+
+    def _permitted(self, path: str, body: dict[str, Any]) -> HttpReply:
+        if path == "/v3/watch":
             return HttpReply(pieces=self._watch(body["create_request"]))
-        if call.path == "/v3/kv/txn":
+        if path == "/v3/kv/txn":
             return self._transact(body)
-        if call.path.startswith("/v3/lease/"):
-            return self._of_lease(call.path.removeprefix("/v3/lease/"), body)
-        return _reply(self._range(body) if call.path == "/v3/kv/range" else {"leader": "1"})
+        if path.startswith("/v3/lease/"):
+            return self._of_lease(path.removeprefix("/v3/lease/"), body)
+        return _reply(self._range(body))
 
     def _authenticate(self, login: dict[str, str]) -> HttpReply:
         if login != self._login:

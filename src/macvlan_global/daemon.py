@@ -40,7 +40,7 @@ from macvlan_global.store.metered import MeteredClusterStore, MeteredStore
 from macvlan_global.store.notify import NotifyingStore
 from macvlan_global.store.open import open_cluster_store, open_store
 from macvlan_global.store.ports import ClusterStore, Store
-from macvlan_global.store.state_folder import locked_folder
+from macvlan_global.store.state_folder import locked_state
 from macvlan_global.store.table import Tables
 from macvlan_global.tasks import Crowd
 
@@ -81,7 +81,7 @@ class Daemon:
         """Other kernels, engines, stores, boots, doctors and times of a step are for tests; nothing is opened yet.
 
         Args:
-            listener: the plugin socket, listening, of a caller who holds the lock of the state folder too and ends
+            listener: the plugin socket, listening, of a caller who holds the locks of the state too and ends
                 both; without it the daemon takes them itself.
         """
         self._step = step
@@ -174,7 +174,7 @@ class Daemon:
         return EngineFollower(driver, self._engine, reconciler, metrics, *listeners, store_read=read, crowd=crowd)
 
     def _listen(self, stack: contextlib.AsyncExitStack, state_dir: Path) -> socket.socket:
-        stack.enter_context(locked_folder(state_dir))
+        stack.enter_context(locked_state(self._config.store, state_dir))
         return stack.enter_context(plugin_socket(Path(self._config.socket), os.environ))
 
     async def _page(

@@ -22,7 +22,7 @@ from macvlan_global.cli.lean import loading
 from macvlan_global.cli.logs import set_up_logging
 from macvlan_global.config import FLAGS, load_config
 from macvlan_global.listening import plugin_socket
-from macvlan_global.store.state_folder import locked_folder
+from macvlan_global.store.state_folder import locked_state
 
 _KEYS = {f"--{key.replace('_', '-')}": key for key in ("config", *FLAGS)}
 
@@ -52,7 +52,8 @@ def run_driver(config: Path | None, flags: Mapping[str, str | None]) -> None:
     set_up_logging(loaded.log_level, loaded.log_format)
     _raise_descriptor_limit()
     signal.signal(signal.SIGTERM, _end)  # until the driver's own: what is open is to be closed
-    with locked_folder(Path(loaded.state_dir)), plugin_socket(Path(loaded.socket), os.environ) as listener:
+    state = locked_state(loaded.store, Path(loaded.state_dir))
+    with state, plugin_socket(Path(loaded.socket), os.environ) as listener:
         # no other store speaks TLS, nor does a plain docker_host
         with loading(certificates="+https://" in loaded.store):
             # imported here so that the socket is there at once, and other commands do not pay

@@ -158,21 +158,27 @@ class Installer:
             raise Unavailable(f"{self.below(path)} cannot be read: {error.strerror}; run it as root (sudo)") from error
 
     def purge(self, state: Path, file: Path | None) -> Iterator[Step]:
-        """Remove the state file, those of SQLite beside it, the other files of the state folder, and that folder if
-        nothing else is in it. Both are absolute paths; `file` is None if there is no state file.
+        """Remove the state file, those of SQLite beside it, its lock, the other files of the state folder, and that
+        folder if nothing else is in it. Both are absolute paths; `file` is None if there is no state file.
 
-        The folder of a `file` that is elsewhere stays: it is the operator's.
+        The folder of a `file` that is elsewhere stays: it is the operator's, and so is a lock there that is not empty.
 
         Raises:
             Unavailable: one of them cannot be read or removed; the steps before it stay.
         """
         beside = [Path(f"{file}{end}") for end in SQLITE_ENDS] if file else []
+        if file and file.parent != state and self._is_empty(file.parent / "lock"):
+            beside.append(file.parent / "lock")
         for path in (*beside, *(state / name for name in FOLDER_FILES)):
             if self.is_there(path):
                 yield self._remove(self.below(path))
         folder = self.below(state)
         if folder.is_dir() and (self.dry_run or not any(folder.iterdir())):
             yield self._remove(folder, Path.rmdir)
+
+    def _is_empty(self, path: Path) -> bool:
+        """Whether a file is there, and nothing is in it."""
+        return self.is_there(path) and self.below(path).is_file() and not self.below(path).stat().st_size
 
     @property
     def _done(self) -> Literal["done", "would be done"]:

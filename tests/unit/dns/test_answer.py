@@ -8,6 +8,9 @@ import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
 import dns.update
 import pytest
 
@@ -143,6 +146,48 @@ def test_what_is_not_a_question_is_told_so(query: bytes, code: dns.rcode.Rcode) 
     assert reply is not None
     message = dns.message.from_wire(reply)
     assert (reply[:2], message.rcode(), len(reply)) == (query[:2], code, 12)
+
+
+LONG = b"\x01a" * 126 + b"\0\0\1\0\1"
+"""A question for a name of 126 labels."""
+RP = b"\xc0\x0c" + struct.pack("!HHIH", dns.rdatatype.RP, dns.rdataclass.IN, 0, 4) + b"\xc0\x0c" * 2
+"""A record with three names, each of which points to that one."""
+OPT = b"\0" + struct.pack("!HHIH", dns.rdatatype.OPT, 1232, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "records", "code"),
+    [
+        ((1, 0, 0, 0), (), dns.rcode.REFUSED),
+        ((1, 0, 1, 0), (RP,), dns.rcode.REFUSED),
+        ((1, 0, 1, 2), (RP, OPT, RP), dns.rcode.REFUSED),
+        ((1, 0, 0, 3), (OPT, RP, RP), dns.rcode.FORMERR),
+        ((1, 0, 2, 0), (RP, RP), dns.rcode.FORMERR),
+        ((1, 1, 0, 0), (RP,), dns.rcode.FORMERR),
+        ((1, 0, 111, 0), (RP,) * 111, dns.rcode.FORMERR),
+        ((1, 111, 0, 0), (RP,) * 111, dns.rcode.FORMERR),
+    ],
+)
+def test_more_records_than_a_query_has_are_not_read(
+    counts: tuple[int, int, int, int], records: tuple[bytes, ...], code: dns.rcode.Rcode
+) -> None:
+    """The SOA of an IXFR, OPT and TSIG are all that a query has. Many records that point to a long name, in 2 kB, cost
+    the parser a second; their counts are enough to refuse it."""
+    query = struct.pack("!6H", 7, 0x0100, *counts) + LONG + b"".join(records)
+    assert len(query) < LONGEST_QUERY
+    for udp in (True, False):
+        reply = knowing(WEB).respond(query, udp=udp)
+        assert reply is not None
+        assert dns.message.from_wire(reply).rcode() == code
+
+
+def test_an_incremental_transfer_is_refused_and_not_malformed() -> None:
+    """It has a record in its authority section."""
+    query = dns.message.make_query("lan", "IXFR")
+    query.authority.append(dns.rrset.from_text("lan.", 0, "IN", "SOA", "a. b. 1 2 3 4 5"))
+    reply = knowing(WEB).respond(query.to_wire(), udp=False)
+    assert reply is not None
+    assert dns.message.from_wire(reply).rcode() == dns.rcode.REFUSED
 
 
 def test_another_class_is_refused() -> None:

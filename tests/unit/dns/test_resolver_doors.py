@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -153,6 +154,33 @@ async def test_udp_that_never_started_can_be_stopped() -> None:
     listener.bind((ADDRESS.ip, ADDRESS.port))
     UdpServer(knowing(), listener).stop()
     assert listener.fileno() == -1
+
+
+def test_a_client_who_takes_no_replies_costs_its_own(tmp_path: Path) -> None:
+    """The kernel has no room for them, as for those to a client whose link address does not resolve. Sockets of the
+    Unix domain play it, which keep a few datagrams for who does not read. Those of others in the same batch arrive."""
+    query = question("web")
+    with contextlib.ExitStack() as stack:
+        folder = os.open(tmp_path, os.O_RDONLY)  # a short path: the server has room for an Internet address
+        stack.callback(os.close, folder)
+
+        def bound(name: str) -> socket.socket:
+            made = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            made.bind(f"/proc/self/fd/{folder}/{name}")
+            return made
+
+        listener, busy, other = bound("l"), bound("b"), bound("o")
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(query, busy.getsockname())
+        for client in (busy, other, busy, other):
+            client.sendto(query, listener.getsockname())
+        other.settimeout(patience(5))
+        server = UdpServer(knowing(record(1, "web")), listener)
+        server.start()
+        stack.callback(server.stop)
+        assert [other.recv(4096)[:2] for _ in range(2)] == [query[:2]] * 2
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class _Write:
         return self._found.pop(0)
 
     async def run(self) -> str | None:
-        endpoints = Members(["127.0.0.1:1"], None, HealthCheck(Request("GET", "/"), lambda _: True))
+        endpoints = Members(["127.0.0.1:1"], None, HealthCheck(lambda: Request("GET", "/"), lambda _: True))
         done = await endpoints.write(self.ask, self.settle, asyncio.get_running_loop().time() + 3)
         assert (self._attempts, self._found) == ([], [])
         return done
@@ -76,7 +76,7 @@ async def endpoints() -> AsyncIterator[Members]:
     """A store of one member, which answers some requests."""
     server = await asyncio.start_server(_serve, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
-    made = Members([f"127.0.0.1:{port}"], None, HealthCheck(Request("GET", "/quick"), lambda _: True))
+    made = Members([f"127.0.0.1:{port}"], None, HealthCheck(lambda: Request("GET", "/quick"), lambda _: True))
     yield made
     await made.close()
     server.close()
@@ -133,7 +133,7 @@ class _Late:
 async def test_a_watch_that_is_given_up_as_its_answer_begins_leaves_no_connection() -> None:
     """The driver stops just then."""
     http = _Late()
-    health = HealthCheck(Request("GET", "/"), lambda _: True)
+    health = HealthCheck(lambda: Request("GET", "/"), lambda _: True)
     members = Members(["store:1"], None, health, lambda _: cast("aiohttp.ClientSession", http))
     async with contextlib.aclosing(members.stream(Request("GET", "/"))) as stream:
         http.asker = asyncio.ensure_future(anext(stream))
@@ -157,7 +157,7 @@ async def test_a_watch_whose_refusal_never_comes_is_given_up() -> None:
     """A load balancer plays it: the head of an error, and nothing after it. The member passes its health checks."""
     server = await asyncio.start_server(_hang, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
-    members = Members([f"127.0.0.1:{port}"], None, HealthCheck(Request("GET", "/quick"), lambda _: True))
+    members = Members([f"127.0.0.1:{port}"], None, HealthCheck(lambda: Request("GET", "/quick"), lambda _: True))
     async with asyncio.timeout(60), contextlib.aclosing(members.stream(Request("GET", "/"))) as stream:
         with pytest.raises(AnswerLost):
             await anext(stream)

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -79,6 +80,61 @@ async def test_a_consul_that_refuses_says_why() -> None:
         consul.failing = 403
         with pytest.raises(Unavailable, match=r"Consul refuses \(403\)"):
             await store.scan("")
+        await store.close()
+
+
+async def test_a_consul_that_refuses_the_names_of_keys_is_not_away() -> None:
+    """As 1.21.5 does, with a 500: no other member is asked, nobody waits, and the error says what to set there."""
+    consul = FakeConsul()
+    asked: list[str] = []
+
+    async def answer(call: HttpCall) -> HttpReply:
+        asked.append(call.path)
+        if call.path.startswith("/v1/kv/") and not re.fullmatch(r"[a-zA-Z0-9,_./\-?&=]+", call.path):
+            return HttpReply(500, b'invalid key name, keys should respect the "^[a-zA-Z0-9,_./\\\\-?&=]+$" format.')
+        return await consul.answer(call)
+
+    async with HttpServer(answer) as one, HttpServer(answer) as two:
+        store = open_cluster_store(f"consul://{one.address},{two.address}/test", StoreAccess())
+        begun = asyncio.get_running_loop().time()
+        for key in ("pools/s/fd65::_64", "pools/s/10.8.0.0_24~10.8.0.128_25", "definitions/a%2Fb"):
+            assert await store.create(key, b"1"), "a transaction has its keys elsewhere"
+            asked.clear()
+            with pytest.raises(
+                Unavailable, match=r"Consul refuses \(500\): invalid key name, .* format; this release of"
+            ) as told:
+                await store.get(key)
+            assert "disable_http_unprintable_char_filter = true" in str(told.value)
+            assert len(asked) == 1
+        assert await store.get("pools/s/10.8.0.0_24") is None
+        assert asyncio.get_running_loop().time() - begun < 0.5
+        await store.close()
+
+
+async def test_a_404_of_a_proxy_is_no_missing_key_and_no_lease_that_ended() -> None:
+    """It has lost its Consul, or has another route: nothing is known, and each operation says so."""
+    consul, lost = FakeConsul(), False
+
+    async def answer(call: HttpCall) -> HttpReply:
+        return HttpReply(404, b"<html>404 Not Found</html>") if lost else await consul.answer(call)
+
+    async with HttpServer(answer) as server:
+        store = open_cluster_store(f"consul://{server.address}/test", StoreAccess())
+        assert await store.create("a", b"1")
+        assert await store.get("b") is None
+        lease, ended = await store.lease(10), await store.lease(10)
+        await ended.end()
+        assert not await ended.renew()
+        watch = store.watch("names/n/")
+        assert (await anext(watch)).whole
+        lost = True
+        for ask in (store.get("a"), store.scan(""), anext(store.watch("a")), anext(watch)):
+            with pytest.raises(Unavailable, match="no X-Consul-Index; a proxy in front of it must pass this header on"):
+                await ask
+        with pytest.raises(Unavailable, match=r"Consul refuses \(404\): .*404 Not Found"):
+            await lease.renew()
+        lost = False
+        assert await lease.renew()
         await store.close()
 
 
@@ -251,6 +307,51 @@ async def test_etcd_is_asked_with_a_token_that_is_renewed() -> None:
         await store.close()
 
 
+@pytest.mark.parametrize("user", ["", "driver"])
+async def test_a_quiet_watch_on_etcd_is_one_watch(user: str) -> None:
+    """With and without users: health checks need no other right than ours, and show the token of that time. One that
+    was just forgotten ends no watch."""
+    etcd = FakeEtcd(user, RIGHT if user else "")
+    asked: list[HttpCall] = []
+
+    async def answer(call: HttpCall) -> HttpReply:
+        asked.append(call)
+        return await etcd.answer(call)
+
+    async with HttpServer(answer) as server:
+        access = StoreAccess(user=user, password=RIGHT if user else "")
+        store = open_cluster_store(f"etcd://{server.address}/test", access)
+        async with cluster_contract.Mirror(store, "k/") as mirror:
+            await asyncio.sleep(60)
+            etcd.forget_tokens()
+            await asyncio.sleep(60)
+            assert await store.create("k/1", b"x")  # with a new token
+            await mirror.until(lambda: "k/1" in mirror.known)
+            await asyncio.sleep(60)
+        paths = [call.path for call in asked]
+        assert paths.count("/v3/watch") == 1
+        assert paths.count("/v3/kv/range") > 60, "its health was checked"
+        assert paths.count("/v3/auth/authenticate") == (2 if user else 0)
+        assert asked[-1].headers.get("authorization") == ("token1" if user else None)
+        await store.close()
+
+
+@pytest.mark.parametrize("user", ["", "driver"])
+async def test_a_quiet_watch_at_an_etcd_without_a_leader_is_given_up(user: str) -> None:
+    """Its member cannot read, so nothing would be told there; the reason is etcd's."""
+    etcd = FakeEtcd(user, RIGHT if user else "")
+    async with HttpServer(etcd.answer) as server:
+        access = StoreAccess(user=user, password=RIGHT if user else "")
+        store = open_cluster_store(f"etcd://{server.address}/test", access)
+        watch = store.watch("k/")
+        assert (await anext(watch)).whole
+        etcd.has_leader = False
+        with pytest.raises(Unavailable, match=r"it answered 503 .*no leader"):
+            async with asyncio.timeout(60):
+                await anext(watch)
+        await store.close()
+
+
 async def test_a_wrong_password_is_told_without_the_password() -> None:
     """The user's name is in the text."""
     etcd = FakeEtcd("driver", RIGHT)
@@ -260,6 +361,34 @@ async def test_a_wrong_password_is_told_without_the_password() -> None:
             await store.get("a")
         assert WRONG not in str(told.value)
         await store.close()
+
+
+@pytest.mark.parametrize("kind", ["consul", "etcd"])
+async def test_what_is_sent_is_told_to_be_json(kind: str) -> None:
+    """Consul from 1.20.2 on logs a warning about each request that is told to be something else."""
+    double = FakeConsul() if kind == "consul" else FakeEtcd("driver", RIGHT)
+    asked: list[HttpCall] = []
+
+    async def answer(call: HttpCall) -> HttpReply:
+        asked.append(call)
+        return await double.answer(call)
+
+    async with HttpServer(answer) as server:
+        access = StoreAccess(user="driver", password=RIGHT) if kind == "etcd" else StoreAccess(token=RIGHT)
+        store = open_cluster_store(f"{kind}://{server.address}/test", access)
+        lease = await store.lease(10)
+        entry = await store.create_with(lease, "names/n/h/e", b"1")
+        assert entry
+        assert await store.scan("names/") == [entry]
+        async with cluster_contract.Mirror(store, "names/n/"):
+            await asyncio.sleep(5)  # its member's health is checked
+            assert await lease.renew()
+            await lease.end()
+        await store.close()
+    kinds = {(call.method, call.headers.get("content-type")) for call in asked}
+    assert kinds == ({("POST", "application/json")} if kind == "etcd" else {("PUT", "application/json"), ("GET", None)})
+    if kind == "consul":
+        assert {call.headers.get("x-consul-token") for call in asked if call.method == "PUT"} == {RIGHT}
 
 
 @pytest.mark.parametrize("kind", ["consul", "etcd"])

@@ -199,8 +199,13 @@ class UdpServer:
             return None
 
     def _reply(self, fd: int, first: int, after: int) -> None:
-        """Send the replies from `first` on, up to and without `after`."""
+        """Send the replies from `first` on, up to and without `after`, as far as the kernel takes them at once.
+
+        It keeps those to a client whose link address does not resolve (ARP), up to the socket's send buffer. To wait
+        for room there would keep all other clients waiting.
+        """
         size = ctypes.sizeof(_Message)
         while first < after:
-            sent = self._send(fd, ctypes.c_void_p(self._out.place + first * size), after - first, 0)
-            first += max(sent, 1)  # one that cannot be sent (no route to its client) is skipped
+            place = ctypes.c_void_p(self._out.place + first * size)
+            sent = self._send(fd, place, after - first, socket.MSG_DONTWAIT)
+            first += max(sent, 1)  # one that cannot be sent (no route to its client, no room) is skipped

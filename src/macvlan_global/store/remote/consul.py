@@ -9,6 +9,7 @@ Consul tells nobody what changed: whoever waits for a prefix gets all of it agai
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -29,6 +30,7 @@ from macvlan_global.store.remote.consul_messages import (
     decode,
     has_leader,
     refused,
+    refuses_key,
 )
 from macvlan_global.store.remote.consul_ringing import (
     DELETE,
@@ -72,7 +74,7 @@ class ConsulStore:
         Raises:
             Invalid: a file of certificates cannot be used.
         """
-        health = HealthCheck(Request("GET", "/v1/status/leader"), has_leader)
+        health = HealthCheck(partial(Request, "GET", "/v1/status/leader"), has_leader)
         self._crowd = crowd or Crowd()
         self._members = Members(
             url.endpoints,
@@ -81,6 +83,7 @@ class ConsulStore:
             open_session,
             watches=WATCHES,
             busy=TOO_MANY_REQUESTS,
+            refuses=refuses_key,
         )
         self._keys = ConsulKeys(self._members, url.prefix, access.token)
         self._bells = Bells(self._keys)
@@ -267,9 +270,11 @@ class ConsulLease:
     async def renew(self) -> bool:
         """See `Lease.renew`."""
         answer = await self._ask("renew")
-        if answer.status != NOT_FOUND:
-            checked(answer)
-        return answer.status == OK
+        # Consul's words since 1.8 (SessionRenew in agent/session_endpoint.go); a proxy that has lost it says others
+        if answer.status == NOT_FOUND and answer.text == f"Session id '{self.session}' not found":
+            return False
+        checked(answer)
+        return True
 
     async def end(self) -> None:
         """See `Lease.end`."""

@@ -13,7 +13,6 @@ import msgspec
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.remote.consul_messages import (
     BAD_REQUEST,
-    NOT_FOUND,
     OK,
     ConsulPair,
     ConsulTxn,
@@ -22,6 +21,7 @@ from macvlan_global.store.remote.consul_messages import (
     found,
     index_of,
     is_folder,
+    pairs_in,
 )
 from macvlan_global.store.remote.consul_pages import PAGE, STEPS, KeysPage, names_in, pages
 from macvlan_global.store.remote.many import free
@@ -92,9 +92,9 @@ class ConsulKeys:
         """The pair in an answer about one key; None if there is none.
 
         Raises:
-            Unavailable: Consul refuses.
+            Unavailable: Consul refuses, or somebody else answers.
         """
-        return next(iter(decode(checked(answer).body, list[ConsulPair])), None) if answer.status != NOT_FOUND else None
+        return next(iter(pairs_in(answer)), None)
 
     def entry(self, pair: ConsulPair) -> Entry:
         """The entry of a pair."""

@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from macvlan_global.errors import Unavailable
-from macvlan_global.store.remote.members import UNREADABLE, Answer
+from macvlan_global.store.remote.members import SERVER_ERROR, UNREADABLE, Answer
 
 T = TypeVar("T")
 
@@ -77,12 +77,15 @@ def has_leader(answer: Answer) -> bool:
 
 
 def found(answer: Answer) -> Answer:
-    """The answer, which may be that there is nothing.
+    """The answer about keys, which may be that there is nothing.
 
     Raises:
-        Unavailable: Consul refuses.
+        Unavailable: Consul refuses, or somebody else says that there is nothing.
     """
-    return answer if answer.status == NOT_FOUND else checked(answer)
+    if answer.status != NOT_FOUND:
+        return checked(answer)
+    index_of(answer)  # Consul's own has one (setMeta in agent/http.go); a proxy that has lost its Consul has none
+    return answer
 
 
 def checked(answer: Answer) -> Answer:
@@ -96,6 +99,15 @@ def checked(answer: Answer) -> Answer:
     return answer
 
 
+def pairs_in(answer: Answer) -> list[ConsulPair]:
+    """The pairs in an answer about keys.
+
+    Raises:
+        Unavailable: see `found`, or it is no such answer.
+    """
+    return [] if found(answer).status == NOT_FOUND else decode(answer.body, list[ConsulPair])
+
+
 def reasons(answer: Answer) -> list[StepError]:
     """The steps of a refused transaction that could not be done; none if the answer does not tell."""
     try:
@@ -104,9 +116,24 @@ def reasons(answer: Answer) -> list[StepError]:
         return []
 
 
+def refuses_key(answer: Answer) -> bool:
+    """Whether Consul refuses the name of a key that is in the request's path, with the status of a server that failed.
+
+    1.21.5 takes few characters there (hashicorp/consul#22682), later ones most of them (#22850). Keys in the body of a
+    transaction are not looked at.
+    """
+    return answer.status == SERVER_ERROR and b"invalid key name" in answer.body
+
+
 def refused(answer: Answer) -> Unavailable:
     """The error that says why Consul refuses."""
-    return Unavailable(f"Consul refuses ({answer.status}): {answer.text}")
+    if not refuses_key(answer):
+        return Unavailable(f"Consul refuses ({answer.status}): {answer.text}")
+    return Unavailable(
+        f"Consul refuses ({answer.status}): {answer.text.rstrip('.')}; this release of Consul refuses such keys: run "
+        "another release, or set on its servers disable_http_unprintable_char_filter = true (1.21.5) or "
+        "disable_kv_key_validation = true (later)"
+    )
 
 
 def decode(body: bytes | bytearray, kind: type[T]) -> T:

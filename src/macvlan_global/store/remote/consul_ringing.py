@@ -24,7 +24,6 @@ from macvlan_global.store.remote.consul_messages import (
     CONFLICT,
     NOT_FOUND,
     OK,
-    ConsulPair,
     ConsulTxn,
     Result,
     StepError,
@@ -32,6 +31,7 @@ from macvlan_global.store.remote.consul_messages import (
     decode,
     found,
     index_of,
+    pairs_in,
     reasons,
     refused,
 )
@@ -159,7 +159,7 @@ class Bells:
 
     def take(self, group: str, answer: Answer) -> SeenBells:
         """Take the bells of a group as they were read."""
-        pairs = decode(checked(answer).body, list[ConsulPair]) if answer.status != NOT_FOUND else []
+        pairs = pairs_in(answer)
         prefix = f"{BELLS}{group}"
         there = {self._keys.key(pair.key).removeprefix(prefix): pair for pair in pairs}
         bells = {number: bell for number, pair in there.items() if (bell := read_bell(pair.value or b""))}
@@ -329,7 +329,7 @@ class Bells:
             Unavailable: Consul refuses.
         """
         answer = await self._members.ask(self._keys.read_request(group[:-1], "keys&separator=/&consistent"), until)
-        if answer.status == NOT_FOUND or self._keys.name(group) not in decode(checked(answer).body, list[str]):
+        if found(answer).status == NOT_FOUND or self._keys.name(group) not in decode(answer.body, list[str]):
             return None
         return index_of(answer)
 

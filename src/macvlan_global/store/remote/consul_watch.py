@@ -15,7 +15,7 @@ from macvlan_global.errors import Unavailable
 from macvlan_global.store.ports import Batch
 from macvlan_global.store.remote.bell import are_other_history, missed
 from macvlan_global.store.remote.consul_keys import ConsulKeys
-from macvlan_global.store.remote.consul_messages import NOT_FOUND, ConsulPair, checked, decode, found, index_of
+from macvlan_global.store.remote.consul_messages import found, index_of, pairs_in
 from macvlan_global.store.remote.consul_ringing import PUT, Bells, SeenBells
 from macvlan_global.store.remote.known import Known
 from macvlan_global.store.remote.many import free
@@ -232,10 +232,13 @@ class PrefixWatch:
     async def _changes(self, known: Known, index: int) -> tuple[Batch, int, int]:
         """The next changes, the index after them, and the bytes that they took."""
         answer = await self._next(index)
-        pairs = [] if answer.status == NOT_FOUND else decode(checked(answer).body, list[ConsulPair])
-        entries = await self._keys.entries(pairs)
+        entries = await self._keys.entries(pairs_in(answer))
+        newest = known.newest
         changed, gone = await known.take_all(entries)
-        went_back = index_of(answer) < index
+        # Only a store that was restored from an older copy has what was told behind what is, or tells of a key that was
+        # written before what was told. An index that is smaller than before is no sign: that of a prefix is the one of
+        # its last key or tombstone, and Consul forgets a tombstone after 15 minutes.
+        went_back = index_of(answer) < newest or any(entry.revision <= index for entry in changed)
         batch = Batch(True, tuple(entries)) if went_back else Batch(False, changed, gone)
         return batch, index_of(answer), len(answer.body)
 

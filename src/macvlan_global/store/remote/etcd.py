@@ -279,8 +279,7 @@ class EtcdStore:
     async def _is_another_past(self, seen: Header) -> bool:
         """Whether the store was restored from an older copy since: its history is not the one that we saw."""
         until = asyncio.get_running_loop().time() + 1.0
-        found = await self._gateway.post("/v3/kv/range", {"key": self._root, "count_only": True}, Range, until)
-        now = found.header
+        now = await self._gateway.position(until)
         return now.cluster_id != seen.cluster_id or now.raft_term < seen.raft_term or now.revision < seen.revision
 
     async def _watched(self, prefix: str, seen: Header) -> AsyncGenerator[EtcdWatchResponse, None]:

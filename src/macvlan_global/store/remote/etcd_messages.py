@@ -9,7 +9,7 @@ from macvlan_global.store.remote.members import UNREADABLE, Answer
 
 T = TypeVar("T")
 
-OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 400, 401, 404
+OK, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 400, 401, 403, 404
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -75,12 +75,6 @@ class Token(msgspec.Struct):
     token: str = ""
 
 
-class EtcdStatus(msgspec.Struct):
-    """The status of a member; leader 0 is none."""
-
-    leader: int = 0
-
-
 class EtcdEvent(msgspec.Struct):
     """A key was written, or deleted."""
 
@@ -112,9 +106,13 @@ class Refusal(msgspec.Struct):
     message: str = ""
 
 
-def has_leader(answer: Answer) -> bool:
-    """Whether a member knows a leader."""
-    return answer.status == OK and decode(answer.body, EtcdStatus).leader != 0
+def knows_leader(answer: Answer) -> bool:
+    """Whether the answer to a linearizable read says that a member has a leader.
+
+    The leader is asked before the user is checked (EtcdServer.Range in server/etcdserver/v3_server.go), so a refusal of
+    the user says so too, as that of a token which has expired.
+    """
+    return answer.status in {OK, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN}
 
 
 def checked(answer: Answer) -> Answer:

@@ -34,6 +34,11 @@ class Known:
         """Count of the keys."""
         return len(self.order)
 
+    @property
+    def newest(self) -> int:
+        """The largest revision among them, 0 if there is none."""
+        return max(self.revisions.values(), default=0)
+
     def below(self, prefix: str) -> list[str]:
         """The keys that begin with a prefix, in order."""
         first = last = bisect_left(self.order, prefix)

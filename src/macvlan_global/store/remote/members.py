@@ -50,6 +50,10 @@ BUSY_PAUSE = 0.5
 
 OK, SERVER_ERROR = 200, 500
 
+_SENT = {"Content-Type": "application/json"}
+"""Headers of what is no GET. Without them aiohttp names octets, also where there is no body, and Consul from 1.20.2 on
+logs a warning about each."""
+
 _UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """No connection: nothing was asked."""
 
@@ -111,9 +115,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """A cheap request, and whether its answer says that the member is part of a cluster with a leader."""
+    """A cheap request, and whether its answer says that the member is part of a cluster with a leader.
 
-    request: Request
+    The request is made anew for each check: a token in it may be renewed meanwhile.
+    """
+
+    request: Callable[[], Request]
     passed: Callable[[Answer], bool]
 
 
@@ -124,7 +131,7 @@ OpenSession = Callable[[ssl.SSLContext | None], aiohttp.ClientSession]
 class Members:
     """The members of one store, as one client of it sees them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what differs between the kinds of stores
         self,
         endpoints: Sequence[str],
         tls: ssl.SSLContext | None,
@@ -133,6 +140,7 @@ class Members:
         *,
         watches: int = 1_000,
         busy: int = 0,
+        refuses: Callable[[Answer], bool] = lambda _answer: False,
     ) -> None:
         """Know the members; nothing is asked yet.
 
@@ -143,6 +151,8 @@ class Members:
             open_session: makes the HTTP clients, on first use; another one is for tests.
             watches: connections for what has no end or takes long, which operations must not wait for.
             busy: the status by which a member says that it did nothing, since it is asked too much.
+            refuses: whether an answer with the status of a server that failed refuses this very request, which no other
+                member would answer either.
         """
         self._roots = [f"{'https' if tls else 'http'}://{each}" for each in endpoints]
         self._names = list(endpoints)
@@ -150,6 +160,7 @@ class Members:
         self._health = health
         self._open_session = open_session
         self._busy = busy
+        self._refuses = refuses
         self._is_busy = False  # the last answer was that
         self._limits = {False: CONNECTIONS, True: watches}
         self._current = 0
@@ -276,7 +287,7 @@ class Members:
             self._why[index] = f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
             raise NotAsked(self._why[index])
-        if answer.status >= SERVER_ERROR:
+        if answer.status >= SERVER_ERROR and not self._refuses(answer):
             # no leader, a leader that changed, a disk that is full: another member may do better
             self._why[index] = f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
@@ -295,7 +306,7 @@ class Members:
             request.method,
             URL(self._roots[index] + request.path, encoded=True),
             data=request.body,
-            headers=request.headers,
+            headers={**({} if request.method == "GET" else _SENT), **(request.headers or {})},
             timeout=times,
             allow_redirects=False,
         )
@@ -389,9 +400,10 @@ class Members:
     async def _check_health(self, index: int) -> None:
         if asyncio.get_running_loop().time() - self._heard.get(index, 0.0) < QUIET:
             return  # it has just answered somebody else here
-        answer = await self._ask(index, self._health.request, _times(), DEADLINE / 2)
+        answer = await self._ask(index, self._health.request(), _times(), DEADLINE / 2)
         if not self._health.passed(answer):
-            self._why[index] = "it has no leader"
+            has_none = answer.status == OK
+            self._why[index] = "it has no leader" if has_none else f"it answered {answer.status} {answer.text}"
             self._pass_over(index)
             raise AnswerLost(self._why[index])
 
