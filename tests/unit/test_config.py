@@ -39,7 +39,12 @@ def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
     words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}
     words |= {"page": "[::1]:8153", "dns_networks": "all"}
-    words |= {"socket": "/run/x.sock", "admin_socket": "/run/y.sock", "state_dir": "/srv/x"}
+    words |= {
+        "docker_host": "tcp://10.0.0.1:2375",
+        "socket": "/run/x.sock",
+        "admin_socket": "/run/y.sock",
+        "state_dir": "/srv/x",
+    }
     words |= {"host_access_addresses": "10.8.0.250, fd18::250"}
     words |= {"probe": "true", "host_access": "true", "conflict_watch": "false", "attach": "direct"}
     value = words.get(key, "7")

@@ -217,6 +217,11 @@ def _config(facts: DoctorFacts) -> list[Finding]:
     if facts.config_problem:
         do = "correct it: the driver does not start with it"
         return [Finding("error", "config", facts.config_problem, do)]
+    driver = facts.driver
+    if driver.configured_store and driver.store not in {"", driver.configured_store}:
+        seen = f"the driver runs with store {driver.store}, and its configuration has {driver.configured_store} by now"
+        how = "systemctl restart macvlan-global" if driver.unit else "end it, then macvlan-global serve"
+        return [Finding("warning", "config", seen, f"restart the driver ({how}); containers run on")]
     return [Finding("ok", "config", facts.config)]
 
 

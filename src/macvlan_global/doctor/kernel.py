@@ -113,6 +113,12 @@ def read_flags(root: Path, process: int) -> dict[str, str]:
     return found
 
 
+def read_environment(root: Path, process: int) -> dict[str, str]:
+    """The environment that a process was started with (proc(5)); empty if this process may not read it."""
+    words = _text(root / "proc" / str(process) / "environ").split("\0")
+    return dict(each.split("=", 1) for each in words if "=" in each)
+
+
 def _module(root: Path, name: str, option: str) -> ModuleState:
     if any(line.split(" ")[0] == name for line in _text(root / "proc/modules").splitlines()):
         return "loaded"

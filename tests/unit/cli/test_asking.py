@@ -198,6 +198,32 @@ async def test_a_cluster_store_that_is_not_used_is_told(tmp_path: Path, capsys: 
         assert [(each["level"], each["check"]) for each in told] == [("warning", "driver")]
 
 
+async def test_a_store_that_was_configured_after_the_start_is_told(daemon: Running, tmp_path: Path) -> None:
+    """The driver knows nothing of it until it is restarted; its flags and its environment are its configuration too."""
+    _host_files(tmp_path)
+    config, process = tmp_path / "config.toml", tmp_path / "proc" / str(os.getpid())
+    process.mkdir()
+    first = f'state_dir = "{daemon.config.state_dir}"\ndocker_host = "unix://{tmp_path}/none.sock"\n'
+    store = "consul://10.0.0.1:8500"
+    said = f"the driver runs with store sqlite, and its configuration has {store} by now"
+
+    async def told(words: str, environment: str, text: str) -> list[str]:
+        (process / "cmdline").write_text(f"python\0macvlan-global\0serve\0{words}\0")
+        (process / "environ").write_text(f"A=b\0{environment}\0")
+        config.write_text(first + text)
+        words_of = ("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
+        found = [each for each in (await daemon.cli(*words_of)).json["findings"] if each["check"] == "config"]
+        assert all("restart the driver (" in each["do"] for each in found if each["level"] == "warning")
+        return [each["seen"] for each in found]
+
+    assert await told("", "", f'store = "{store}"\n') == [said]
+    assert await told("", f"MACVLAN_GLOBAL_STORE={store}", "") == [said]
+    right = [f"{config} is valid"]
+    assert await told("--store\0sqlite", "", f'store = "{store}"\n') == right
+    assert await told("", "MACVLAN_GLOBAL_STORE=sqlite", f'store = "{store}"\n') == right
+    assert await told("", "", "") == right
+
+
 async def test_doctor_knows_the_flags_of_the_driver(daemon: Running, tmp_path: Path) -> None:
     """Host access may be on by a flag of `serve` alone."""
     _host_files(tmp_path)
