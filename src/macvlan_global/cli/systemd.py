@@ -1,7 +1,7 @@
 """The systemd units: their texts, and putting them in place, starting and removing them, step by step."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +22,9 @@ FOLDERS = {SOCKET: FOLDER, SERVICE: FOLDER, RULES: "etc/udev/rules.d", NETWORK: 
 """Every file that we write, and its folder. The last two keep network managers off the links that we make."""
 PACKAGED = f"usr/lib/systemd/system/{SERVICE}"
 """The unit of Debian's package. A unit of that name in `FOLDER` wins over it."""
+RUN, OLD_RUN = "/run/", "/var/run/"
+"""The second one is a link to the first (hier(7))."""
+FOLDER_MODE = 0o700
 NETWORKD = "systemd-networkd.service"
 RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
 WRITTEN_BY_US = "# Written by `macvlan-global install`"
@@ -44,22 +47,46 @@ class Step(msgspec.Struct, frozen=True):
 def unit_texts(command: Sequence[str], config: Config) -> dict[str, str]:
     """The units by name, for a driver started by `command` with this configuration. Pure but for the templates.
 
-    Whatever the configuration puts elsewhere than the units' own folders is made writable for the service.
+    Whatever the configuration puts elsewhere than the units' own folders is made writable for the service. systemd
+    makes what is below /run at each start, with the unit's RuntimeDirectoryMode; the rest is `moved_folders`.
     """
-    own = Config()
-    places = {
-        config.state_dir: own.state_dir,
-        os.path.dirname(config.admin_socket): os.path.dirname(own.admin_socket),  # noqa: PTH120  # text, not a file
-    }
-    if config.store.startswith("sqlite:///"):
-        places[os.path.dirname(config.store.removeprefix("sqlite://"))] = own.state_dir  # noqa: PTH120
-    extra = [f"ReadWritePaths={_quoted(place)}" for place, usual in places.items() if place != usual]
+    extra = [f"ReadWritePaths={_quoted(folder)}" for folder in moved_folders(config)]
+    extra += [
+        f"RuntimeDirectory={_quoted(folder.removeprefix(RUN))}" for folder in _moved(config) if _is_volatile(folder)
+    ]
     values = {
         "@SOCKET@": config.socket.replace("%", "%%"),
         "@COMMAND@": " ".join(_quoted(word).replace("$", "$$") for word in command),
         "@EXTRA@": "\n# From the configuration when this was written.\n" + "\n".join(extra) + "\n" if extra else "",
     }
     return {name: _filled(name, values) for name in FOLDERS}
+
+
+def moved_folders(config: Config) -> list[str]:
+    """Folders that the service writes to, elsewhere than in the units' own, and that outlast a boot. A service whose
+    ReadWritePaths= names one that is not there does not start (systemd.exec(5))."""
+    return [folder for folder in _moved(config) if not _is_volatile(folder)]
+
+
+def _moved(config: Config) -> list[str]:
+    files = [config.admin_socket]
+    if config.store.startswith("sqlite:///"):
+        files.append(config.store.removeprefix("sqlite://"))
+    folders = [config.state_dir, *(os.path.dirname(each) for each in files)]  # noqa: PTH120  # text, not a file
+    own = {Config().state_dir, os.path.dirname(Config().admin_socket)}  # noqa: PTH120
+    return [each for each in dict.fromkeys(map(_plain, folders)) if each not in own]
+
+
+def _plain(folder: str) -> str:
+    """A path as systemd wants it: with one slash at its beginning, where sqlite:////srv/a.db has two (POSIX keeps
+    them), and without the link that /var/run is."""
+    path = "/" + os.path.normpath(folder).lstrip("/")
+    return RUN + path.removeprefix(OLD_RUN) if path.startswith(OLD_RUN) else path
+
+
+def _is_volatile(folder: str) -> bool:
+    """Whether a folder is below /run, a tmpfs that is empty after each boot."""
+    return folder.startswith(RUN)
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:
@@ -96,16 +123,19 @@ class Installer:
         """The paths of all files, by name."""
         return {name: self.root / folder / name for name, folder in FOLDERS.items()}
 
-    def install(self, texts: Mapping[str, str]) -> Iterator[Step]:
-        """Write the units, and start them. Each step is told as soon as it is done; repeatable.
+    def install(self, texts: Mapping[str, str], folders: Iterable[str] = ()) -> Iterator[Step]:
+        """Make these folders where they are missing, write the units, and start them. Each step is told as soon as it
+        is done; repeatable.
 
         Raises:
             Conflict: there is a unit of that name that we did not write; nothing was changed.
-            Unavailable: a file cannot be written, or systemctl failed; the steps before it stay.
+            Unavailable: a folder or a file cannot be written, or systemctl failed; the steps before it stay.
         """
         paths = self.paths()
         for path in paths.values():
             self._ours(path)
+        for folder in folders:
+            yield self._make(self.below(Path(folder)))
         changed = False
         for name, text in texts.items():
             step = self._write(paths[name], text)
@@ -189,6 +219,16 @@ class Installer:
         if not text.startswith(WRITTEN_BY_US):
             raise Conflict(f"{path} was not written by `macvlan-global install`; move it away, then try again")
         return True
+
+    def _make(self, folder: Path) -> Step:
+        if folder.is_dir():
+            return Step(f"create {folder}", "unchanged")
+        if not self.dry_run:
+            try:
+                folder.mkdir(FOLDER_MODE, parents=True)
+            except OSError as error:
+                raise Unavailable(f"{folder} cannot be created: {error.strerror}; run it as root (sudo)") from error
+        return Step(f"create {folder}", self._done)
 
     def _write(self, path: Path, text: str) -> Step:
         if path.exists() and path.read_text() == text:
