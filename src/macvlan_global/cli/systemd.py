@@ -11,6 +11,7 @@ import msgspec
 
 from macvlan_global.config import Config
 from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.rights import refusal
 
 if TYPE_CHECKING:
     import subprocess
@@ -185,7 +186,7 @@ class Installer:
         try:
             return self.below(path).exists()
         except OSError as error:
-            raise Unavailable(f"{self.below(path)} cannot be read: {error.strerror}; run it as root (sudo)") from error
+            raise Unavailable(f"{self.below(path)} cannot be read: {refusal(error)}") from error
 
     def purge(self, state: Path, file: Path | None) -> Iterator[Step]:
         """Remove the state file, those of SQLite beside it, the other files of the state folder, and that folder if
@@ -227,7 +228,7 @@ class Installer:
             try:
                 folder.mkdir(FOLDER_MODE, parents=True)
             except OSError as error:
-                raise Unavailable(f"{folder} cannot be created: {error.strerror}; run it as root (sudo)") from error
+                raise Unavailable(f"{folder} cannot be created: {refusal(error)}") from error
         return Step(f"create {folder}", self._done)
 
     def _write(self, path: Path, text: str) -> Step:
@@ -241,7 +242,7 @@ class Installer:
                 new.chmod(0o644)
                 new.replace(path)  # at no time is half a unit there
             except OSError as error:
-                raise Unavailable(f"{path} cannot be written: {error.strerror}; run it as root (sudo)") from error
+                raise Unavailable(f"{path} cannot be written: {refusal(error)}") from error
         return Step(f"write {path}", self._done)
 
     def _remove(self, path: Path, remove: Callable[[Path], None] = Path.unlink) -> Step:
@@ -251,7 +252,7 @@ class Installer:
             try:
                 remove(path)
             except OSError as error:
-                raise Unavailable(f"{path} cannot be removed: {error.strerror}; run it as root (sudo)") from error
+                raise Unavailable(f"{path} cannot be removed: {refusal(error)}") from error
         return Step(f"remove {path}", self._done)
 
     def _reload_networkd(self) -> Iterator[Step]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from macvlan_global.dns.resolvconf.text import add_block, remove_block
 from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.rights import refusal
 
 FILE = Path("etc/resolv.conf")
 RESOLVED = Path("run/systemd/resolve")
@@ -112,9 +113,7 @@ class ResolvConf:
                 mode = 0o644 if change.was_link or change.before is None else self.path.stat().st_mode & 0o7777
                 self._swap(new, lambda: _write(new, data, mode))
         except OSError as error:
-            raise Unavailable(
-                f"{self.path} cannot be written: {error.strerror or error}; run it as root (sudo)"
-            ) from error
+            raise Unavailable(f"{self.path} cannot be written: {refusal(error)}") from error
 
     def _swap(self, new: Path, make: Callable[[], object]) -> None:
         new.unlink(missing_ok=True)
