@@ -151,8 +151,7 @@ def _driver(facts: DoctorFacts) -> list[Finding]:
     if driver.engine_problem and not facts.engine.problem:
         seen = f"the engine answers here, but not to the driver: {driver.engine_problem}"
         found.append(Finding("warning", "driver", seen, "restart the driver with the right docker_host"))
-    # the engine's managed plugin may run beside a service that was asked
-    found += _doubles(driver, 2 if plugin and plugin.enabled and not driver.managed else 1)
+    found += _doubles(driver)
     if driver.unit is False and not driver.managed:
         seen = "the driver is no service of systemd, so it does not start with the machine"
         found.append(Finding("note", "driver", seen, "macvlan-global install"))
@@ -177,9 +176,9 @@ def _store_of_scope(driver: DriverFacts) -> list[Finding]:
     return []
 
 
-def _doubles(driver: DriverFacts, expected: int) -> list[Finding]:
+def _doubles(driver: DriverFacts) -> list[Finding]:
     found = []
-    if len(driver.processes) > expected:
+    if len(driver.processes) > 1:
         seen = f"{len(driver.processes)} drivers run on this host: pids {listed(map(str, driver.processes))}"
         found.append(Finding("warning", "driver", seen, "stop all but one: the engine talks to one of them only"))
     if driver.spec_files:

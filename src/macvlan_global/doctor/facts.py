@@ -128,13 +128,13 @@ class DriverFacts:
     not within some seconds. With a problem, `closed` says that its socket is not for the user of this command, who so
     cannot know whether it runs.
 
-    `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
-    its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
-    whether it is the engine's managed plugin that was asked, `alone` whether it is in global scope with a store that no
-    other host has. `unused_store` is a cluster store that it is configured with and does not use in local scope, "" if
-    there is none. `store` is the configured one that it runs with, and `configured_store` the one of its configuration
-    by now, "" if that is not known. `unreached` says in words which containers the host does not reach, though it
-    shall.
+    `processes` are the ids of every driver in this network namespace, without managed plugins; `spec_files` name our
+    plugin elsewhere than by its socket, `unit` is whether the systemd unit is installed (None: this machine does not
+    run systemd). `managed` is whether it is the engine's managed plugin that was asked, `alone` whether it is in global
+    scope with a store that no other host has. `unused_store` is a cluster store that it is configured with and does not
+    use in local scope, "" if there is none. `store` is the configured one that it runs with, and `configured_store` the
+    one of its configuration by now, "" if that is not known. `unreached` says in words which containers the host does
+    not reach, though it shall.
     """
 
     problem: str = ""
