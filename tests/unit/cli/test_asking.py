@@ -13,7 +13,7 @@ from macvlan_global.errors import A_BUG
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.libnetwork.handlers import NAME_KEY
 from testkit.fake_engine import OUR_IPAM
-from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, running, with_networks
+from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, command, running, with_networks
 
 
 @pytest.fixture
@@ -112,6 +112,7 @@ async def test_remembered_addresses(daemon: Running) -> None:
     again = await daemon.cli("addresses", "forget", "10.65.0.2", "--json")
     assert (again.code, again.text) == (1, "") and "10.65.0.2 is not remembered" in again.error
     assert "is in use" in (await daemon.cli("addresses", "forget", "10.65.0.3")).error
+    assert "is in use" in (await daemon.cli("addresses", "--remembered", "--json", "forget", "10.65.0.3")).error
     assert "'zz' is not an IP address" in (await daemon.cli("addresses", "forget", "zz")).error
 
 
@@ -152,6 +153,22 @@ async def test_local_scope_has_no_other_hosts(daemon: Running) -> None:
         done = await daemon.cli(*words)
         assert (done.code, done.text) == (1, "")
         assert "this driver runs in local scope and knows no other hosts" in done.error
+
+
+@pytest.mark.parametrize("words", [("hosts", "remove", "bert"), ("addresses", "forget", "10.65.0.9")])
+async def test_options_before_a_subcommand_are_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str, str]
+) -> None:
+    """It must not take addresses away at another driver than the one that was named; one behind it counts more."""
+    group, *rest = words
+    config = tmp_path / "config.toml"
+    config.write_text(f'admin_socket = "{tmp_path}/named.sock"\n')
+    away = "the driver is not running here (no socket {})"
+    for options in (["--config", str(config)], [f"--config={config}"], ["--admin-socket", f"{tmp_path}/named.sock"]):
+        done = command(capsys, group, *options, "--json", *rest)
+        assert (done.code, done.error.partition(";")[0]) == (1, away.format(tmp_path / "named.sock"))
+    behind = ["--admin-socket", f"{tmp_path}/behind.sock"]
+    assert away.format(tmp_path / "behind.sock") in command(capsys, group, *options, *rest, *behind).error
 
 
 @pytest.mark.parametrize("words", [("parents", "zz"), ("addresses", "zz")])
