@@ -14,7 +14,8 @@ from macvlan_global.admin.client import AdminClient
 from macvlan_global.admin.messages import Status
 from macvlan_global.config import DEFAULT_FILE, FLAGS, Config, load_access, load_config
 from macvlan_global.dns.address import read_address
-from macvlan_global.dns.resolvconf.text import nameservers, owner_warning
+from macvlan_global.dns.resolvconf.network_manager import replacement_warning
+from macvlan_global.dns.resolvconf.text import find_block, nameservers, owner_warning
 from macvlan_global.doctor import kernel
 from macvlan_global.doctor.engine import ask_engine
 from macvlan_global.doctor.facts import (
@@ -190,6 +191,7 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         text = (root / "etc/resolv.conf").read_text(errors="replace")
     except OSError:
         text = ""
+    block = find_block(text)
     rights = kernel.read_capabilities(root, status.pid)
     in_conflict = status.watch.conflicts if status.watch else ()
     return ClusterFacts(
@@ -201,7 +203,7 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         resolver=status.resolver.address if status.resolver else "",
         resolver_problem=status.resolver.problem if status.resolver else "",
         nameservers=tuple(nameservers(text)),
-        resolv_conf_owner=owner_warning(text),
+        resolv_conf_owner=owner_warning(text) or (replacement_warning(root) if block and block.link else ""),
         may_probe=rights is None or bool(rights >> CAP_NET_RAW & 1),
     )
 

@@ -12,8 +12,9 @@ from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import A_BUG
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.libnetwork.handlers import NAME_KEY
+from macvlan_global.store.memory import MemoryStore
 from testkit.fake_engine import OUR_IPAM
-from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, command, running, with_networks
+from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, command, free_address, running, with_networks
 
 
 @pytest.fixture
@@ -213,6 +214,30 @@ async def test_a_cluster_store_that_is_not_used_is_told(tmp_path: Path, capsys: 
         looked = await daemon.cli("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
         told = [each for each in looked.json["findings"] if "consul://10.0.0.1:8500 is not used" in each["seen"]]
         assert [(each["level"], each["check"]) for each in told] == [("warning", "driver")]
+
+
+async def test_doctor_warns_of_network_manager_before_it_replaces_resolv_conf(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file that `dns install` made of a link of systemd-resolved names the resolver, and would not for long."""
+    _host_files(tmp_path)
+    for folder in ("etc", "run/systemd/resolve", "run/NetworkManager"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "run/systemd/resolve/stub-resolv.conf").write_text("nameserver 127.0.0.53\n")
+    (tmp_path / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    installed = command(capsys, "dns", "install", "--root", str(tmp_path))
+    assert "warning: NetworkManager replaces this file by one of its own" in installed.text
+    config = tmp_path / "config.toml"
+    config.write_text(f'docker_host = "unix://{tmp_path}/none.sock"\n')
+    async with running(tmp_path, capsys, shared=MemoryStore(), dns=free_address()) as daemon:
+        looked = await daemon.cli("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
+    told = [each for each in looked.json["findings"] if each["check"] == "names" and "NetworkManager" in each["seen"]]
+    assert [(each["level"], each["do"].partition(" below ")[0]) for each in told] == [
+        ("warning", "dns=systemd-resolved")
+    ]
+    removed = command(capsys, "dns", "remove", "--root", str(tmp_path))
+    assert (removed.code, "warning" in removed.text) == (0, False)
+    assert [each.name for each in (tmp_path / "etc").iterdir()] == ["resolv.conf"]
 
 
 async def test_a_store_that_was_configured_after_the_start_is_told(daemon: Running, tmp_path: Path) -> None:
