@@ -80,7 +80,7 @@ def test_aliases_and_auto_pools_come_from_the_file(tmp_path: Path) -> None:
         ("repair_grace = inf", "repair_grace"),
         ("dns_ttl = -1", "dns_ttl"),
         ("host_grace = inf", "host_grace"),
-        ('dns = "127.0.0.153"', "HOST:PORT"),
+        ('dns = "127.0.0.153:"', "use for example 127.0.0.153:53"),
         ('metrics = "9477"', "HOST:PORT"),
         ('metrics = "127.0.0.1:0"', "HOST:PORT"),
         ('metrics = "127.0.0.1:65536"', "HOST:PORT"),

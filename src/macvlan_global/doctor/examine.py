@@ -8,7 +8,7 @@ from macvlan_global.doctor.findings import Finding, Level, listed
 from macvlan_global.doctor.host_access import examine_host_access
 from macvlan_global.doctor.parents import examine_parents
 from macvlan_global.doctor.platform import examine_platform
-from macvlan_global.doctor.swarm import examine_swarm
+from macvlan_global.doctor.swarm import PLUGIN_SOURCE, examine_swarm
 
 OLDEST_ENGINE = (20, 10)
 NEWEST_ENGINE = 29
@@ -102,7 +102,8 @@ def _engine(engine: EngineFacts) -> list[Finding]:
         found.append(Finding("error", "engine", seen, "use an engine that runs as root"))
     if engine.swarm and not engine.plugin:
         seen = "the engine is in a swarm, which refuses plugins on a socket for networks of swarm scope"
-        do = "install the managed plugin on every node (docs/swarm.md), or create networks without --scope swarm"
+        do = f"install the managed plugin on every node (docker plugin create macvlan-global:latest {PLUGIN_SOURCE}), "
+        do += "or create networks without --scope swarm"
         found.append(Finding("note", "engine", seen, do))
     return found
 
