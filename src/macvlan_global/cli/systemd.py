@@ -1,6 +1,8 @@
 """The systemd units: their texts, and putting them in place, starting and removing them, step by step."""
 
 import os
+import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from macvlan_global.config import Config
-from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.config import Config, load_config
+from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
 from macvlan_global.rights import refusal
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ FOLDERS = {SOCKET: FOLDER, SERVICE: FOLDER, RULES: "etc/udev/rules.d", NETWORK: 
 """Every file that we write, and its folder. The last two keep network managers off the links that we make."""
 PACKAGED = f"usr/lib/systemd/system/{SERVICE}"
 """The unit of Debian's package. A unit of that name in `FOLDER` wins over it."""
+_MARK = "COMMAND"
 RUN, OLD_RUN = "/run/", "/var/run/"
 """The second one is a link to the first (hier(7))."""
 FOLDER_MODE = 0o700
@@ -61,6 +64,30 @@ def unit_texts(command: Sequence[str], config: Config) -> dict[str, str]:
         "@EXTRA@": "\n# From the configuration when this was written.\n" + "\n".join(extra) + "\n" if extra else "",
     }
     return {name: _filled(name, values) for name in FOLDERS}
+
+
+def outdated(root: Path) -> list[Path]:
+    """Files of ours below `root` that `install` of this version would write otherwise, for the same command line. None
+    if the configuration that it names cannot be read, or `install` wrote no service."""
+    service = root / FOLDER / SERVICE
+    try:
+        (line,) = re.findall(r"^ExecStart=(.*)$", _text_of_ours(service), re.MULTILINE) or [""]
+        words = shlex.split(line.replace("%%", "%").replace("$$", "$"))
+        named = words[words.index("--config") + 1] if "--config" in words else None
+        texts = unit_texts([_MARK], load_config(Path(named) if named else None, {}, {}))
+    except (MacvlanGlobalError, LookupError, ValueError):
+        return []
+    written = {root / FOLDERS[name] / name: text.replace(f"={_MARK}\n", f"={line}\n") for name, text in texts.items()}
+    return [path for path, text in written.items() if line and (found := _text_of_ours(path)) and found != text]
+
+
+def _text_of_ours(path: Path) -> str:
+    """The text of a file that `install` wrote, "" if it is not there or somebody else's."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if text.startswith(WRITTEN_BY_US) else ""
 
 
 def moved_folders(config: Config) -> list[str]:

@@ -156,6 +156,12 @@ def _driver(facts: DoctorFacts) -> list[Finding]:
     if driver.unit is False and not driver.managed:
         seen = "the driver is no service of systemd, so it does not start with the machine"
         found.append(Finding("note", "driver", seen, "macvlan-global install"))
+    if driver.outdated:
+        seen = (
+            f"`macvlan-global install` would write {listed(driver.outdated)} otherwise by now, by its version or the "
+        )
+        seen += "configuration: the service may lack rights or folders"
+        found.append(Finding("note", "driver", seen, "macvlan-global install, which restarts the driver"))
     return [*found, *_store_of_scope(driver)]
 
 

@@ -133,8 +133,9 @@ class DriverFacts:
     run systemd). `managed` is whether it is the engine's managed plugin that was asked, `alone` whether it is in global
     scope with a store that no other host has. `unused_store` is a cluster store that it is configured with and does not
     use in local scope, "" if there is none. `store` is the configured one that it runs with, and `configured_store` the
-    one of its configuration by now, "" if that is not known. `unreached` says in words which containers the host does
-    not reach, though it shall.
+    one of its configuration by now, "" if that is not known. `outdated` are files of the service that
+    `macvlan-global install` would write otherwise. `unreached` says in words which containers the host does not reach,
+    though it shall.
     """
 
     problem: str = ""
@@ -150,6 +151,7 @@ class DriverFacts:
     unused_store: str = ""
     store: str = ""
     configured_store: str = ""
+    outdated: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
 
 

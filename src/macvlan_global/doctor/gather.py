@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,10 +54,12 @@ def gather(
     root: Path,
     *,
     running: Config | None = None,
+    outdated: Sequence[Path] = (),
 ) -> DoctorFacts:
     """Everything there is to know about this host. `root` is / but in tests; it never raises.
 
-    `running` is the configuration of the driver, if it is the driver that asks.
+    `running` is the configuration of the driver, if it is the driver that asks. `outdated` are files of the service
+    that `macvlan-global install` would write otherwise.
     """
     config, problem = (running, "") if running else _config(config_file, environment, {})
     engine, swarm = ask_engine(config.docker_host)
@@ -71,6 +73,7 @@ def gather(
         flags = kernel.read_flags(root, status.pid)
         config_file = config_file or (None if plugin else _file_of(root, status.pid, flags))
         config, problem = _config(config_file, environment, flags)
+    driver = replace(driver, outdated=tuple(map(str, outdated)))
     if not running:
         problem = problem or _why_no_start(config, environment, engine.scope)
         driver = replace(driver, configured_store="" if plugin or problem else _store(config, engine.scope))

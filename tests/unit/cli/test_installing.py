@@ -91,6 +91,36 @@ def test_the_folders_that_the_configuration_names_are_made(tmp_path: Path, capsy
     assert f"{config}/x cannot be created: Not a directory" in refused.error
 
 
+def test_units_that_install_would_write_otherwise_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of an earlier version, and of a configuration that was changed; not those of another command line."""
+    config, root = tmp_path / "my 100% config.toml", tmp_path / "root"
+    config.write_text('state_dir = "/srv/a"\n')
+    command(capsys, "install", "--root", str(root), "--config", str(config))
+    service, rules = root / UNITS / SERVICE, root / "etc/udev/rules.d/80-macvlan-global.rules"
+
+    def told() -> list[str]:
+        doctor = ("doctor", "--root", str(root), "--config", str(config), "--admin-socket", str(tmp_path / "none"))
+        found = [each for each in command(capsys, *doctor, "--json").json["findings"] if "would write" in each["seen"]]
+        assert all(each["do"].startswith("macvlan-global install") for each in found)
+        return [path.name for path in (service, rules) for each in found if str(path) in each["seen"]]
+
+    assert told() == []
+    text = service.read_text()
+    service.write_text(re.sub("ExecStart=.* serve", "ExecStart=/opt/other/macvlan-global serve", text))
+    assert told() == []
+    service.write_text(text.replace("RuntimeDirectoryPreserve=yes\n", ""))
+    rules.write_text(f"{WRITTEN_BY_US}\n")
+    assert told() == [service.name, rules.name]
+    rules.unlink()
+    service.write_text(text)
+    config.write_text('state_dir = "/srv/b"\n')
+    assert told() == [service.name]
+    config.write_text("not TOML")
+    assert told() == []
+    service.write_text("[Service]\nExecStart=/of/somebody/else\n")
+    assert told() == []
+
+
 def test_a_folder_below_run_is_made_at_each_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is a tmpfs: what `install` makes there is gone after a boot. The service's own folder needs no line."""
     config = tmp_path / "config.toml"
