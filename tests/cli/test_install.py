@@ -249,6 +249,23 @@ def test_a_driver_that_runs_otherwise_is_not_fought(service: Booted) -> None:
     service.run([*PROGRAM, "install"])
 
 
+def test_a_service_whose_folders_are_elsewhere_starts(service: Booted) -> None:
+    """None of them is there before: `install` makes one, systemd that below /run, again after a boot."""
+    service.run([*PROGRAM, "uninstall"])
+    text = 'state_dir = "/var/lib/elsewhere/mg"\nadmin_socket = "/run/elsewhere/mg/admin.sock"\n'
+    service.run(["sh", "-c", 'printf "%s" "$1" > /etc/elsewhere.toml', "sh", text])
+    service.run([*PROGRAM, "install", "--config", "/etc/elsewhere.toml"])
+    folders = ["/var/lib/elsewhere/mg", "/run/elsewhere/mg"]
+    service.run(["systemctl", "stop", SERVICE, SOCKET])
+    service.run(["rm", "-r", "/run/elsewhere"])
+    service.run(["systemctl", "start", SOCKET, SERVICE])
+    assert service.run(["stat", "--format=%a", *folders]).stdout.split() == ["700", "700"]
+    assert json.loads(service.run([*PROGRAM, "status", "--config", "/etc/elsewhere.toml", "--json"]).stdout)["pid"]
+    service.run([*PROGRAM, "uninstall", "--purge", "--config", "/etc/elsewhere.toml"])
+    assert service.run(["test", "-e", folders[0]], check=False).returncode != 0
+    service.run([*PROGRAM, "install"])
+
+
 def test_a_container_starts_and_ends_by_the_service(service: Booted) -> None:
     """A real engine as docker.service, started after the driver: a container gets its address and gives it back."""
     path = service.add_engine(ENGINES[-1])
