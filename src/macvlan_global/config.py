@@ -270,9 +270,11 @@ def _checked(values: dict[str, Any], where: Mapping[str, str]) -> Config:
     for each in config.auto_pools:
         _check_auto_pool(each)
     config.access_addresses()
+    _check_docker_host(config.docker_host)
     _check_listen_address("metrics", config.metrics, "127.0.0.1:9477")
     _check_listen_address("page", config.page, "127.0.0.1:8153")
-    _check_listen_address("dns", config.dns, "127.0.0.153:53")
+    if not _is_ip_address(config.dns):  # the resolver's port may be left out, and is 53 then
+        _check_listen_address("dns", config.dns, "127.0.0.153:53")
     for name, seconds, usual in (
         ("repair_grace", config.repair_grace, 60),
         ("dns_ttl", config.dns_ttl, 5),
@@ -323,6 +325,21 @@ def _check_auto_pool(pool: AutoPoolConfig) -> None:
             f"auto_pools: size = {pool.size} is no prefix length of subnets of {base} "
             f"({base.prefixlen} to {base.max_prefixlen})"
         )
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _check_docker_host(address: str) -> None:
+    """Refuse what the engine's port refuses (`engine/docker.py`), with the same words, before anything is opened."""
+    kind, _, where = address.partition("://")
+    if kind not in {"unix", "tcp"} or not where:
+        raise Invalid(f"--docker-host {address!r} is neither unix:///path nor tcp://host:port")
 
 
 def _check_listen_address(key: str, address: str, usual: str) -> None:

@@ -79,6 +79,7 @@ def test_what_the_configuration_moves_is_moved_in_the_units(tmp_path: Path) -> N
     service = (tmp_path / UNITS / SERVICE).read_text()
     assert 'ReadWritePaths="/srv/mac 100%%"\nReadWritePaths=/data\n' in service
     assert f'serve --config "{config}"\n' in service
+    assert [(tmp_path / each).stat().st_mode & 0o777 for each in ("srv/mac 100%", "data")] == [0o700, 0o700]
 
 
 def test_paths_with_everything_systemd_interprets_are_quoted() -> None:
@@ -169,9 +170,12 @@ def test_install_starts_the_driver_and_enables_it(service: Booted) -> None:
 
 
 def test_a_request_starts_a_driver_that_was_stopped(service: Booted) -> None:
-    """Socket activation: the engine's next call brings it back."""
+    """Socket activation: the engine's next call brings it back. A managed plugin's socket in its folder stays."""
+    service.run(["touch", "/run/macvlan-global/plugin.sock"])
     service.run(["systemctl", "stop", SERVICE])
     assert is_active(service) == "inactive"
+    assert service.run(["ls", "/run/macvlan-global"]).stdout.split() == ["plugin.sock"]
+    service.run(["rm", "/run/macvlan-global/plugin.sock"])
     assert Plugin(service.host).call("Plugin.Activate") == {"Implements": ["NetworkDriver", "IpamDriver"]}
     assert is_active(service) == "active"
 
@@ -242,6 +246,23 @@ def test_a_driver_that_runs_otherwise_is_not_fought(service: Booted) -> None:
     assert service.run(["test", "-e", f"/{UNITS}/{SERVICE}"], check=False).returncode != 0
     service.run(["kill", started])
     wait_until(lambda: service.run(asked, check=False).returncode != 0, "end of the driver")
+    service.run([*PROGRAM, "install"])
+
+
+def test_a_service_whose_folders_are_elsewhere_starts(service: Booted) -> None:
+    """None of them is there before: `install` makes one, systemd that below /run, again after a boot."""
+    service.run([*PROGRAM, "uninstall"])
+    text = 'state_dir = "/var/lib/elsewhere/mg"\nadmin_socket = "/run/elsewhere/mg/admin.sock"\n'
+    service.run(["sh", "-c", 'printf "%s" "$1" > /etc/elsewhere.toml', "sh", text])
+    service.run([*PROGRAM, "install", "--config", "/etc/elsewhere.toml"])
+    folders = ["/var/lib/elsewhere/mg", "/run/elsewhere/mg"]
+    service.run(["systemctl", "stop", SERVICE, SOCKET])
+    service.run(["rm", "-r", "/run/elsewhere"])
+    service.run(["systemctl", "start", SOCKET, SERVICE])
+    assert service.run(["stat", "--format=%a", *folders]).stdout.split() == ["700", "700"]
+    assert json.loads(service.run([*PROGRAM, "status", "--config", "/etc/elsewhere.toml", "--json"]).stdout)["pid"]
+    service.run([*PROGRAM, "uninstall", "--purge", "--config", "/etc/elsewhere.toml"])
+    assert service.run(["test", "-e", folders[0]], check=False).returncode != 0
     service.run([*PROGRAM, "install"])
 
 

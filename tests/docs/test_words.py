@@ -50,3 +50,20 @@ def test_a_class_name_is_unique_in_the_package() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_text_sends_its_reader_to_a_page_of_the_repository() -> None:
+    """A host has the package, with manual pages and no others."""
+    named = re.compile(r"docs/\S*\.md")
+    said = [
+        f"{path.name}: {node.value}"
+        for path in modules().values()
+        for node in _without_docstrings(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and named.search(node.value)
+    ]
+    assert said == []
+
+
+def _without_docstrings(tree: ast.Module) -> Iterator[ast.AST]:
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return (node for node in ast.walk(tree) if id(node) not in told)

@@ -39,7 +39,12 @@ def test_every_key_can_come_from_each_place(tmp_path: Path, key: str) -> None:
     """The same name everywhere."""
     words = {"scope": "global", "log_level": "debug", "log_format": "json", "metrics": "[::1]:9477", "dns": "[::1]:53"}
     words |= {"page": "[::1]:8153", "dns_networks": "all"}
-    words |= {"socket": "/run/x.sock", "admin_socket": "/run/y.sock", "state_dir": "/srv/x"}
+    words |= {
+        "docker_host": "tcp://10.0.0.1:2375",
+        "socket": "/run/x.sock",
+        "admin_socket": "/run/y.sock",
+        "state_dir": "/srv/x",
+    }
     words |= {"host_access_addresses": "10.8.0.250, fd18::250"}
     words |= {"probe": "true", "host_access": "true", "conflict_watch": "false", "attach": "direct"}
     value = words.get(key, "7")
@@ -75,7 +80,7 @@ def test_aliases_and_auto_pools_come_from_the_file(tmp_path: Path) -> None:
         ("repair_grace = inf", "repair_grace"),
         ("dns_ttl = -1", "dns_ttl"),
         ("host_grace = inf", "host_grace"),
-        ('dns = "127.0.0.153"', "HOST:PORT"),
+        ('dns = "127.0.0.153:"', "use for example 127.0.0.153:53"),
         ('metrics = "9477"', "HOST:PORT"),
         ('metrics = "127.0.0.1:0"', "HOST:PORT"),
         ('metrics = "127.0.0.1:65536"', "HOST:PORT"),

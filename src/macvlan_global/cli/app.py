@@ -61,6 +61,7 @@ def run(program: str, arguments: list[str]) -> int:
 
     Raises:
         Failed: the call was wrong, or was stopped.
+        BrokenPipeError: the reader of the output has gone.
         MacvlanGlobalError: what the command raised.
     """
     try:
@@ -70,6 +71,11 @@ def run(program: str, arguments: list[str]) -> int:
         raise Failed(_usage(error), error.exit_code) from error
     except typer.Abort as error:
         raise Failed("", 130) from error
+    except SystemExit as ended:
+        # typer ends the process with 1 where the reader has gone; `main` decides on that
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None
+        raise
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -6,10 +6,18 @@ from typing import Annotated
 
 import typer
 from typer._click import Context  # typer brings its own click
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from macvlan_global.admin.messages import AddressView, RememberedView
-from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, complete_network, driver_at, example
+from macvlan_global.cli.options import (
+    AdminSocketFlag,
+    ConfigFlag,
+    JsonFlag,
+    complete_network,
+    driver_at,
+    example,
+    hand_on,
+)
 from macvlan_global.cli.times import ago
 from macvlan_global.cli.waiting import Waiting
 
@@ -39,9 +47,15 @@ class AddressesGroup(TyperGroup):
     """A group with an argument of its own, which is left out before a subcommand: `addresses forget`."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """See click: the first word is a subcommand, or options may follow it."""
-        if args and args[0] in self.commands:
-            return super().parse_args(ctx, ["", *args])
+        """See click: the first word that is no option is a subcommand, or options may follow it."""
+        valued = {
+            name for each in self.params if isinstance(each, TyperOption) and not each.is_flag for name in each.opts
+        }
+        at = 0
+        while at < len(args) and args[at].startswith("-"):
+            at += 2 if args[at] in valued else 1
+        if at < len(args) and args[at] in self.commands:
+            return super().parse_args(ctx, [*args[:at], "", *args[at:]])
         ctx.allow_interspersed_args = True
         return super().parse_args(ctx, args)
 
@@ -69,6 +83,7 @@ def addresses(
     KIND is endpoint (a container), gateway, aux, host (a host itself, by host_access), or reserved (not claimed yet).
     """
     if context.invoked_subcommand:
+        hand_on(context)
         return
     driver = driver_at(admin_socket, config)
     with Waiting("asking the driver"):

@@ -69,7 +69,7 @@ def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonF
     """
     address, file = _address(config), ResolvConf(root.absolute())
     text, link = file.read()
-    block = find_block(text or "")
+    block, unchanged = find_block(text or ""), FileChange(file.path, text, text, link, link)
     with Waiting("asking the resolver"):
         verdict = ask(address)
     found = DnsStatus(
@@ -79,7 +79,7 @@ def status(*, root: RootFlag = Path("/"), config: ConfigFlag = None, json: JsonF
         link=_shown(link),
         installed=block is not None,
         nameservers=[_shown(each) for each in nameservers(text or "")],
-        warnings=[_shown(each) for each in _advice(text or "", address)],
+        warnings=[_shown(each) for each in (*_advice(text or "", address), *file.warnings(unchanged))],
     )
     # imported here: rich costs a quarter of the start, and an error needs none of it
     from macvlan_global.cli import render  # noqa: PLC0415
@@ -116,17 +116,22 @@ def install(
     if address.port != PORT:
         raise Invalid(f"dns = {str(address)!r}: engines ask port {PORT} only; choose an address with that port")
     change = file.install(address.ip)
-    _carry_out(file, change, dry_run=dry_run, json=json, advice=_advice(change.after or "", address))
+    advice = [*_advice(change.after or "", address), *file.warnings(change)]
+    _carry_out(file, change, dry_run=dry_run, json=json, advice=advice)
 
 
 def remove(*, dry_run: DryRunFlag = False, root: RootFlag = Path("/"), json: JsonFlag = False) -> None:
     """Remove the resolver from /etc/resolv.conf.
 
     Deletes the marked block; the rest of the file stays, byte for byte. Restores a link of systemd-resolved, unless the
-    file that replaced it was changed since; then nothing is changed.
+    file that replaced it was changed since; then nothing is changed. If NetworkManager wrote the file anew, the link is
+    restored too.
     """
     file = ResolvConf(root.absolute())
-    _carry_out(file, file.remove(), dry_run=dry_run, json=json, advice=[])
+    change = file.remove()
+    _carry_out(file, change, dry_run=dry_run, json=json, advice=list(file.warnings(change)))
+    if not dry_run:
+        file.forget()
 
 
 def _address(config: Path | None) -> ListenAddress:

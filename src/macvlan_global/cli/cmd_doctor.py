@@ -36,11 +36,12 @@ def doctor(
     and MAC filters of hypervisors and clouds. Changes nothing. Exit code 1 if there is a finding of level error.
     """
     # imported here: the other commands need nothing of it
+    from macvlan_global.cli.systemd import outdated  # noqa: PLC0415
     from macvlan_global.doctor.examine import examine  # noqa: PLC0415
     from macvlan_global.doctor.gather import gather  # noqa: PLC0415
 
     with Waiting("looking at this host"):
-        found = report(examine(gather(config, admin_socket, os.environ, root)))
+        found = report(examine(gather(config, admin_socket, os.environ, root, outdated=outdated(root))))
     # imported here: rich costs a quarter of the start, and completion and errors need none of it
     from macvlan_global.cli import render  # noqa: PLC0415
 

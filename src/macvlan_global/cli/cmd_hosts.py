@@ -7,7 +7,7 @@ import typer
 
 from macvlan_global.admin.messages import HostRemovalView, HostView
 from macvlan_global.cli.cells import BAD, GOOD, WARN, Cell
-from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, driver_at, example
+from macvlan_global.cli.options import AdminSocketFlag, ConfigFlag, JsonFlag, driver_at, example, hand_on
 from macvlan_global.cli.times import ago
 from macvlan_global.cli.waiting import Waiting
 
@@ -41,6 +41,7 @@ def hosts(
     STATE is up while the host's driver runs and reaches the store. ADDRESSES counts those of its containers.
     """
     if context.invoked_subcommand:
+        hand_on(context)
         return
     with Waiting("asking the driver"):
         found = driver_at(admin_socket, config).hosts()

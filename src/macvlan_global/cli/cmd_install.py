@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from macvlan_global.cli.options import ConfigFlag, JsonFlag, example
-from macvlan_global.cli.systemd import SERVICE, Installer, Step, unit_texts
+from macvlan_global.cli.systemd import SERVICE, Installer, Step, moved_folders, unit_texts
 from macvlan_global.cli.waiting import Waiting
 from macvlan_global.config import load_config
 from macvlan_global.errors import Conflict
@@ -50,10 +50,11 @@ def install(
     changed. Without systemd it starts nothing, and lists the steps that are left.
     """
     installer = Installer(root.absolute(), dry_run)
-    texts = unit_texts(_command(config), load_config(config, {}, {}))  # the service has none of this environment
+    loaded = load_config(config, {}, {})  # the service has none of this environment
+    texts = unit_texts(_command(config), loaded)
     if installer.systemd_runs and not dry_run:
         _refuse_beside_another(installer)
-    steps = _carry_out(installer.install(texts), quiet=json)
+    steps = _carry_out(installer.install(texts, moved_folders(loaded)), quiet=json)
     shown = {str(path): texts[name] for name, path in installer.paths().items()} if dry_run else {}
     _tell(InstallResult(dry_run=dry_run, steps=steps, files=shown), json=json)
 

@@ -1,10 +1,11 @@
 """The command `macvlan-global`: where it begins, and how errors reach the operator.
 
-Exit codes: 0 done, 1 an error (or `doctor` found one), 2 wrong usage, 130 stopped with Ctrl-C. An error is one line
-on stderr that begins with `macvlan-global:` and says what to do next.
+Exit codes: 0 done, or the reader of the output has gone; 1 an error (or `doctor` found one), 2 wrong usage, 130 stopped
+with Ctrl-C. An error is one line on stderr that begins with `macvlan-global:` and says what to do next.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ PROGRAM = "macvlan-global"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line (the process's own without `arguments`) and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _escape_what_does_not_fit()
     flags = plain_flags(words)
     try:
         if flags is None:
@@ -39,7 +41,9 @@ def _run_command(words: list[str]) -> int:
     from macvlan_global.cli.app import Failed, run  # noqa: PLC0415
 
     try:
-        return run(PROGRAM, words)
+        code = run(PROGRAM, words)
+        if sys.stdout:  # None if the caller closed it
+            sys.stdout.flush()  # Python does it at exit too, where nobody answers for what goes wrong
     except Failed as failure:
         _fail(failure.message, failure.code)
     except OSError as error:
@@ -47,6 +51,14 @@ def _run_command(words: list[str]) -> int:
             raise
         _drop_output()
         _fail(f"the output cannot be written: {error.strerror}", 1)
+    return code
+
+
+def _escape_what_does_not_fit() -> None:
+    """Have characters that the encoding of the output lacks (→ in Latin-1) be written as escapes, and raise nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
@@ -57,4 +69,9 @@ def _drop_output() -> None:
 def _fail(message: str, code: int) -> NoReturn:
     if message:
         print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr)
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:  # its reader has gone as well
+        _drop_output()
     sys.exit(code)

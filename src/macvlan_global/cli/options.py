@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer._click.core import ParameterSource  # typer brings its own click
 
 from macvlan_global.config import load_config
 from macvlan_global.errors import MacvlanGlobalError
@@ -51,6 +52,14 @@ def driver_at(admin_socket: str | None, config: Path | None, *, timeout: float =
     from macvlan_global.admin.client import AdminClient  # noqa: PLC0415
 
     return AdminClient(admin_socket or load_config(config, os.environ, {}).admin_socket_here(), timeout)
+
+
+def hand_on(context: typer.Context) -> None:
+    """Give the options that stand between a group and its subcommand to the subcommand, unless it has them again: each
+    names a driver or a form of the answer, which the whole line means."""
+    params = context.params.items()
+    given = {name: value for name, value in params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    context.default_map = {str(context.invoked_subcommand): given}
 
 
 def example(*lines: str) -> str:

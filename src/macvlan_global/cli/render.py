@@ -1,5 +1,7 @@
 """Rendering of answers: tables as `docker` prints them, pairs, and JSON."""
 
+import codecs
+import json
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -17,8 +19,12 @@ NARROWEST_LAST_COLUMN = 24
 
 
 def print_json(answer: object) -> None:
-    """Print an answer for programs: two blanks of indentation, keys in the order of the documentation."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
+    """Print an answer for programs: two blanks of indentation, keys in the order of the documentation. Where the output
+    has another encoding than UTF-8, its characters are escapes of JSON (RFC 8259, section 7)."""
+    text = msgspec.json.format(msgspec.json.encode(answer), indent=2).decode()
+    if codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8":
+        text = json.dumps(json.loads(text), indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

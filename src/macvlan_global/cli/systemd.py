@@ -1,7 +1,9 @@
 """The systemd units: their texts, and putting them in place, starting and removing them, step by step."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from macvlan_global.config import Config
-from macvlan_global.errors import Conflict, Unavailable
+from macvlan_global.config import Config, load_config
+from macvlan_global.errors import Conflict, MacvlanGlobalError, Unavailable
+from macvlan_global.rights import refusal
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,6 +25,10 @@ FOLDERS = {SOCKET: FOLDER, SERVICE: FOLDER, RULES: "etc/udev/rules.d", NETWORK: 
 """Every file that we write, and its folder. The last two keep network managers off the links that we make."""
 PACKAGED = f"usr/lib/systemd/system/{SERVICE}"
 """The unit of Debian's package. A unit of that name in `FOLDER` wins over it."""
+_MARK = "COMMAND"
+RUN, OLD_RUN = "/run/", "/var/run/"
+"""The second one is a link to the first (hier(7))."""
+FOLDER_MODE = 0o700
 NETWORKD = "systemd-networkd.service"
 RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
 WRITTEN_BY_US = "# Written by `macvlan-global install`"
@@ -44,22 +51,70 @@ class Step(msgspec.Struct, frozen=True):
 def unit_texts(command: Sequence[str], config: Config) -> dict[str, str]:
     """The units by name, for a driver started by `command` with this configuration. Pure but for the templates.
 
-    Whatever the configuration puts elsewhere than the units' own folders is made writable for the service.
+    Whatever the configuration puts elsewhere than the units' own folders is made writable for the service. systemd
+    makes what is below /run at each start, with the unit's RuntimeDirectoryMode; the rest is `moved_folders`.
     """
-    own = Config()
-    places = {
-        config.state_dir: own.state_dir,
-        os.path.dirname(config.admin_socket): os.path.dirname(own.admin_socket),  # noqa: PTH120  # text, not a file
-    }
-    if config.store.startswith("sqlite:///"):
-        places[os.path.dirname(config.store.removeprefix("sqlite://"))] = own.state_dir  # noqa: PTH120
-    extra = [f"ReadWritePaths={_quoted(place)}" for place, usual in places.items() if place != usual]
+    extra = [f"ReadWritePaths={_quoted(folder)}" for folder in moved_folders(config)]
+    extra += [
+        f"RuntimeDirectory={_quoted(folder.removeprefix(RUN))}" for folder in _moved(config) if _is_volatile(folder)
+    ]
     values = {
         "@SOCKET@": config.socket.replace("%", "%%"),
         "@COMMAND@": " ".join(_quoted(word).replace("$", "$$") for word in command),
         "@EXTRA@": "\n# From the configuration when this was written.\n" + "\n".join(extra) + "\n" if extra else "",
     }
     return {name: _filled(name, values) for name in FOLDERS}
+
+
+def outdated(root: Path) -> list[Path]:
+    """Files of ours below `root` that `install` of this version would write otherwise, for the same command line. None
+    if the configuration that it names cannot be read, or `install` wrote no service."""
+    service = root / FOLDER / SERVICE
+    try:
+        (line,) = re.findall(r"^ExecStart=(.*)$", _text_of_ours(service), re.MULTILINE) or [""]
+        words = shlex.split(line.replace("%%", "%").replace("$$", "$"))
+        named = words[words.index("--config") + 1] if "--config" in words else None
+        texts = unit_texts([_MARK], load_config(Path(named) if named else None, {}, {}))
+    except (MacvlanGlobalError, LookupError, ValueError):
+        return []
+    written = {root / FOLDERS[name] / name: text.replace(f"={_MARK}\n", f"={line}\n") for name, text in texts.items()}
+    return [path for path, text in written.items() if line and (found := _text_of_ours(path)) and found != text]
+
+
+def _text_of_ours(path: Path) -> str:
+    """The text of a file that `install` wrote, "" if it is not there or somebody else's."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if text.startswith(WRITTEN_BY_US) else ""
+
+
+def moved_folders(config: Config) -> list[str]:
+    """Folders that the service writes to, elsewhere than in the units' own, and that outlast a boot. A service whose
+    ReadWritePaths= names one that is not there does not start (systemd.exec(5))."""
+    return [folder for folder in _moved(config) if not _is_volatile(folder)]
+
+
+def _moved(config: Config) -> list[str]:
+    files = [config.admin_socket]
+    if config.store.startswith("sqlite:///"):
+        files.append(config.store.removeprefix("sqlite://"))
+    folders = [config.state_dir, *(os.path.dirname(each) for each in files)]  # noqa: PTH120  # text, not a file
+    own = {Config().state_dir, os.path.dirname(Config().admin_socket)}  # noqa: PTH120
+    return [each for each in dict.fromkeys(map(_plain, folders)) if each not in own]
+
+
+def _plain(folder: str) -> str:
+    """A path as systemd wants it: with one slash at its beginning, where sqlite:////srv/a.db has two (POSIX keeps
+    them), and without the link that /var/run is."""
+    path = "/" + os.path.normpath(folder).lstrip("/")
+    return RUN + path.removeprefix(OLD_RUN) if path.startswith(OLD_RUN) else path
+
+
+def _is_volatile(folder: str) -> bool:
+    """Whether a folder is below /run, a tmpfs that is empty after each boot."""
+    return folder.startswith(RUN)
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:
@@ -96,16 +151,19 @@ class Installer:
         """The paths of all files, by name."""
         return {name: self.root / folder / name for name, folder in FOLDERS.items()}
 
-    def install(self, texts: Mapping[str, str]) -> Iterator[Step]:
-        """Write the units, and start them. Each step is told as soon as it is done; repeatable.
+    def install(self, texts: Mapping[str, str], folders: Iterable[str] = ()) -> Iterator[Step]:
+        """Make these folders where they are missing, write the units, and start them. Each step is told as soon as it
+        is done; repeatable.
 
         Raises:
             Conflict: there is a unit of that name that we did not write; nothing was changed.
-            Unavailable: a file cannot be written, or systemctl failed; the steps before it stay.
+            Unavailable: a folder or a file cannot be written, or systemctl failed; the steps before it stay.
         """
         paths = self.paths()
         for path in paths.values():
             self._ours(path)
+        for folder in folders:
+            yield self._make(self.below(Path(folder)))
         changed = False
         for name, text in texts.items():
             step = self._write(paths[name], text)
@@ -155,7 +213,7 @@ class Installer:
         try:
             return self.below(path).exists()
         except OSError as error:
-            raise Unavailable(f"{self.below(path)} cannot be read: {error.strerror}; run it as root (sudo)") from error
+            raise Unavailable(f"{self.below(path)} cannot be read: {refusal(error)}") from error
 
     def purge(self, state: Path, file: Path | None) -> Iterator[Step]:
         """Remove the state file, those of SQLite beside it, its lock, the other files of the state folder, and that
@@ -196,6 +254,16 @@ class Installer:
             raise Conflict(f"{path} was not written by `macvlan-global install`; move it away, then try again")
         return True
 
+    def _make(self, folder: Path) -> Step:
+        if folder.is_dir():
+            return Step(f"create {folder}", "unchanged")
+        if not self.dry_run:
+            try:
+                folder.mkdir(FOLDER_MODE, parents=True)
+            except OSError as error:
+                raise Unavailable(f"{folder} cannot be created: {refusal(error)}") from error
+        return Step(f"create {folder}", self._done)
+
     def _write(self, path: Path, text: str) -> Step:
         if path.exists() and path.read_text() == text:
             return Step(f"write {path}", "unchanged")
@@ -207,7 +275,7 @@ class Installer:
                 new.chmod(0o644)
                 new.replace(path)  # at no time is half a unit there
             except OSError as error:
-                raise Unavailable(f"{path} cannot be written: {error.strerror}; run it as root (sudo)") from error
+                raise Unavailable(f"{path} cannot be written: {refusal(error)}") from error
         return Step(f"write {path}", self._done)
 
     def _remove(self, path: Path, remove: Callable[[Path], None] = Path.unlink) -> Step:
@@ -217,7 +285,7 @@ class Installer:
             try:
                 remove(path)
             except OSError as error:
-                raise Unavailable(f"{path} cannot be removed: {error.strerror}; run it as root (sudo)") from error
+                raise Unavailable(f"{path} cannot be removed: {refusal(error)}") from error
         return Step(f"remove {path}", self._done)
 
     def _reload_networkd(self) -> Iterator[Step]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from macvlan_global.errors import Invalid
 
-DEFAULT_ADDRESS = "127.0.0.153"
 PORT = 53
+USUAL = "127.0.0.153:53"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,9 @@ def read_address(text: str) -> ListenAddress:
     try:
         address = ipaddress.ip_address(ip.removeprefix("[").removesuffix("]"))
     except ValueError:
-        raise Invalid(f"dns = {text!r} is not an IP address; use for example {DEFAULT_ADDRESS}") from None
+        raise Invalid(f"dns = {text!r} is not an IP address; use for example {USUAL}") from None
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise Invalid(f"dns = {text!r} has no valid port (1 to 65535); use for example {DEFAULT_ADDRESS}:53")
+        raise Invalid(f"dns = {text!r} has no valid port (1 to 65535); use for example {USUAL}")
     if address.is_unspecified or address.is_multicast:
-        raise Invalid(
-            f"dns = {text!r} is unspecified or multicast; use an address of this host, for example {DEFAULT_ADDRESS}"
-        )
+        raise Invalid(f"dns = {text!r} is unspecified or multicast; use an address of this host, for example {USUAL}")
     return ListenAddress(str(address), int(port))

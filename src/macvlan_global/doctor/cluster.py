@@ -42,9 +42,9 @@ def _rights(facts: ClusterFacts) -> list[Finding]:
 
 def _resolver(facts: ClusterFacts) -> list[Finding]:
     if facts.resolver_problem:
-        return [
-            Finding("error", "names", f"the resolver does not serve: {facts.resolver_problem}", "see docs/names.md")
-        ]
+        seen, _, do = facts.resolver_problem.partition("; ")
+        do = do or "see the driver's log (journalctl -u macvlan-global); dns in the configuration is its address"
+        return [Finding("error", "names", f"the resolver does not serve: {seen}", do)]
     if not facts.resolver:
         seen = "the resolver is off (dns in the configuration): names of containers on other hosts do not resolve here"
         return [Finding("note", "names", seen, "set dns if containers should resolve names of other hosts")]

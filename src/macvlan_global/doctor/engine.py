@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from macvlan_global.admin.client import UnixConnection
+from macvlan_global.config import scope_of_labels
 from macvlan_global.doctor.facts import (
     EngineFacts,
     NetworkFacts,
@@ -86,6 +87,7 @@ def _facts(docker_host: str, info: dict[str, Any], plugins: list[dict[str, Any]]
         swarm=(info.get("Swarm") or {}).get("LocalNodeState") == "active",
         rootless=any("rootless" in each for each in info.get("SecurityOptions") or ()),
         folder=str(info.get("DockerRootDir") or "/var/lib/docker"),
+        scope=scope_of_labels(info.get("Labels") or ()),
         plugin=next((each for each in ours if each.enabled), ours[0] if ours else None),
     )
 

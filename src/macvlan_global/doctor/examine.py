@@ -8,7 +8,7 @@ from macvlan_global.doctor.findings import Finding, Level, listed
 from macvlan_global.doctor.host_access import examine_host_access
 from macvlan_global.doctor.parents import examine_parents
 from macvlan_global.doctor.platform import examine_platform
-from macvlan_global.doctor.swarm import examine_swarm
+from macvlan_global.doctor.swarm import PLUGIN_SOURCE, examine_swarm
 
 OLDEST_ENGINE = (20, 10)
 NEWEST_ENGINE = 29
@@ -102,7 +102,8 @@ def _engine(engine: EngineFacts) -> list[Finding]:
         found.append(Finding("error", "engine", seen, "use an engine that runs as root"))
     if engine.swarm and not engine.plugin:
         seen = "the engine is in a swarm, which refuses plugins on a socket for networks of swarm scope"
-        do = "install the managed plugin on every node (docs/swarm.md), or create networks without --scope swarm"
+        do = f"install the managed plugin on every node (docker plugin create macvlan-global:latest {PLUGIN_SOURCE}), "
+        do += "or create networks without --scope swarm"
         found.append(Finding("note", "engine", seen, do))
     return found
 
@@ -151,11 +152,16 @@ def _driver(facts: DoctorFacts) -> list[Finding]:
     if driver.engine_problem and not facts.engine.problem:
         seen = f"the engine answers here, but not to the driver: {driver.engine_problem}"
         found.append(Finding("warning", "driver", seen, "restart the driver with the right docker_host"))
-    # the engine's managed plugin may run beside a service that was asked
-    found += _doubles(driver, 2 if plugin and plugin.enabled and not driver.managed else 1)
+    found += _doubles(driver)
     if driver.unit is False and not driver.managed:
         seen = "the driver is no service of systemd, so it does not start with the machine"
         found.append(Finding("note", "driver", seen, "macvlan-global install"))
+    if driver.outdated:
+        seen = (
+            f"`macvlan-global install` would write {listed(driver.outdated)} otherwise by now, by its version or the "
+        )
+        seen += "configuration: the service may lack rights or folders"
+        found.append(Finding("note", "driver", seen, "macvlan-global install, which restarts the driver"))
     return [*found, *_store_of_scope(driver)]
 
 
@@ -177,9 +183,9 @@ def _store_of_scope(driver: DriverFacts) -> list[Finding]:
     return []
 
 
-def _doubles(driver: DriverFacts, expected: int) -> list[Finding]:
+def _doubles(driver: DriverFacts) -> list[Finding]:
     found = []
-    if len(driver.processes) > expected:
+    if len(driver.processes) > 1:
         seen = f"{len(driver.processes)} drivers run on this host: pids {listed(map(str, driver.processes))}"
         found.append(Finding("warning", "driver", seen, "stop all but one: the engine talks to one of them only"))
     if driver.spec_files:
@@ -217,6 +223,11 @@ def _config(facts: DoctorFacts) -> list[Finding]:
     if facts.config_problem:
         do = "correct it: the driver does not start with it"
         return [Finding("error", "config", facts.config_problem, do)]
+    driver = facts.driver
+    if driver.configured_store and driver.store not in {"", driver.configured_store}:
+        seen = f"the driver runs with store {driver.store}, and its configuration has {driver.configured_store} by now"
+        how = "systemctl restart macvlan-global" if driver.unit else "end it, then macvlan-global serve"
+        return [Finding("warning", "config", seen, f"restart the driver ({how}); containers run on")]
     return [Finding("ok", "config", facts.config)]
 
 

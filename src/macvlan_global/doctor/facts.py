@@ -59,7 +59,8 @@ class PluginFacts:
 class EngineFacts:
     """The Docker Engine as its own API tells it. `problem` is "" if it answered; `folder` is where its data are.
     `plugin` is None if our managed plugin is not installed in it. `neighbours` are networks of Docker's own macvlan and
-    ipvlan drivers with addresses of the engine's own IPAM."""
+    ipvlan drivers with addresses of the engine's own IPAM. `scope` is the one that the engine's labels ask
+    for, "" for none."""
 
     where: str
     problem: str = ""
@@ -71,6 +72,7 @@ class EngineFacts:
     folder: str = "/var/lib/docker"
     plugin: PluginFacts | None = None
     neighbours: tuple["NetworkFacts", ...] = ()
+    scope: Literal["", "local", "global"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +128,14 @@ class DriverFacts:
     not within some seconds. With a problem, `closed` says that its socket is not for the user of this command, who so
     cannot know whether it runs.
 
-    `processes` are the ids of every driver in this network namespace; `spec_files` name our plugin elsewhere than by
-    its socket, `unit` is whether the systemd unit is installed (None: this machine does not run systemd). `managed` is
-    whether it is the engine's managed plugin that was asked, `alone` whether it is in global scope with a store that no
-    other host has. `unused_store` is a cluster store that it is configured with and does not use in local scope, "" if
-    there is none. `unreached` says in words which containers the host does not reach, though it shall.
+    `processes` are the ids of every driver in this network namespace, without managed plugins; `spec_files` name our
+    plugin elsewhere than by its socket, `unit` is whether the systemd unit is installed (None: this machine does not
+    run systemd). `managed` is whether it is the engine's managed plugin that was asked, `alone` whether it is in global
+    scope with a store that no other host has. `unused_store` is a cluster store that it is configured with and does not
+    use in local scope, "" if there is none. `store` is the configured one that it runs with, and `configured_store` the
+    one of its configuration by now, "" if that is not known. `outdated` are files of the service that
+    `macvlan-global install` would write otherwise. `unreached` says in words which containers the host does not reach,
+    though it shall.
     """
 
     problem: str = ""
@@ -144,6 +149,9 @@ class DriverFacts:
     managed: bool = False
     alone: bool = False
     unused_store: str = ""
+    store: str = ""
+    configured_store: str = ""
+    outdated: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
 
 

@@ -4,15 +4,18 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from macvlan_global.admin.client import AdminClient
 from macvlan_global.admin.messages import Status
-from macvlan_global.config import DEFAULT_FILE, Config, load_config
-from macvlan_global.dns.resolvconf.text import nameservers, owner_warning
+from macvlan_global.config import DEFAULT_FILE, FLAGS, Config, load_access, load_config
+from macvlan_global.dns.address import read_address
+from macvlan_global.dns.resolvconf.network_manager import replacement_warning
+from macvlan_global.dns.resolvconf.text import find_block, nameservers, owner_warning
 from macvlan_global.doctor import kernel
 from macvlan_global.doctor.engine import ask_engine
 from macvlan_global.doctor.facts import (
@@ -30,6 +33,7 @@ from macvlan_global.doctor.host_access import is_shim, is_unreached
 from macvlan_global.doctor.network_managers import read_managers
 from macvlan_global.errors import MacvlanGlobalError
 from macvlan_global.store.access import is_cluster
+from macvlan_global.store.open import check_cluster_store, check_own_store
 from macvlan_global.store.ports import Entry
 from macvlan_global.store.records import EndpointRecord, LinkRecord, NetworkRecord
 from macvlan_global.store.sqlite import read_sqlite
@@ -50,19 +54,29 @@ def gather(
     root: Path,
     *,
     running: Config | None = None,
+    outdated: Sequence[Path] = (),
 ) -> DoctorFacts:
     """Everything there is to know about this host. `root` is / but in tests; it never raises.
 
-    `running` is the configuration of the driver, if it is the driver that asks.
+    `running` is the configuration of the driver, if it is the driver that asks. `outdated` are files of the service
+    that `macvlan-global install` would write otherwise.
     """
-    config, problem = (running, "") if running else _config(config_file, environment)
+    config, problem = (running, "") if running else _config(config_file, environment, {})
     engine, swarm = ask_engine(config.docker_host)
     plugin = _plugin_asked(engine, admin_socket, config)
     socket = plugin.admin_socket if plugin else admin_socket or config.admin_socket
     status, driver = _driver(socket, root, managed=plugin is not None)
     state, entries = _state(_of_plugin(config, engine, plugin) if plugin else config)
     made, links = _made(entries), kernel.read_links(root)
-    config = _with_flags(config, kernel.read_flags(root, status.pid) if status else {})
+    if status and not running:
+        environment = kernel.read_environment(root, status.pid) or environment
+        flags = kernel.read_flags(root, status.pid)
+        config_file = config_file or (None if plugin else _file_of(root, status.pid, flags))
+        config, problem = _config(config_file, environment, flags)
+    driver = replace(driver, outdated=tuple(map(str, outdated)))
+    if not running:
+        problem = problem or _why_no_start(config, environment, engine.scope)
+        driver = replace(driver, configured_store="" if plugin or problem else _store(config, engine.scope))
     networks = tuple(_networks(entries, made, kernel.read_boot(root), host_access=config.host_access))
     return DoctorFacts(
         process=_process(status, root),
@@ -100,20 +114,44 @@ def _of_plugin(config: Config, engine: EngineFacts, plugin: PluginFacts) -> Conf
     return msgspec.structs.replace(config, store="sqlite", state_dir=state)
 
 
-def _config(file: Path | None, environment: Mapping[str, str]) -> tuple[Config, str]:
+def _config(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> tuple[Config, str]:
     try:
-        return load_config(file, environment, {}), ""
+        return load_config(file, environment, {key: value for key, value in flags.items() if key in FLAGS}), ""
     except MacvlanGlobalError as error:
         return Config(), str(error)
 
 
-def _with_flags(config: Config, flags: Mapping[str, str]) -> Config:
-    """The configuration with the settings of host access that the running driver has by its flags."""
-    given = {key: flags[key] for key in ("host_access", "host_access_addresses") if key in flags}
-    with contextlib.suppress(msgspec.ValidationError):  # of another release
-        told = msgspec.convert(given, Config, strict=False)
-        return msgspec.structs.replace(config, **{key: getattr(told, key) for key in given})
-    return config
+def _file_of(root: Path, pid: int, flags: Mapping[str, str]) -> Path | None:
+    """The configuration file that a process names in its flags, None if it names none."""
+    return root / f"proc/{pid}/cwd" / flags["config"] if "config" in flags else None
+
+
+def _why_no_start(config: Config, environment: Mapping[str, str], label: str) -> str:
+    """The error with which the driver does not start with this configuration, "" if it starts. `label` is the scope
+    that the engine's labels ask for. Nothing is opened, and nobody is asked.
+
+    A secret that only root can read is not known to be wrong.
+    """
+    config = _scoped(config, label)
+    try:
+        check_own_store("sqlite" if is_cluster(config.store) else config.store)
+        if config.is_shared():
+            check_cluster_store(config.store, load_access(config.store_access, environment))
+            if config.dns:
+                read_address(config.dns)
+    except MacvlanGlobalError as error:
+        return "" if isinstance(error.__cause__, PermissionError) and os.geteuid() != 0 else str(error)
+    return ""
+
+
+def _store(config: Config, label: str) -> str:
+    """The store of a configuration, used or not, as `Status` has it."""
+    config = _scoped(config, label)
+    return config.unused_store() or config.store
+
+
+def _scoped(config: Config, label: str) -> Config:
+    return msgspec.structs.replace(config, scope=config.scope or label)
 
 
 def _where(file: Path | None) -> str:
@@ -144,6 +182,7 @@ def _driver(admin_socket: str, root: Path, *, managed: bool) -> tuple[Status | N
         unreached=tuple(filter(is_unreached, status.problems)) if status else (),
         # in a swarm it is the managers that give out addresses, and no two hosts the same one
         unused_store=status.unused_store if status and status.scope == "local" else "",
+        store=(status.unused_store or status.store) if status else "",
         alone=status is not None and status.scope == "global" and not is_cluster(status.store),
     )
 
@@ -155,6 +194,7 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         text = (root / "etc/resolv.conf").read_text(errors="replace")
     except OSError:
         text = ""
+    block = find_block(text)
     rights = kernel.read_capabilities(root, status.pid)
     in_conflict = status.watch.conflicts if status.watch else ()
     return ClusterFacts(
@@ -166,7 +206,7 @@ def _cluster(status: Status | None, root: Path) -> ClusterFacts | None:
         resolver=status.resolver.address if status.resolver else "",
         resolver_problem=status.resolver.problem if status.resolver else "",
         nameservers=tuple(nameservers(text)),
-        resolv_conf_owner=owner_warning(text),
+        resolv_conf_owner=owner_warning(text) or (replacement_warning(root) if block and block.link else ""),
         may_probe=rights is None or bool(rights >> CAP_NET_RAW & 1),
     )
 

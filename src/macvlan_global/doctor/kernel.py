@@ -21,6 +21,7 @@ TOOL_SECONDS = 5.0
 """The longest that a command of the host may take."""
 ALL_ONES = "FFFFFFFF"
 _DRIVER = re.compile(rb"(^|/)macvlan-global$|^macvlan_global$")
+_PYTHON = re.compile(rb"(^|/)(python|pypy)[\d.]*$")
 
 
 def is_there(path: Path) -> bool:
@@ -96,10 +97,12 @@ def read_capabilities(root: Path, pid: int) -> int | None:
 
 
 def find_drivers(root: Path) -> tuple[int, ...]:
-    """Ids of every `macvlan-global serve` in this network namespace: two in one would fight."""
-    here = _namespace(root / "proc/self")
-    processes = [each for each in entries(root / "proc") if each.name.isdigit()]
-    return tuple(sorted(int(each.name) for each in processes if _serves(each) and _namespace(each) == here))
+    """Ids of every `macvlan-global serve` in this network namespace and with this root folder: two would fight. A
+    managed plugin, which may run beside, has a root folder of its own."""
+    here, ours = _namespace(root / "proc/self"), _root_folder(root / "proc/self")
+    processes = [each for each in entries(root / "proc") if each.name.isdigit() and _serves(each)]
+    found = [each for each in processes if _namespace(each) == here and _root_folder(each) in {None, ours}]
+    return tuple(sorted(int(each.name) for each in found))
 
 
 def read_flags(root: Path, process: int) -> dict[str, str]:
@@ -111,6 +114,12 @@ def read_flags(root: Path, process: int) -> dict[str, str]:
             key, given, value = word[2:].partition("=")
             found[key.replace("-", "_")] = value if given else following
     return found
+
+
+def read_environment(root: Path, process: int) -> dict[str, str]:
+    """The environment that a process was started with (proc(5)); empty if this process may not read it."""
+    words = _text(root / "proc" / str(process) / "environ").split("\0")
+    return dict(each.split("=", 1) for each in words if "=" in each)
 
 
 def _module(root: Path, name: str, option: str) -> ModuleState:
@@ -211,8 +220,10 @@ def _serves(process: Path) -> bool:
         return False
     if b"serve" not in words:
         return False
-    before = words[: words.index(b"serve")]
-    return any(_DRIVER.search(word) for word in before[-1:])
+    program = words.index(b"serve") - 1
+    # alone, or behind its interpreter; what others begin with (sudo, timeout) only waits for a driver
+    started = program == 0 or _PYTHON.search(words[0]) is not None
+    return program >= 0 and started and _DRIVER.search(words[program]) is not None
 
 
 def _namespace(process: Path) -> str:
@@ -220,6 +231,16 @@ def _namespace(process: Path) -> str:
         return str((process / "ns/net").readlink())
     except OSError:
         return ""
+
+
+def _root_folder(process: Path) -> tuple[int, int] | None:
+    """Device and inode of the root folder of a process; None if it cannot be seen. A service of systemd has another
+    mount of the same one."""
+    try:
+        found = (process / "root").stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _above_zero(path: Path) -> bool | None:

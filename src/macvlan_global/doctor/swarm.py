@@ -7,7 +7,9 @@ from macvlan_global.doctor.findings import Finding, listed
 
 CHECK = "swarm"
 OURS = "macvlan-global"
-BESIDE = "for IPv6 beside IPv4 use -o ipv6-subnet=PREFIX (docs/swarm.md)"
+BESIDE = "for IPv6 beside IPv4 use -o ipv6-subnet=PREFIX"
+PLUGIN_SOURCE = "FOLDER, which `make plugin` in the sources of macvlan-global makes"
+"""Not a page of ours: the package has the manual pages of the commands, and no other documents."""
 
 
 def is_ours(driver: str) -> bool:
@@ -68,5 +70,5 @@ def _nodes(facts: SwarmFacts) -> Iterator[Finding]:
         if without:
             networks = [each.name for each in facts.networks if each.driver == driver]
             seen = f"no plugin {driver} on {listed(without)}: no container of {listed(networks)} can start there"
-            do = f"there: docker plugin create {driver} FOLDER, docker plugin enable {driver} (docs/swarm.md)"
+            do = f"there: docker plugin enable {driver}, after docker plugin create {driver} {PLUGIN_SOURCE}"
             yield Finding("note", CHECK, seen, do)

@@ -12,8 +12,9 @@ from macvlan_global.engine.ports import EngineNetwork
 from macvlan_global.errors import A_BUG
 from macvlan_global.kernel.ports import MacvlanSpec
 from macvlan_global.libnetwork.handlers import NAME_KEY
+from macvlan_global.store.memory import MemoryStore
 from testkit.fake_engine import OUR_IPAM
-from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, running, with_networks
+from tests.unit.running import ENDPOINT, ISOLATED, LAN, SPACE, Running, command, free_address, running, with_networks
 
 
 @pytest.fixture
@@ -112,6 +113,7 @@ async def test_remembered_addresses(daemon: Running) -> None:
     again = await daemon.cli("addresses", "forget", "10.65.0.2", "--json")
     assert (again.code, again.text) == (1, "") and "10.65.0.2 is not remembered" in again.error
     assert "is in use" in (await daemon.cli("addresses", "forget", "10.65.0.3")).error
+    assert "is in use" in (await daemon.cli("addresses", "--remembered", "--json", "forget", "10.65.0.3")).error
     assert "'zz' is not an IP address" in (await daemon.cli("addresses", "forget", "zz")).error
 
 
@@ -152,6 +154,22 @@ async def test_local_scope_has_no_other_hosts(daemon: Running) -> None:
         done = await daemon.cli(*words)
         assert (done.code, done.text) == (1, "")
         assert "this driver runs in local scope and knows no other hosts" in done.error
+
+
+@pytest.mark.parametrize("words", [("hosts", "remove", "bert"), ("addresses", "forget", "10.65.0.9")])
+async def test_options_before_a_subcommand_are_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str, str]
+) -> None:
+    """It must not take addresses away at another driver than the one that was named; one behind it counts more."""
+    group, *rest = words
+    config = tmp_path / "config.toml"
+    config.write_text(f'admin_socket = "{tmp_path}/named.sock"\n')
+    away = "the driver is not running here (no socket {})"
+    for options in (["--config", str(config)], [f"--config={config}"], ["--admin-socket", f"{tmp_path}/named.sock"]):
+        done = command(capsys, group, *options, "--json", *rest)
+        assert (done.code, done.error.partition(";")[0]) == (1, away.format(tmp_path / "named.sock"))
+    behind = ["--admin-socket", f"{tmp_path}/behind.sock"]
+    assert away.format(tmp_path / "behind.sock") in command(capsys, group, *options, *rest, *behind).error
 
 
 @pytest.mark.parametrize("words", [("parents", "zz"), ("addresses", "zz")])
@@ -196,6 +214,56 @@ async def test_a_cluster_store_that_is_not_used_is_told(tmp_path: Path, capsys: 
         looked = await daemon.cli("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
         told = [each for each in looked.json["findings"] if "consul://10.0.0.1:8500 is not used" in each["seen"]]
         assert [(each["level"], each["check"]) for each in told] == [("warning", "driver")]
+
+
+async def test_doctor_warns_of_network_manager_before_it_replaces_resolv_conf(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file that `dns install` made of a link of systemd-resolved names the resolver, and would not for long."""
+    _host_files(tmp_path)
+    for folder in ("etc", "run/systemd/resolve", "run/NetworkManager"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "run/systemd/resolve/stub-resolv.conf").write_text("nameserver 127.0.0.53\n")
+    (tmp_path / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    installed = command(capsys, "dns", "install", "--root", str(tmp_path))
+    assert "warning: NetworkManager replaces this file by one of its own" in installed.text
+    config = tmp_path / "config.toml"
+    config.write_text(f'docker_host = "unix://{tmp_path}/none.sock"\n')
+    async with running(tmp_path, capsys, shared=MemoryStore(), dns=free_address()) as daemon:
+        looked = await daemon.cli("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
+    told = [each for each in looked.json["findings"] if each["check"] == "names" and "NetworkManager" in each["seen"]]
+    assert [(each["level"], each["do"].partition(" below ")[0]) for each in told] == [
+        ("warning", "dns=systemd-resolved")
+    ]
+    removed = command(capsys, "dns", "remove", "--root", str(tmp_path))
+    assert (removed.code, "warning" in removed.text) == (0, False)
+    assert [each.name for each in (tmp_path / "etc").iterdir()] == ["resolv.conf"]
+
+
+async def test_a_store_that_was_configured_after_the_start_is_told(daemon: Running, tmp_path: Path) -> None:
+    """The driver knows nothing of it until it is restarted; its flags and its environment are its configuration too."""
+    _host_files(tmp_path)
+    config, process = tmp_path / "config.toml", tmp_path / "proc" / str(os.getpid())
+    process.mkdir()
+    first = f'state_dir = "{daemon.config.state_dir}"\ndocker_host = "unix://{tmp_path}/none.sock"\n'
+    store = "consul://10.0.0.1:8500"
+    said = f"the driver runs with store sqlite, and its configuration has {store} by now"
+
+    async def told(words: str, environment: str, text: str) -> list[str]:
+        (process / "cmdline").write_text(f"python\0macvlan-global\0serve\0{words}\0")
+        (process / "environ").write_text(f"A=b\0{environment}\0")
+        config.write_text(first + text)
+        words_of = ("doctor", "--config", str(config), "--root", str(tmp_path), "--json")
+        found = [each for each in (await daemon.cli(*words_of)).json["findings"] if each["check"] == "config"]
+        assert all("restart the driver (" in each["do"] for each in found if each["level"] == "warning")
+        return [each["seen"] for each in found]
+
+    assert await told("", "", f'store = "{store}"\n') == [said]
+    assert await told("", f"MACVLAN_GLOBAL_STORE={store}", "") == [said]
+    right = [f"{config} is valid"]
+    assert await told("--store\0sqlite", "", f'store = "{store}"\n') == right
+    assert await told("", "MACVLAN_GLOBAL_STORE=sqlite", f'store = "{store}"\n') == right
+    assert await told("", "", "") == right
 
 
 async def test_doctor_knows_the_flags_of_the_driver(daemon: Running, tmp_path: Path) -> None:

@@ -71,6 +71,71 @@ def test_the_configuration_moves_what_the_units_name(tmp_path: Path, capsys: pyt
     assert sys.executable in service or "macvlan-global" in service
 
 
+def test_the_folders_that_the_configuration_names_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """systemd starts no service whose ReadWritePaths= lacks one (226/NAMESPACE). Those that are there stay as they are,
+    and a dry run names them."""
+    config, data = tmp_path / "config.toml", tmp_path / "data"
+    config.write_text('state_dir = "/srv/a/b"\nstore = "sqlite:////data/a.db"\n')
+    data.mkdir(mode=0o755)
+    words = ("install", "--root", str(tmp_path), "--config", str(config))
+    planned = command(capsys, *words, "--dry-run").text.splitlines()
+    assert planned[:2] == [f"would be done: create {tmp_path}/srv/a/b", f"unchanged:     create {data}"]
+    assert not (tmp_path / "srv").exists()
+    done = command(capsys, *words).text.splitlines()
+    assert done[:2] == [f"done:          create {tmp_path}/srv/a/b", f"unchanged:     create {data}"]
+    assert [each.stat().st_mode & 0o777 for each in (tmp_path / "srv/a/b", data)] == [0o700, 0o755]
+    assert "ReadWritePaths=/srv/a/b\nReadWritePaths=/data\n" in (tmp_path / UNITS / SERVICE).read_text()
+    config.write_text('state_dir = "/config.toml/x"\n')  # a file is in the way
+    refused = command(capsys, *words)
+    assert (refused.code, refused.text) == (1, "")
+    assert f"{config}/x cannot be created: Not a directory" in refused.error
+
+
+def test_units_that_install_would_write_otherwise_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of an earlier version, and of a configuration that was changed; not those of another command line."""
+    config, root = tmp_path / "my 100% config.toml", tmp_path / "root"
+    config.write_text('state_dir = "/srv/a"\n')
+    command(capsys, "install", "--root", str(root), "--config", str(config))
+    service, rules = root / UNITS / SERVICE, root / "etc/udev/rules.d/80-macvlan-global.rules"
+
+    def told() -> list[str]:
+        doctor = ("doctor", "--root", str(root), "--config", str(config), "--admin-socket", str(tmp_path / "none"))
+        found = [each for each in command(capsys, *doctor, "--json").json["findings"] if "would write" in each["seen"]]
+        assert all(each["do"].startswith("macvlan-global install") for each in found)
+        return [path.name for path in (service, rules) for each in found if str(path) in each["seen"]]
+
+    assert told() == []
+    text = service.read_text()
+    service.write_text(re.sub("ExecStart=.* serve", "ExecStart=/opt/other/macvlan-global serve", text))
+    assert told() == []
+    service.write_text(text.replace("RuntimeDirectoryPreserve=yes\n", ""))
+    rules.write_text(f"{WRITTEN_BY_US}\n")
+    assert told() == [service.name, rules.name]
+    rules.unlink()
+    service.write_text(text)
+    config.write_text('state_dir = "/srv/b"\n')
+    assert told() == [service.name]
+    config.write_text("not TOML")
+    assert told() == []
+    service.write_text("[Service]\nExecStart=/of/somebody/else\n")
+    assert told() == []
+
+
+def test_a_folder_below_run_is_made_at_each_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a tmpfs: what `install` makes there is gone after a boot. The service's own folder needs no line."""
+    config = tmp_path / "config.toml"
+    config.write_text('admin_socket = "/var/run/my mg/admin.sock"\nstore = "sqlite:///run/macvlan-global/state.db"\n')
+    done = command(capsys, "install", "--root", str(tmp_path), "--config", str(config)).text
+    assert "create " not in done
+    service = (tmp_path / UNITS / SERVICE).read_text()
+    assert re.findall("^(R[a-z]+Directory.*=.*)$", service, re.MULTILINE) == [
+        "RuntimeDirectory=macvlan-global",
+        "RuntimeDirectoryMode=0700",
+        "RuntimeDirectoryPreserve=yes",
+        'RuntimeDirectory="my mg"',
+    ]
+
+
 def test_a_unit_of_somebody_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither replaced nor removed."""
     foreign = tmp_path / UNITS / SERVICE

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from lab.speed import patience, within
+from macvlan_global.config import load_config
 from macvlan_global.dns.address import ListenAddress, read_address
 from macvlan_global.dns.resolvconf.ask import ask as probe
 from macvlan_global.dns.resolver.cache import ResponseCache
@@ -293,15 +294,17 @@ async def test_a_probe_tells_what_a_resolver_says() -> None:
     ],
 )
 def test_addresses_are_read(text: str, address: ListenAddress) -> None:
-    """With and without a port; written out they are read again."""
+    """With and without a port; written out they are read again. The configuration takes the same."""
     assert read_address(text) == address
     assert read_address(str(address)) == address
+    for each in (text, str(address)):
+        assert load_config(None, {"MACVLAN_GLOBAL_DNS": each}, {}).dns == each
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::", "0:0::", "224.0.0.251"]
+    "text", ["", "x", "localhost:53", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::", "0:0::", "224.0.0.251"]
 )
 def test_what_is_no_address_of_a_host_is_refused(text: str) -> None:
     """A reply must come from the address that was asked, so there is no "all addresses"."""
-    with pytest.raises(Invalid, match=r"for example 127\.0\.0\.153"):
+    with pytest.raises(Invalid, match=r"for example 127\.0\.0\.153:53$"):
         read_address(text)

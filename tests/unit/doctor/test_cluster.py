@@ -40,7 +40,8 @@ def test_a_cluster_that_is_well_has_nothing_to_tell() -> None:
             "remove it (docker network rm lan)",
         ),
         ({"problems": ("address 10.0.0.9 has two holders",)}, "warning", "has two holders", "see the log"),
-        ({"resolver_problem": "port 53 is taken"}, "error", "port 53 is taken", "docs/names.md"),
+        ({"resolver_problem": "port 53 is taken"}, "error", "port 53 is taken", "journalctl -u macvlan-global"),
+        ({"resolver_problem": "no such address; choose another"}, "error", "does not serve: no such", "choose another"),
         ({"may_probe": False}, "warning", "lacks CAP_NET_RAW", "macvlan-global install"),
         ({"resolver": ""}, "note", "the resolver is off", "set dns"),
         (

@@ -114,7 +114,7 @@ def modules(**states: str) -> KernelFacts:
             "docker plugin enable macvlan-global:latest",
         ),
         ({"engine": NODE, "driver": DriverFacts("away", managed=True)}, "error", "away", "the engine's log"),
-        ({"engine": NODE, "driver": DriverFacts(processes=(7, 8, 9), unit=True)}, "warning", "3 drivers run", "stop"),
+        ({"engine": NODE, "driver": DriverFacts(processes=(7, 8), unit=True)}, "warning", "2 drivers run", "stop"),
         ({"engine": EngineFacts("x", version="28.0.0", rootless=True)}, "error", "is rootless", "runs as root"),
         (
             {"engine": EngineFacts("x", version="28.0.0", system="Docker Desktop")},
@@ -203,7 +203,7 @@ def test_a_managed_plugin_has_no_service_and_no_socket_of_ours() -> None:
     """The engine starts it and makes its socket; a service of this host may run beside it."""
     managed = DriverFacts(version="1.0", processes=(7,), unit=False, managed=True)
     assert problems(engine=NODE, driver=managed, socket=SocketFacts("/run/docker/plugins/x.sock")) == []
-    assert problems(engine=NODE, driver=DriverFacts(version="1.0", processes=(7, 8), unit=True)) == []
+    assert problems(engine=NODE, driver=DriverFacts(version="1.0", processes=(8,), unit=True)) == []
 
 
 @pytest.mark.parametrize("version", ["20.10.24+dfsg1", "23.0.1", "28.5.2+dfsg4", "29.0.0"])
@@ -468,6 +468,31 @@ def test_the_machine_underneath_is_read_from_dmi(tmp_path: Path) -> None:
         },
     )
     assert kernel.read_platform(root) == PlatformFacts("QEMU", "Standard PC OracleCloud.com", wsl=True, container=True)
+
+
+COMMANDS = {
+    2: "/usr/bin/python3\0-BIS\0/usr/bin/macvlan-global\0serve\0",
+    3: "/opt/mg/bin/python3.11\0-m\0macvlan_global\0serve\0--config\0/x.toml\0",
+    4: "/usr/local/bin/macvlan-global\0serve\0",
+    5: "timeout\00060\0macvlan-global\0serve\0",
+    6: "sudo\0python3\0-m\0macvlan_global\0serve\0",
+    7: "/usr/bin/python3\0/usr/bin/macvlan-global\0status\0",
+    8: "/usr/bin/python3.11\0-m\0macvlan_global\0serve\0",
+    9: "serve\0",
+    10: "vi\0macvlan-global\0",
+}
+"""Command lines of processes by their ids."""
+
+
+def test_drivers_are_those_that_serve_in_our_root_folder(tmp_path: Path) -> None:
+    """A program that waits for a driver is none, and a managed plugin, whose root folder is its own, no second one."""
+    root = write(tmp_path, {f"proc/{number}/cmdline": words for number, words in COMMANDS.items()})
+    for name in ("self", *map(str, COMMANDS)):
+        (root / "proc" / name / "ns").mkdir(parents=True)
+        (root / "proc" / name / "ns/net").symlink_to("net:[4711]")
+        (root / "proc" / name / "root").symlink_to(root / "proc" / name if name == "8" else root)
+    (root / "proc/4/root").unlink()
+    assert kernel.find_drivers(root) == (2, 3, 4)
 
 
 def test_wifi_is_seen_by_its_folder(tmp_path: Path) -> None:

@@ -1,16 +1,23 @@
 """Facts that the doctor gathers: from the engine's API, from files below a root, and from a state file."""
 
 import asyncio
+import re
 from pathlib import Path
 
+import pytest
+
+from macvlan_global.config import load_config
+from macvlan_global.daemon import Daemon
 from macvlan_global.doctor.engine import ask_engine
 from macvlan_global.doctor.facts import ManagerFacts, NetworkFacts, PluginFacts, SwarmNetwork, SwarmNode, SwarmService
 from macvlan_global.doctor.gather import gather
+from macvlan_global.errors import Invalid
 from macvlan_global.store.records import LinkRecord, NetworkRecord, SubnetRecord
 from macvlan_global.store.sqlite import open_sqlite
 from macvlan_global.store.table import Tables
 from testkit.fake_docker_api import FakeDockerApi
 from testkit.fake_http import HttpServer
+from testkit.fake_kernel import FakeKernel
 
 
 async def test_an_engine_outside_of_a_swarm() -> None:
@@ -127,6 +134,44 @@ async def test_a_host_from_its_files(tmp_path: Path) -> None:
     facts = await asyncio.to_thread(gather, config, str(tmp_path / "none.sock"), {}, tmp_path)
     assert "unknown key 'sokcet'" in facts.config_problem
     assert facts.driver.unit is True  # of the package
+
+
+NO_START = {
+    'store = "etcds://10.0.0.1:2379"': "--store 'etcds' is not a kind of store; use sqlite",
+    'store = "Consul://10.0.0.1:8500"': "or for several hosts consul://HOST:PORT or etcd://HOST:PORT",
+    'store = "consul://10.0.0.1:85000"': "names no store at '10.0.0.1:85000'",
+    'store = "consul://10.0.0.1"\n[store_access]\ntoken_file = "/none/a"': "token_file = '/none/a' cannot be read",
+    'store = "consul://10.0.0.1"\n[store_access]\nca = "/none/ca"': "certificates are given for a store without TLS",
+    'store = "etcd+https://10.0.0.1"\n[store_access]\nca = "/none/ca"': "[store_access] ca /none/ca cannot be used",
+    'docker_host = "ssh://host"': "--docker-host 'ssh://host' is neither unix:///path nor tcp://host:port",
+}
+"""Texts of configurations with which the driver does not start, and its words."""
+
+
+@pytest.mark.parametrize("text", NO_START)
+async def test_a_configuration_with_which_the_driver_does_not_start(tmp_path: Path, text: str) -> None:
+    """It is a problem, in the driver's own words; nothing is opened for it."""
+    (tmp_path / "proc").mkdir()
+    file, away = tmp_path / "config.toml", "" if "docker_host" in text else 'docker_host = "unix:///none.sock"\n'
+    own = f'state_dir = "{tmp_path}/state"\nsocket = "{tmp_path}/a.sock"\nadmin_socket = "{tmp_path}/b.sock"\n'
+    file.write_text(f"{own}{away}{text}\n")
+    facts = await asyncio.to_thread(gather, file, str(tmp_path / "none.sock"), {}, tmp_path)
+    assert NO_START[text] in facts.config_problem
+    with pytest.raises(Invalid, match=re.escape(NO_START[text])):
+        async with Daemon(load_config(file, {}, {}), kernel=FakeKernel()):
+            pass
+
+
+async def test_a_store_that_the_engines_label_leaves_unused_is_not_checked(tmp_path: Path) -> None:
+    """In local scope the driver starts whatever its URL is; a label asks for that scope as the configuration does."""
+    api = FakeDockerApi()
+    api.found["/info"] = api.found["/info"] | {"Labels": ["macvlan-global.scope=local"]}
+    (tmp_path / "proc").mkdir()
+    file = tmp_path / "config.toml"
+    async with HttpServer(api.answer) as server:
+        file.write_text(f'docker_host = "tcp://{server.address}"\nstore = "consul://10.0.0.1:85000"\n')
+        facts = await asyncio.to_thread(gather, file, str(tmp_path / "none.sock"), {}, tmp_path)
+    assert (facts.config_problem, facts.engine.scope) == ("", "local")
 
 
 async def test_a_damaged_state_file_is_a_problem(tmp_path: Path) -> None:
