@@ -77,10 +77,14 @@ class Booted:
         """The process id of a service's main process, as systemd sees it; 0 if it has none."""
         return int(self.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout)
 
-    def add_engine(self, label: str) -> str:
-        """Make an engine of the lab a docker.service, as its package does; the search path of its commands."""
+    def add_engine(self, label: str, *, listens: bool = False) -> str:
+        """Make an engine of the lab a docker.service, as its package does; the search path of its commands. With
+        `listens` systemd listens for it, by a docker.socket."""
         chosen = engine(label)
-        config = settings(self.host.namespace, live_restore=False, extra=None)
+        extra = {"hosts": ["fd://"]} if listens else None
+        config = settings(self.host.namespace, live_restore=False, extra=extra)
+        if listens:
+            self.unit("docker.socket", "[Socket]\nListenStream=/run/docker.sock\nSocketMode=0660\n")
         (self.host.run_folder / "daemon.json").write_text(json.dumps(config))
         self.unit(
             "docker.service",

@@ -19,6 +19,7 @@ from tests.cli.plugin import Plugin
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "macvlan_global")
 UNITS = "etc/systemd/system"
+_DEAF = "trap '' TERM; while :; do sleep 1; done"
 
 
 def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -247,6 +248,32 @@ def test_a_driver_that_runs_otherwise_is_not_fought(service: Booted) -> None:
     service.run(["kill", started])
     wait_until(lambda: service.run(asked, check=False).returncode != 0, "end of the driver")
     service.run([*PROGRAM, "install"])
+
+
+def test_an_engine_that_is_stopped_stays_stopped(service: Booted) -> None:
+    """systemd listens for it, and would start it for whoever connects while its containers end, or later. The driver
+    asks again and again, and `status` and `doctor` do."""
+    path = service.add_engine(ENGINES[0], listens=True)
+    service.run(["systemctl", "start", "docker.socket", "docker.service"])
+
+    def docker(*words: str) -> None:
+        service.run(["env", f"PATH={path}", "DOCKER_CONFIG=/run/client", "docker", *words])
+
+    def status(key: str) -> object:
+        return json.loads(service.run([*PROGRAM, "status", "--json"]).stdout)[key]
+
+    wait_until(lambda: status("engine_followed") is True, "driver that follows the engine", seconds=60)
+    docker("import", "--change", 'CMD ["/bin/sh"]', str(image_archive()), "alpine")
+    docker(
+        "run", "-d", "--network=none", "--name=slow", "alpine", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"
+    )
+    service.run(["systemctl", "stop", "docker.service"])
+    problem = "the Docker Engine at unix:///var/run/docker.sock is not running (docker.service is stopped)"
+    wait_until(lambda: status("engine_problem") == problem, "engine that is stopped", seconds=30)
+    assert "docker.service is stopped" in service.run([*PROGRAM, "doctor"], check=False).stdout
+    assert service.run(["systemctl", "is-active", "docker.service"], check=False).stdout.strip() == "inactive"
+    service.run(["systemctl", "stop", "docker.socket"])
+    service.run(["rm", "/etc/systemd/system/docker.socket"])
 
 
 def test_a_service_whose_folders_are_elsewhere_starts(service: Booted) -> None:

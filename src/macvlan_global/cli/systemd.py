@@ -32,7 +32,7 @@ FOLDER_MODE = 0o700
 NETWORKD = "systemd-networkd.service"
 RUNNING_MARK = "run/systemd/system"  # sd_booted(3)
 WRITTEN_BY_US = "# Written by `macvlan-global install`"
-SQLITE_ENDS = ("", "-wal", "-shm", "-journal")
+SQLITE_ENDS = ("", "-wal", "-shm", "-journal", ".lock")
 """Ends of the names of the state file and of those that SQLite keeps beside it."""
 FOLDER_FILES = ("lock", "page-token")
 """Every other file that the driver keeps in its state folder."""
@@ -219,24 +219,18 @@ class Installer:
         """Remove the state file, those of SQLite beside it, its lock, the other files of the state folder, and that
         folder if nothing else is in it. Both are absolute paths; `file` is None if there is no state file.
 
-        The folder of a `file` that is elsewhere stays: it is the operator's, and so is a lock there that is not empty.
+        The folder of a `file` that is elsewhere stays: it is the operator's.
 
         Raises:
             Unavailable: one of them cannot be read or removed; the steps before it stay.
         """
         beside = [Path(f"{file}{end}") for end in SQLITE_ENDS] if file else []
-        if file and file.parent != state and self._is_empty(file.parent / "lock"):
-            beside.append(file.parent / "lock")
         for path in (*beside, *(state / name for name in FOLDER_FILES)):
             if self.is_there(path):
                 yield self._remove(self.below(path))
         folder = self.below(state)
         if folder.is_dir() and (self.dry_run or not any(folder.iterdir())):
             yield self._remove(folder, Path.rmdir)
-
-    def _is_empty(self, path: Path) -> bool:
-        """Whether a file is there, and nothing is in it."""
-        return self.is_there(path) and self.below(path).is_file() and not self.below(path).stat().st_size
 
     @property
     def _done(self) -> Literal["done", "would be done"]:

@@ -20,6 +20,7 @@ from macvlan_global.doctor.facts import (
     SwarmService,
 )
 from macvlan_global.doctor.swarm import is_ours
+from macvlan_global.engine.socket_activation import SOCKETS, reason_not_to_wake
 
 PATIENCE_SECONDS = 25.0
 """A manager of a swarm that has just lost its leader answers after 20 s, which is a deadline of the engine's own."""
@@ -33,12 +34,15 @@ SOCKET_SETTING = "MACVLAN_GLOBAL_ADMIN_SOCKET="
 def ask_engine(docker_host: str) -> tuple[EngineFacts, SwarmFacts | None]:
     """Facts of the engine at `docker_host` (unix:///path or tcp://host:port), and of the swarm if it is a manager of
     one. Never raises."""
+    where = docker_host.partition("://")[2]
+    if where in SOCKETS and (reason := reason_not_to_wake()):
+        return EngineFacts(docker_host, f"{reason} ({where})"), None
     try:
         ask = partial(_get, docker_host, _api(_get(docker_host, "", "/version")))
         info = ask("/info")
         facts = replace(_facts(docker_host, info, ask("/plugins")), neighbours=_neighbours(ask))
     except NO_ANSWER as error:
-        return EngineFacts(docker_host, f"{_reason(error)} ({docker_host.partition('://')[2]})"), None
+        return EngineFacts(docker_host, f"{_reason(error)} ({where})"), None
     if not (info.get("Swarm") or {}).get("ControlAvailable"):
         return facts, None
     try:

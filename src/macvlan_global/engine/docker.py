@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from macvlan_global.engine.inspected import container, event, event_of_beginning, network, network_request, refers_to
 from macvlan_global.engine.ports import EngineContainer, EngineEvent, EngineInfo, EngineNetwork, NewNetwork
-from macvlan_global.engine.socket_activation import SOCKETS, SocketActivation
+from macvlan_global.engine.socket_activation import SOCKETS, reason_not_to_wake
 from macvlan_global.errors import Conflict, Invalid, Unavailable
 
 DRIVER = "macvlan-global"
@@ -77,9 +77,8 @@ class DockerEngine:
         self._ipam_driver = ipam_driver
         self._socket = where if kind == "unix" else ""
         self._root = f"http://{'docker' if kind == 'unix' else where}"
-        self._open_session = open_session or _open_session
+        self._open_session = open_session or self._new_session
         self._session: aiohttp.ClientSession | None = None
-        self._activation = SocketActivation()
         self._api: tuple[int, ...] = OLDEST_API
 
     async def info(self) -> EngineInfo:
@@ -281,14 +280,21 @@ class DockerEngine:
             raise Invalid("a network without IPv4 needs Docker Engine 28 or newer")
         return NO_IPV4_API
 
-    def _refuse_to_wake(self) -> None:
-        """Do not start an engine that an operator stopped: see `macvlan_global.engine.socket_activation`."""
-        if self._socket in SOCKETS and (reason := self._activation.reason()):
+    def _new_session(self, socket: str) -> aiohttp.ClientSession:
+        connections = aiohttp.TraceConfig()
+        if socket in SOCKETS:
+            connections.on_connection_create_start.append(self._refuse_to_wake)
+        connector = aiohttp.UnixConnector(socket) if socket else aiohttp.TCPConnector()
+        return aiohttp.ClientSession(connector=connector, trace_configs=[connections])
+
+    async def _refuse_to_wake(self, *_: object) -> None:
+        """Do not start an engine that an operator stopped: see `macvlan_global.engine.socket_activation`. For each new
+        connection, as one that is there wakes nobody."""
+        if reason := await asyncio.to_thread(reason_not_to_wake):
             raise Unavailable(f"the Docker Engine at {self._docker_host} is not running ({reason})")
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        self._refuse_to_wake()
         with self._reading():
             try:
                 yield
@@ -322,10 +328,6 @@ async def event_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[tuple[byte
         line += rest[: LONGEST_EVENT - len(line)]
     if line.strip():
         yield bytes(line), len(line) == LONGEST_EVENT
-
-
-def _open_session(socket: str) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket) if socket else aiohttp.TCPConnector())
 
 
 def _numbers(version: str) -> tuple[int, ...]:

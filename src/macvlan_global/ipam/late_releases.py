@@ -52,6 +52,7 @@ class LateReleases:
         then, or says so in the attempt.
 
         Several requests may take an address at once: if one of them gets it, none of the others brings back a release.
+        If none gets it after all, and the store was away, nothing gives the old one back but repair.
         """
         key = record.space, record.address, record.endpoint
         taking = self._taking.setdefault(key, _Taking())

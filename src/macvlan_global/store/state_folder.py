@@ -20,32 +20,16 @@ def state_file(store: str, folder: Path) -> Path | None:
 @contextmanager
 def locked_state(store: str, folder: Path) -> Iterator[None]:
     """Within the block no other driver uses the state of one with this store and state folder: that folder is locked,
-    and the folder of the state file too if it is another one.
+    and so is the state file, which may be elsewhere, by a file beside it that is called the same with `.lock`.
 
     Raises:
         Unavailable: another driver has one of them, or one cannot be used.
     """
     with ExitStack() as stack:
         stack.enter_context(locked_folder(folder))
-        elsewhere = _folder_of(state_file(store, folder))
-        # by what the folders are: a link or a bind mount may lead to the one that we have just locked
-        if elsewhere and not _is_one_folder(elsewhere, folder):
-            stack.enter_context(locked_folder(elsewhere))
+        if file := _real(state_file(store, folder)):
+            stack.enter_context(_locked(Path(f"{file}.lock"), f"the state file {file}", "--store"))
         yield
-
-
-def _folder_of(file: Path | None) -> Path | None:
-    try:
-        return Path(os.path.realpath(file)).parent if file else None
-    except ValueError:  # no file can have this name: whoever opens it says so
-        return None
-
-
-def _is_one_folder(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:  # one is not there yet, or cannot be looked at: whoever locks it says so
-        return False
 
 
 @contextmanager
@@ -55,23 +39,32 @@ def locked_folder(folder: Path) -> Iterator[None]:
     Raises:
         Unavailable: another driver has it, or the folder cannot be used.
     """
+    with _locked(folder / "lock", f"the state folder {folder}", "--state-dir"):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, what: str, option: str) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("a")  # a file of this name that is another's keeps what it holds
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = path.open("w")
     except OSError as error:
-        raise _unusable(folder, error) from error
+        raise Unavailable(f"{what} cannot be used: {error}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Unavailable(
-                f"another macvlan-global uses the state folder {folder}; stop it first, or give another folder with "
-                "--state-dir"
+                f"another macvlan-global uses {what}; stop it first, or give another one with {option}"
             ) from error
         except OSError as error:
-            raise _unusable(folder, error) from error
+            raise Unavailable(f"{what} cannot be used: {error}") from error
         yield
 
 
-def _unusable(folder: Path, error: OSError) -> Unavailable:
-    return Unavailable(f"the state folder {folder} cannot be used: {error}")
+def _real(file: Path | None) -> Path | None:
+    """The file itself: a link or a folder's link may lead to it."""
+    try:
+        return Path(os.path.realpath(file)) if file else None
+    except ValueError:  # no file can have this name: whoever opens it says so
+        return None

@@ -65,36 +65,26 @@ async def test_two_daemons_do_not_share_a_state_file(tmp_path: Path, capsys: pyt
     async with running(tmp_path, capsys, store=url) as daemon:
         for again in (url, f"sqlite://{tmp_path}/link/lan.db"):
             with pytest.raises(
-                Unavailable, match=f"another macvlan-global uses the state folder {tmp_path}/data; stop it"
+                Unavailable, match=f"another macvlan-global uses the state file {tmp_path}/data/lan.db; stop it"
             ):
                 async with running(tmp_path, capsys, name="berta", store=again):
                     pass
-        with pytest.raises(Unavailable, match=f"another macvlan-global uses the state folder {tmp_path}/data; stop it"):
-            async with running(tmp_path, capsys, name="berta", state_dir=str(tmp_path / "data")):
-                pass
+        async with running(tmp_path, capsys, name="berta", store=f"sqlite://{tmp_path}/data/other.db"):
+            pass  # another file in that folder is another's
         assert (await daemon.cli("status")).code == 0
     async with running(tmp_path, capsys, name="berta", store=url):
         pass
 
 
-async def test_a_state_folder_that_is_meant_twice_is_locked_once(
+async def test_a_state_file_may_be_where_a_lock_of_others_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The state file is named, and is in the state folder, by whichever name of that."""
+    """/var/lock is a folder, say. One in the state folder itself, by whichever name of that, is locked once."""
+    (tmp_path / "data/lock").mkdir(parents=True)
     (tmp_path / "link").symlink_to("anna-state")
-    for folder in ("anna-state", "link"):
+    for folder in ("data", "anna-state", "link"):
         async with running(tmp_path, capsys, store=f"sqlite://{tmp_path}/{folder}/lan.db"):
             pass
-
-
-async def test_a_lock_of_another_program_keeps_what_it_holds(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It has the name of ours, in a folder of the operator's."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/lock").write_text("4711")
-    async with running(tmp_path, capsys, store=f"sqlite://{tmp_path}/data/lan.db"):
-        assert (tmp_path / "data/lock").read_text() == "4711"
 
 
 async def test_a_state_folder_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +93,7 @@ async def test_a_state_folder_that_cannot_be_used(tmp_path: Path, capsys: pytest
     with pytest.raises(Unavailable, match=r"the state folder .*file/state cannot be used"):
         async with running(tmp_path, capsys, state_dir=str(tmp_path / "file/state")):
             pass
-    with pytest.raises(Unavailable, match=r"the state folder .*file/data cannot be used"):
+    with pytest.raises(Unavailable, match=r"the state file .*file/data/lan.db cannot be used"):
         async with running(tmp_path, capsys, store=f"sqlite://{tmp_path}/file/data/lan.db"):
             pass
     with pytest.raises(Unavailable, match=r"the state file .* cannot be opened: embedded null byte"):

@@ -123,6 +123,18 @@ def test_a_link_whose_file_network_manager_replaced_is_restored(file: ResolvConf
     file.forget()
 
 
+def test_a_link_to_nothing_is_not_restored(file: ResolvConf) -> None:
+    """systemd-resolved was switched off since, and NetworkManager's file is what the host has for names."""
+    file.path.symlink_to(LINK)
+    _install(file)
+    file.path.write_text(BY_NETWORK_MANAGER)
+    (file.root / "run/systemd/resolve/stub-resolv.conf").unlink()
+    assert not file.remove().needed
+    assert _install(file) == ["127.0.0.153", "192.0.2.7"]
+    file.apply(file.remove())
+    assert file.path.read_text() == BY_NETWORK_MANAGER
+
+
 def test_a_file_that_somebody_wrote_instead_of_the_link_stays(file: ResolvConf) -> None:
     """It may be meant; the command that restores the link is told, until that is there or nobody wants it any more."""
     file.path.symlink_to(LINK)

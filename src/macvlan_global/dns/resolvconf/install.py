@@ -151,8 +151,10 @@ class ResolvConf:
             )
 
     def _lost_link(self, text: str | None) -> str:
-        """The target of the link that `install` replaced, if NetworkManager's file is there instead; else ""."""
-        return _target_of(self.kept) if is_of_network_manager(text or "") else ""
+        """The target of the link that `install` replaced, if NetworkManager's file is there instead; else "". If
+        nothing is behind the link any more (systemd-resolved is off), that file is what the host needs."""
+        kept = _target_of(self.kept)
+        return kept if kept and is_of_network_manager(text or "") and self._target(kept).exists() else ""
 
     def _swap(self, new: Path, make: Callable[[], object]) -> None:
         new.unlink(missing_ok=True)
