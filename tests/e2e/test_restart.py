@@ -42,7 +42,8 @@ def make_site(request: pytest.FixtureRequest) -> Iterator[MakeSite]:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """A folder that outlives a host, on a file system that can carry an overlay."""
+    """A folder that outlives a host, on a file system that can carry an overlay. To be asked for before the hosts that
+    have it: it is removed after their end then."""
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         yield Path(folder)
 
@@ -172,7 +173,7 @@ def test_what_was_asked_for_and_never_used_is_given_back_by_itself(make_site: Ma
     wait_until(lambda: held(site) == {"192.168.1.254": "gateway"}, "address given back", seconds=20)
 
 
-def test_the_host_loses_power(make_site: MakeSite, disk: Path) -> None:
+def test_the_host_loses_power(disk: Path, make_site: MakeSite) -> None:
     """After a power cut the container with a restart policy has its address again, and others hold none."""
     site = make_site(state=disk)
     site.create("mac", *NETWORK)
